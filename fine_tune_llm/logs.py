@@ -61,12 +61,13 @@ def configure_logging(
                         logger_factory=structlog.WriteLoggerFactory(stream))
     logging.captureWarnings(True)
 
-# %% ../nbs/api/01_logs.ipynb #71ec99a7
+# %% ../nbs/api/01_logs.ipynb #fd0bb147
 def get_logger(
     name:str, # Module or part that speaks, shown as `component`
 ): # A structlog logger: `log.info("event", key=value)`
-    "A logger for key-values"
-    return structlog.get_logger(component=name)
+    "A logger for key-values; until `configure_logging` is called only warnings and errors are written, to standard error"
+    if structlog.is_configured(): return structlog.get_logger(component=name)
+    return structlog.wrap_logger(structlog.WriteLogger(sys.stderr), _processors(False, False, False), structlog.make_filtering_bound_logger(30), component=name)
 
 # %% ../nbs/api/01_logs.ipynb #a1a64814
 @contextmanager
@@ -74,13 +75,13 @@ def log_context(**values): # Key-values put on every line written inside the blo
     "Bind a correlation id (`run=...`, `step=...`) for the length of a block"
     with structlog.contextvars.bound_contextvars(**values): yield
 
-# %% ../nbs/api/01_logs.ipynb #efa057ae
+# %% ../nbs/api/01_logs.ipynb #7f48bfb9
 @contextmanager
 def capture_logs(): # A list that fills with one dict per line, redacted as it would be written
     "Collect log lines instead of writing them: for tests"
-    lines,old = [],structlog.get_config()
+    lines,old,was = [],structlog.get_config(),structlog.is_configured()
     def keep(logger, method, event):
         lines.append(redact(event)); raise structlog.DropEvent
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, keep], cache_logger_on_first_use=False)
     try: yield lines
-    finally: structlog.configure(**old)
+    finally: structlog.configure(**old) if was else structlog.reset_defaults()

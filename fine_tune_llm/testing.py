@@ -39,14 +39,18 @@ def synthetic_problem(
     labels = np.minimum((p.cumsum(1) < rng.uniform(size=(n, 1))).sum(1), n_classes-1)
     return SyntheticProblem(z*temperature, labels, p, temperature)
 
-# %% ../nbs/api/09_testing.ipynb #f6eac766
+# %% ../nbs/api/09_testing.ipynb #913d35d4
 _TOPICS = {'kitchen': ("the soup boiled over on the stove", "bake the bread until it is brown", "salt the water before the pasta", "slice the onions very thin"),
            'garden': ("water the roses before noon", "the hedge has grown too tall", "rake the leaves off the lawn", "plant the bulbs in autumn")}
 _WHO = ("she said", "he wrote", "they told us", "my neighbour thinks")
+_WHEN = ("", " today", " at last", " once more", " as always", " in the end", " by noon", " before work", " with care", " after all", " for now", " on Monday",
+         " last week", " every year", " as planned", " if you can")
 
-def toy_rows() -> list: # 32 dicts with `text` and `label` ("kitchen" or "garden")
+def toy_rows(
+    n:int=32, # Rows, at most 512
+) -> list: # Dicts with `text` and `label` ("kitchen" or "garden"), all different
     "A labelled set small enough to read"
-    return [dict(text=f"{w} {t}", label=k) for k,ts in _TOPICS.items() for t in ts for w in _WHO]
+    return [dict(text=f"{w} {t}{e}", label=k) for e in _WHEN for k,ts in _TOPICS.items() for t in ts for w in _WHO][:n]
 
 # %% ../nbs/api/09_testing.ipynb #eca3d21f
 def toy_tokenizer(

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold before a commit lands; called by `make test`, pytest last.
+set -euo pipefail
+state() { find nbs fine_tune_llm -type f \( -name '*.py' -o -name '*.ipynb' \) -not -path '*/_proc/*' -print0 | sort -z | xargs -0 sha256sum; }
+
+echo "== notebooks are clean and exported"
+before=$(state)
+nbdev_clean
+nbdev_export
+[ "$before" = "$(state)" ] || { diff <(echo "$before") <(state) | cut -c1-200; echo "run: nbdev_export && nbdev_clean, and commit"; exit 1; }
+python .ci/readme.py --check
+
+echo "== lint"
+ruff check --select F,B fine_tune_llm tests benchmarks .ci
+
+echo "== notebooks run"
+nbdev_test --n_workers 2 --timing
+
+echo "== docs are processed"
+nbdev_proc_nbs
+
+echo "== the wheel builds and imports in a clean environment"
+bash .ci/wheel.sh
+
+echo "== tests"
+python -m pytest tests -q -p no:cacheprovider
