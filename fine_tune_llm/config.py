@@ -52,17 +52,17 @@ class LoraSection(Section):
     dropout:float = Field(0., ge=0, lt=1, description="Dropout on the adapter's input; on a processor it doubles the time of a step")
     targets:tuple[str, ...] = Field((), description="Names of the linear layers to adapt; all of them when empty")
 
-# %% ../nbs/api/04_config.ipynb #1645d923
+# %% ../nbs/api/04_config.ipynb #76c8abe4
 class TrainingConfig(Section):
     "How the adapter and the head are fitted"
     epochs:int = Field(3, ge=1, le=1000, description="Passes over the train role, at most; stopping early may make them fewer")
     learning_rate:float = Field(2e-3, gt=0, lt=1, description="Peak of the one-cycle schedule")
     batch_size:int = Field(32, ge=1, le=65536, description="Rows per optimisation step")
     warmup:float = Field(.1, ge=0, lt=1, description="Share of the steps in which the learning rate rises")
-    weight_decay:float = Field(.01, ge=0, description="AdamW's weight decay")
+    weight_decay:float = Field(.01, ge=0, le=10, description="AdamW's weight decay")
     label_smoothing:float = Field(0., ge=0, lt=1, description="Probability taken from the true class and spread over all")
     dropout:float = Field(.1, ge=0, lt=1, description="Dropout before the head")
-    patience:int = Field(2, ge=1, description="Evaluations without improvement before stopping")
+    patience:int = Field(4, ge=1, description="Evaluations without improvement before stopping; a one-cycle schedule often gets worse before it gets better")
     precision:Literal['auto', 'fp32', 'bf16'] = Field('auto', description="Number format in training; auto is bf16 where the processor multiplies it natively")
 
 # %% ../nbs/api/04_config.ipynb #b6c9e90c

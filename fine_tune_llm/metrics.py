@@ -6,30 +6,26 @@
 __all__ = ['accuracy', 'nll', 'brier', 'Reliability', 'reliability', 'ece', 'mce', 'plot_reliability', 'RiskCoverage',
            'risk_coverage_curve', 'aurc', 'plot_risk_coverage', 'summary']
 
-# %% ../nbs/api/11_metrics.ipynb #846884da
+# %% ../nbs/api/11_metrics.ipynb #83f4444f
 from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import ConfigurationError
-from .predictions import check_labels, check_probs
+from .predictions import check_labels, check_probs, conf_right
 
-# %% ../nbs/api/11_metrics.ipynb #6d2ac5ae
+# %% ../nbs/api/11_metrics.ipynb #0e6798ea
 def _check(probs, labels):
     p = check_probs(probs)
     return p, check_labels(labels, *p.shape)
 
-def _conf_right(probs, labels):
-    p,y = _check(probs, labels)
-    return p.max(1).astype(np.float64), p.argmax(1) == y
-
-# %% ../nbs/api/11_metrics.ipynb #b071a652
+# %% ../nbs/api/11_metrics.ipynb #fc2a61f7
 def accuracy(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
 ) -> float: # In [0, 1]
     "Share of rows whose most probable class is the true one; ties go to the lower index"
-    return float(_conf_right(probs, labels)[1].mean())
+    return float(conf_right(probs, labels)[1].mean())
 
 # %% ../nbs/api/11_metrics.ipynb #8d16ae8a
 def nll(
@@ -63,7 +59,7 @@ class Reliability:
         rows = [f"| {a:.2f}-{b:.2f} | {n} | {c:.3f} | {r:.3f} |" for a,b,n,c,r in zip(self.edges, self.edges[1:], self.count, self.conf, self.acc) if n]
         return "| confidence | rows | mean confidence | accuracy |\n|---|---|---|---|\n"+"\n".join(rows)
 
-# %% ../nbs/api/11_metrics.ipynb #e4fd0ae5
+# %% ../nbs/api/11_metrics.ipynb #825a3eb0
 def reliability(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
@@ -71,7 +67,7 @@ def reliability(
 ) -> Reliability: # One entry per bin, empty ones kept; sums in float64
     "Group rows by confidence"
     if n_bins < 1: raise ConfigurationError(f"`n_bins` must be at least 1, got {n_bins}")
-    conf,right = _conf_right(probs, labels)
+    conf,right = conf_right(probs, labels)
     edges = np.linspace(0, 1, n_bins+1)
     idx = np.searchsorted(edges[1:-1], conf)
     n = np.bincount(idx, minlength=n_bins)
@@ -123,13 +119,13 @@ class RiskCoverage:
     selective_coverage:np.ndarray # Share of rows kept, in (0, 1]
     risk:np.ndarray # Share wrong among the kept, in [0, 1]
 
-# %% ../nbs/api/11_metrics.ipynb #6cc2492e
+# %% ../nbs/api/11_metrics.ipynb #4de65ae3
 def risk_coverage_curve(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
 ) -> RiskCoverage: # One point per distinct confidence
     "What is wrong among the rows kept, for every share kept"
-    conf,right = _conf_right(probs, labels)
+    conf,right = conf_right(probs, labels)
     order = np.argsort(-conf, kind='stable'); c = conf[order]
     last = np.flatnonzero(np.append(c[1:] != c[:-1], True))
     kept,wrong = last+1, np.cumsum(~right[order])[last]

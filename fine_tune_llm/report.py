@@ -48,7 +48,7 @@ def fig_reliability(
         for ax,k in ((a, 'before'), (b, 'after')): plot_reliability(_reliability_of(c[k]['table'], c['n_bins']), ax=ax, title=f"{k} (ECE {c[k]['ece']:.3f})")
     return _svg(draw, 2)
 
-# %% ../nbs/api/51_report.ipynb #66bfd629
+# %% ../nbs/api/51_report.ipynb #3661cb4b
 def fig_risk_coverage(
     e:dict, # Evidence from `audit`
 ) -> Markup: # SVG
@@ -59,7 +59,7 @@ def fig_risk_coverage(
         if s['certificate']:
             ax.axhline(s['certificate']['target_risk'], color='C3', lw=1, ls='--', label='certified target')
             if 'value' in s['test']['wrong']: ax.plot(s['test']['decided']['value'], s['test']['wrong']['value'], 'o', color='C3', label='this run')
-        ax.legend(fontsize=8, frameon=False)
+        ax.legend(fontsize=8, loc='upper left', framealpha=.8, edgecolor='none')
     return _svg(draw, width=4)
 
 def fig_set_sizes(

@@ -6,14 +6,14 @@
 __all__ = ['binomial_p_value', 'clopper_pearson', 'threshold_grid', 'start_index', 'rows_that_would_do', 'SelectiveCertificate',
            'certify', 'SelectiveClassifier', 'selective_risk']
 
-# %% ../nbs/api/14_risk.ipynb #db8e0225
+# %% ../nbs/api/14_risk.ipynb #bee22664
 import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError
-from .predictions import check_labels, check_probs
+from .predictions import check_probs, conf_right
 
 # %% ../nbs/api/14_risk.ipynb #f180adf1
 def binomial_p_value(
@@ -128,7 +128,7 @@ def _refusal(threshold, n, kept, wrong, target_risk, delta):
     return CertificateError(f"no threshold can be certified for an error of {target_risk:.1%} at delta {delta:g}: {seen}", hint=hint,
                             n=n, kept=kept, wrong=wrong, rows_that_would_do=need, target_risk=target_risk, delta=delta)
 
-# %% ../nbs/api/14_risk.ipynb #b50ea170
+# %% ../nbs/api/14_risk.ipynb #587f7fc5
 class SelectiveClassifier:
     "Decide the most probable class, or abstain, with a certified error rate among the decisions (0/1 loss)"
     def __init__(self,
@@ -145,7 +145,7 @@ class SelectiveClassifier:
         pilot:tuple=None, # (probs, labels) of rows outside calibration, e.g. the validation role: chooses where the walk starts
     ) -> 'SelectiveClassifier':
         "Learn `threshold_` and `certificate_`; raises `CertificateError` when nothing can be certified"
-        cal,pil = _conf_right(probs, labels), None if pilot is None else _conf_right(*pilot)
+        cal,pil = conf_right(probs, labels), None if pilot is None else conf_right(*pilot)
         self.certificate_ = certify(*cal, self.target_risk, self.delta, pilot=pil)
         self.threshold_ = self.certificate_.threshold
         return self
@@ -157,11 +157,7 @@ class SelectiveClassifier:
         p = check_probs(probs)
         return np.where(p.max(1) >= self.threshold_, p.argmax(1), -1)
 
-# %% ../nbs/api/14_risk.ipynb #a319afea
-def _conf_right(probs, labels):
-    p = check_probs(probs)
-    return p.max(1).astype(np.float64), p.argmax(1) == check_labels(labels, *p.shape)
-
+# %% ../nbs/api/14_risk.ipynb #ec934dcc
 def selective_risk(
     decided:np.ndarray, # Decided classes, -1 for an abstention, shape (n,)
     labels, # True classes, shape (n,)

@@ -71,25 +71,27 @@ def _features(model, ids):
     net.eval()
     return encode_batches(net.pooled, ids, model.tokenizer.pad_token_id, device=model.device)
 
-# %% ../nbs/api/32_trainer.ipynb #7ff53d68
+# %% ../nbs/api/32_trainer.ipynb #2db31561
 def warm_start(
     model:TextModel, # Its head is overwritten
     train:tuple, # (token ids, labels) of the train role
     validation:tuple, # Likewise of the validation role
     *,
-    strengths:tuple=(.1, 1., 10., 100.), # Inverse regularisation strengths tried
+    strengths:tuple=(.3, 1., 10.), # Inverse regularisation strengths tried, on features scaled to mean norm 1
 ) -> float: # NLL on the validation role with that head
     "Put the head at the optimum of logistic regression on frozen features"
     from sklearn.linear_model import LogisticRegression
     (xt,yt),(xv,yv) = ((_features(model, ids), np.asarray(y)) for ids,y in (train, validation))
-    scale = np.linalg.norm(xt, axis=1).mean(); head = model.net.base_model.model.head
-    fits = [LogisticRegression(C=c, max_iter=1000).fit(xt/scale, yt) for c in strengths]
-    full = [(_all_rows(m.coef_, head.out_features)/scale, _all_rows(m.intercept_[:, None], head.out_features)[:, 0]) for m in fits]
-    score = [nll(softmax(xv.astype(np.float64)@w.T+b), yv) for w,b in full]
-    w,b = full[int(np.argmin(score))]
+    scale = np.linalg.norm(xt, axis=1).mean(); head = model.net.base_model.model.head; best = None
+    fit = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
+    for c in sorted(strengths):
+        fit.set_params(C=c).fit(xt/scale, yt)
+        w,b = _all_rows(fit.coef_, head.out_features)/scale, _all_rows(fit.intercept_[:, None], head.out_features)[:, 0]
+        score = nll(softmax(xv.astype(np.float64)@w.T+b), yv)
+        if best is None or score < best[0]: best = score,w,b
     active = head.modules_to_save[head.active_adapter] if hasattr(head, 'modules_to_save') else head
-    with torch.no_grad(): active.weight.copy_(torch.from_numpy(w)); active.bias.copy_(torch.from_numpy(b))
-    return min(score)
+    with torch.no_grad(): active.weight.copy_(torch.from_numpy(best[1])); active.bias.copy_(torch.from_numpy(best[2]))
+    return best[0]
 
 def _all_rows(w, k): return np.concatenate([-w/2, w/2]) if k == 2 and len(w) == 1 else w
 
