@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['not_evaluated', 'share', 'baselines', 'audit', 'write_audit']
 
-# %% ../nbs/api/50_audit.ipynb #9f44ff11
+# %% ../nbs/api/50_audit.ipynb #0d944c5d
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import numpy as np
 
@@ -54,14 +55,16 @@ def baselines(
     else: tfidf = share(right, len(test))
     return dict(majority=share((test.labels == top).sum(), len(test)), tfidf=tfidf)
 
-# %% ../nbs/api/50_audit.ipynb #f800da15
+# %% ../nbs/api/50_audit.ipynb #cfce9f33
 def _version(package):
     try: return version(package)
     except PackageNotFoundError: return 'not installed'
 
+def _model_name(name): return Path(name).name if Path(name).is_absolute() else name
+
 def _identity(run):
     c = run.certificate
-    return dict(name=run.path.name, certificate=c['id'], model=run.config.model.name, seed=run.config.seed, fingerprints=c['fingerprints'],
+    return dict(name=run.path.name, certificate=c['id'], model=_model_name(run.config.model.name), seed=run.config.seed, fingerprints=c['fingerprints'],
                 versions={**{p: _version(p) for p in ('fine_tune_llm', 'torch', 'transformers', 'peft', 'numpy', 'scikit-learn')}, 'python': platform.python_version()})
 
 def _data(run):

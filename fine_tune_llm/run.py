@@ -118,10 +118,15 @@ def derive_certificate(
     except CertificateError as e: out['refusal'] = e.to_dict()
     return out
 
-# %% ../nbs/api/41_run.ipynb #05ac6fd8
+# %% ../nbs/api/41_run.ipynb #53e52884
+def _settings_hash(config):
+    "All settings but the model's name: its weights have a fingerprint of their own, and a folder may move"
+    d = config.model_dump(mode='json')
+    return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
+
 def _fingerprints(out, config, classes):
     "Hashes of everything a certificate was made for"
-    return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(list(classes)), config=sha256_file(out/'config.yaml'),
+    return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(list(classes)), config=_settings_hash(config),
                 prompt=None, validation_rows=sha256_file(out/'predictions'/'validation.parquet'), calibration_rows=sha256_file(out/'predictions'/'calibration.parquet'))
 
 def _certify(out, ledger, config, classes):
@@ -145,7 +150,7 @@ def _verify(out, config, data, cert):
         broken = [k for k,v in again.items() if sha256_json(v) != sha256_json(cert[k])]
     if broken: raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
 
-# %% ../nbs/api/41_run.ipynb #ae757643
+# %% ../nbs/api/41_run.ipynb #6759ebe8
 class Run:
     "A finished run: what it promises, and the model that keeps it"
     def __init__(self, path:Path, config:Config, data:dict, certificate:dict):
@@ -188,7 +193,7 @@ class Run:
         why = occlusion(self.predict_proba, texts, self.classes, probs=p) if rationale else None
         return make_decisions(p, self.classes, self.conformal.predict(p), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
     def _repr_markdown_(self): return promises(self)
-    def __repr__(self): return f"Run({str(self.path)!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
+    def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
 
 # %% ../nbs/api/41_run.ipynb #770fa140
 def read_events(path):
