@@ -14,7 +14,7 @@ echo "== lint"
 ruff check --select F,B fine_tune_llm tests benchmarks .ci
 
 echo "== notebooks run"
-nbdev_test --n_workers 2 --timing
+OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing   # one thread each: two workers on two cores otherwise fight
 
 echo "== docs are processed"
 nbdev_proc_nbs
