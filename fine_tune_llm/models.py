@@ -66,7 +66,7 @@ def _from_hub(repo):
     from huggingface_hub import snapshot_download
     get = lambda **kw: snapshot_download(repo, allow_patterns=['*.json', '*.safetensors', '*.model', '*.txt'], **kw)
     try: return get(local_files_only=True), None
-    except Exception as e: reason = "not in the local cache, and the hub does not answer"
+    except Exception: reason = "not in the local cache, and the hub does not answer"
     if not _hub_answers(): return None, reason
     try: return get(etag_timeout=5), None
     except Exception as e: return None, f"{type(e).__name__}: {str(e).splitlines()[0]}"

@@ -7,7 +7,6 @@ __all__ = ['binomial_p_value', 'clopper_pearson', 'threshold_grid', 'start_index
            'certify', 'SelectiveClassifier', 'selective_risk']
 
 # %% ../nbs/api/14_risk.ipynb #bee22664
-import math
 from dataclasses import asdict, dataclass
 
 import numpy as np

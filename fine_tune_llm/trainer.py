@@ -19,7 +19,7 @@ from .config import TrainingConfig
 from .errors import ConvergenceError, DataValidationError, IntegrityError
 from .files import read_json, sha256_tree, write_json
 from .metrics import nll, summary
-from .models import TextModel, collate, encode_batches, quiet, tokenize
+from .models import TextModel, collate, encode_batches, tokenize
 from .predictions import softmax
 
 # %% ../nbs/api/32_trainer.ipynb #7f213461
