@@ -11,7 +11,7 @@ os.environ['HF_HUB_OFFLINE'] = '1'
 os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
 ROOT = Path(__file__).resolve().parent.parent
 FTLLM = str(Path(sys.executable).parent/'ftllm')  # the installed command
-MORE = "training: {learning_rate: 0.003, precision: fp32}\ndata: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}\n"
+MORE = "training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}\nlora: {r: 4}\ndata: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}\n"
 
 
 @pytest.fixture(scope='session')

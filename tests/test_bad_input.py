@@ -84,10 +84,10 @@ def test_the_installed_command(ftllm, tmp_path):
 
 def test_decide_from_standard_input(ftllm, tiny, tmp_path):
     "The whole command line once, in processes: fit, decide from a pipe, a void certificate"
-    fit = ftllm('fit', tiny/'rows.jsonl', '--model', tiny/'bert', '--out', 'r', '--config', tiny/'more.yaml', '--epochs', '2', cwd=tmp_path)
-    assert fit.returncode == 0, fit.stderr
+    fit = ftllm('fit', tiny/'rows.jsonl', '--model', tiny/'bert', '--out', 'r', '--config', tiny/'more.yaml', '--epochs', '3', cwd=tmp_path)
+    assert fit.returncode in (0, 3), fit.stderr   # 3: a certificate was openly refused, the run is complete all the same
     p = ftllm('decide', 'r', '-', cwd=tmp_path, stdin='{"id": "x", "text": "she said rake the leaves off the lawn"}\n')
-    assert p.returncode == 0 and json.loads(p.stdout)['id'] == 'x', p.stderr
+    assert p.returncode == fit.returncode and json.loads(p.stdout)['id'] == 'x', p.stderr
     (tmp_path/'r'/'adapter'/'adapter_config.json').write_text('{}')
     p = ftllm('decide', 'r', '-', cwd=tmp_path, stdin='{"text": "a b"}\n')
     assert (p.returncode, p.stdout) == (3, '') and 'void' in p.stderr
