@@ -42,7 +42,7 @@ def decode(
 # %% ../nbs/api/20_data.ipynb #cc15ff96
 def _jsonl(text, name):
     rows = []
-    for i,line in enumerate(text.splitlines() if '\r' not in text else text.split('\n'), 1):
+    for i,line in enumerate(text.split('\n'), 1):
         if not line.strip(): continue
         try: r = json.loads(line)
         except (ValueError, RecursionError) as e: raise DataLoadingError(f"`{name}` line {i} is not JSON: {str(e)[:80]}", hint="One object a line is wanted", path=name, line=i) from e
