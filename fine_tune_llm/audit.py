@@ -18,7 +18,7 @@ from .errors import DataValidationError
 from .files import write_json
 from .metrics import aurc, reliability, risk_coverage_curve, summary
 from .predictions import softmax
-from .risk import clopper_pearson
+from .risk import clopper_pearson, decide_at
 from .run import Run
 
 # %% ../nbs/api/50_audit.ipynb #86592017
@@ -96,13 +96,13 @@ def _selective(run, test, probs):
     cert = run.certificate; r = risk_coverage_curve(probs, test.labels); at = np.unique(np.linspace(0, len(r.risk)-1, 200).round().astype(int))
     curve = dict(selective_coverage=r.selective_coverage[at].tolist(), risk=r.risk[at].tolist())
     if cert['selective'] is None: return dict(certificate=None, refusal=cert['refusal'], curve=curve, test=not_evaluated("no certificate was given, so nothing is decided"))
-    d = np.where(probs.max(1) >= run.threshold, probs.argmax(1), -1); kept = d >= 0
+    d = decide_at(probs, run.threshold); kept = d >= 0
     return dict(certificate=cert['selective'], refusal=None, curve=curve, test=dict(decided=share(kept.sum(), len(d)), wrong=share((d[kept] != test.labels[kept]).sum(), kept.sum())))
 
 # %% ../nbs/api/50_audit.ipynb #22961f7c
 def _examples(run, test, probs, n=8):
     "Abstentions on the test role, evenly from the least sure to the threshold"
-    conf = probs.max(1); out = np.flatnonzero(conf < (run.threshold if run.threshold is not None else 2)); out = out[np.argsort(conf[out], kind='stable')]
+    conf = probs.max(1); out = np.flatnonzero(decide_at(probs, run.threshold) < 0); out = out[np.argsort(conf[out], kind='stable')]
     pick = out[np.unique(np.linspace(0, len(out)-1, n).round().astype(int))] if len(out) else []
     sets = run.conformal.predict(probs)
     return [dict(id=test.ids[i], text=test.texts[i], true=test.classes[test.labels[i]], likeliest=test.classes[probs[i].argmax()], confidence=float(conf[i]), prediction_set=[test.classes[k] for k in np.flatnonzero(sets[i])]) for i in pick]
@@ -111,7 +111,7 @@ def _out_of_scope(run, texts):
     if texts is None: return not_evaluated("no out-of-scope texts were given")
     texts = list(texts)
     if not texts: raise DataValidationError("`out_of_scope` is empty", hint="Leave it out, or give texts that are none of the classes")
-    p = run.predict_proba(texts); decided = (p.max(1) >= run.threshold).sum() if run.threshold is not None else 0
+    p = run.predict_proba(texts); decided = (decide_at(p, run.threshold) >= 0).sum()
     return dict(n=len(texts), decided=share(decided, len(texts)), empty_sets=share((~run.conformal.predict(p)).all(1).sum(), len(texts)))
 
 # %% ../nbs/api/50_audit.ipynb #82558137

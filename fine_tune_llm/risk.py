@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['binomial_p_value', 'clopper_pearson', 'threshold_grid', 'start_index', 'rows_that_would_do', 'SelectiveCertificate',
-           'certify', 'SelectiveClassifier', 'selective_risk']
+           'certify', 'decide_at', 'SelectiveClassifier', 'selective_risk']
 
 # %% ../nbs/api/14_risk.ipynb #bee22664
 from dataclasses import asdict, dataclass
@@ -127,6 +127,15 @@ def _refusal(threshold, n, kept, wrong, target_risk, delta):
     return CertificateError(f"no threshold can be certified for an error of {target_risk:.1%} at delta {delta:g}: {seen}", hint=hint,
                             n=n, kept=kept, wrong=wrong, rows_that_would_do=need, target_risk=target_risk, delta=delta)
 
+# %% ../nbs/api/14_risk.ipynb #d3c1de01
+def decide_at(
+    probs, # Probabilities, shape (n, K)
+    threshold:float, # Confidence from which to decide; `None` to decide nothing
+) -> np.ndarray: # Index of the decided class, -1 for an abstention, shape (n,)
+    "The most probable class where the confidence is at least `threshold`"
+    p = check_probs(probs)
+    return np.full(len(p), -1) if threshold is None else np.where(p.max(1) >= threshold, p.argmax(1), -1)
+
 # %% ../nbs/api/14_risk.ipynb #587f7fc5
 class SelectiveClassifier:
     "Decide the most probable class, or abstain, with a certified error rate among the decisions (0/1 loss)"
@@ -153,8 +162,7 @@ class SelectiveClassifier:
     ) -> np.ndarray: # Index of the decided class, -1 for an abstention, shape (n,)
         "The most probable class where the confidence is at least `threshold_`"
         if not hasattr(self, 'threshold_'): raise NotFittedError("`SelectiveClassifier` is not fitted", hint="Call fit(probs, labels) first")
-        p = check_probs(probs)
-        return np.where(p.max(1) >= self.threshold_, p.argmax(1), -1)
+        return decide_at(probs, self.threshold_)
 
 # %% ../nbs/api/14_risk.ipynb #ec934dcc
 def selective_risk(
