@@ -49,7 +49,7 @@ class LoraSection(Section):
     "The low-rank adapter (Hu et al. 2021)"
     r:int = Field(16, ge=1, le=512, description="Rank of the update")
     alpha:int = Field(32, ge=1, description="Scale of the update; it is multiplied by alpha/r")
-    dropout:float = Field(0., ge=0, lt=1, description="Dropout on the adapter's input; on a processor it doubles the time of a step")
+    dropout:float = Field(0., ge=0, lt=1, description="Dropout on the adapter's input; costly on a processor, where it draws one number per input and layer")
     targets:tuple[str, ...] = Field((), description="Names of the linear layers to adapt; all of them when empty")
 
 # %% ../nbs/api/04_config.ipynb #76c8abe4
