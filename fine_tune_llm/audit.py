@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['not_evaluated', 'share', 'baselines', 'audit', 'write_audit']
 
-# %% ../nbs/api/50_audit.ipynb #0d944c5d
+# %% ../nbs/api/50_audit.ipynb #5f19dd11
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from .conformal import coverage, coverage_band, set_size
 from .data import ROLES
 from .errors import DataValidationError
+from .events import AuditFinished, EventStore
 from .files import write_json
 from .metrics import aurc, reliability, risk_coverage_curve, summary
 from .predictions import softmax
@@ -114,7 +115,7 @@ def _out_of_scope(run, texts):
     p = run.predict_proba(texts); decided = (decide_at(p, run.threshold) >= 0).sum()
     return dict(n=len(texts), decided=share(decided, len(texts)), empty_sets=share((~run.conformal.predict(p)).all(1).sum(), len(texts)))
 
-# %% ../nbs/api/50_audit.ipynb #82558137
+# %% ../nbs/api/50_audit.ipynb #735ab230
 def audit(
     run:Run, # A finished run
     *,
@@ -132,5 +133,8 @@ def write_audit(
     run:Run, # A finished run
     evidence:dict, # From `audit`
 ) -> None:
-    "Put the evidence into the run directory as `audit.json`"
+    "Put the evidence into the run directory as `audit.json`, and the fact into its events"
     write_json(run.path/'audit.json', evidence)
+    found = {k: v['value'] for k,v in dict(evidence['selective']['test'], accuracy=evidence['performance']['accuracy']).items() if isinstance(v, dict) and 'value' in v}
+    with EventStore(run.path/'events.db') as es:
+        es.append(AuditFinished(certificate=evidence['identity']['certificate'], n_test=evidence['coverage']['n_test'], run=run.path.name, metrics=dict(found, coverage=evidence['coverage']['coverage'])))

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['app', 'Text', 'Model', 'Alpha', 'TargetRisk', 'Delta', 'Epochs', 'Seed', 'DEMO', 'exit_code', 'error_paragraph',
-           'summary_text', 'fit', 'sample', 'demo', 'decide', 'report', 'main']
+           'summary_text', 'fit', 'sample', 'demo', 'decide', 'report', 'moment', 'events', 'main']
 
-# %% ../nbs/api/71_cli.ipynb #07121d12
-import json, os, sys, textwrap
+# %% ../nbs/api/71_cli.ipynb #66d58acd
+import json, os, re, sys, textwrap, time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from . import __version__
-from .errors import CertificateError, ConfigurationError, FineTuneLLMError
+from .errors import CertificateError, ConfigurationError, FineTuneLLMError, RunError
 
 # %% ../nbs/api/71_cli.ipynb #66e30da2
 def exit_code(
@@ -163,6 +164,41 @@ def report(
     oos = load(out_of_scope, text=text or 'text', label=None).texts if out_of_scope else None
     from fine_tune_llm.run import Run
     _finish(Run.load(run), oos)
+
+# %% ../nbs/api/71_cli.ipynb #941752f2
+def moment(
+    text:str, # A time such as "2026-11-23 08:00" (UTC unless it names a zone), or how long ago: "90s", "10m", "2h", "7d"
+    *,
+    now:float, # Seconds since 1970
+) -> float: # Seconds since 1970
+    "The time that a person means"
+    ago = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([smhd])', text.strip())
+    if ago: return now-float(ago[1])*dict(s=1, m=60, h=3600, d=86400)[ago[2]]
+    try: t = datetime.fromisoformat(text.strip())
+    except ValueError as e: raise ConfigurationError(f"`--since` must be a time such as '2026-11-23 08:00' or how long ago, such as '10m', got {text!r}", argument='since') from e
+    return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
+
+# %% ../nbs/api/71_cli.ipynb #3318cf52
+@app.command()
+def events(
+    run:Annotated[Path, typer.Argument(help="A run directory, finished or not", show_default=False)],
+    follow:Annotated[bool, typer.Option('--follow', '-f', help="Go on with new events until Ctrl-C")]=False,
+    type:Annotated[Optional[list[str]], typer.Option(help="Only such events: a category, a type or a pattern such as 'training.*'; may be repeated", show_default=False)]=None,
+    since:Annotated[Optional[str], typer.Option(help="Only from then on: a UTC time, or how long ago such as 10m, 2h, 7d", show_default=False)]=None,
+    number:Annotated[int, typer.Option('--number', '-n', min=0, help="The newest so many to begin with; 0 for all; all with --since")]=20,
+    json_lines:Annotated[bool, typer.Option('--json', help="One JSON object a line, with everything an event holds")]=False,
+):
+    "What happened in a run; with --follow, as it happens."
+    from fine_tune_llm.events import EventStore, event_line
+    db,start = run/'events.db', moment(since, now=time.time()) if since else None
+    if not db.is_file() and not (run/'config.yaml').is_file(): raise RunError(f"`{run}` is not a run directory: it has neither config.yaml nor events.db", path=str(run))
+    what = [t if set(t) & set('.*?') else f'{t}.*' for t in type or ()] or '*'
+    try:
+        while follow and not db.is_file(): time.sleep(.1)
+        if not db.is_file(): return
+        with EventStore(db, readonly=True) as es:
+            for e in es.tail(None if since or not number else number, what, since=start, follow=follow): typer.echo(json.dumps(e.to_dict()) if json_lines else event_line(e))
+    except KeyboardInterrupt: return
 
 # %% ../nbs/api/71_cli.ipynb #cbb3f8c1
 def main(

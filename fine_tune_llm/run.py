@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'derive_certificate', 'Run', 'read_events', 'promises', 'fit']
 
-# %% ../nbs/api/41_run.ipynb #64304624
+# %% ../nbs/api/41_run.ipynb #c284df43
 import os, shutil, time
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ from .config import Config, load_config, make_config, save_config
 from .conformal import ConformalClassifier
 from .data import ROLES, Dataset, load, split_ledger
 from .errors import CertificateError, ConfigurationError, DataValidationError, RunError
-from .events import EventStore
+from .events import DataSplit, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
 from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
 from .inference import make_decisions, occlusion
 from .logs import get_logger, log_context
@@ -82,15 +82,16 @@ def _settings(config, **given):
     local = c.model.name not in CATALOGUE and os.path.isdir(c.model.name)   # a folder must open from anywhere
     return make_config(c, dict(model=dict(name=str(Path(c.model.name).resolve())))) if local else c
 
-# %% ../nbs/api/41_run.ipynb #bb4cda27
-def _train(out, ds, ledger, config, events, progress):
+# %% ../nbs/api/41_run.ipynb #55c4e960
+def _train(out, ds, ledger, config, publish, progress):
     "`tokenizer/` and `adapter/`, the latter last"
     if (out/'adapter').exists(): return
     rows = lambda role,purpose: [(tuple(ds.texts[i] for i in ix), ds.labels[ix]) for ix in [ledger.take(role, purpose)]][0]
     model = load_model(config.model.name, len(ds.classes), seed=config.seed, lora=config.lora, max_length=config.model.max_length, pooling=config.model.pooling, dropout=config.training.dropout)
     work = out/'.work'; work.mkdir(exist_ok=True)
-    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, report=lambda logs: events.append('training.logged', **logs), progress=progress)
+    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, publish=publish, progress=progress)
     model.save(out/'adapter', out/'tokenizer')
+    publish(ModelSaved(name='adapter', sha256=sha256_tree(out/'adapter')))
 
 # %% ../nbs/api/41_run.ipynb #c06f7322
 PREDICTED_FOR = dict(train='fit', validation='calibrate', calibration='certify', test='report')   # what each role's predictions serve
@@ -152,7 +153,7 @@ def _verify(out, config, data, cert):
         broken = [k for k,v in again.items() if sha256_json(v) != sha256_json(cert[k])]
     if broken: raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
 
-# %% ../nbs/api/41_run.ipynb #6759ebe8
+# %% ../nbs/api/41_run.ipynb #4660b3d6
 class Run:
     "A finished run: what it promises, and the model that keeps it"
     def __init__(self, path:Path, config:Config, data:dict, certificate:dict):
@@ -179,7 +180,7 @@ class Run:
     def predictions(self, role:str) -> Predictions: "Stored predictions of a role"; return Predictions.load(self.path/'predictions'/f'{role}.parquet')
     def probs(self, role:str) -> np.ndarray: "Calibrated probabilities of a role, shape (n, K)"; return self.calibrator.predict_proba(self.predictions(role).logits)
     def predict_proba(self, texts) -> np.ndarray: "Calibrated probabilities of new texts, shape (n, K)"; return self.calibrator.predict_proba(self.model.logits(texts))
-    def events(self) -> list: "What happened, in order"; return read_events(self.path)
+    def events(self, what='*') -> list: "What happened, in order; `what` is an event class or a pattern such as \"training.*\""; return read_events(self.path, what)
     def decide(self,
         texts, # One text or n texts
         *,
@@ -197,9 +198,13 @@ class Run:
     def _repr_markdown_(self): return promises(self)
     def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
 
-# %% ../nbs/api/41_run.ipynb #770fa140
-def read_events(path):
-    with EventStore(Path(path)/'events.db') as es: return es.query()
+# %% ../nbs/api/41_run.ipynb #ddd58983
+def read_events(
+    path:Path, # A run directory
+    what='*', # Event class or pattern such as `"training.*"`
+) -> list: # `Event`s in order
+    "What happened in a run, finished or not"
+    with EventStore(Path(path)/'events.db', readonly=True) as es: return es.query(what)
 
 def promises(
     run:Run, # A finished run
@@ -212,7 +217,7 @@ def promises(
            f"On the calibration rows it decides {s['n_decided']/s['n']:.1%}, {s['n_errors']} of {s['n_decided']} wrongly." if s else f"No certificate for decisions: {r['message']}. {r['hint'] or ''}")
     return f"**Certificate {run.certificate['id']}**\n\n- Coverage: {sets}\n- Decisions: {sel}"
 
-# %% ../nbs/api/41_run.ipynb #736d8f9e
+# %% ../nbs/api/41_run.ipynb #a9d7d9fb
 def fit(
     data, # Path to JSON lines or CSV, a list of dicts or a DataFrame
     *,
@@ -229,6 +234,7 @@ def fit(
     epochs:int=None, # Passes over the train role at most
     config=None, # `Config` or nested dict with everything else
     progress:bool=True, # Show progress bars
+    bus:EventBus=None, # Where events are published while it runs; they are in the run's `events.db` in any case
 ) -> Run: # Finished, certified or openly refused
     "From labelled text to a calibrated, certified classifier that may abstain; everything is checked before anything is written"
     cfg = _settings(config, text=text, label=label, group=group, model=model, alpha=alpha, target_risk=target_risk, delta=delta, epochs=epochs, seed=seed)
@@ -238,21 +244,27 @@ def fit(
     find_model(cfg.model.name)
     _claim(out, cfg, record)
     with single_writer(out), log_context(run=out.name):
-        _stages(out, ds, ledger, cfg, record, progress)
+        _stages(out, ds, ledger, cfg, record, progress, bus)
         return Run.load(out)
 
-# %% ../nbs/api/41_run.ipynb #a2bd16e1
-def _stages(out, ds, ledger, cfg, record, progress):
+# %% ../nbs/api/41_run.ipynb #191d50e9
+def _stages(out, ds, ledger, cfg, record, progress, bus):
     "Make what is missing, in order"
     clear_temporary(out)
     if not (out/'config.yaml').exists(): save_config(cfg, out/'config.yaml')
     if not (out/'data.json').exists(): write_json(out/'data.json', record)
     with EventStore(out/'events.db') as es:
-        stages = dict(training=lambda: _train(out, ds, ledger, cfg, es, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, ds.classes))
+        def publish(e):
+            es.append(e)
+            if bus: bus.publish(e)
+        stages = dict(training=lambda: _train(out, ds, ledger, cfg, publish, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, ds.classes))
         if not (out/'certificate.json').exists():
+            if not es.query(DataSplit, limit=1): publish(DataSplit(counts={r: len(ix) for r,ix in ledger.roles.items()}, source=sha256_json(ds.source)))
             for name,stage in stages.items():
-                t = time.perf_counter(); stage()
-                es.append(f'run.{name}', seconds=round(time.perf_counter()-t, 3))
+                t = time.perf_counter()
+                try: stage()
+                except Exception as e: publish(ErrorRaised.of(e, name)); raise
+                publish(StageFinished(stage=name, seconds=round(time.perf_counter()-t, 3))); es.flush()
                 get_logger('run').info(name, seconds=round(time.perf_counter()-t, 1))
-            es.append('run.finished', certificate=read_json(out/'certificate.json')['id'])
+            publish(Event('system.run_finished', dict(certificate=read_json(out/'certificate.json')['id'])))
     shutil.rmtree(out/".work", ignore_errors=True)

@@ -6,17 +6,18 @@
 __all__ = ['calibration_metrics', 'CalibratedTrainer', 'last_checkpoint', 'warm_start', 'native_bf16', 'training_arguments',
            'train']
 
-# %% ../nbs/api/32_trainer.ipynb #f6e6629c
+# %% ../nbs/api/32_trainer.ipynb #ab8d0937
 import shutil
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from .calibration import best_temperature
 from .config import TrainingConfig
 from .errors import ConvergenceError, DataValidationError, IntegrityError
+from .events import Event, EventPublisher
 from .files import read_json, sha256_tree, write_json
 from .metrics import nll, summary
 from .models import TextModel, collate, encode_batches, tokenize
@@ -95,7 +96,7 @@ def warm_start(
 
 def _all_rows(w, k): return np.concatenate([-w/2, w/2]) if k == 2 and len(w) == 1 else w
 
-# %% ../nbs/api/32_trainer.ipynb #49c6dc50
+# %% ../nbs/api/32_trainer.ipynb #814f3136
 class _Rows(torch.utils.data.Dataset):
     "Token ids with labels"
     def __init__(self, ids, labels): self.ids,self.labels = ids,[int(y) for y in labels]
@@ -103,11 +104,6 @@ class _Rows(torch.utils.data.Dataset):
     def __getitem__(self, i): return dict(input_ids=self.ids[i], labels=self.labels[i])
 
 def _collator(pad): return lambda rows: dict(**collate([r['input_ids'] for r in rows], pad), labels=torch.tensor([r['labels'] for r in rows]))
-
-class _Reporter(TrainerCallback):
-    "Hands every log line to a function"
-    def __init__(self, report): self.report = report
-    def on_log(self, args, state, control, logs=None, **kwargs): self.report({'step': state.global_step, **(logs or {})})
 
 # %% ../nbs/api/32_trainer.ipynb #7bc999e9
 def native_bf16() -> bool: # Does this processor multiply bfloat16 natively?
@@ -132,7 +128,7 @@ def training_arguments(
         load_best_model_at_end=True, metric_for_best_model='nll_calibrated', greater_is_better=False, train_sampling_strategy='group_by_length',
         seed=seed, data_seed=seed, remove_unused_columns=False, label_names=['labels'], dataloader_pin_memory=False, use_cpu=not torch.cuda.is_available())
 
-# %% ../nbs/api/32_trainer.ipynb #8a275cb6
+# %% ../nbs/api/32_trainer.ipynb #3aa8ba25
 def train(
     model:TextModel, # From `load_model`; trained in place
     train_rows:tuple, # (texts, labels) of the train role
@@ -141,18 +137,18 @@ def train(
     folder:Path, # Where checkpoints go; whole ones found there are resumed from
     *,
     seed:int, # Of the order of rows and of dropout
-    report=lambda logs: None, # Called with every log line, a dict
+    publish=lambda event: None, # Called with every `Event`: steps, evaluations, checkpoints
     progress:bool=True, # Show the progress bar
 ) -> list: # The log: one dict per line, evaluations under `eval_...`
     "Warm-start the head, train with LoRA, stop early, keep the best epoch by NLL after temperature"
     rows = [(tokenize(model.tokenizer, t, model.max_length), np.asarray(y)) for t,y in (train_rows, validation_rows)]
     if not all(len(y) for _,y in rows): raise DataValidationError("the train and the validation role each need at least one row")
     resume = last_checkpoint(folder)
-    if not resume: report(dict(step=0, warm_start_nll=warm_start(model, *rows)))
+    if not resume: publish(Event('training.warm_started', dict(nll=warm_start(model, *rows)), step=0))
     model.net.base_model.model.dropout.p = config.dropout
     trainer = CalibratedTrainer(model=model.net, args=training_arguments(config, folder, seed=seed, progress=progress), data_collator=_collator(model.tokenizer.pad_token_id),
                                 train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), label_smoothing=config.label_smoothing,
-                                callbacks=[EarlyStoppingCallback(config.patience), _Reporter(report)])
+                                callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume)
     model.net.eval()

@@ -26,11 +26,12 @@ def main():
     if not data.is_dir(): sys.exit(f"skipped: BANKING77 is not here ({data}); set FTLLM_DATA")
     os.environ['HF_HUB_OFFLINE'] = '1'
     from fine_tune_llm.audit import audit
+    from fine_tune_llm.events import StageFinished
     from fine_tune_llm.run import fit
     settings = dict(alpha=.05, target_risk=.05, delta=.1, epochs=a.epochs, seed=a.seed); start = time.perf_counter()
     run = fit(data/'train.jsonl', test=data/'test.jsonl', out=a.out or Path(tempfile.mkdtemp())/'banking77', progress=False, **settings)
     seconds = time.perf_counter()-start; e = audit(run); s = e['selective']
-    stage = {x.type.removeprefix('run.'): x.data['seconds'] for x in run.events() if 'seconds' in x.data}
+    stage = {x.stage: x.seconds for x in run.events(StageFinished)}
     result = dict(settings=settings, rows=e['data']['roles'], accuracy=e['performance']['accuracy'], tfidf=e['performance']['baselines']['tfidf'],
                   ece=dict(before=e['calibration']['before']['ece'], after=e['calibration']['after']['ece'], temperature=e['calibration']['temperature']),
                   coverage={k: e['coverage'][k] for k in ('alpha', 'coverage', 'band', 'inside', 'mean_set_size')}, selective=dict(certificate=s['certificate'], test=s['test']),
