@@ -279,12 +279,11 @@ class Subscription:
             else: self.handled += 1
     def __repr__(self): return f"Subscription({self.what!r}, {self.name}, handled={self.handled}, failed={self.failed}, dropped={self.dropped})"
 
-# %% ../nbs/api/05_events.ipynb #37942e3c
+# %% ../nbs/api/05_events.ipynb #be62ebfa
 class EventBus:
     "Hands every event to the handlers that asked for its kind"
     def __init__(self,
-        *,
-        max_pending:int=10_000, # Events that may wait for one async handler
+        *, max_pending:int=10_000, # Events that may wait for one async handler
     ):
         self.max_pending,self.subscriptions = max_pending,()
         self._idle = threading.Condition(threading.RLock()); self._queues,self._active,self._cache,self._background = {},{},{},None
