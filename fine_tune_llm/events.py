@@ -26,9 +26,9 @@ from structlog.contextvars import get_contextvars
 from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError
 from .logs import get_logger, redact
 
-# %% ../nbs/api/05_events.ipynb #a8fb8d5c
+# %% ../nbs/api/05_events.ipynb #5993dfdf
 @lru_cache(4096)
-def _guarded(key): return redact({key: 'x'})[key] != 'x'   # does `logs` keep values of this key back?
+def _guarded(key): return [*redact({key: 'x'}).values()] != ['x']   # does `logs` keep values of this key back?
 
 def json_safe(
     x, # Anything
@@ -50,7 +50,7 @@ def _safe_key(k): return json_safe(str(k))
 
 def _safe_value(k, v):
     v = json_safe(v)
-    return redact({k: v})[k] if type(v) in (str, list, dict) and _guarded(k) else v
+    return next(iter(redact({k: v}).values())) if type(v) in (str, list, dict) and isinstance(k, str) and _guarded(k) else v
 
 # %% ../nbs/api/05_events.ipynb #ba330e28
 CATEGORIES = ('training', 'model', 'inference', 'data', 'audit', 'system', 'user')

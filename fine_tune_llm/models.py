@@ -6,7 +6,7 @@
 __all__ = ['CATALOGUE', 'Entry', 'Source', 'find_model', 'quiet', 'pool', 'PooledClassifier', 'tokenize', 'collate',
            'encode_batches', 'TextModel', 'load_model', 'load_adapter']
 
-# %% ../nbs/api/30_models.ipynb #e8d194e4
+# %% ../nbs/api/30_models.ipynb #08a3f664
 import difflib, importlib.util, json, os, re, socket
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from .config import LoraSection
 from .errors import AdapterError, ConfigurationError, ModelLoadError
 from .files import atomic_dir, read_json, sha256_file, sha256_json
+from .resilience import CircuitBreaker, retry
 
 # %% ../nbs/api/30_models.ipynb #77f9a292
 @dataclass(frozen=True)
@@ -49,27 +50,50 @@ class Source:
     folder:str # Where they lie
     sha256:str # Fingerprint of every weight file and of the model's configuration
 
-# %% ../nbs/api/30_models.ipynb #6454f061
+# %% ../nbs/api/30_models.ipynb #71d62b86
 def _hub_answers(timeout=3.):
     "Does the hub take connections? Never longer than `timeout` seconds"
     from huggingface_hub import constants
-    if constants.HF_HUB_OFFLINE: return False
     if os.environ.get('HTTPS_PROXY') or os.environ.get('https_proxy'): return True
     url = urlsplit(constants.ENDPOINT)
     try: socket.create_connection((url.hostname, url.port or 443), timeout).close()
     except OSError: return False
     return True
 
-# %% ../nbs/api/30_models.ipynb #a954be78
-def _from_hub(repo):
+# %% ../nbs/api/30_models.ipynb #e540c8ab
+_LINE = {'TimeoutException', 'NetworkError', 'RemoteProtocolError', 'ProxyError'}   # by name: the hub's client is built on httpx or httpx2, whichever its version
+
+def _hub_trouble(e):
+    "Is it the line or the hub (no connection, timeout, status 500 or more), and not an answer? The client wraps errors, so their causes are looked at too"
+    while e is not None:
+        status = getattr(getattr(e, 'response', None), 'status_code', None)
+        if status is not None: return status >= 500
+        if isinstance(e, (ConnectionError, TimeoutError)) or _LINE & {c.__name__ for c in type(e).__mro__}: return True
+        e = e.__cause__
+    return False
+
+# %% ../nbs/api/30_models.ipynb #aa3a17a9
+_BREAKERS = {}
+
+def _hub_breaker(host, **kwargs):
+    "The one breaker of a host; the first failure opens it, because it stands for three attempts"
+    return _BREAKERS.setdefault(host, CircuitBreaker(host, window=1, min_calls=1, rate=1., on=_hub_trouble, **kwargs))
+
+def _ask_hub(breaker, answers, get, **patience):
+    "What `get` returns, if the hub `answers`; tried again after trouble, refused while the breaker is open"
+    with breaker.guard():
+        if not answers(): raise ConnectionError("the hub does not answer")
+        return retry(get, on=_hub_trouble, attempts=3, deadline=120., place=breaker.name, **patience)()
+
+def _from_hub(repo, answers=_hub_answers):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     get = lambda **kw: snapshot_download(repo, allow_patterns=['*.json', '*.safetensors', '*.model', '*.txt'], **kw)
     try: return get(local_files_only=True), None
-    except Exception: reason = "not in the local cache, and the hub does not answer"
-    if not _hub_answers(): return None, reason
-    try: return get(etag_timeout=5), None
-    except Exception as e: return None, f"{type(e).__name__}: {str(e).splitlines()[0]}"
+    except Exception: missing = "not in the local cache, and "
+    if constants.HF_HUB_OFFLINE: return None, missing+"HF_HUB_OFFLINE is set"
+    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5)), None
+    except Exception as e: return None, missing+f"{type(e).__name__}: {e}".split('\n')[0]
 
 # %% ../nbs/api/30_models.ipynb #47de9b3e
 def _package_folder(package):

@@ -5,28 +5,31 @@
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'derive_certificate', 'Run', 'read_events', 'promises', 'fit']
 
-# %% ../nbs/api/41_run.ipynb #c284df43
+# %% ../nbs/api/41_run.ipynb #493217a8
 import os, shutil, time
+from contextlib import nullcontext
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from .calibration import TemperatureScaling
-from .config import Config, load_config, make_config, save_config
+from .config import Config, Layer, Machine, load_config, make_config, resolve_config
 from .conformal import ConformalClassifier
 from .data import ROLES, Dataset, load, split_ledger
 from .errors import CertificateError, ConfigurationError, DataValidationError, RunError
 from .events import DataSplit, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
 from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
 from .inference import make_decisions, occlusion
-from .logs import get_logger, log_context
+from .logs import configure_logging, get_logger, log_context
 from .models import CATALOGUE, find_model, load_adapter, load_model
 from .predictions import Predictions
 from .risk import SelectiveClassifier
+from .settings import ConfigManager
 from .trainer import train
 
-# %% ../nbs/api/41_run.ipynb #18c12716
+# %% ../nbs/api/41_run.ipynb #54ea6fe0
 def _differences(old, new, prefix=''):
     for k in sorted(set(old) | set(new)):
         a,b = old.get(k),new.get(k)
@@ -35,14 +38,14 @@ def _differences(old, new, prefix=''):
 
 def _same_run(out, config, data):
     "Refuse a folder that was begun with other settings or other data"
-    diff = [*_differences(load_config(out/'config.yaml').model_dump(mode='json'), config.model_dump(mode='json'))]
+    diff = [*_differences(load_config(out/'config.yaml').fixed(), config.fixed())]     # live settings may differ: the folder's own count
     if (out/'data.json').exists(): diff += [*_differences(read_json(out/'data.json'), data, 'data: ')]
     if diff: raise RunError(f"`{out}` holds a run with other settings: {'; '.join(diff[:5])}", hint="Choose another directory, or repeat the run's own settings to resume it", differences=diff)
 
-# %% ../nbs/api/41_run.ipynb #92ee7797
+# %% ../nbs/api/41_run.ipynb #55655316
 def _claim(out, config, data):
     "Make `out` this run's folder, or say why it cannot be; `config.yaml` is the first thing in it"
-    mine = {'config.yaml', '.lock'}
+    mine = {'config.yaml', 'history', '.lock'}
     try:
         here = set(os.listdir(out)) if out.is_dir() else set()
         if not (out/'config.yaml').exists() and not all(n in mine or n.startswith('.') for n in here):
@@ -68,28 +71,31 @@ def _read(data, test, config):
     ids = (*ds.ids, *(f'test-{i}' for i in t.ids))
     return Dataset(ds.texts+t.texts, labels, ds.classes, {g: np.r_[v, t.groups[g]] for g,v in ds.groups.items()}, ids, dict(ds.source, test=t.source)), len(t)
 
-# %% ../nbs/api/41_run.ipynb #f8bf7408
-def _settings(config, **given):
-    "The resolved `Config`: what was given by name wins over `config`"
-    where = dict(text='data.text', label='data.label', group='data.group', model='model.name', alpha='conformal.alpha', target_risk='risk.target_risk', delta='risk.delta', epochs='training.epochs', seed='seed')
-    over = {}
-    for k,v in given.items():
-        if v is None: continue
-        *path,last = where[k].split('.'); d = over
-        for p in path: d = d.setdefault(p, {})
-        d[last] = ([v] if isinstance(v, str) else list(v)) if k == 'group' else v
-    c = make_config(config, over)
-    local = c.model.name not in CATALOGUE and os.path.isdir(c.model.name)   # a folder must open from anywhere
-    return make_config(c, dict(model=dict(name=str(Path(c.model.name).resolve())))) if local else c
+# %% ../nbs/api/41_run.ipynb #a00d5ec7
+_BY_NAME = dict(text='data.text', label='data.label', group='data.group', model='model.name', alpha='conformal.alpha', target_risk='risk.target_risk', delta='risk.delta', epochs='training.epochs', seed='seed')
 
-# %% ../nbs/api/41_run.ipynb #55c4e960
+def _full_precision(c):
+    if c.model.quantization != 'none': raise ConfigurationError(f"`model.quantization` is {c.model.quantization!r}, and models are loaded in full precision only in this version", hint="Set model.quantization to 'none'")
+
+def _settings(config, preset=None, **given):
+    "The resolved `Config`: preset < files < environment < `config` as a dict < what was given by name; a `Config` has its layers already"
+    over = {_BY_NAME[k]: ([v] if isinstance(v, str) else list(v)) if k == 'group' else v for k,v in given.items() if v is not None}
+    if preset and isinstance(config, Config): raise ConfigurationError("`preset` and a `Config` were both given", hint="Build the Config with resolve_config(preset=...)", argument='preset')
+    files = [config] if isinstance(config, (str, Path)) else config if isinstance(config, (list, tuple)) else ()
+    base = config if isinstance(config, Config) else resolve_config(*files, preset=preset, machine=None)
+    c = make_config(base, config if isinstance(config, dict) else None, over, machine=Machine())
+    _full_precision(c)
+    local = c.model.name not in CATALOGUE and os.path.isdir(c.model.name)   # a folder must open from anywhere
+    return make_config(c, Layer('its full path', {'model.name': str(Path(c.model.name).resolve())})) if local else c
+
+# %% ../nbs/api/41_run.ipynb #d37f0f48
 def _train(out, ds, ledger, config, publish, progress):
     "`tokenizer/` and `adapter/`, the latter last"
     if (out/'adapter').exists(): return
     rows = lambda role,purpose: [(tuple(ds.texts[i] for i in ix), ds.labels[ix]) for ix in [ledger.take(role, purpose)]][0]
     model = load_model(config.model.name, len(ds.classes), seed=config.seed, lora=config.lora, max_length=config.model.max_length, pooling=config.model.pooling, dropout=config.training.dropout)
     work = out/'.work'; work.mkdir(exist_ok=True)
-    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, publish=publish, progress=progress)
+    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, loss=config.loss, device=config.model.device, publish=publish, progress=progress)
     model.save(out/'adapter', out/'tokenizer')
     publish(ModelSaved(name='adapter', sha256=sha256_tree(out/'adapter')))
 
@@ -122,10 +128,10 @@ def derive_certificate(
     except CertificateError as e: out['refusal'] = e.to_dict()
     return out
 
-# %% ../nbs/api/41_run.ipynb #53e52884
+# %% ../nbs/api/41_run.ipynb #3d436bd2
 def _settings_hash(config):
-    "All settings but the model's name: its weights have a fingerprint of their own, and a folder may move"
-    d = config.model_dump(mode='json')
+    "All fixed settings but the model's name: its weights have a fingerprint of their own, and a folder may move"
+    d = config.fixed()
     return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
 
 def _fingerprints(out, config, classes):
@@ -217,12 +223,12 @@ def promises(
            f"On the calibration rows it decides {s['n_decided']/s['n']:.1%}, {s['n_errors']} of {s['n_decided']} wrongly." if s else f"No certificate for decisions: {r['message']}. {r['hint'] or ''}")
     return f"**Certificate {run.certificate['id']}**\n\n- Coverage: {sets}\n- Decisions: {sel}"
 
-# %% ../nbs/api/41_run.ipynb #a9d7d9fb
+# %% ../nbs/api/41_run.ipynb #97feb373
 def fit(
     data, # Path to JSON lines or CSV, a list of dicts or a DataFrame
     *,
     out, # Run directory to make, or to resume
-    seed:int, # Seed of the split, the adapter and the order of rows
+    seed:int, # Seed of the split, the adapter and the order of rows; `None` takes the configured one
     text:str=None, # Column of the text, "text" unless configured
     label:str=None, # Column of the class, "label" unless configured
     group=None, # Column name(s) of protected or operational attributes
@@ -232,39 +238,62 @@ def fit(
     target_risk:float=None, # Error rate allowed among decisions, in (0, 1)
     delta:float=None, # Chance that the certificate may fail, in (0, 1)
     epochs:int=None, # Passes over the train role at most
-    config=None, # `Config` or nested dict with everything else
+    preset:str=None, # Where to start from, such as "minilm-cpu"
+    config=None, # Everything else: a nested dict, one or more files, or a resolved `Config`
+    watch:bool=False, # Take up edits of live settings in the run's config.yaml while it works; needs the watch extra
     progress:bool=True, # Show progress bars
     bus:EventBus=None, # Where events are published while it runs; they are in the run's `events.db` in any case
 ) -> Run: # Finished, certified or openly refused
     "From labelled text to a calibrated, certified classifier that may abstain; everything is checked before anything is written"
-    cfg = _settings(config, text=text, label=label, group=group, model=model, alpha=alpha, target_risk=target_risk, delta=delta, epochs=epochs, seed=seed)
+    cfg = _settings(config, preset, text=text, label=label, group=group, model=model, alpha=alpha, target_risk=target_risk, delta=delta, epochs=epochs, seed=seed)
     ds,n_test = _read(data, test, cfg); out = Path(out)
     ledger = split_ledger(ds, {r: getattr(cfg.data, r) for r in ROLES}, seed=cfg.seed, n_test_file=n_test)
     record = dict(source=ds.source, classes=list(ds.classes), counts=ds.counts(), groups=sorted(ds.groups), ledger=ledger.to_dict())
     find_model(cfg.model.name)
     _claim(out, cfg, record)
     with single_writer(out), log_context(run=out.name):
-        _stages(out, ds, ledger, cfg, record, progress, bus)
+        _stages(out, ds, ledger, cfg, record, progress, watch, bus)
         return Run.load(out)
 
-# %% ../nbs/api/41_run.ipynb #191d50e9
-def _stages(out, ds, ledger, cfg, record, progress, bus):
+# %% ../nbs/api/41_run.ipynb #bb3c0d34
+def _relog(old, new):
+    "A change of the logging settings takes effect at once"
+    if old.logging != new.logging: configure_logging(new.logging.level, json_lines=new.logging.json_lines, texts=new.logging.texts)
+
+def _per_step(publish, most):
+    "`publish`, but at most `most()` training events of any one step"
+    last = [None, 0]
+    def limited(e):
+        if e.category == 'training': last[:] = e.step, last[1]+1 if e.step == last[0] else 1
+        if e.category != 'training' or last[1] <= most(): publish(e)
+    return limited
+
+def _publisher(es, bus, run):
+    "Into the store, then onto the bus; what a thread publishes belongs to the run, too"
+    def publish(e):
+        if not e.run: e = replace(e, run=run)
+        es.append(e)
+        if bus: bus.publish(e)
+    return publish
+
+# %% ../nbs/api/41_run.ipynb #4edefe30
+def _stages(out, ds, ledger, cfg, record, progress, watch, bus):
     "Make what is missing, in order"
     clear_temporary(out)
-    if not (out/'config.yaml').exists(): save_config(cfg, out/'config.yaml')
+    manager = ConfigManager(out, cfg, live_only=True); manager.on_change(_relog)
     if not (out/'data.json').exists(): write_json(out/'data.json', record)
-    with EventStore(out/'events.db') as es:
-        def publish(e):
-            es.append(e)
-            if bus: bus.publish(e)
-        stages = dict(training=lambda: _train(out, ds, ledger, cfg, publish, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, ds.classes))
+    with EventStore(out/'events.db', keep_age=manager.config.monitoring.retention_days*86400 or None) as es:
+        publish = _publisher(es, bus, out.name); training = _per_step(publish, lambda: manager.config.monitoring.events_per_step)
+        stages = dict(training=lambda: _train(out, ds, ledger, cfg, training, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, ds.classes))
         if not (out/'certificate.json').exists():
+            manager.publish = publish
             if not es.query(DataSplit, limit=1): publish(DataSplit(counts={r: len(ix) for r,ix in ledger.roles.items()}, source=sha256_json(ds.source)))
-            for name,stage in stages.items():
-                t = time.perf_counter()
-                try: stage()
-                except Exception as e: publish(ErrorRaised.of(e, name)); raise
-                publish(StageFinished(stage=name, seconds=round(time.perf_counter()-t, 3))); es.flush()
-                get_logger('run').info(name, seconds=round(time.perf_counter()-t, 1))
+            with manager.training(), manager.watching() if watch else nullcontext():
+                for name,stage in stages.items():
+                    t = time.perf_counter()
+                    try: stage()
+                    except Exception as e: publish(ErrorRaised.of(e, name)); raise
+                    publish(StageFinished(stage=name, seconds=round(time.perf_counter()-t, 3))); es.flush()
+                    get_logger('run').info(name, seconds=round(time.perf_counter()-t, 1))
             publish(Event('system.run_finished', dict(certificate=read_json(out/'certificate.json')['id'])))
     shutil.rmtree(out/".work", ignore_errors=True)

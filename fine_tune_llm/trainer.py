@@ -6,7 +6,7 @@
 __all__ = ['calibration_metrics', 'CalibratedTrainer', 'last_checkpoint', 'warm_start', 'native_bf16', 'training_arguments',
            'train']
 
-# %% ../nbs/api/32_trainer.ipynb #ab8d0937
+# %% ../nbs/api/32_trainer.ipynb #1629fea6
 import shutil
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import torch
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainingArguments
 
 from .calibration import best_temperature
-from .config import TrainingConfig
-from .errors import ConvergenceError, DataValidationError, IntegrityError
+from .config import LossConfig, TrainingConfig
+from .errors import ConvergenceError, DataValidationError, IntegrityError, ResourceError
 from .events import Event, EventPublisher
 from .files import read_json, sha256_tree, write_json
 from .metrics import nll, summary
@@ -111,24 +111,26 @@ def native_bf16() -> bool: # Does this processor multiply bfloat16 natively?
     if torch.cuda.is_available(): return torch.cuda.is_bf16_supported()
     return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)() or getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)())
 
-# %% ../nbs/api/32_trainer.ipynb #02b069f2
+# %% ../nbs/api/32_trainer.ipynb #fe31fe9a
 def training_arguments(
     config:TrainingConfig, # What to do
     folder:Path, # Where checkpoints go
     *,
     seed:int, # Of the order of rows and of dropout
+    device:str='auto', # "auto" (the GPU where there is one), "cpu" or "cuda"
     progress:bool=True, # Show the progress bar
 ) -> TrainingArguments:
     "The settings in the words of transformers"
+    if device == 'cuda' and not torch.cuda.is_available(): raise ResourceError("`device` is 'cuda', and there is no GPU here", hint="Choose 'cpu' or 'auto'")
     bf16 = config.precision == 'bf16' or (config.precision == 'auto' and native_bf16())
     return TrainingArguments(
         output_dir=str(folder), num_train_epochs=config.epochs, per_device_train_batch_size=config.batch_size, per_device_eval_batch_size=64,
         learning_rate=config.learning_rate, lr_scheduler_type='cosine', warmup_steps=config.warmup, weight_decay=config.weight_decay, bf16=bf16,
         eval_strategy='epoch', save_strategy='epoch', save_total_limit=2, logging_strategy='epoch', report_to='none', disable_tqdm=not progress,
         load_best_model_at_end=True, metric_for_best_model='nll_calibrated', greater_is_better=False, train_sampling_strategy='group_by_length',
-        seed=seed, data_seed=seed, remove_unused_columns=False, label_names=['labels'], dataloader_pin_memory=False, use_cpu=not torch.cuda.is_available())
+        seed=seed, data_seed=seed, remove_unused_columns=False, label_names=['labels'], dataloader_pin_memory=False, use_cpu=device == 'cpu' or not torch.cuda.is_available())
 
-# %% ../nbs/api/32_trainer.ipynb #3aa8ba25
+# %% ../nbs/api/32_trainer.ipynb #6387642e
 def train(
     model:TextModel, # From `load_model`; trained in place
     train_rows:tuple, # (texts, labels) of the train role
@@ -137,6 +139,8 @@ def train(
     folder:Path, # Where checkpoints go; whole ones found there are resumed from
     *,
     seed:int, # Of the order of rows and of dropout
+    loss:LossConfig=LossConfig(), # What to make small
+    device:str='auto', # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
     publish=lambda event: None, # Called with every `Event`: steps, evaluations, checkpoints
     progress:bool=True, # Show the progress bar
 ) -> list: # The log: one dict per line, evaluations under `eval_...`
@@ -146,8 +150,8 @@ def train(
     resume = last_checkpoint(folder)
     if not resume: publish(Event('training.warm_started', dict(nll=warm_start(model, *rows)), step=0))
     model.net.base_model.model.dropout.p = config.dropout
-    trainer = CalibratedTrainer(model=model.net, args=training_arguments(config, folder, seed=seed, progress=progress), data_collator=_collator(model.tokenizer.pad_token_id),
-                                train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), label_smoothing=config.label_smoothing,
+    trainer = CalibratedTrainer(model=model.net, args=training_arguments(config, folder, seed=seed, device=device, progress=progress), data_collator=_collator(model.tokenizer.pad_token_id),
+                                train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), label_smoothing=loss.label_smoothing,
                                 callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)])
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume)

@@ -1,0 +1,77 @@
+"The real hub client against a hub of our own on this machine: what is tried again, and who is asked how often"
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+ASK = """
+import json, sys
+from unittest.mock import patch
+from fine_tune_llm import models, resilience
+with patch("time.sleep", lambda s: None):
+    whys = [models._from_hub(repo)[1] for repo in sys.argv[1:]]
+print(json.dumps([whys, {b.name: b.state for b in models._BREAKERS.values()}, resilience.error_stats.snapshot()['by_code']]))
+"""
+
+
+class Hub(BaseHTTPRequestHandler):
+    "Answers with the status that the name of the repository ends in; 0 hangs up"
+    asked = Counter()
+    def do_GET(self):
+        known = re.match(r'/api/models/(x/\w-(\d+))', self.path)   # the client also asks for other things, which are no concern here
+        if known: Hub.asked[known[1]] += 1
+        status = int(known[2]) if known else 404
+        if not status: self.close_connection = True; return
+        self.send_response(status); self.send_header('Content-Length', '0'); self.end_headers()
+    do_HEAD = do_GET
+    def log_message(self, *args): pass
+
+
+@pytest.fixture
+def hub():
+    Hub.asked.clear(); server = ThreadingHTTPServer(('127.0.0.1', 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server.server_address[1]
+    server.shutdown(); server.server_close()
+
+
+def ask(port, tmp_path, *repos, offline='0'):
+    env = {k: v for k,v in os.environ.items() if 'proxy' not in k.lower()}
+    env |= dict(HF_HUB_OFFLINE=offline, HF_ENDPOINT=f'http://127.0.0.1:{port}', HF_HOME=str(tmp_path))
+    out = subprocess.run([sys.executable, '-c', ASK, *repos], env=env, capture_output=True, text=True, timeout=120)
+    assert out.returncode == 0, out.stderr
+    return json.loads(out.stdout)
+
+
+@pytest.mark.parametrize('status', [500, 503, 0])
+def test_trouble_is_tried_three_times_and_then_nobody_is_asked(hub, tmp_path, status):
+    whys,states,counts = ask(hub, tmp_path, f'x/a-{status}', f'x/b-{status}')
+    assert Hub.asked == {f'x/a-{status}': 3}
+    assert states == {f'127.0.0.1:{hub}': 'open'} and 'CircuitOpenError: calls to 127.0.0.1' in whys[1]
+    assert counts['service.circuit_open']['total'] == 1 and sum(c['total'] for c in counts.values()) == 4
+
+
+def test_an_answer_is_believed(hub, tmp_path):
+    whys,states,_ = ask(hub, tmp_path, 'x/a-404', 'x/b-401', 'x/c-403')
+    assert Hub.asked == {'x/a-404': 1, 'x/b-401': 1, 'x/c-403': 1}
+    assert set(states.values()) == {'closed'} and not any('CircuitOpen' in w for w in whys)
+
+
+def test_a_dead_hub_is_asked_once(hub, tmp_path):
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]   # nobody listens there
+    whys,states,counts = ask(port, tmp_path, 'x/a-200', 'x/b-200', 'x/c-200')
+    assert 'the hub does not answer' in whys[0] and all('CircuitOpenError' in w for w in whys[1:])
+    assert counts['ConnectionError']['total'] == 1 and counts['service.circuit_open']['total'] == 2
+
+
+def test_offline_nobody_is_asked(hub, tmp_path):
+    whys,states,counts = ask(hub, tmp_path, 'x/a-503', 'x/b-503', offline='1')
+    assert whys == ['not in the local cache, and HF_HUB_OFFLINE is set']*2
+    assert not Hub.asked and not states and not counts
