@@ -18,7 +18,10 @@ echo "== notebooks run"
 OMP_NUM_THREADS=1 nbdev_test --n_workers 2 --timing   # one thread each: two workers on two cores otherwise fight
 
 echo "== docs are processed"
-nbdev_proc_nbs
+# without quarto, nbdev would try to install it, and this project, before it begins; processing needs neither
+stub=$(mktemp -d); trap 'rm -rf "$stub"' EXIT
+command -v quarto >/dev/null || { printf '#!/bin/sh\nexit 0\n' > "$stub/quarto"; chmod +x "$stub/quarto"; }
+PATH="$PATH:$stub" nbdev_proc_nbs
 
 echo "== the wheel builds and imports in a clean environment"
 bash .ci/wheel.sh

@@ -135,7 +135,7 @@ def sample(
     if not p.is_file(): raise ConfigurationError(f"there is no bundled data set {name!r}; there are {', '.join(sorted(f.stem for f in p.parent.glob('*.jsonl')))}")
     return p
 
-DEMO = dict(target_risk=.1, alpha=.1, delta=.1, epochs=6, group=['channel', 'english', 'age_band'])
+DEMO = dict(target_risk=.1, alpha=.1, delta=.1, epochs=5, group=['channel', 'english', 'age_band'])
 
 @app.command()
 def demo(
