@@ -77,7 +77,7 @@ _BREAKERS = {}
 
 def _hub_breaker(host, **kwargs):
     "The one breaker of a host; the first failure opens it, because it stands for three attempts"
-    return _BREAKERS.setdefault(host, CircuitBreaker(host, window=1, min_calls=1, rate=1., on=_hub_trouble, **kwargs))
+    return _BREAKERS.setdefault(host, CircuitBreaker(host, window=1, min_calls=1, rate=1., on=_hub_trouble, level='info', **kwargs))   # to be offline is no news
 
 def _ask_hub(breaker, answers, get, **patience):
     "What `get` returns, if the hub `answers`; tried again after trouble, refused while the breaker is open"

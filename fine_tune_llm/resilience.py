@@ -194,11 +194,13 @@ class CircuitBreaker:
         min_calls:int=10, # It never opens on fewer calls than this, in [1, window]
         cool_down:float=30., # Seconds it stays open before a probe
         on=Exception, # Failures: an exception type, a tuple of them, or a function of the error
+        level:str='warning', # Its opening is logged as this: debug, info, warning or error
         clock=time.monotonic, # Seconds
         stats:ErrorStats=None, # Where failures and refusals are counted; `error_stats` when `None`
     ):
+        if level not in ('debug', 'info', 'warning', 'error'): raise ConfigurationError(f"`level` must be debug, info, warning or error, got {level!r}")
         _check_number('rate', rate, 0, 1, above=True); _check_number('window', window, 1, whole=True); _check_number('min_calls', min_calls, 1, window, whole=True); _check_number('cool_down', cool_down, 0)
-        self.name,self.rate,self.min_calls,self.cool_down,self.clock = name,rate,min_calls,cool_down,clock
+        self.name,self.rate,self.min_calls,self.cool_down,self.level,self.clock = name,rate,min_calls,cool_down,level,clock
         self._fails,self._stats = _matcher(on),error_stats if stats is None else stats
         self._lock,self._telling,self._news,self._listeners = threading.Lock(),False,deque(),[]
         self._state,self._period,self._until,self._ends = 'closed',0,0.,deque(maxlen=int(window))
@@ -250,7 +252,7 @@ def _tell(b):
 
 def _tell_one(b, old, new):
     log = get_logger('resilience')
-    (log.warning if new == 'open' else log.info)('circuit', breaker=b.name, old=old, new=new)
+    getattr(log, b.level if new == 'open' else 'info')('circuit', breaker=b.name, old=old, new=new)
     for f in list(b._listeners):
         try: f(b, old, new)
         except Exception as e: b._stats.record(e, place=_place(f)); log.error('listener_failed', breaker=b.name, listener=_place(f), error=_brief(e))

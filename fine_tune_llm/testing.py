@@ -54,17 +54,19 @@ def toy_rows(
 
 # %% ../nbs/api/09_testing.ipynb #eca3d21f
 def toy_tokenizer(
-    texts:list, # Sentences to learn pieces from
+    texts:list, # Sentences to take pieces from
     *,
     vocab_size:int=200, # At most so many pieces, the five special ones included
 ): # A `transformers.PreTrainedTokenizerFast` in BERT's manner
-    "Train a WordPiece tokenizer; takes milliseconds"
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    "A WordPiece tokenizer of all letters and the commonest words; the same texts give the same bytes, in every process"
+    from collections import Counter
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
-    special = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
-    tok = Tokenizer(models.WordPiece(unk_token='[UNK]'))
-    tok.normalizer,tok.pre_tokenizer = normalizers.BertNormalizer(),pre_tokenizers.BertPreTokenizer()
-    tok.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False))
+    special,norm,pre = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'],normalizers.BertNormalizer(),pre_tokenizers.BertPreTokenizer()
+    words = Counter(w for t in texts for w,_ in pre.pre_tokenize_str(norm.normalize_str(t))); letters = sorted({c for w in words for c in w})
+    pieces = dict.fromkeys([*special, *letters, *('##'+c for c in letters), *sorted(words, key=lambda w: (-words[w], w))])
+    tok = Tokenizer(models.WordPiece({p: i for i,p in enumerate([*pieces][:vocab_size])}, unk_token='[UNK]'))
+    tok.normalizer,tok.pre_tokenizer = norm,pre
     tok.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
     return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]',
                                    mask_token='[MASK]', model_max_length=64)
