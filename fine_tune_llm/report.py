@@ -199,6 +199,6 @@ def write_report(
     "Audit a run; write `audit.json`, `report.html` and `model_card.md` beside it"
     e = audit(run, out_of_scope=out_of_scope); name = run.config.model.name
     write_audit(run, e)
-    for file,text in (('report.html', render_report(e)), ('model_card.md', render_card(e, CATALOGUE[name].hub if name in CATALOGUE else name))):
+    for file,text in (('report.html', render_report(e)), ('model_card.md', render_card(e, CATALOGUE.get(name).hub if name in CATALOGUE else name))):
         with atomic_write(run.path/file) as p: p.write_text(text, encoding='utf-8')
     return run.path/'report.html'

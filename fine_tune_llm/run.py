@@ -14,17 +14,20 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibration import TemperatureScaling
+from .calibration import CALIBRATORS, calibrator_from_dict
 from .config import Config, Layer, Machine, load_config, make_config, resolve_config
-from .conformal import ConformalClassifier
+from .conformal import SCORES, ConformalClassifier
 from .data import ROLES, Dataset, load, split_ledger
 from .errors import CertificateError, ConfigurationError, DataValidationError, RunError
 from .events import DataSplit, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
 from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
 from .inference import make_decisions, occlusion
-from .logs import configure_logging, get_logger, log_context
+from .logs import adopt_libraries, configure_logging, get_logger, log_context
+from .losses import LOSSES
+from .metrics import METRICS
 from .models import CATALOGUE, find_model, load_adapter, load_model
 from .predictions import Predictions
+from .resilience import error_stats
 from .risk import SelectiveClassifier
 from .settings import ConfigManager
 from .trainer import train
@@ -74,7 +77,11 @@ def _read(data, test, config):
 # %% ../nbs/api/41_run.ipynb #a00d5ec7
 _BY_NAME = dict(text='data.text', label='data.label', group='data.group', model='model.name', alpha='conformal.alpha', target_risk='risk.target_risk', delta='risk.delta', epochs='training.epochs', seed='seed')
 
-def _full_precision(c):
+def _known(c):
+    "Refuse what only the registries and the loader know to be wrong"
+    for registry,names in ((LOSSES, [c.loss.name]), (CALIBRATORS, [c.calibration.method]), (SCORES, [c.conformal.score]), (METRICS, c.monitoring.metrics)):
+        for n in names: registry.get(n)
+    LOSSES.create(c.loss.name, **c.loss.settings())
     if c.model.quantization != 'none': raise ConfigurationError(f"`model.quantization` is {c.model.quantization!r}, and models are loaded in full precision only in this version", hint="Set model.quantization to 'none'")
 
 def _settings(config, preset=None, **given):
@@ -84,7 +91,7 @@ def _settings(config, preset=None, **given):
     files = [config] if isinstance(config, (str, Path)) else config if isinstance(config, (list, tuple)) else ()
     base = config if isinstance(config, Config) else resolve_config(*files, preset=preset, machine=None)
     c = make_config(base, config if isinstance(config, dict) else None, over, machine=Machine())
-    _full_precision(c)
+    _known(c)
     local = c.model.name not in CATALOGUE and os.path.isdir(c.model.name)   # a folder must open from anywhere
     return make_config(c, Layer('its full path', {'model.name': str(Path(c.model.name).resolve())})) if local else c
 
@@ -95,7 +102,7 @@ def _train(out, ds, ledger, config, publish, progress):
     rows = lambda role,purpose: [(tuple(ds.texts[i] for i in ix), ds.labels[ix]) for ix in [ledger.take(role, purpose)]][0]
     model = load_model(config.model.name, len(ds.classes), seed=config.seed, lora=config.lora, max_length=config.model.max_length, pooling=config.model.pooling, dropout=config.training.dropout)
     work = out/'.work'; work.mkdir(exist_ok=True)
-    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, loss=config.loss, device=config.model.device, publish=publish, progress=progress)
+    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, loss=config.loss, metrics=config.monitoring.metrics, device=config.model.device, publish=publish, progress=progress)
     model.save(out/'adapter', out/'tokenizer')
     publish(ModelSaved(name='adapter', sha256=sha256_tree(out/'adapter')))
 
@@ -120,7 +127,7 @@ def derive_certificate(
     config:Config, # alpha, target_risk, delta
 ) -> dict: # calibrator, conformal, selective (or `None` with refusal): JSON-safe
     "What is promised, from predictions alone"
-    cal = TemperatureScaling().fit(validation.logits, validation.labels)
+    cal = CALIBRATORS.create(config.calibration.method).fit(validation.logits, validation.labels)
     pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
     conf = ConformalClassifier(config.conformal.score, config.conformal.alpha).fit(pc, calibration.labels)
     out = dict(calibrator=cal.to_dict(), conformal=conf.to_dict(), selective=None, refusal=None)
@@ -165,7 +172,7 @@ class Run:
     def __init__(self, path:Path, config:Config, data:dict, certificate:dict):
         self.path,self.config,self.data,self.certificate = Path(path),config,data,certificate
         self.classes = tuple(certificate['classes'])
-        self.calibrator = TemperatureScaling.from_dict(certificate['calibrator'])
+        self.calibrator = calibrator_from_dict(certificate['calibrator'])
         self.conformal = ConformalClassifier.from_dict(certificate['conformal'])
     @classmethod
     def load(cls,
@@ -277,9 +284,14 @@ def _publisher(es, bus, run):
     return publish
 
 # %% ../nbs/api/41_run.ipynb #4edefe30
+def _tell_errors(publish):
+    "What went wrong in this process, hub and retries included"
+    s = error_stats.snapshot()
+    if s['total']: publish(Event('system.error_stats', s))
+
 def _stages(out, ds, ledger, cfg, record, progress, watch, bus):
     "Make what is missing, in order"
-    clear_temporary(out)
+    clear_temporary(out); adopt_libraries()
     manager = ConfigManager(out, cfg, live_only=True); manager.on_change(_relog)
     if not (out/'data.json').exists(): write_json(out/'data.json', record)
     with EventStore(out/'events.db', keep_age=manager.config.monitoring.retention_days*86400 or None) as es:
@@ -292,8 +304,8 @@ def _stages(out, ds, ledger, cfg, record, progress, watch, bus):
                 for name,stage in stages.items():
                     t = time.perf_counter()
                     try: stage()
-                    except Exception as e: publish(ErrorRaised.of(e, name)); raise
+                    except Exception as e: error_stats.record(e, place=name); publish(ErrorRaised.of(e, name)); _tell_errors(publish); raise
                     publish(StageFinished(stage=name, seconds=round(time.perf_counter()-t, 3))); es.flush()
                     get_logger('run').info(name, seconds=round(time.perf_counter()-t, 1))
-            publish(Event('system.run_finished', dict(certificate=read_json(out/'certificate.json')['id'])))
+            _tell_errors(publish); publish(Event('system.run_finished', dict(certificate=read_json(out/'certificate.json')['id'])))
     shutil.rmtree(out/".work", ignore_errors=True)

@@ -19,7 +19,8 @@ from .config import LossConfig, TrainingConfig
 from .errors import ConvergenceError, DataValidationError, IntegrityError, ResourceError
 from .events import Event, EventPublisher
 from .files import read_json, sha256_tree, write_json
-from .metrics import nll, summary
+from .losses import cross_entropy, make_loss
+from .metrics import WATCHED, nll, summary
 from .models import TextModel, collate, encode_batches, tokenize
 from .predictions import softmax
 
@@ -27,27 +28,30 @@ from .predictions import softmax
 def calibration_metrics(
     logits, # Scores of the validation role, shape (n, K)
     labels, # True classes, shape (n,)
-) -> dict: # accuracy, nll, brier, ece, mce, nll_calibrated, temperature
+    names:tuple=WATCHED, # Names in `METRICS`; the watched five are always there
+) -> dict: # accuracy, nll, brier, ece, mce, what else was named, nll_calibrated, temperature
     "What an evaluation reports, in plain floats"
     z = np.asarray(logits, dtype=np.float64)
     if not np.isfinite(z).all(): raise ConvergenceError("the model's scores are not finite: training has diverged", hint="Lower training.learning_rate")
     t = best_temperature(z, labels, bounds=(.25, 10.))
-    return dict(**summary(softmax(z), labels), nll_calibrated=nll(softmax(z/t), labels), temperature=t)
+    return dict(**summary(softmax(z), labels, names=dict.fromkeys((*WATCHED, *names))), nll_calibrated=nll(softmax(z/t), labels), temperature=t)
 
 # %% ../nbs/api/32_trainer.ipynb #a85c9eaf
 class CalibratedTrainer(Trainer):
     "A `Trainer` that reports calibration at every evaluation and marks every checkpoint when it is complete"
     def __init__(self, *args,
         compute_metrics=None, # Replaces the calibration metrics when given
-        label_smoothing:float=0., # Probability taken from the true class, in training only
+        loss=cross_entropy, # Function of (logits, labels), in training only; an evaluation reports cross-entropy
+        metrics:tuple=WATCHED, # Names in `METRICS`, reported at every evaluation
         **kwargs, # As `transformers.Trainer`
     ):
-        super().__init__(*args, compute_metrics=compute_metrics or (lambda p: calibration_metrics(p.predictions, p.label_ids)), **kwargs)
-        self.label_smoothing,self.model_accepts_loss_kwargs = label_smoothing,False
+        super().__init__(*args, compute_metrics=compute_metrics or (lambda p: calibration_metrics(p.predictions, p.label_ids, metrics)), **kwargs)
+        self.loss,self.model_accepts_loss_kwargs = loss,False
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
-        "Cross-entropy over the K class logits"
-        out = model(**inputs, label_smoothing=self.label_smoothing if model.training else 0.)
-        return (out['loss'], out) if return_outputs else out['loss']
+        "The loss of the K class logits"
+        out = model(**inputs)
+        loss = self.loss(out['logits'], inputs['labels']) if model.training else out['loss']
+        return (loss, out) if return_outputs else loss
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
         folder = Path(self._get_output_dir(trial))/f'checkpoint-{self.state.global_step}'
@@ -153,6 +157,7 @@ def train(
     *,
     seed:int, # Of the order of rows and of dropout
     loss:LossConfig=LossConfig(), # What to make small
+    metrics:tuple=WATCHED, # Names in `METRICS`, reported at every evaluation beside the watched five
     device:str='auto', # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
     publish=lambda event: None, # Called with every `Event`: steps, evaluations, checkpoints
     progress:bool=True, # Show the progress bar
@@ -164,7 +169,7 @@ def train(
     if not resume: publish(Event('training.warm_started', dict(nll=warm_start(model, *rows)), step=0))
     model.net.base_model.model.dropout.p = config.dropout
     trainer = CalibratedTrainer(model=model.net, args=training_arguments(config, folder, seed=seed, device=device, progress=progress), data_collator=_collator(model.tokenizer.pad_token_id),
-                                train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), label_smoothing=loss.label_smoothing,
+                                train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), loss=make_loss(loss.name, **loss.settings()), metrics=metrics,
                                 callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)])
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback): trainer.add_callback(_Lines())   # in a notebook there is another one, which draws a table
