@@ -39,7 +39,7 @@ def rows_needed(
     a = Fraction(repr(_check_alpha(alpha)))
     return math.ceil((1-a)/a)
 
-# %% ../nbs/api/13_conformal.ipynb #509856fb
+# %% ../nbs/api/13_conformal.ipynb #c0f0a1b1
 SCORES = Registry('score')   # probs (n, K) -> scores of every label (n, K), larger is stranger
 
 @SCORES.register('lac')
@@ -49,6 +49,7 @@ def lac(
     "One minus the probability of the label (Sadinle, Lei and Wasserman 2019): the smallest sets on average"
     return 1-np.asarray(probs, dtype=np.float64)
 
+# %% ../nbs/api/13_conformal.ipynb #509856fb
 class ConformalClassifier:
     "Split conformal prediction sets over K classes"
     def __init__(self,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fastcore.basics import patch
-from structlog.contextvars import get_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError
 from .logs import get_logger, redact
@@ -664,6 +664,7 @@ class EventPublisher:
     def on_train_begin(self, args, state, control, **kwargs):
         self._last = time.perf_counter()
         self._say(Event, state, 'training.started', dict(epochs=args.num_train_epochs, steps=state.max_steps))
+    def on_step_begin(self, args, state, control, **kwargs): bind_contextvars(step=state.global_step)   # for log lines
     def on_step_end(self, args, state, control, **kwargs):
         now = time.perf_counter(); took,self._last = now-self._last,now
         if self.steps: self._say(TrainingStepped, state, epoch=state.epoch, seconds=took)

@@ -60,6 +60,17 @@ def _processors(json_lines, texts, colors):
     return [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt='iso', utc=True),
             structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _no_hidden(line)]   # last, for what only its repr shows
 
+# %% ../nbs/api/01_logs.ipynb #0caf59d0
+class _Where:
+    "A stream for lines: the one given, or standard error as it is at the moment of writing"
+    def __init__(self, stream=None): self._stream = stream
+    def _do(self, name, *args):
+        try: return getattr(self._stream or sys.stderr, name)(*args)
+        except (AttributeError, OSError, ValueError): return None   # None under pythonw, closed, disk full
+    def write(self, s): self._do('write', s)
+    def flush(self): self._do('flush')
+    def isatty(self): return bool(self._do('isatty'))
+
 # %% ../nbs/api/01_logs.ipynb #2b934711
 class _FromLibraries(logging.Handler):
     "What comes through `logging` and `warnings`, as lines of ours"
@@ -88,9 +99,9 @@ def configure_logging(
     "Choose what is logged, where and how, for this process, libraries' warnings included; nothing is configured until this is called"
     names = dict(debug=10, info=20, warning=30, error=40)
     if level not in names: raise ConfigurationError(f"`level` must be one of {', '.join(names)}, got {level!r}")
-    stream = stream or sys.stderr
+    stream = _Where(stream)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(names[level]), cache_logger_on_first_use=False,
-                        processors=_processors(json_lines, texts, getattr(stream, 'isatty', lambda: False)()),
+                        processors=_processors(json_lines, texts, stream.isatty()),
                         logger_factory=structlog.WriteLoggerFactory(stream))
     logging.captureWarnings(True)
     root = logging.getLogger()
@@ -104,7 +115,7 @@ def get_logger(
 ): # A structlog logger: `log.info("event", key=value)`
     "A logger for key-values; until `configure_logging` is called only warnings and errors are written, to standard error"
     if structlog.is_configured(): return structlog.get_logger(component=name)
-    return structlog.wrap_logger(structlog.WriteLogger(sys.stderr), _processors(False, False, False), structlog.make_filtering_bound_logger(30), component=name)
+    return structlog.wrap_logger(structlog.WriteLogger(_Where()), _processors(False, False, False), structlog.make_filtering_bound_logger(30), component=name)
 
 # %% ../nbs/api/01_logs.ipynb #a1a64814
 @contextmanager

@@ -19,6 +19,7 @@ from .config import LossConfig, TrainingConfig
 from .errors import ConvergenceError, DataValidationError, IntegrityError, ResourceError
 from .events import Event, EventPublisher
 from .files import read_json, sha256_tree, write_json
+from .logs import log_context
 from .losses import cross_entropy, make_loss
 from .metrics import WATCHED, nll, summary
 from .models import TextModel, collate, encode_batches, tokenize
@@ -173,6 +174,6 @@ def train(
                                 callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)])
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback): trainer.add_callback(_Lines())   # in a notebook there is another one, which draws a table
-    trainer.train(resume_from_checkpoint=resume)
+    with log_context(step=0): trainer.train(resume_from_checkpoint=resume)   # the publisher keeps the step up to date
     model.net.eval()
     return trainer.state.log_history

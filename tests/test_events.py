@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 
 import pytest
 
@@ -222,5 +223,5 @@ def test_follow_waits_for_a_run_that_has_just_begun(run_dir):
 
 def test_reader_that_leaves_early(run_dir):
     "`ftllm events | head -1` ends without a traceback"
-    r = subprocess.run(f"{Path(sys.executable).parent/'ftllm'} events {run_dir} -n 0 --json | head -1", shell=True, capture_output=True, text=True, timeout=60)
+    r = subprocess.run(f"{quote(str(Path(sys.executable).parent/'ftllm'))} events {quote(str(run_dir))} -n 0 --json | head -1", shell=True, capture_output=True, text=True, timeout=60)
     assert len(r.stdout.splitlines()) == 1 and 'Traceback' not in r.stderr
