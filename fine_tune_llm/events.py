@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from fastcore.basics import patch
-from structlog.contextvars import bind_contextvars, get_contextvars
+from structlog.contextvars import bind_contextvars, get_contextvars, unbind_contextvars
 
 from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError
 from .logs import get_logger, redact
@@ -676,7 +676,7 @@ class EventPublisher:
         self._last = time.perf_counter()
     def on_save(self, args, state, control, **kwargs): self._say(ModelSaved, state, name=f'checkpoint-{state.global_step}'); self._last = time.perf_counter()
     def on_train_end(self, args, state, control, **kwargs):
-        self._say(Event, state, 'training.finished', dict(epoch=state.epoch, best=state.best_metric))
+        self._say(Event, state, 'training.finished', dict(epoch=state.epoch, best=state.best_metric)); unbind_contextvars('step')
     def __getattr__(self, name):
         if name.startswith('on_'): return _nothing
         raise AttributeError(f"EventPublisher has no {name!r}")
