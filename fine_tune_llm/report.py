@@ -81,10 +81,11 @@ p{margin:.5rem 0}.soft{color:var(--soft)}code{font-size:.87em;background:#f4f6f8
 table{border-collapse:collapse;margin:.6rem 0;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft);font-size:.87rem}td.n,th.n{text-align:right;white-space:nowrap}.box{border-left:4px solid var(--goodline);background:var(--good);padding:.7rem 1rem;margin:.8rem 0}
 .box.warn{border-color:var(--warnline);background:var(--warn)}.none{color:var(--warnline)}svg{max-width:100%;height:auto}figure{margin:.8rem 0}figcaption{color:var(--soft);font-size:.9rem}
-.wrap{overflow-x:auto}@media print{body{margin:0;max-width:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
+.wrap{overflow-x:auto}.texts td:first-child{min-width:16rem}@media print{body{margin:0;max-width:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
 """
 _MACROS = """
 {%- macro pct(x, d=1) -%}{{ '%.*f'|format(d, 100*x) }}%{%- endmacro -%}
+{%- macro name(c) -%}{% for part in c.split('_') %}{{ part }}{% if not loop.last %}_<wbr>{% endif %}{% endfor %}{%- endmacro -%}
 {%- macro num(x, d=3) -%}{{ '%.*f'|format(d, x) }}{%- endmacro -%}
 {%- macro open(g) -%}<span class="none">not evaluated</span>: {{ g.reason }}{%- endmacro -%}
 {%- macro share(s) -%}{% if s.evaluated is defined %}{{ open(s) }}{% else %}{{ pct(s.value) }} <span class="soft">[{{ pct(s.low) }}, {{ pct(s.high) }}] {{ s.k }}/{{ s.n }}</span>{% endif %}{%- endmacro -%}
@@ -139,9 +140,9 @@ Coverage on {{ coverage.n_test }} test rows is {{ pct(coverage.coverage) }}; if 
 """
 
 # %% ../nbs/api/51_report.ipynb #1819e5a1
-_REST = """{% from 'macros' import pct, num, open, share %}<h2>7 Left to a person</h2>{% if abstentions %}<p>Abstentions on the test role, from the least sure to the threshold.</p>
-<div class="wrap"><table><tr><th>text</th><th>true class</th><th>likeliest</th><th class="n">confidence</th><th>prediction set</th></tr>
-{% for a in abstentions %}<tr><td>{{ a.text }}</td><td>{{ a.true }}</td><td>{{ a.likeliest }}</td><td class="n">{{ num(a.confidence, 2) }}</td><td>{{ a.prediction_set|join(', ') or 'empty' }}</td></tr>{% endfor %}</table></div>
+_REST = """{% from 'macros' import pct, num, open, share, name %}<h2>7 Left to a person</h2>{% if abstentions %}<p>Abstentions on the test role, from the least sure to the threshold.</p>
+<div class="wrap"><table class="texts"><tr><th>text</th><th>true class</th><th>likeliest</th><th class="n">confidence</th><th>prediction set</th></tr>
+{% for a in abstentions %}<tr><td>{{ a.text }}</td><td>{{ name(a.true) }}</td><td>{{ name(a.likeliest) }}</td><td class="n">{{ num(a.confidence, 2) }}</td><td>{% for c in a.prediction_set %}{{ name(c) }}{{ ', ' if not loop.last }}{% else %}empty{% endfor %}</td></tr>{% endfor %}</table></div>
 {% else %}<p>No test row was left to a person.</p>{% endif %}
 <h2>8 Out of scope</h2><p>{% if out_of_scope.evaluated is defined %}{{ open(out_of_scope) }}{% else %}Of {{ out_of_scope.n }} texts that are none of the classes it decided {{ share(out_of_scope.decided) }} all the same.
 The certificate does not cover such texts: they are not exchangeable with the calibration rows.{% endif %}</p>
