@@ -4,7 +4,9 @@
 
 # %% auto #0
 __all__ = ['MONITORS', 'COMPOSITE', 'Alarm', 'Monitor', 'restore', 'ScoreBag', 'growing_p_values', 'Evidence', 'evidence',
-           'ConformalMartingale', 'plot_wealth']
+           'ConformalMartingale', 'plot_wealth', 'risk_upper', 'RiskMonitor', 'ACI', 'rolling_mean', 'plot_coverage',
+           'DtACI', 'RollingRiskControl', 'ConformalPID', 'weighted_quantile', 'effective_rows', 'WeightedConformal',
+           'LabelFreeTrigger', 'LateLabels']
 
 # %% ../nbs/api/15_drift.ipynb #36bfc61a
 import base64, inspect, math
@@ -36,7 +38,7 @@ class Alarm:
         what = 'alarm' if self.proof else 'trigger, no proof'
         return f"{self.monitor}, observation {self.step}: {self.statistic} {self.evidence:.4g} reached {self.threshold:.4g} ({what}; {self.promise})"
 
-# %% ../nbs/api/15_drift.ipynb #85a8e6c4
+# %% ../nbs/api/15_drift.ipynb #de5ef09f
 @runtime_checkable
 class Monitor(Protocol):
     "What every monitor of this module is"
@@ -48,7 +50,7 @@ class Monitor(Protocol):
     def update(self, x) -> list: "Take one observation or many, in order; the alarms they raised"
     def to_dict(self) -> dict: "All of the state, JSON-safe"
 
-MONITORS = Registry('monitor')   # kind -> class
+MONITORS = Registry('monitor')   # kind -> class, of everything that `restore` rebuilds
 
 def restore(
     d:dict, # From `to_dict` of any monitor
@@ -57,7 +59,7 @@ def restore(
     if not (isinstance(d, dict) and {'kind', 'settings', 'state'} <= set(d)): raise SchemaError("this is no monitor's state: `kind`, `settings` and `state` are wanted", hint="Pass what to_dict gave")
     return MONITORS.get(d['kind']).from_dict(d)
 
-# %% ../nbs/api/15_drift.ipynb #0cdc0f97
+# %% ../nbs/api/15_drift.ipynb #56263f13
 def _stream(x, name, low=-math.inf, high=math.inf):
     "One number or many as float64, shape (n,), finite and in range; a copy"
     a = np.atleast_1d(as_float_array(x, name)[0]).astype(np.float64)
@@ -66,6 +68,12 @@ def _stream(x, name, low=-math.inf, high=math.inf):
     if bad.any():
         i = int(bad.argmax()); where = 'be finite' if math.isinf(high) else f'lie in [{low:g}, {high:g}]'
         raise PredictionError(f"`{name}` must {where}; {bad.sum()} of {len(a)} do not, first {i}: {a[i]}", argument=name, row=i)
+    return a
+
+def _bits(x, name):
+    "Truth values as 0. and 1., shape (n,)"
+    a = _stream(x, name, 0, 1)
+    if not ((a == 0) | (a == 1)).all(): raise PredictionError(f"`{name}` must be true or false, got {a[(a > 0) & (a < 1)][0]}", argument=name)
     return a
 
 def _in_unit(**values):
@@ -79,8 +87,11 @@ def _positive(**values):
 def _uniforms(seed, start, n):
     "Numbers `start` to `start+n` of the seed's own endless sequence: no state to keep beside the count"
     return np.random.Generator(np.random.PCG64(seed).advance(start)).random(n)
+def _seed(seed):
+    if not isinstance(seed, (int, np.integer)) or seed < 0: raise ConfigurationError(f"`seed` must be a whole number, 0 or more, got {seed!r}", argument='seed')
+    return int(seed)
 
-# %% ../nbs/api/15_drift.ipynb #5a766371
+# %% ../nbs/api/15_drift.ipynb #165050bc
 def _pack(v):
     "JSON-safe, without losing a bit"
     if isinstance(v, np.ndarray):
@@ -89,7 +100,6 @@ def _pack(v):
     if isinstance(v, ScoreBag): return dict(bag=_pack(v.values()))
     if isinstance(v, Alarm): return dict(alarm=v.to_dict())
     if isinstance(v, (list, tuple)): return [_pack(x) for x in v]
-    if isinstance(v, np.generic): v = v.item()
     return dict(float=repr(v)) if isinstance(v, float) and not math.isfinite(v) else v
 
 def _unpack(v):
@@ -99,9 +109,8 @@ def _unpack(v):
     if 'bag' in v: return ScoreBag(_unpack(v['bag']))
     return Alarm(**v['alarm']) if 'alarm' in v else float(v['float'])
 
-# %% ../nbs/api/15_drift.ipynb #bd712d45
 class _Saved:
-    "Constructor arguments are settings, attributes that end in `_` are state: both go to JSON and back"
+    "State to JSON and back"
     proof,step_,alarm_ = False,0,None
     def to_dict(self) -> dict:
         "All of the state, JSON-safe, bit by bit"
@@ -118,10 +127,10 @@ class _Saved:
         self.alarm_ = self.alarm_ or a
         return a
     def _repr_markdown_(self):
-        rows = dict(monitor=self.kind, observations=self.step_, promise=self.promise, **self._now(), alarm=self.alarm_ or 'none')
+        rows = dict(kind=self.kind, promise=self.promise, **(dict(observations=self.step_) if self.step_ else {}), **self._now(), **(dict(alarm=self.alarm_) if self.alarm_ else {}))
         return '| | |\n|---|---|\n'+'\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in rows.items())
 
-# %% ../nbs/api/15_drift.ipynb #0d1194b1
+# %% ../nbs/api/15_drift.ipynb #7deb3f1b
 _WIDTH = 512   # scores in a block
 
 @kernel
@@ -143,7 +152,6 @@ def _rank(rows, where, head, size, tree, m, x, right):
     while j > 0: total += tree[j]; j -= j & -j
     return total
 
-# %% ../nbs/api/15_drift.ipynb #512ab5d2
 @kernel
 def _insert(rows, where, head, size, tree, m, x):
     "Put `x` into its block, and split a block that is full; the number of blocks afterwards"
@@ -158,25 +166,6 @@ def _insert(rows, where, head, size, tree, m, x):
     where[j+1] = m; head[j+1] = row[half]; size[j+1] = len(row)-half; size[j] = half
     _count(size, tree, m+1)
     return m+1
-
-@kernel
-def _count(size, tree, m):
-    "Fill the tree from the blocks' sizes"
-    for k in range(1, m+1): tree[k] = 0
-    for k in range(1, m+1):
-        tree[k] += size[k-1]; up = k+(k & -k)
-        if up <= m: tree[up] += tree[k]
-
-# %% ../nbs/api/15_drift.ipynb #0ab2c98c
-@kernel
-def _bag_p_values(rows, where, head, size, tree, m, n, scores, u, start, out):
-    "p-values one after another, each score put in; stops where a block might be wanted and none is left"
-    for t in range(start, len(scores)):
-        if m == len(head): return t, m
-        x = scores[t]; at_most = _rank(rows, where, head, size, tree, m, x, True); below = _rank(rows, where, head, size, tree, m, x, False)
-        out[t] = ((n-at_most)+u[t]*(1+at_most-below))/(n+1)
-        m = _insert(rows, where, head, size, tree, m, x); n += 1
-    return len(scores), m
 
 # %% ../nbs/api/15_drift.ipynb #8ff8e8fb
 class ScoreBag:
@@ -209,7 +198,25 @@ class ScoreBag:
         self._rows,self._where,self._head,self._size,self._tree = wider(self._rows, 0), wider(self._where, 0), wider(self._head, np.inf), wider(self._size, 0), wider(self._tree, 0)
         _count(self._size, self._tree, self._m)
 
-# %% ../nbs/api/15_drift.ipynb #69bea0d5
+# %% ../nbs/api/15_drift.ipynb #b227023b
+@kernel
+def _bag_p_values(rows, where, head, size, tree, m, n, scores, u, start, out):
+    "p-values one after another, each score put in; stops where a block might be wanted and none is left"
+    for t in range(start, len(scores)):
+        if m == len(head): return t, m
+        x = scores[t]; at_most = _rank(rows, where, head, size, tree, m, x, True); below = _rank(rows, where, head, size, tree, m, x, False)
+        out[t] = ((n-at_most)+u[t]*(1+at_most-below))/(n+1)
+        m = _insert(rows, where, head, size, tree, m, x); n += 1
+    return len(scores), m
+
+@kernel
+def _count(size, tree, m):
+    "Fill the tree from the blocks' sizes"
+    for k in range(1, m+1): tree[k] = 0
+    for k in range(1, m+1):
+        tree[k] += size[k-1]; up = k+(k & -k)
+        if up <= m: tree[up] += tree[k]
+
 def growing_p_values(
     scores, # In order of arrival, larger is stranger, shape (n,)
     *,
@@ -269,7 +276,7 @@ def _purse(jumps):
     if not (j.ndim == 1 and len(j) and ((j > 0) & (j <= 1)).all()): raise ConfigurationError(f"`jumps` must be rates in (0, 1], got {jumps!r}", argument='jumps')
     return readable(j), np.full((len(j), 3), 1/3), np.zeros(len(j)), np.zeros(2)
 
-# %% ../nbs/api/15_drift.ipynb #4e157219
+# %% ../nbs/api/15_drift.ipynb #8344efe7
 @MONITORS.register('conformal_martingale')
 class ConformalMartingale(_Saved):
     "Tests from scores of true labels whether the stream is still like the reference"
@@ -283,7 +290,7 @@ class ConformalMartingale(_Saved):
         arl:float=10_000, # For "cusum" and "sr": least mean number of observations to a false alarm
     ):
         if rule not in ('wealth', 'cusum', 'sr'): raise ConfigurationError(f"`rule` must be wealth, cusum or sr, got {rule!r}", argument='rule')
-        _in_unit(level=level); _positive(arl=arl); self.jumps,self.rule,self.seed,self.level,self.arl = tuple(np.atleast_1d(jumps).tolist()),rule,int(seed),float(level),float(arl)
+        _in_unit(level=level); _positive(arl=arl); self.jumps,self.rule,self.seed,self.level,self.arl = tuple(np.atleast_1d(jumps).tolist()),rule,_seed(seed),float(level),float(arl)
         self.fit(())
     @property
     def promise(self): return (f'probability of ever a false alarm at most {self.level:g}' if self.rule == 'wealth' else f'mean run to a false alarm at least {self.arl:g} observations')
@@ -338,3 +345,460 @@ def plot_wealth(
     if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
     ax.set(xlabel='observation', ylabel='evidence, powers of ten')
     return ax
+
+# %% ../nbs/api/15_drift.ipynb #9a794a46
+def _bet_on_losses(losses, level):
+    "Log of the mean capital of constant stakes that the mean of `losses` is above `level`"
+    f = np.geomspace(1e-3, .95, 32); capital = np.log1p(f*(losses[:, None]/level-1)).sum(0)
+    return np.logaddexp.reduce(capital)-math.log(len(f))
+
+def _hoeffding_bentkus(mean, n, m):
+    "Log p-value against `risk >= m`, for m above the mean"
+    from scipy.stats import binom
+    a = min(mean, m); kl = (a*math.log(a/m) if a > 0 else 0.)+((1-a)*math.log((1-a)/(1-m)) if a < 1 else 0.)
+    return min(-n*kl, 1+binom.logcdf(math.ceil(n*mean-1e-9), n, m))
+
+def risk_upper(
+    losses, # Losses of independent rows, in [0, 1], shape (n,)
+    delta:float, # Probability that the bound is too low, in (0, 1)
+    *,
+    method:str='auto', # "exact" (losses 0 or 1), "betting" or "hb" (Hoeffding-Bentkus); "auto" takes the first that fits
+) -> float: # In (0, 1]
+    "Upper bound on the mean loss"
+    x = _stream(losses, 'losses', 0, 1); n,binary = len(x),bool(((x == 0) | (x == 1)).all()); _in_unit(delta=delta)
+    method = ('exact' if binary else 'betting') if method == 'auto' else method
+    if method not in ('exact', 'betting', 'hb'): raise ConfigurationError(f"`method` must be auto, exact, betting or hb, got {method!r}", argument='method')
+    if method == 'exact' and not binary: raise PredictionError("`losses` must be 0 or 1 for the exact bound", hint="Pass method='betting'", argument='losses')
+    if not n: return 1.
+    if method == 'exact': return float(clopper_pearson(x.sum(), n, 1-delta, side='upper')[1])
+    refuted = (lambda m: _bet_on_losses(1-x, 1-m) >= -math.log(delta)) if method == 'betting' else lambda m: _hoeffding_bentkus(x.mean(), n, m) <= math.log(delta)
+    low,high = float(x.mean()),1.
+    while high-low > 1e-9: mid = (low+high)/2; low,high = (low, mid) if refuted(mid) else (mid, high)
+    return high
+
+# %% ../nbs/api/15_drift.ipynb #8e35d5c7
+_STAKES = .02, .05, .1, .2, .4, .8   # of the capital that is awake
+
+@kernel
+def _bet_on_levels(losses, levels, stakes, awake, passed, step, reached, at, out):
+    "Bet on losses above each level; levels refuted so far (they are the first), and the capital against level `at`"
+    for t in range(len(losses)):
+        wake = math.sqrt(100/(100+step)); step += 1; asleep = math.sqrt(100/(100+step)); wake = (wake-asleep)/len(stakes); gone = passed
+        for g in range(passed, len(levels)):
+            odds = losses[t]/levels[g]-1; total = asleep
+            for f in range(len(stakes)): awake[g, f] = (awake[g, f]+wake)*(1+stakes[f]*odds); total += awake[g, f]
+            if total >= reached: gone = g+1
+            if g == at: out[t, 1] = total
+        passed = gone; out[t, 0] = passed
+    return passed
+
+# %% ../nbs/api/15_drift.ipynb #366d9cab
+@MONITORS.register('risk_monitor')
+class RiskMonitor(_Saved):
+    "Tests whether the stream's risk is above the source's by more than a tolerance (Podkopaev and Ramdas 2022)"
+    kind,proof = 'risk_monitor',True
+    def __init__(self,
+        tolerance:float=.05, # Rise of the mean loss that may pass, in [0, loss_max)
+        delta:float=.05, # Probability of ever a false alarm, in (0, 1); half of it for the source
+        *,
+        loss_max:float=1., # Losses lie in [0, loss_max]
+        source:str='auto', # How the source is bounded: `method` of `risk_upper`
+    ):
+        _in_unit(delta=delta); _positive(loss_max=loss_max)
+        if not 0 <= tolerance < loss_max: raise ConfigurationError(f"`tolerance` must be in [0, {loss_max:g}), got {tolerance!r}", argument='tolerance')
+        self.tolerance,self.delta,self.loss_max,self.source = float(tolerance),float(delta),float(loss_max),source
+    @property
+    def promise(self): return f'probability of ever an alarm while the risk is at most {self.tolerance:g} above the source is at most {self.delta:g}'
+    def fit(self,
+        losses, # Losses on source rows (calibration), in [0, loss_max], shape (n,)
+    ) -> 'RiskMonitor':
+        "Bound the source's risk, and begin anew"
+        x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = risk_upper(x, self.delta/2, method=self.source); level = up+self.tolerance/self.loss_max
+        if level >= 1: raise CertificateError(f"the source's {len(x)} rows bound its risk by {up*self.loss_max:.3f}, and with the tolerance no stream could exceed that", hint="More source rows, or a smaller tolerance", n=len(x), bound=up*self.loss_max)
+        self.levels_ = np.union1d(np.arange(1, 200)/200, level); self.at_ = int(np.searchsorted(self.levels_, level)); self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
+        self.source_upper_,self.level_,self.lower_,self.log_capital_ = up*self.loss_max,level*self.loss_max,0.,0.; self.passed_,self.step_,self.alarm_ = 0,0,None
+        return self
+
+# %% ../nbs/api/15_drift.ipynb #18f529aa
+@patch
+def update(self:RiskMonitor,
+    losses, # Losses on the stream in order, in [0, loss_max], one or many
+) -> list: # At most one `Alarm` ever
+    "Take losses in, move the lower bound, and say when it passes `level_`"
+    if not hasattr(self, 'levels_'): raise NotFittedError("`RiskMonitor` is not fitted", hint="Call fit(losses) with the source's losses first")
+    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; out = np.zeros((len(x), 2))
+    if not len(x): return []
+    self.passed_ = int(_bet_on_levels(readable(x), readable(self.levels_), readable(_STAKES, np.float64), self.awake_, self.passed_, self.step_, 2/self.delta, self.at_, out))
+    live,over = np.flatnonzero(out[:, 1] > 0), np.flatnonzero(out[:, 0] > self.at_)
+    if len(live): self.log_capital_ = math.log(out[live[-1], 1])
+    self.step_ += len(x); self.lower_ = float(self.levels_[self.passed_-1])*self.loss_max if self.passed_ else 0.
+    if not len(over) or self.alarm_: return []
+    return [self._ring(self.step_-len(x)+over[0]+1, math.log(out[over[0], 1]), math.log(2/self.delta), f'log capital against a risk of {self.level_:.4g}')]
+
+@patch
+def _now(self:RiskMonitor): return {'source risk at most': self.source_upper_, 'alarm above': self.level_, 'stream risk was at least': self.lower_} if hasattr(self, 'levels_') else {}
+
+# %% ../nbs/api/15_drift.ipynb #4cd0aa84
+@MONITORS.register('aci')
+class ACI(_Saved):
+    "Adaptive conformal inference: the level at which to ask for sets, moved by every miss (Gibbs and Candes 2021)"
+    kind = 'aci'
+    def __init__(self,
+        alpha:float=.1, # Long-run miss rate, in (0, 1)
+        gamma:float=.02, # Step size, positive; .005 is calm, .05 quick
+        *,
+        start:float=None, # First `alpha_`, in [0, 1]; `alpha` when `None`
+    ):
+        _in_unit(alpha=alpha); _positive(gamma=gamma); self.alpha,self.gamma,self.start = float(alpha),float(gamma),float(alpha if start is None else start)
+        if not 0 <= self.start <= 1: raise ConfigurationError(f"`start` must be in [0, 1], got {start!r}", argument='start')
+        self.alpha_,self.step_,self.n_missed_ = self.start,0,0
+    @property
+    def promise(self): return f'in the long run a miss rate of {self.alpha:g}, whatever the data; nothing about one set'
+    def bound(self,
+        n:int, # Labels, 1 or more
+        lag:int=0, # How many labels later each one is fed back
+    ) -> float: # Never is the mean miss rate over `n` labels further from `alpha`
+        "The deterministic bound"
+        return (max(self.start, 1-self.start)+(1+lag)*self.gamma)/(self.gamma*n)
+    def update(self,
+        missed, # Did the set that was given out at `alpha_` miss the label? One bool or many
+    ) -> list: # Empty: it steers and raises no alarm
+        "Feed back what became of sets; afterwards ask for sets at `alpha_`: all labels when it is 0 or less, none when 1 or more"
+        for x in _bits(missed, 'missed').tolist(): self.alpha_ += self.gamma*(self.alpha-x); self.step_ += 1; self.n_missed_ += x
+        return []
+    def replay(self,
+        p_values, # Conformal p-values of true labels in order, in [0, 1], shape (n,)
+    ) -> np.ndarray: # Did the set at the level of that moment miss? shape (n,) bool
+        "Play a stream whose labels come at once: every set is asked for at the level of its moment"
+        p = _stream(p_values, 'p_values', 0, 1); out = np.empty(len(p), bool); self.step_ += len(p)
+        for t,v in enumerate(p.tolist()): out[t] = miss = self.alpha_ >= 1 or (self.alpha_ > 0 and v <= self.alpha_); self.alpha_ += self.gamma*(self.alpha-miss); self.n_missed_ += miss
+        return out
+    def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
+
+# %% ../nbs/api/15_drift.ipynb #3831b911
+def rolling_mean(
+    x, # Misses or losses in order, shape (n,)
+    window:int=200, # Observations averaged, at least 1
+) -> np.ndarray: # Shape (n-window+1,), empty when there are fewer than `window`
+    "Mean over a sliding window"
+    x = _stream(x, 'x')
+    if int(window) < 1: raise ConfigurationError(f"`window` must be at least 1, got {window!r}", argument='window')
+    c = np.r_[0., x.cumsum()]
+    return (c[window:]-c[:-window])/window if len(x) >= window else np.empty(0)
+
+def plot_coverage(
+    missed, # Did each set miss? In order, shape (n,)
+    alpha:float=.1, # Miss rate asked for
+    *,
+    window:int=200, # Observations averaged
+    change:int=None, # Observation after which the data changed, when it is known
+    ax=None, # `matplotlib` axes; a new figure when `None`
+    label:str=None, # For a legend
+): # The axes
+    "Coverage over time, beside what was promised in the long run"
+    ax = _axes(ax); c = 1-rolling_mean(missed, window); ax.plot(np.arange(window, window+len(c)), c, lw=1, label=label)
+    ax.axhline(1-alpha, color='C3', ls='--', lw=1)
+    if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
+    ax.set(xlabel='observation', ylabel=f'coverage of the last {window}')
+    return ax
+
+# %% ../nbs/api/15_drift.ipynb #51f6ad2a
+@kernel
+def _miss(p, alpha): return alpha >= 1 or (alpha > 0 and p <= alpha)
+
+@kernel
+def _weigh(p, target, gammas, alphas, weights, eta, sigma, out):
+    "Experts with step sizes `gammas`: their levels and weights after each p-value, and whether the set at their mean level missed"
+    for t in range(len(p)):
+        level = total = 0.
+        for i in range(len(gammas)): level += weights[i]*alphas[i]
+        out[t] = _miss(p[t], level)
+        for i in range(len(gammas)): d = p[t]-alphas[i]; weights[i] *= math.exp(-eta*(target*d-min(0., d))); total += weights[i]
+        for i in range(len(gammas)): weights[i] = (1-sigma)*weights[i]/total+sigma/len(gammas); alphas[i] += gammas[i]*(target-_miss(p[t], alphas[i]))
+
+# %% ../nbs/api/15_drift.ipynb #9f6e5311
+@MONITORS.register('dtaci')
+class DtACI(_Saved):
+    "ACI with several step sizes, weighed by how they did (Gibbs and Candes 2024)"
+    kind = 'dtaci'
+    def __init__(self,
+        alpha:float=.1, # Miss rate asked for, in (0, 1)
+        gammas:tuple=(.001, .002, .004, .008, .016, .032, .064, .128), # Step sizes, positive
+        *,
+        interval:int=500, # Labels in a stretch over which it should do as well as the best level
+    ):
+        _in_unit(alpha=alpha); _positive(interval=interval, n_gammas=len(gammas), **{f'gammas[{i}]': g for i,g in enumerate(gammas)}); self.alpha,self.gammas,self.interval = float(alpha),tuple(map(float, gammas)),int(interval)
+        self.alphas_,self.weights_,self.step_,self.n_missed_ = np.full(len(self.gammas), self.alpha),np.full(len(self.gammas), 1/len(self.gammas)),0,0
+    @property
+    def promise(self): return f'small regret over every {self.interval} labels against the best fixed level; no bound on the miss rate itself'
+    @property
+    def alpha_(self) -> float: "Level at which to ask for sets now"; return sum((self.weights_*self.alphas_).tolist())
+    def update(self,
+        p_values, # Conformal p-values of true labels in order, in [0, 1], one or many
+    ) -> list: # Empty: it steers and raises no alarm
+        "Feed back p-values of labels"
+        self.replay(p_values); return []
+    def replay(self,
+        p_values, # As for `update`
+    ) -> np.ndarray: # Did the set at the level of that moment miss? shape (n,) bool
+        "The same, with what became of the sets"
+        p,a,k = _stream(p_values, 'p_values', 0, 1),self.alpha,len(self.gammas); out = np.empty(len(p), bool)
+        eta = math.sqrt(3/self.interval*(math.log(k*self.interval)+2)/((1-a)**2*a**3+a**2*(1-a)**3))
+        _weigh(readable(p), a, readable(self.gammas, np.float64), self.alphas_, self.weights_, eta, 1/(2*self.interval), out)
+        self.step_ += len(p); self.n_missed_ += int(out.sum())
+        return out
+    def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_), 'step size now': float(self.weights_@self.gammas)}
+
+# %% ../nbs/api/15_drift.ipynb #d9c8fecd
+@MONITORS.register('rolling_risk')
+class RollingRiskControl(_Saved):
+    "Turns a knob so that the mean loss comes to a target (Feldman et al. 2023)"
+    kind = 'rolling_risk'
+    def __init__(self,
+        target:float=.05, # Mean loss wanted, in (0, 1)
+        gamma:float=.02, # Step of the knob for a loss of 1, positive
+        *,
+        start:float=.5, # First `theta_`, in [low, high]
+        low:float=0., # From here down nothing is careful: the loss must be able to reach the target
+        high:float=1., # From here up everything is: the loss must not be above the target
+    ):
+        _in_unit(target=target); _positive(gamma=gamma); self.target,self.gamma,self.start,self.low,self.high = map(float, (target, gamma, start, low, high))
+        if not low <= start <= high or low == high: raise ConfigurationError(f"low <= start <= high is wanted, got {low}, {start}, {high}", argument='start')
+        self.theta_,self.step_,self.total_ = self.start,0,0.
+    @property
+    def promise(self): return f'in the long run a mean loss of {self.target:g}, if the knob can reach it; nothing about one decision'
+    def bound(self, n:int) -> float: "Never is the mean of `n` losses further from the target"; return (self.high-self.low+self.gamma)/(self.gamma*n)
+    def update(self,
+        losses, # What decisions at `theta_` have cost, in [0, 1], one or many
+    ) -> list: # Empty: it steers and raises no alarm
+        "Feed back losses; afterwards decide at `theta_`"
+        for x in _stream(losses, 'losses', 0, 1).tolist(): self.theta_ += self.gamma*(x-self.target); self.step_ += 1; self.total_ += x
+        return []
+    def _now(self): return {'knob now': self.theta_, 'mean loss so far': self.total_/max(1, self.step_)}
+
+# %% ../nbs/api/15_drift.ipynb #0168c13d
+@MONITORS.register('conformal_pid')
+class ConformalPID(_Saved):
+    "A threshold steered by misses, their sum and a forecast (Angelopoulos, Candes and Tibshirani 2023)"
+    kind = 'conformal_pid'
+    def __init__(self,
+        alpha:float=.1, # Long-run miss rate, in (0, 1)
+        eta:float=.05, # Step of the threshold, in units of the score, positive
+        *,
+        start:float, # First threshold, in units of the score: the calibrated one
+        integrate:float=0., # K_I, in units of the score; 0 for no integrator
+        saturation:float=1., # C of the integrator: smaller reacts sooner, positive
+    ):
+        _in_unit(alpha=alpha); _positive(eta=eta, saturation=saturation); self.alpha,self.eta,self.start,self.integrate,self.saturation = map(float, (alpha, eta, start, integrate, saturation))
+        if not (math.isfinite(self.start) and 0 <= self.integrate < math.inf): raise ConfigurationError(f"`start` must be finite and `integrate` 0 or more, got {start!r} and {integrate!r}", argument='start')
+        self.quantile_,self.excess_,self.step_,self.n_missed_ = self.start,0.,0,0
+    @property
+    def promise(self): return f'in the long run a miss rate of {self.alpha:g} for bounded scores, whatever the data; nothing about one set'
+    @property
+    def threshold_(self) -> float:
+        "Labels with scores up to this, plus your forecast if you make one, are in the next set"
+        x = self.excess_*math.log(self.step_+1)/(self.saturation*(self.step_+1))
+        return self.quantile_+(0. if not self.integrate else self.integrate*math.tan(x) if abs(x) < math.pi/2 else math.copysign(math.inf, x))
+    def update(self, scores, forecast=0.) -> list: "As `replay`, and says nothing: it steers and raises no alarm"; self.replay(scores, forecast); return []
+    def replay(self,
+        scores, # Scores of true labels in order, one or many
+        forecast=0., # What was added to the threshold for each, one or as many
+    ) -> np.ndarray: # Did the set at the threshold of that moment miss? shape (n,) bool
+        "Feed back scores of labels, and see what became of the sets"
+        s,f = _stream(scores, 'scores'), _stream(forecast, 'forecast'); out = np.empty(len(s), bool)
+        if len(f) not in (1, len(s)): raise PredictionError(f"`forecast` must be one number or {len(s)}, got {len(f)}", argument='forecast')
+        for t,v in enumerate((s-f).tolist()):
+            out[t] = miss = v > self.threshold_
+            self.quantile_ += self.eta*(miss-self.alpha); self.excess_ += miss-self.alpha; self.step_ += 1; self.n_missed_ += miss
+        return out
+    def _now(self): return {'threshold now': self.threshold_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
+
+# %% ../nbs/api/15_drift.ipynb #3c403343
+def weighted_quantile(
+    scores, # Scores of the true labels on calibration rows, shape (n,)
+    weights, # Density ratio at those rows, 0 or more, shape (n,)
+    new, # Density ratio at the new rows, shape (m,)
+    alpha:float=.1, # Miss rate asked for, in (0, 1)
+) -> np.ndarray: # Threshold for each new row, `inf` where the weights do not reach, shape (m,)
+    "Weighted conformal thresholds (Tibshirani et al. 2019): exact when the weights are"
+    s,w,v = _stream(scores, 'scores'), _stream(weights, 'weights', 0, 1e300), _stream(new, 'new', 0, 1e300); _in_unit(alpha=alpha)
+    if len(s) != len(w): raise PredictionError(f"`scores` and `weights` differ in length: {len(s)} and {len(w)}", argument='weights')
+    order = np.argsort(s, kind='stable'); reach = w[order].cumsum()
+    i = np.searchsorted(reach*(1+1e-12), (1-alpha)*((reach[-1] if len(s) else 0.)+v))
+    return np.r_[s[order], math.inf][np.minimum(i, len(s))]
+
+def effective_rows(
+    weights, # 0 or more, shape (n,)
+) -> float: # Between 0 and n
+    "How many rows of equal weight carry as much: (sum w)^2 / sum w^2"
+    w = _stream(weights, 'weights', 0, 1e300); top = w.max(initial=0.)
+    return float((w/top).sum()**2/((w/top)**2).sum()) if top else 0.
+
+# %% ../nbs/api/15_drift.ipynb #2f9e3a46
+def _matrix(x, name, width=None):
+    a = as_float_array(x, name)[0].astype(np.float64)
+    if a.ndim != 2 or not len(a) or not a.shape[1] or (width and a.shape[1] != width): raise PredictionError(f"`{name}` must have shape (n, {width or 'd'}), got {a.shape}", argument=name)
+    if not np.isfinite(a).all(): raise PredictionError(f"`{name}` must be finite; row {int((~np.isfinite(a).all(1)).argmax())} is not", argument=name)
+    return a
+
+def _auc(low, high):
+    "Share of pairs in which a value of `high` is above one of `low`, ties by half"
+    from scipy.stats import rankdata
+    return float((rankdata(np.r_[low, high])[len(low):].sum()-len(high)*(len(high)+1)/2)/(len(low)*len(high)))
+
+def _domain_model(source, target, penalty):
+    "Log density ratio of target to source as a line: coefficients and intercept, shape (d+1,)"
+    from sklearn.linear_model import LogisticRegression
+    x = np.r_[source, target]; mid,scale = x.mean(0), x.std(0); scale[scale == 0] = 1
+    m = LogisticRegression(C=1/penalty, max_iter=1000).fit((x-mid)/scale, np.repeat([0, 1], [len(source), len(target)])); c = m.coef_[0]/scale
+    return np.r_[c, m.intercept_[0]-c@mid+math.log(len(source)/len(target))]
+
+# %% ../nbs/api/15_drift.ipynb #ec7e8864
+@MONITORS.register('weighted_conformal')
+class WeightedConformal(_Saved):
+    "Conformal thresholds for inputs that moved, weighed by a domain classifier on features or logits"
+    kind,promise = 'weighted_conformal','coverage as asked for, as far as the weights are right'
+    def __init__(self,
+        alpha:float=.1, # Miss rate asked for, in (0, 1)
+        *,
+        clip:float=20., # Weights are kept within [1/clip, clip], above 1
+        floor:float=100., # Effective calibration rows below which it refuses
+        folds:int=5, # For cross-fitting, at least 2
+        penalty:float=1., # Of the logistic regression, in units of 1/C, positive
+    ):
+        _in_unit(alpha=alpha); _positive(penalty=penalty, floor=floor)
+        if not clip > 1 or int(folds) < 2: raise ConfigurationError(f"`clip` above 1 and `folds` of 2 or more are wanted, got {clip!r} and {folds!r}", argument='clip')
+        self.alpha,self.clip,self.floor,self.folds,self.penalty = float(alpha),float(clip),float(floor),int(folds),float(penalty)
+    def fit(self,
+        scores, # Scores of the true labels on calibration rows, shape (n,)
+        source, # Features or logits of those rows, shape (n, d)
+        target, # The same of new rows without labels, shape (m, d)
+        *,
+        seed:int, # Of the folds
+    ) -> 'WeightedConformal':
+        "Learn the weights; `CertificateError` when too few rows carry them"
+        s,x = _stream(scores, 'scores'), _matrix(source, 'source'); z = _matrix(target, 'target', x.shape[1])
+        if len(s) != len(x): raise PredictionError(f"`scores` and `source` differ in length: {len(s)} and {len(x)}", argument='source')
+        if min(len(x), len(z)) < self.folds: raise CertificateError(f"{len(x)} source and {len(z)} target rows are fewer than the {self.folds} folds")
+        rng = np.random.default_rng(seed); a,b = (rng.permutation(len(v)) % self.folds for v in (x, z))
+        self.models_ = np.array([_domain_model(x[a != k], z[b != k], self.penalty) for k in range(self.folds)]); d = x.shape[1]
+        held = lambda v,fold: (v*self.models_[fold, :d]).sum(1)+self.models_[fold, d]
+        self.scores_,self.weights_ = s,self._clip(held(x, a)); self.ess_ = effective_rows(self.weights_)
+        self.auc_ = _auc(held(x, a), held(z, b))
+        if self.ess_ < self.floor: raise CertificateError(f"the weights leave {self.ess_:.1f} effective rows of {len(s)}, fewer than {self.floor:g}: source and target hardly overlap (AUC {self.auc_:.2f})",
+                                                          hint="Label rows of the new kind, or use fewer features", ess=self.ess_, floor=self.floor, auc=self.auc_)
+        return self
+    def _clip(self, log_ratio): return np.exp(np.clip(log_ratio, -math.log(self.clip), math.log(self.clip)))
+
+# %% ../nbs/api/15_drift.ipynb #55a0b082
+@patch
+def weights(self:WeightedConformal,
+    features, # Of new rows, shape (m, d)
+) -> np.ndarray: # Density ratio, clipped, shape (m,)
+    "How much more likely rows like these have become"
+    if not hasattr(self, 'models_'): raise NotFittedError("`WeightedConformal` is not fitted", hint="Call fit(scores, source, target, seed=...) first")
+    d = self.models_.shape[1]-1; return self._clip((_matrix(features, 'features', d)@self.models_[:, :d].T+self.models_[:, d]).mean(1))
+
+@patch
+def thresholds(self:WeightedConformal,
+    features, # Of new rows, shape (m, d)
+) -> np.ndarray: # Labels with scores up to it are in the row's set, shape (m,); `inf` means all labels
+    "A threshold for each new row"
+    new = self.weights(features); return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
+
+@patch
+def _now(self:WeightedConformal): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_} if hasattr(self, 'models_') else {}
+
+# %% ../nbs/api/15_drift.ipynb #4c088154
+@MONITORS.register('label_free_trigger')
+class LabelFreeTrigger(_Saved):
+    "Watches set sizes, abstentions or confidences for a change; a reason to look, and no proof that errors changed"
+    kind = 'label_free_trigger'
+    def __init__(self,
+        what:str='confidence', # Name of the watched quantity, for people: confidence, set size, abstention
+        *,
+        level:float=.05, # Probability of ever a trigger when the quantity does not change, in (0, 1)
+        block:int=200, # Observations that are compared at once, at least 10
+    ):
+        _in_unit(level=level)
+        if int(block) < 10: raise ConfigurationError(f"`block` must be at least 10, got {block!r}", argument='block')
+        self.what,self.level,self.block = str(what),float(level),int(block)
+    @property
+    def promise(self): return f'a change of {self.what} is claimed falsely with probability at most {self.level:g}; says nothing about errors'
+    def fit(self,
+        values, # The quantity on reference rows, numbers or truth values, shape (n,)
+    ) -> 'LabelFreeTrigger':
+        "Keep the reference, and begin anew"
+        v = _stream(values, 'values')
+        if len(v) < 10: raise PredictionError(f"`values` must hold at least 10 reference rows, got {len(v)}", argument='values')
+        self.reference_,self.binary_,self.waiting_,self.n_blocks_,self.step_,self.alarm_,self.p_value_ = np.sort(v),bool(((v == 0) | (v == 1)).all()),[],0,0,None,1.
+        return self
+    def update(self,
+        values, # The quantity on new rows in order, one or many
+    ) -> list: # `Alarm`s with `proof` false, one for each block that differs
+        "Take values in; every full block is tested"
+        if not hasattr(self, 'reference_'): raise NotFittedError("`LabelFreeTrigger` is not fitted", hint="Call fit(values) with reference rows first")
+        v = np.r_[self.waiting_, _stream(values, 'values')]; first,rung = self.step_-len(self.waiting_),[]; self.step_ += len(v)-len(self.waiting_); done = len(v)//self.block*self.block
+        for i in range(0, done, self.block):
+            self.n_blocks_ += 1; limit = 6*self.level/(math.pi*self.n_blocks_)**2; self.p_value_ = _differs(self.reference_, v[i:i+self.block], self.binary_)
+            if self.p_value_ <= limit: rung.append(self._ring(first+i+self.block, -math.log10(max(self.p_value_, 1e-300)), -math.log10(limit), f'-log10 p of {self.what} in block {self.n_blocks_}'))
+        self.waiting_ = v[done:].tolist()
+        return rung
+    def _now(self): return {'watched': self.what, 'blocks': self.n_blocks_, 'last p-value': self.p_value_} if hasattr(self, 'reference_') else {}
+
+# %% ../nbs/api/15_drift.ipynb #5d8c18e9
+def _differs(reference, block, binary):
+    "p-value against both samples being from one distribution"
+    from scipy.stats import fisher_exact, ks_2samp
+    if not binary or not ((block == 0) | (block == 1)).all(): return float(ks_2samp(reference, block, method='asymp').pvalue)
+    a,b = int(reference.sum()),int(block.sum())
+    return float(fisher_exact([[a, len(reference)-a], [b, len(block)-b]])[1])
+
+# %% ../nbs/api/15_drift.ipynb #7336e415
+@MONITORS.register('late_labels')
+class LateLabels(_Saved):
+    "Holds predictions until their labels come: for all rows, or a random share of them"
+    kind,promise = 'late_labels','rows are audited at random, and given out in the order of issue'
+    def __init__(self,
+        share:float=1., # Of rows whose labels are asked for, in (0, 1]
+        patience:int=10_000, # Rows issued since, after which a row without label is given up
+        *,
+        seed:int, # Draws the audited rows
+    ):
+        if not 0 < share <= 1 or int(patience) < 1: raise ConfigurationError(f"`share` in (0, 1] and `patience` of 1 or more are wanted, got {share!r} and {patience!r}", argument='share')
+        self.share,self.patience,self.seed = float(share),int(patience),_seed(seed); self.pending_,self.n_lost_,self.n_ignored_,self.step_ = [],0,0,0
+    def issue(self,
+        ids, # Names of rows, text or whole numbers, shape (n,)
+        values, # What the row scores (or loses) if the truth is that class, shape (n, K)
+    ) -> np.ndarray: # Must the row be labelled? shape (n,) bool
+        "Remember rows that were decided; says which to label"
+        v = _matrix(values, 'values'); ids = np.asarray(ids).tolist(); known = {i for _,i,_,_ in self.pending_}
+        if len(ids) != len(v): raise PredictionError(f"`ids` and `values` differ in length: {len(ids)} and {len(v)}", argument='ids')
+        if len(set(ids)) < len(ids) or known & set(ids): raise PredictionError("`ids` must differ from one another and from those still waiting", argument='ids')
+        audit = _uniforms(self.seed, self.step_, len(v)) < self.share
+        self.pending_ += [[self.step_+t, i, v[t].tolist(), None] for t,i in enumerate(ids) if audit[t]]; self.step_ += len(v)
+        return audit
+    def arrive(self,
+        ids, # Rows whose labels came, shape (m,)
+        labels, # Their classes, whole numbers from 0 to K-1, shape (m,)
+    ) -> np.ndarray: # Scores of true labels that are now known, in order of issue: food for a monitor
+        "Take labels in, and give out every score before the first that is still missing"
+        rows = {r[1]: r for r in self.pending_}
+        for i,y in zip(np.asarray(ids).tolist(), np.asarray(labels).tolist(), strict=True):
+            if (r := rows.get(i)) is None: self.n_ignored_ += 1
+            elif not (isinstance(y, int) and 0 <= y < len(r[2])): raise PredictionError(f"`labels` must be classes from 0 to {len(r[2])-1}, got {y!r} for row {i!r}", argument='labels')
+            else: r[3] = y
+        return self._release()
+    def _now(self): return {'waiting': len(self.pending_), 'given up': self.n_lost_, 'labels of rows not drawn': self.n_ignored_}
+
+# %% ../nbs/api/15_drift.ipynb #22e5d49a
+@patch
+def _release(self:LateLabels):
+    "Scores up to the first row that still waits, rows without hope left out"
+    out,k = [],0
+    for at,_,values,y in self.pending_:
+        if y is None and self.step_-at <= self.patience: break
+        k += 1; self.n_lost_ += y is None
+        if y is not None: out.append(values[y])
+    self.pending_ = self.pending_[k:]
+    return np.array(out, dtype=np.float64)
