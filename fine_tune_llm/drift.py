@@ -276,13 +276,13 @@ def _purse(jumps):
     if not (j.ndim == 1 and len(j) and ((j > 0) & (j <= 1)).all()): raise ConfigurationError(f"`jumps` must be rates in (0, 1], got {jumps!r}", argument='jumps')
     return readable(j), np.full((len(j), 3), 1/3), np.zeros(len(j)), np.zeros(2)
 
-# %% ../nbs/api/15_drift.ipynb #8344efe7
+# %% ../nbs/api/15_drift.ipynb #405d039f
 @MONITORS.register('conformal_martingale')
 class ConformalMartingale(_Saved):
     "Tests from scores of true labels whether the stream is still like the reference"
     kind,proof = 'conformal_martingale',True
     def __init__(self,
-        jumps:tuple=(.01,), # Jumping rate in (0, 1]; several for a composite, as `COMPOSITE`
+        jumps:tuple=COMPOSITE, # Jumping rates in (0, 1] of the composite; one, as `(.01,)`, for a simple jumper
         rule:str='wealth', # "wealth" (ever), "cusum" or "sr" (run length): which statistic raises alarms
         *,
         seed:int, # Breaks ties of scores
@@ -303,8 +303,9 @@ class ConformalMartingale(_Saved):
         self.bag_,self.step_,self.alarm_,self.n_alarms_,self._rng = ScoreBag(scores),0,None,0,None
         _,self.stakes_,self.log_wealths_,self.carry_ = _purse(self.jumps); self.log_wealth_,self.log_cusum_,self.log_sr_ = 0.,-math.inf,-math.inf
         return self
+    def _now(self): return {'log wealth': self.log_wealth_, 'log cusum': self.log_cusum_, 'log sr': self.log_sr_, 'reference and stream': len(self.bag_)}
 
-# %% ../nbs/api/15_drift.ipynb #862db98d
+# %% ../nbs/api/15_drift.ipynb #04bff6be
 @patch
 def update(self:ConformalMartingale,
     scores, # Scores of true labels in order of arrival, one or many
@@ -320,10 +321,7 @@ def update(self:ConformalMartingale,
     self.step_ += len(s); self.n_alarms_ += len(rung); self.log_wealth_,self.log_cusum_,self.log_sr_ = out[-1].tolist()
     return rung
 
-@patch
-def _now(self:ConformalMartingale): return {'log wealth': self.log_wealth_, 'log cusum': self.log_cusum_, 'log sr': self.log_sr_, 'reference and stream': len(self.bag_)}
-
-# %% ../nbs/api/15_drift.ipynb #d48b1ebd
+# %% ../nbs/api/15_drift.ipynb #fd1bd23d
 def _axes(ax):
     "The axes given, or those of a new figure"
     if ax is not None: return ax
@@ -340,8 +338,8 @@ def plot_wealth(
     label:str=None, # For a legend
 ): # The axes
     "Evidence over time, with the line at which it becomes an alarm"
-    ax = _axes(ax); ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
-    ax.axhline(math.log10(threshold), color='C3', ls='--', lw=1)
+    ax = _axes(ax); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
+    ax.axhline(math.log10(threshold), color=curve.get_color(), ls='--', lw=1)
     if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
     ax.set(xlabel='observation', ylabel='evidence, powers of ten')
     return ax
@@ -392,7 +390,7 @@ def _bet_on_levels(losses, levels, stakes, awake, passed, step, reached, at, out
         passed = gone; out[t, 0] = passed
     return passed
 
-# %% ../nbs/api/15_drift.ipynb #366d9cab
+# %% ../nbs/api/15_drift.ipynb #064fc9fe
 @MONITORS.register('risk_monitor')
 class RiskMonitor(_Saved):
     "Tests whether the stream's risk is above the source's by more than a tolerance (Podkopaev and Ramdas 2022)"
@@ -409,34 +407,32 @@ class RiskMonitor(_Saved):
         self.tolerance,self.delta,self.loss_max,self.source = float(tolerance),float(delta),float(loss_max),source
     @property
     def promise(self): return f'probability of ever an alarm while the risk is at most {self.tolerance:g} above the source is at most {self.delta:g}'
-    def fit(self,
-        losses, # Losses on source rows (calibration), in [0, loss_max], shape (n,)
-    ) -> 'RiskMonitor':
-        "Bound the source's risk, and begin anew"
-        x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = risk_upper(x, self.delta/2, method=self.source); level = up+self.tolerance/self.loss_max
-        if level >= 1: raise CertificateError(f"the source's {len(x)} rows bound its risk by {up*self.loss_max:.3f}, and with the tolerance no stream could exceed that", hint="More source rows, or a smaller tolerance", n=len(x), bound=up*self.loss_max)
-        self.levels_ = np.union1d(np.arange(1, 200)/200, level); self.at_ = int(np.searchsorted(self.levels_, level)); self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
-        self.source_upper_,self.level_,self.lower_,self.log_capital_ = up*self.loss_max,level*self.loss_max,0.,0.; self.passed_,self.step_,self.alarm_ = 0,0,None
-        return self
+    def update(self,
+        losses, # Losses on the stream in order, in [0, loss_max], one or many
+    ) -> list: # At most one `Alarm` ever
+        "Take losses in, move the lower bound, and say when it passes `level_`"
+        if not hasattr(self, 'levels_'): raise NotFittedError("`RiskMonitor` is not fitted", hint="Call fit(losses) with the source's losses first")
+        x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; out = np.zeros((len(x), 2))
+        if not len(x): return []
+        self.passed_ = int(_bet_on_levels(readable(x), readable(self.levels_), readable(_STAKES, np.float64), self.awake_, self.passed_, self.step_, 2/self.delta, self.at_, out))
+        live,over = np.flatnonzero(out[:, 1] > 0), np.flatnonzero(out[:, 0] > self.at_)
+        if len(live): self.log_capital_ = math.log(out[live[-1], 1])
+        self.step_ += len(x); self.lower_ = float(self.levels_[self.passed_-1])*self.loss_max if self.passed_ else 0.
+        if not len(over) or self.alarm_: return []
+        return [self._ring(self.step_-len(x)+over[0]+1, math.log(out[over[0], 1]), math.log(2/self.delta), f'log capital against a risk of {self.level_:.4g}')]
+    def _now(self): return {'source risk at most': self.source_upper_, 'alarm above': self.level_, 'stream risk was at least': self.lower_} if hasattr(self, 'levels_') else {}
 
-# %% ../nbs/api/15_drift.ipynb #18f529aa
+# %% ../nbs/api/15_drift.ipynb #e0e7739e
 @patch
-def update(self:RiskMonitor,
-    losses, # Losses on the stream in order, in [0, loss_max], one or many
-) -> list: # At most one `Alarm` ever
-    "Take losses in, move the lower bound, and say when it passes `level_`"
-    if not hasattr(self, 'levels_'): raise NotFittedError("`RiskMonitor` is not fitted", hint="Call fit(losses) with the source's losses first")
-    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; out = np.zeros((len(x), 2))
-    if not len(x): return []
-    self.passed_ = int(_bet_on_levels(readable(x), readable(self.levels_), readable(_STAKES, np.float64), self.awake_, self.passed_, self.step_, 2/self.delta, self.at_, out))
-    live,over = np.flatnonzero(out[:, 1] > 0), np.flatnonzero(out[:, 0] > self.at_)
-    if len(live): self.log_capital_ = math.log(out[live[-1], 1])
-    self.step_ += len(x); self.lower_ = float(self.levels_[self.passed_-1])*self.loss_max if self.passed_ else 0.
-    if not len(over) or self.alarm_: return []
-    return [self._ring(self.step_-len(x)+over[0]+1, math.log(out[over[0], 1]), math.log(2/self.delta), f'log capital against a risk of {self.level_:.4g}')]
-
-@patch
-def _now(self:RiskMonitor): return {'source risk at most': self.source_upper_, 'alarm above': self.level_, 'stream risk was at least': self.lower_} if hasattr(self, 'levels_') else {}
+def fit(self:RiskMonitor,
+    losses, # Losses on source rows (calibration), in [0, loss_max], shape (n,)
+) -> 'RiskMonitor':
+    "Bound the source's risk, and begin anew"
+    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = risk_upper(x, self.delta/2, method=self.source); level = up+self.tolerance/self.loss_max
+    if level >= 1: raise CertificateError(f"the source's {len(x)} rows bound its risk by {up*self.loss_max:.3f}, and with the tolerance no stream could exceed that", hint="More source rows, or a smaller tolerance", n=len(x), bound=up*self.loss_max)
+    self.levels_ = np.union1d(np.arange(1, 200)/200, level); self.at_ = int(np.searchsorted(self.levels_, level)); self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
+    self.source_upper_,self.level_,self.lower_,self.log_capital_ = up*self.loss_max,level*self.loss_max,0.,0.; self.passed_,self.step_,self.alarm_ = 0,0,None
+    return self
 
 # %% ../nbs/api/15_drift.ipynb #4cd0aa84
 @MONITORS.register('aci')
@@ -653,7 +649,7 @@ def _domain_model(source, target, penalty):
     m = LogisticRegression(C=1/penalty, max_iter=1000).fit((x-mid)/scale, np.repeat([0, 1], [len(source), len(target)])); c = m.coef_[0]/scale
     return np.r_[c, m.intercept_[0]-c@mid+math.log(len(source)/len(target))]
 
-# %% ../nbs/api/15_drift.ipynb #ec7e8864
+# %% ../nbs/api/15_drift.ipynb #36a168e7
 @MONITORS.register('weighted_conformal')
 class WeightedConformal(_Saved):
     "Conformal thresholds for inputs that moved, weighed by a domain classifier on features or logits"
@@ -683,14 +679,14 @@ class WeightedConformal(_Saved):
         rng = np.random.default_rng(seed); a,b = (rng.permutation(len(v)) % self.folds for v in (x, z))
         self.models_ = np.array([_domain_model(x[a != k], z[b != k], self.penalty) for k in range(self.folds)]); d = x.shape[1]
         held = lambda v,fold: (v*self.models_[fold, :d]).sum(1)+self.models_[fold, d]
-        self.scores_,self.weights_ = s,self._clip(held(x, a)); self.ess_ = effective_rows(self.weights_)
-        self.auc_ = _auc(held(x, a), held(z, b))
+        self.scores_,self.weights_ = s,self._clip(held(x, a)); self.ess_,self.auc_ = effective_rows(self.weights_),_auc(held(x, a), held(z, b))
         if self.ess_ < self.floor: raise CertificateError(f"the weights leave {self.ess_:.1f} effective rows of {len(s)}, fewer than {self.floor:g}: source and target hardly overlap (AUC {self.auc_:.2f})",
                                                           hint="Label rows of the new kind, or use fewer features", ess=self.ess_, floor=self.floor, auc=self.auc_)
         return self
+    def _now(self): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_} if hasattr(self, 'models_') else {}
     def _clip(self, log_ratio): return np.exp(np.clip(log_ratio, -math.log(self.clip), math.log(self.clip)))
 
-# %% ../nbs/api/15_drift.ipynb #55a0b082
+# %% ../nbs/api/15_drift.ipynb #fa6fc212
 @patch
 def weights(self:WeightedConformal,
     features, # Of new rows, shape (m, d)
@@ -705,9 +701,6 @@ def thresholds(self:WeightedConformal,
 ) -> np.ndarray: # Labels with scores up to it are in the row's set, shape (m,); `inf` means all labels
     "A threshold for each new row"
     new = self.weights(features); return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
-
-@patch
-def _now(self:WeightedConformal): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_} if hasattr(self, 'models_') else {}
 
 # %% ../nbs/api/15_drift.ipynb #4c088154
 @MONITORS.register('label_free_trigger')
