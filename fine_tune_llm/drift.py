@@ -344,10 +344,10 @@ def plot_wealth(
     ax.set(xlabel='observation', ylabel='evidence, powers of ten')
     return ax
 
-# %% ../nbs/api/15_drift.ipynb #9a794a46
+# %% ../nbs/api/15_drift.ipynb #8cdb68d7
 def _bet_on_losses(losses, level):
     "Log of the mean capital of constant stakes that the mean of `losses` is above `level`"
-    f = np.geomspace(1e-3, .95, 32); capital = np.log1p(f*(losses[:, None]/level-1)).sum(0)
+    f = np.geomspace(1e-3, .95, 32); v,count = np.unique(losses, return_counts=True); capital = count@np.log1p(f*(v[:, None]/level-1))
     return np.logaddexp.reduce(capital)-math.log(len(f))
 
 def _hoeffding_bentkus(mean, n, m):
@@ -747,7 +747,7 @@ def _differs(reference, block, binary):
     a,b = int(reference.sum()),int(block.sum())
     return float(fisher_exact([[a, len(reference)-a], [b, len(block)-b]])[1])
 
-# %% ../nbs/api/15_drift.ipynb #7336e415
+# %% ../nbs/api/15_drift.ipynb #000a296a
 @MONITORS.register('late_labels')
 class LateLabels(_Saved):
     "Holds predictions until their labels come: for all rows, or a random share of them"
@@ -765,7 +765,7 @@ class LateLabels(_Saved):
         values, # What the row scores (or loses) if the truth is that class, shape (n, K)
     ) -> np.ndarray: # Must the row be labelled? shape (n,) bool
         "Remember rows that were decided; says which to label"
-        v = _matrix(values, 'values'); ids = np.asarray(ids).tolist(); known = {i for _,i,_,_ in self.pending_}
+        v = _matrix(values, 'values'); ids = _names(ids); known = {i for _,i,_,_ in self.pending_}
         if len(ids) != len(v): raise PredictionError(f"`ids` and `values` differ in length: {len(ids)} and {len(v)}", argument='ids')
         if len(set(ids)) < len(ids) or known & set(ids): raise PredictionError("`ids` must differ from one another and from those still waiting", argument='ids')
         audit = _uniforms(self.seed, self.step_, len(v)) < self.share
@@ -777,14 +777,16 @@ class LateLabels(_Saved):
     ) -> np.ndarray: # Scores of true labels that are now known, in order of issue: food for a monitor
         "Take labels in, and give out every score before the first that is still missing"
         rows = {r[1]: r for r in self.pending_}
-        for i,y in zip(np.asarray(ids).tolist(), np.asarray(labels).tolist(), strict=True):
+        for i,y in zip(_names(ids), np.asarray(labels).tolist(), strict=True):
             if (r := rows.get(i)) is None: self.n_ignored_ += 1
             elif not (isinstance(y, int) and 0 <= y < len(r[2])): raise PredictionError(f"`labels` must be classes from 0 to {len(r[2])-1}, got {y!r} for row {i!r}", argument='labels')
             else: r[3] = y
         return self._release()
     def _now(self): return {'waiting': len(self.pending_), 'given up': self.n_lost_, 'labels of rows not drawn': self.n_ignored_}
 
-# %% ../nbs/api/15_drift.ipynb #22e5d49a
+# %% ../nbs/api/15_drift.ipynb #9bbf21e8
+def _names(ids): return [i.item() if hasattr(i, 'item') else i for i in ids]
+
 @patch
 def _release(self:LateLabels):
     "Scores up to the first row that still waits, rows without hope left out"
