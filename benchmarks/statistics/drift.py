@@ -75,7 +75,7 @@ def run_lengths(n, arl=1000):
     "Mean number of observations between false alarms when `arl` is promised"
     out = {}
     for rule in ('cusum', 'sr'):
-        m = ConformalMartingale(rule=rule, seed=0, arl=arl); m.update(np.random.default_rng(1).normal(size=n)); out[rule] = dict(promised=arl, observations=n, alarms=m.n_alarms_, mean_run=n/max(1, m.n_alarms_))
+        m = ConformalMartingale(rule=rule, seed=0, arl=arl); m.update(np.random.default_rng(1).normal(size=n)); out[rule] = dict(promised=arl, observations=n, alarms=m.n_alarms_, mean_run=n/m.n_alarms_ if m.n_alarms_ else None)
     return out
 
 
