@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_METRICS', 'GroupCounts', 'Outcomes', 'Measure', 'GroupRate', 'Comparison', 'Gap', 'Multicalibration',
-           'multicalibration', 'Fairness', 'group_report']
+           'multicalibration', 'Fairness', 'group_report', 'detectable_gap', 'rows_for_gap', 'plot_groups']
 
 # %% ../nbs/api/16_fairness.ipynb #1305b1ee
 import math
@@ -18,7 +18,9 @@ from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
 from .predictions import check_labels, top_of_rows
 from .registry import Registry
 
-# %% ../nbs/api/16_fairness.ipynb #09815ac3
+# %% ../nbs/api/16_fairness.ipynb #380153f8
+def _array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
+
 def _text(v):
     "A group value as text; `None` for a missing one (None, nan, NA, NaT)"
     try: missing = v is None or bool(v != v)
@@ -27,7 +29,7 @@ def _text(v):
 
 def _codes(column, name):
     "Distinct values in order, a missing one last, and the index of each row's value"
-    a = np.asarray(column.detach().cpu() if hasattr(column, 'detach') else column)
+    a = _array(column)
     if a.ndim != 1: raise PredictionError(f"`groups[{name!r}]` must have shape (n,), got {a.shape}", argument='groups')
     rows = a.tolist()
     try: text = {v: _text(v) for v in dict.fromkeys(rows)}
@@ -36,7 +38,6 @@ def _codes(column, name):
     index = {v: i for i,v in enumerate(values)}; index = {v: index[t] for v,t in text.items()}
     return tuple(values), np.fromiter(map(index.__getitem__, rows), np.int64, len(rows))
 
-# %% ../nbs/api/16_fairness.ipynb #0be0a810
 def _distinct(columns, sizes):
     "Distinct rows of integer columns, each in [0, size): the rows as columns, in order, and where each row went"
     if math.prod(sizes) > 2**62:
@@ -49,10 +50,10 @@ def _distinct(columns, sizes):
         found,at = np.flatnonzero(seen), (np.cumsum(seen)-1)[key]
     return [c.astype(np.int64) for c in np.unravel_index(found, sizes)], at
 
-# %% ../nbs/api/16_fairness.ipynb #37fb0122
+# %% ../nbs/api/16_fairness.ipynb #c91b5d7e
 def _decisions(decided, n, n_classes):
     "Decided classes, -1 for an abstention, or the error that names the row"
-    d = np.asarray(decided.detach().cpu() if hasattr(decided, 'detach') else decided)
+    d = _array(decided)
     if d.shape != (n,): raise PredictionError(f"`decided` must have shape ({n},) like the labels, got {d.shape}", argument='decided')
     if d.dtype.kind not in 'iub' and not (d.dtype.kind == 'f' and (d == np.floor(d)).all()):
         raise PredictionError(f"`decided` must be class indices, -1 for an abstention, got dtype {d.dtype}", argument='decided')
@@ -62,14 +63,16 @@ def _decisions(decided, n, n_classes):
 
 def _set_columns(sets, y, n_classes):
     "Was the true label in the set, and how many labels were?"
-    if isinstance(sets, tuple) and len(sets) == 2: covered,size = (np.asarray(s) for s in sets)
+    if isinstance(sets, tuple) and len(sets) == 2: covered,size = (_array(s) for s in sets)
     else:
-        s = np.asarray(sets.detach().cpu() if hasattr(sets, 'detach') else sets)
+        s = _array(sets)
         if s.shape != (len(y), n_classes): raise PredictionError(f"`sets` must have shape ({len(y)}, {n_classes}), got {s.shape}", argument='sets')
-        covered,size = s[np.arange(len(y)), y], s.astype(bool).sum(1)
-    if covered.shape != y.shape or size.shape != y.shape: raise PredictionError(f"`sets` as (covered, size) needs two arrays of shape {y.shape}", argument='sets')
-    if ((size < 0) | (size > n_classes) | (covered.astype(bool) & (size < 1))).any(): raise PredictionError(f"set sizes must lie in [0, {n_classes}], and at least 1 where the truth is covered", argument='sets')
-    return covered.astype(bool).astype(np.int64), size.astype(np.int64)
+        if s.dtype.kind not in 'biu': raise PredictionError(f"`sets` must hold True and False, got dtype {s.dtype}", argument='sets')
+        covered,size = s[np.arange(len(y)), y], (s != 0).sum(1)
+    if not covered.shape == size.shape == y.shape: raise PredictionError(f"`sets` as (covered, size) must be two arrays of shape {y.shape}, got {covered.shape} and {size.shape}", argument='sets')
+    covered = covered.astype(bool); bad = (size < covered) | (size > n_classes)
+    if bad.any(): raise PredictionError(f"`sets` row {int(bad.argmax())} has {size[bad][0]} labels, which cannot be", argument='sets', row=int(bad.argmax()))
+    return covered.astype(np.int64), size.astype(np.int64)
 
 # %% ../nbs/api/16_fairness.ipynb #93008aaf
 @dataclass(frozen=True)
@@ -105,36 +108,39 @@ class GroupCounts:
     @classmethod
     def from_dict(cls, d:dict) -> 'GroupCounts': "Rebuild from `to_dict`"; return _counts_from_dict(d)
 
-# %% ../nbs/api/16_fairness.ipynb #ed455ba9
-def _n_classes(labels, decided, probs, sets, classes):
-    if classes is not None: return len(classes)
+# %% ../nbs/api/16_fairness.ipynb #0b632ca9
+def _class_names(labels, decided, probs, sets, classes):
+    "Names of the K classes, from the first thing that tells K"
+    if classes is not None: return tuple(map(str, classes))
     wide = [np.shape(x)[1] for x in (probs, sets) if x is not None and not isinstance(x, tuple) and np.ndim(x) == 2]
-    if wide: return int(wide[0])
-    top = [int(np.max(x)) for x in (labels, decided) if x is not None and np.size(x) and np.asarray(x).dtype.kind in 'iubf']
-    return max([1, *top])+1
+    seen = [_array(x) for x in (labels, decided) if x is not None]
+    K = wide[0] if wide else max([2, *(int(a.max())+1 for a in seen if a.size and a.dtype.kind in 'iub')])
+    return tuple(map(str, range(K)))
+
+def _group_columns(groups, n):
+    "Distinct values of every attribute, and its codes by column name"
+    if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
+    values,codes = zip(*(_codes(v, k) for k,v in groups.items()))
+    for a,c in zip(groups, codes):
+        if len(c) != n: raise PredictionError(f"`groups[{a!r}]` must have shape ({n},) like the labels, got ({len(c)},)", argument='groups')
+    return values, {f'group:{a}': c for a,c in zip(groups, codes)}
 
 def _count(labels, decided, groups, probs, sets, classes, n_bins):
+    "The table of distinct outcomes"
     if decided is None and probs is None: raise PredictionError("`decided` or `probs` is needed", argument='decided')
-    if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
-    if not np.size(labels): raise PredictionError("`labels` is empty: there is no row to count", argument='labels')
-    K = _n_classes(labels, decided, probs, sets, classes); names = tuple(map(str, range(K) if classes is None else classes)); n = np.shape(labels)[0]
-    y = check_labels(labels, n, K, names if classes is not None else None)
-    col,size,conf = {},{},None
-    def put(name, x, top): col[name],size[name] = x,top
-    values,codes = zip(*(_codes(v, k) for k,v in groups.items()))
-    for a,v,c in zip(groups, values, codes):
-        if len(c) != n: raise PredictionError(f"`groups[{a!r}]` must have shape ({n},) like the labels, got ({len(c)},)", argument='groups')
-        put(f'group:{a}', c, len(v))
-    put('true', y, K)
+    if not len(labels): raise PredictionError("`labels` is empty: there is no row to count", argument='labels')
+    if n_bins < 1: raise ConfigurationError(f"`n_bins` must be at least 1, got {n_bins!r}", argument='n_bins')
+    names,n = _class_names(labels, decided, probs, sets, classes),len(labels); K = len(names)
+    values,col = _group_columns(groups, n); size = {k: len(v) for k,v in zip(col, values)}
+    y = col['true'] = check_labels(labels, n, K, names if classes is not None else None); size['true'],conf = K,None
     if probs is not None:
         p,conf,best = top_of_rows(probs)
         if p.shape != (n, K): raise PredictionError(f"`probs` must have shape ({n}, {K}), got {p.shape}", argument='probs')
-        put('bin', np.minimum((conf*n_bins).astype(np.int64), n_bins-1), n_bins); put('right', (best == y).astype(np.int64), 2)
-    put('decided', _decisions(best if decided is None else decided, n, K)+1, K+1)
-    if sets is not None:
-        for k,x,top in zip(('covered', 'size'), _set_columns(sets, y, K), (2, K+1)): put(k, x, top)
-    rows,at = _distinct(list(col.values()), list(size.values())); columns = dict(zip(col, rows)); columns['decided'] = columns['decided']-1
-    return GroupCounts(tuple(map(str, groups)), values, names, int(n_bins), columns, np.bincount(at), None if conf is None else np.bincount(at, weights=conf))
+        col.update(bin=np.minimum((conf*n_bins).astype(np.int64), n_bins-1), right=(best == y).astype(np.int64)); size.update(bin=n_bins, right=2)
+    col['decided'] = _decisions(best if decided is None else decided, n, K)+1; size['decided'] = K+1
+    if sets is not None: col.update(zip(('covered', 'size'), _set_columns(sets, y, K))); size.update(covered=2, size=K+1)
+    rows,at = _distinct(list(col.values()), list(size.values())); table = dict(zip(col, rows)); table['decided'] -= 1
+    return GroupCounts(tuple(map(str, groups)), values, names, int(n_bins), table, np.bincount(at), None if conf is None else np.bincount(at, weights=conf))
 
 # %% ../nbs/api/16_fairness.ipynb #187bb24f
 def _counts_to_dict(c):
@@ -175,7 +181,21 @@ class Measure:
     high:float = 1. # Largest
 GROUP_METRICS = Registry('group_metric')   # Outcomes -> Measure, or a sentence that says why not
 
-# %% ../nbs/api/16_fairness.ipynb #36abae63
+# %% ../nbs/api/16_fairness.ipynb #65d0f444
+def _costs(cost, abstain_cost, y, d, K):
+    "Cost of each entry and the range of costs"
+    c = np.asarray(cost, dtype=np.float64)
+    if c.shape != (K, K) or not np.isfinite(c).all(): raise ConfigurationError(f"`cost` must be finite, of shape ({K}, {K}), cost[true, decided]; got shape {c.shape}", argument='cost')
+    a = np.full(K, np.nan) if abstain_cost is None else np.broadcast_to(np.asarray(abstain_cost, dtype=np.float64), (K,))
+    if abstain_cost is not None and not np.isfinite(a).all(): raise ConfigurationError(f"`abstain_cost` must be finite, got {abstain_cost!r}", argument='abstain_cost')
+    full = np.c_[c, a]
+    return full[y, d], (float(np.nanmin(full)), float(np.nanmax(full)))
+
+def _outcomes(c, positive, cost, abstain_cost):
+    t,K = c.columns,len(c.classes); get = t.get
+    x,reach = (None, None) if cost is None else _costs(cost, abstain_cost, t['true'], t['decided'], K)
+    return Outcomes(t['true'], t['decided'], positive, None if c.conf is None else c.conf/c.count, get('bin'), get('right'), get('covered'), get('size'), x, reach, K, c.n_bins)
+
 def _one_vs_rest(of, x, rows, criterion, worse=''):
     def metric(t):
         if t.positive is None: return "no positive class was named"
@@ -239,22 +259,7 @@ def _calibration_error(t:Outcomes) -> Measure:
     if t.conf is None: return "no probabilities were given"
     return Measure(t.true >= 0, (t.conf-t.right)[:, None]*(t.bin[:, None] == np.arange(t.n_bins)), 'rows', 'equal calibration', 'high', -1., 1.)
 
-# %% ../nbs/api/16_fairness.ipynb #848897c8
-def _costs(cost, abstain_cost, y, d, K):
-    "Cost of each entry and the range of costs"
-    c = np.asarray(cost, dtype=np.float64)
-    if c.shape != (K, K) or not np.isfinite(c).all(): raise ConfigurationError(f"`cost` must be finite, of shape ({K}, {K}), cost[true, decided]; got shape {c.shape}", argument='cost')
-    a = np.full(K, np.nan) if abstain_cost is None else np.broadcast_to(np.asarray(abstain_cost, dtype=np.float64), (K,))
-    if abstain_cost is not None and not np.isfinite(a).all(): raise ConfigurationError(f"`abstain_cost` must be finite, got {abstain_cost!r}", argument='abstain_cost')
-    full = np.c_[c, a]
-    return full[y, d], (float(np.nanmin(full)), float(np.nanmax(full)))
-
-def _outcomes(c, positive, cost, abstain_cost):
-    t,K = c.columns,len(c.classes); get = t.get
-    x,reach = (None, None) if cost is None else _costs(cost, abstain_cost, t['true'], t['decided'], K)
-    return Outcomes(t['true'], t['decided'], positive, None if c.conf is None else c.conf/c.count, get('bin'), get('right'), get('covered'), get('size'), x, reach, K, c.n_bins)
-
-# %% ../nbs/api/16_fairness.ipynb #0cd25555
+# %% ../nbs/api/16_fairness.ipynb #88a6a7f7
 @dataclass(frozen=True)
 class _View:
     "Which cell each entry belongs to: -1 for none"
@@ -263,19 +268,21 @@ class _View:
     at:np.ndarray
 
 def _views(c, order, missing):
-    "All rows, then each attribute, then crossings of up to `order` of them"
+    "All rows, then each attribute, then crossings of up to `order` of them; and which of them have too many cells"
     if missing not in ('own', 'exclude'): raise ConfigurationError(f"`missing` must be own or exclude, got {missing!r}", argument='missing')
     if not 1 <= order: raise ConfigurationError(f"`order` must be at least 1, got {order!r}", argument='order')
-    out = [_View('all rows', ((),), np.zeros(len(c), np.int64))]
+    out,more = [_View('all rows', ((),), np.zeros(len(c), np.int64))],{}
     for r in range(1, min(order, len(c.attributes))+1):
         for names in combinations(range(len(c.attributes)), r):
             cols = [c.columns[f'group:{c.attributes[i]}'] for i in names]; rows,at = _distinct(cols, [len(c.values[i]) for i in names])
+            name = ' x '.join(c.attributes[i] for i in names)
+            if len(rows[0]) > _MOST: more[name] = f"{len(rows[0])} groups; at most {_MOST} are compared"; continue
             cells = [tuple(c.values[i][j] for i,j in zip(names, row)) for row in zip(*rows)]
             keep = np.array([missing == 'own' or None not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
-            out.append(_View(' x '.join(c.attributes[i] for i in names), tuple(cell for cell,k in zip(cells, keep) if k), to[at]))
-    return out
+            out.append(_View(name, tuple(cell for cell,k in zip(cells, keep) if k), to[at]))
+    return out, more
+_MOST = 200   # groups in a view
 
-# %% ../nbs/api/16_fairness.ipynb #f2aaccad
 def _by_cell(weights, view, x):
     "Sums of the columns of `x` (E, c) over the cells of a view under each row of `weights` (B, E): (B, cells, c)"
     order = np.argsort(view.at, kind='stable'); ends = np.searchsorted(view.at[order], np.arange(len(view.cells)+1))
@@ -287,17 +294,6 @@ def _moments(m):
     "The columns that a measure needs summed: who counts, x and, for its variance, the square of x"
     x = m.x.reshape(len(m.of), -1)*m.of[:, None]
     return np.c_[m.of, x, x.sum(1)**2]
-
-# %% ../nbs/api/16_fairness.ipynb #15f4388b
-def _smoothed(n, s, s2, m, w):
-    "Mean and its standard error with `w` rows more at either end of the range"
-    N = n+2*w; mean = (s+w*(m.low+m.high))/N
-    return mean, np.sqrt(np.maximum((s2+w*(m.low**2+m.high**2))/N-mean**2, 0)/N)
-
-def _lacking(n, s, s2, se, w):
-    "Standard deviation that resampled smoothed means lack of `se`"
-    k = np.maximum(n, 1); spread = np.maximum(s2/k-(s/k)**2, 0)*n/(n+2*w)**2
-    return np.sqrt(np.maximum(se**2-spread, 0))
 
 # %% ../nbs/api/16_fairness.ipynb #af143134
 @dataclass(frozen=True)
@@ -327,7 +323,17 @@ def _ratio_scale(m, S, R, z):
     again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m, .5)
     return _Scale(np.log(mid), se/mid, np.zeros(len(n)), np.log(again/mid)+noise, (se_again/again)**2, -1)
 
-# %% ../nbs/api/16_fairness.ipynb #a09f4e84
+# %% ../nbs/api/16_fairness.ipynb #a1be1060
+def _smoothed(n, s, s2, m, w):
+    "Mean and its standard error with `w` rows more at either end of the range"
+    N = n+2*w; mean = (s+w*(m.low+m.high))/N
+    return mean, np.sqrt(np.maximum((s2+w*(m.low**2+m.high**2))/N-mean**2, 0)/N)
+
+def _lacking(n, s, s2, se, w):
+    "Standard deviation that resampled smoothed means lack of `se`"
+    k = np.maximum(n, 1); spread = np.maximum(s2/k-(s/k)**2, 0)*n/(n+2*w)**2
+    return np.sqrt(np.maximum(se**2-spread, 0))
+
 def _pair_se(s): return np.maximum(np.hypot(s.se[:, None], s.se), 1e-300)
 
 def _max_t(s):
@@ -347,8 +353,8 @@ def _max_gap(s, c):
     i,j = np.triu_indices(len(s.mid), 1); d = np.abs(s.mid[i]-s.mid[j]); half = (c*_pair_se(s)+s.shift[:, None]+s.shift)[i, j]
     return float(max(0., (d-half).max())), float((d+half).max())
 
-# %% ../nbs/api/16_fairness.ipynb #f31d8c0c
-def _label(cell): return ' x '.join('(missing)' if v is None else v for v in cell) or 'all rows'
+# %% ../nbs/api/16_fairness.ipynb #183906e3
+def _label(cell): return ', '.join('(missing)' if v is None else v for v in cell) or 'all rows'
 def _range(v, lo, hi): return f"{v:.3g} [{lo:.3g}, {hi:.3g}]"
 
 @dataclass(frozen=True)
@@ -410,7 +416,7 @@ class Gap:
     def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
     def __str__(self): return f"not evaluated: {self.reason}" if self.difference is None else _range(self.difference, self.low, self.high)
 
-# %% ../nbs/api/16_fairness.ipynb #2a60c948
+# %% ../nbs/api/16_fairness.ipynb #6996ebef
 @dataclass(frozen=True)
 class _Tested:
     "A metric in a view: what was counted, which cells are enough, and both scales of these"
@@ -434,11 +440,10 @@ def _test(view, name, m, S, R, min_n, rng):
     with np.errstate(invalid='ignore', divide='ignore'): value = (np.abs(s).sum(1) if m.x.ndim > 1 else s[:, 0])/n
     ok = np.flatnonzero(n >= min_n); z = rng.normal(size=(len(R), len(ok)))
     d,r = _difference_scale(m, S[ok], R[:, ok], z), _ratio_scale(m, S[ok], R[:, ok], z)
-    tops = {k: _max_t(x) for k,x in (('difference', d), ('ratio', r)) if x is not None and 1 < len(ok) <= _MOST}
+    tops = {k: _max_t(x) for k,x in (('difference', d), ('ratio', r)) if x is not None and len(ok) > 1}
     return _Tested(view, name, m, n, value, S, ok, d, r, tops)
-_MOST = 400   # groups of one view that are compared in pairs
 
-# %% ../nbs/api/16_fairness.ipynb #c4309798
+# %% ../nbs/api/16_fairness.ipynb #3c6ef4c1
 def _ends(t, level):
     "Ends of the interval of each evaluated cell alone"
     from scipy.special import ndtri
@@ -454,11 +459,20 @@ def _rates(t, min_n, level):
     return [GroupRate(t.view.name, c, t.name, float(t.value[i]), *map(float, ends[i]), int(t.n[i])) if i in ends else
             GroupRate(t.view.name, c, t.name, None, None, None, int(t.n[i]), why(t.n[i])) for i,c in enumerate(t.view.cells)]
 
-# %% ../nbs/api/16_fairness.ipynb #f9d21b2a
+def _equalised_odds(tpr, fpr):
+    "The larger of two gaps, the smaller of two ratios"
+    head = (tpr.view, 'equalised_odds', 'equalised odds')
+    for g in (tpr, fpr):
+        if g.difference is None: return Gap(*head, None, reason=f"{g.metric}: {g.reason}")
+    more = tpr if tpr.difference >= fpr.difference else fpr
+    top = lambda f, k: None if None in (x := [getattr(g, k) for g in (tpr, fpr)]) else f(x)
+    return Gap(*head, more.difference, top(max, 'low'), top(max, 'high'), top(min, 'ratio'), top(min, 'ratio_low'), top(min, 'ratio_high'), more.highest, more.lowest, more.worst,
+               top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), f"{more.metric} has the larger gap")
+
+# %% ../nbs/api/16_fairness.ipynb #df05f8f3
 def _no_gap(t, min_n):
     "Why there is no gap to measure, or nothing"
     m,all_ = len(t.ok),len(t.view.cells)
-    if m > _MOST: return f"{m} groups; at most {_MOST} are compared"
     if m > 1 or m == all_ == 1: return ''
     return f"{'only one' if m else 'none'} of {all_} group{'s' if all_ > 1 else ''} has {min_n} {t.measure.rows}"
 
@@ -478,6 +492,7 @@ def _gap(t, family, settings):
     if len(v) == 1: return Gap(t.view.name, t.name, t.measure.criterion, 0., 0., 0., highest=t.cells[0], lowest=t.cells[0], reason="one group only: nothing to compare it with", **about)
     c = _critical(family['difference'], settings['level']); low,high = _max_gap(t.difference, c); p = _p_adjusted(_statistics(t.difference)[0].max(), family['difference'])
     r = (None, None) if ratio is None else tuple(math.exp(-x) for x in _max_gap(t.ratio, _critical(family['ratio'], settings['level'])))[::-1]
+    if ratio == 0: r = (0., r[1])
     widest = t.measure.high-(0. if t.measure.x.ndim > 1 else t.measure.low)
     return Gap(t.view.name, t.name, t.measure.criterion, float(v[hi]-v[lo]), low, min(high, widest), ratio, *r, t.cells[hi], t.cells[lo], None if bad is None else t.cells[bad], p,
                float(_detectable(t.difference, c, settings['power']).max()), **about)
@@ -488,18 +503,7 @@ def _detectable(s, c, power):
     i,j = np.triu_indices(len(s.mid), 1)
     return (c+ndtri(power))*_pair_se(s)[i, j]+s.shift[i]+s.shift[j]
 
-# %% ../nbs/api/16_fairness.ipynb #7b5aed37
-def _equalised_odds(tpr, fpr):
-    "The larger of two gaps, the smaller of two ratios"
-    head = (tpr.view, 'equalised_odds', 'equalised odds')
-    for g in (tpr, fpr):
-        if g.difference is None: return Gap(*head, None, reason=f"{g.metric}: {g.reason}")
-    more = tpr if tpr.difference >= fpr.difference else fpr
-    top = lambda f, k: None if None in (x := [getattr(g, k) for g in (tpr, fpr)]) else f(x)
-    return Gap(*head, more.difference, top(max, 'low'), top(max, 'high'), top(min, 'ratio'), top(min, 'ratio_low'), top(min, 'ratio_high'), more.highest, more.lowest, more.worst,
-               top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), f"{more.metric} has the larger gap")
-
-# %% ../nbs/api/16_fairness.ipynb #bcf477fb
+# %% ../nbs/api/16_fairness.ipynb #fd98254c
 def _comparisons(t, family, holm_p, settings):
     "Every pair of evaluated groups of one tested metric"
     from scipy.special import ndtri
@@ -512,10 +516,26 @@ def _comparisons(t, family, holm_p, settings):
     else:
         l,w = t.ratio.mid[i]-t.ratio.mid[j], _critical(family['ratio'], settings['level'])*_pair_se(t.ratio)[i, j]
         with np.errstate(invalid='ignore', divide='ignore'): ratio = np.array([v[i]/v[j], np.exp(l-w), np.exp(l+w)])
-        ratio[:, v[j] == 0] = np.nan
+        ratio[1, v[i] == 0] = 0.; ratio[:, v[j] == 0] = np.nan
     number = lambda x: None if math.isnan(x) else float(x)
     return [Comparison(t.view.name, t.name, t.cells[a], t.cells[b], float(v[a]-v[b]), float(low[q]), float(high[q]), (float(one[0][q]), float(one[1][q])), *map(number, ratio[:, q]),
                        _p_adjusted(stat[q], family['difference']), float(holm_p[q]), float(see[q])) for q,(a,b) in enumerate(zip(i, j))]
+
+def _family(among):
+    "The largest statistic over several tested metrics, by scale: (B,) each"
+    return {k: np.max([t.top[k] for t in among if k in t.top], 0) for k in ('difference', 'ratio') if any(k in t.top for t in among)}
+
+def _holm_of(t, among):
+    "Holm's p-values of the pairs of `t` among those of a family"
+    from scipy.special import erfc
+    p = [erfc(_statistics(o.difference)[0]/2**.5) if o.difference.sign < 0 else _p_alone(o.difference) for o in among]
+    at = next(i for i,o in enumerate(among) if o is t); start = sum(map(len, p[:at]))
+    return holm(np.concatenate(p))[start:start+len(p[at])]
+
+def _p_alone(s):
+    "p-value of each pair by itself, where deviations are added"
+    stat,i,j = _statistics(s); se = _pair_se(s)[i, j]
+    return np.array([(1+((s.dev[:, a]+s.dev[:, b])/e >= x).sum())/(len(s.dev)+1) for x,a,b,e in zip(stat, i, j, se)])
 
 # %% ../nbs/api/16_fairness.ipynb #8e6b62c2
 @dataclass(frozen=True)
@@ -541,7 +561,7 @@ class Multicalibration:
         return (f"{_range(self.error, self.low, self.high)} in {_label(self.cell)} ({self.view}) at confidence {self.bin[0]:.3g} to {self.bin[1]:.3g}: "
                 f"{way}-confident, {self.conf:.3f} said and {self.right.value:.3f} right of {self.n}")
 
-# %% ../nbs/api/16_fairness.ipynb #fb3f11ee
+# %% ../nbs/api/16_fairness.ipynb #e19d247a
 def multicalibration(
     counts:GroupCounts, # Counted with `probs`
     *,
@@ -554,7 +574,7 @@ def multicalibration(
     empty = lambda why, skipped=0: Multicalibration(None, None, None, None, None, None, None, None, 0, 0, skipped, level, why)
     if counts.conf is None: return empty("no probabilities were given")
     b,x,cells = counts.columns['bin'],np.c_[counts.count, counts.count*counts.columns['right'], counts.conf],[]
-    for v in _views(counts, order, missing):
+    for v in _views(counts, order, missing)[0]:
         S = np.stack([_by_cell((b == j)[None]*1., v, x)[0] for j in range(counts.n_bins)], 1)
         cells += [(v, i, j, *S[i, j]) for i,j in zip(*np.nonzero(S[..., 0]))]
     keep = [c for c in cells if c[3] >= min_n]
@@ -565,7 +585,13 @@ def multicalibration(
     return Multicalibration(float(off[w]), float(near.max()), float(far.max()), v.name, v.cells[i], (j/counts.n_bins, (j+1)/counts.n_bins), float(said[w]/n[w]), share, int(n[w]),
                             len(keep), len(cells)-len(keep), level)
 
-# %% ../nbs/api/16_fairness.ipynb #af90cc77
+# %% ../nbs/api/16_fairness.ipynb #004a370f
+def _one(gaps, metric, view):
+    found = [g for g in gaps if g.metric == metric and view in (None, g.view)]
+    if found: return found[0]
+    raise ConfigurationError(f"there is no gap of {metric!r} in {view!r}", argument='metric',
+                             hint=f"Metrics are {', '.join(dict.fromkeys(g.metric for g in gaps))}; views are {', '.join(dict.fromkeys(g.view for g in gaps))}")
+
 @dataclass(frozen=True)
 class Fairness:
     "Every metric by group, and how far apart groups are"
@@ -573,7 +599,7 @@ class Fairness:
     settings:dict # What was asked for
     rates:tuple # `GroupRate`s
     gaps:tuple # `Gap`s
-    not_evaluated:dict # Metric -> why it was not measured at all
+    not_evaluated:dict # Metric or view -> why it was not measured at all
     missing:dict # Attribute -> rows without a value
     multicalibration:Multicalibration
     tests:tuple = field(repr=False, compare=False, default=()) # What `pairs` needs
@@ -594,29 +620,6 @@ class Fairness:
         part = lambda xs: [x.to_dict() for x in xs]
         return dict(n=self.n, settings=self.settings, rates=part(self.rates), gaps=part(self.gaps), not_evaluated=self.not_evaluated, missing=self.missing, multicalibration=self.multicalibration.to_dict())
     def _repr_markdown_(self): return _as_markdown(self)
-
-# %% ../nbs/api/16_fairness.ipynb #ee43cec3
-def _one(gaps, metric, view):
-    found = [g for g in gaps if g.metric == metric and view in (None, g.view)]
-    if found: return found[0]
-    raise ConfigurationError(f"there is no gap of {metric!r} in {view!r}", argument='metric',
-                             hint=f"Metrics are {', '.join(dict.fromkeys(g.metric for g in gaps))}; views are {', '.join(dict.fromkeys(g.view for g in gaps))}")
-
-def _family(among):
-    "The largest statistic over several tested metrics, by scale: (B,) each"
-    return {k: np.max([t.top[k] for t in among if k in t.top], 0) for k in ('difference', 'ratio') if any(k in t.top for t in among)}
-
-def _holm_of(t, among):
-    "Holm's p-values of the pairs of `t` among those of a family"
-    from scipy.special import erfc
-    p = [erfc(_statistics(o.difference)[0]/2**.5) if o.difference.sign < 0 else _p_alone(o.difference) for o in among]
-    at = next(i for i,o in enumerate(among) if o is t); start = sum(map(len, p[:at]))
-    return holm(np.concatenate(p))[start:start+len(p[at])]
-
-def _p_alone(s):
-    "p-value of each pair by itself, where deviations are added"
-    stat,i,j = _statistics(s); se = _pair_se(s)[i, j]
-    return np.array([(1+((s.dev[:, a]+s.dev[:, b])/e >= x).sum())/(len(s.dev)+1) for x,a,b,e in zip(stat, i, j, se)])
 
 # %% ../nbs/api/16_fairness.ipynb #94a9e9fd
 def _cell_text(c): return '' if c is None else _label(c)
@@ -656,7 +659,7 @@ def _index(positive, names):
     if isinstance(positive, (int, np.integer)) and 0 <= positive < len(names): return int(positive)
     raise ConfigurationError(f"`positive` must be a class, its index or 'each', got {positive!r}", argument='positive', hint=f"Classes are {', '.join(names[:10])}")
 
-# %% ../nbs/api/16_fairness.ipynb #f8c5f5ab
+# %% ../nbs/api/16_fairness.ipynb #835a2edf
 def _resampled(counts, n_boot, rng):
     "Blocks of (b, E) resampled counts: multinomial draws, or rows drawn and counted where there are nearly as many entries as rows"
     E,n = len(counts),counts.n; of = np.repeat(np.arange(E), counts.count) if E > n/8 and E > 1000 else None
@@ -671,7 +674,6 @@ def _check_settings(level, power, min_n, n_boot, family):
     if family not in ('all', 'metric'): raise ConfigurationError(f"`family` must be all or metric, got {family!r}", argument='family')
     if math.ceil((n_boot+1)*level) > n_boot: raise ConfigurationError(f"`n_boot` of {n_boot} is too few for level {level}; at least {math.ceil(level/(1-level))} are needed", argument='n_boot')
 
-# %% ../nbs/api/16_fairness.ipynb #d80e9cf7
 def _tests(counts, views, found, n_boot, min_n, rng):
     "Every metric in every view, from one table and its resampled copies"
     if not found: return []
@@ -692,7 +694,7 @@ def _gaps(tests, settings):
 
 def _missing_rows(c): return {a: int(c.count[np.array([v is None for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
 
-# %% ../nbs/api/16_fairness.ipynb #5c13435d
+# %% ../nbs/api/16_fairness.ipynb #d6a5430c
 def group_report(
     counts:GroupCounts, # What was counted
     *,
@@ -711,8 +713,57 @@ def group_report(
 ) -> Fairness:
     "Every metric by group and crossing, the largest gaps with simultaneous intervals and tests"
     _check_settings(level, power, min_n, n_boot, family); rng = np.random.default_rng(seed)
-    found,why,positive = _measures(counts, metrics, positive, cost, abstain_cost); views = _views(counts, order, missing)
+    found,why,positive = _measures(counts, metrics, positive, cost, abstain_cost); views,more = _views(counts, order, missing)
     ask = dict(seed=int(seed), positive=positive, level=level, power=power, min_n=min_n, n_boot=n_boot, family=family, order=order, missing=missing)
     tests = _tests(counts, views, found, n_boot, min_n, rng)
-    return Fairness(counts.n, ask, tuple(r for t in tests for r in _rates(t, min_n, level)), tuple(_gaps(tests, ask)), why, _missing_rows(counts),
+    return Fairness(counts.n, ask, tuple(r for t in tests for r in _rates(t, min_n, level)), tuple(_gaps(tests, ask)), {**why, **more}, _missing_rows(counts),
                     multicalibration(counts, order=order, min_n=min_n, level=level, missing=missing), tuple(tests))
+
+# %% ../nbs/api/16_fairness.ipynb #77470c1c
+def _z_sum(level, power, comparisons):
+    from scipy.special import ndtri
+    if not (0 < level < 1 and 0 < power < 1 and comparisons >= 1): raise ConfigurationError(f"`level` and `power` must be in (0, 1) and `comparisons` at least 1, got {level!r}, {power!r}, {comparisons!r}")
+    return float(ndtri(1-(1-level)/(2*comparisons))+ndtri(power))
+
+def detectable_gap(
+    n1, # Rows of one group, scalar or array
+    n2, # Rows of the other
+    rate:float=.5, # Rate that is compared, in (0, 1); .5 is the hardest
+    *,
+    level:float=.95, # Probability that no difference is claimed where none is, in (0, 1)
+    power:float=.8, # Probability that the gap is found, in (0, 1)
+    comparisons:int=1, # Pairs tested together, by Bonferroni
+): # Difference in the rate, same shape
+    "The true gap between two groups that a test of this size finds with probability `power`"
+    return _z_sum(level, power, comparisons)*np.sqrt(rate*(1-rate)*(1/np.asarray(n1)+1/np.asarray(n2)))
+
+def rows_for_gap(
+    gap:float, # True difference to be found, above 0
+    rate:float=.5, # Rate that is compared, in (0, 1)
+    *,
+    level:float=.95, # As for `detectable_gap`
+    power:float=.8,
+    comparisons:int=1,
+) -> int: # Rows in each of the two groups
+    "The fewest rows in each group with which a gap is found with probability `power`"
+    if not gap > 0: raise ConfigurationError(f"`gap` must be above 0, got {gap!r}", argument='gap')
+    return math.ceil(2*rate*(1-rate)*(_z_sum(level, power, comparisons)/gap)**2)
+
+# %% ../nbs/api/16_fairness.ipynb #0e2352e8
+def plot_groups(
+    rates:list, # `GroupRate`s of one metric in one view
+    *,
+    overall:float=None, # The rate of all rows, drawn as a line
+    ax=None, # Matplotlib axes; new ones when `None`
+): # The axes
+    "Dots and intervals by group; groups that were not evaluated say so"
+    if ax is None:
+        import matplotlib.pyplot as plt
+        _,ax = plt.subplots(figsize=(4, min(3, .7+.28*len(rates))), layout='constrained')
+    if overall is not None: ax.axvline(overall, color='.7', lw=1, zorder=0)
+    for i,r in enumerate(rates):
+        if r.value is None: ax.text(.02, i, 'not evaluated', transform=ax.get_yaxis_transform(), va='center', size=8, color='.5'); continue
+        ax.plot([r.low, r.high], [i, i], color='C0', lw=2, solid_capstyle='butt'); ax.plot(r.value, i, 'o', color='C0', ms=5)
+    ax.set_yticks(range(len(rates)), [f"{r.label}  (n = {r.n})" for r in rates]); ax.set_ylim(len(rates)-.5, -.5)
+    ax.set_xlabel(rates[0].metric.replace('_', ' ') if rates else '')
+    return ax
