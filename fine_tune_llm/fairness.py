@@ -18,7 +18,7 @@ from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
 from .predictions import check_labels, top_of_rows
 from .registry import Registry
 
-# %% ../nbs/api/16_fairness.ipynb #380153f8
+# %% ../nbs/api/16_fairness.ipynb #6160f133
 def _array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
 
 def _text(v):
@@ -32,7 +32,7 @@ def _codes(column, name):
     a = _array(column)
     if a.ndim != 1: raise PredictionError(f"`groups[{name!r}]` must have shape (n,), got {a.shape}", argument='groups')
     rows = a.tolist()
-    try: text = {v: _text(v) for v in dict.fromkeys(rows)}
+    try: text = {v: _text(v) for v in set(rows)}
     except TypeError as e: raise PredictionError(f"`groups[{name!r}]` must hold one value per row: {e}", argument='groups') from e
     values = sorted(set(text.values()), key=lambda v: (v is None, v or ''))
     index = {v: i for i,v in enumerate(values)}; index = {v: index[t] for v,t in text.items()}
@@ -108,7 +108,7 @@ class GroupCounts:
     @classmethod
     def from_dict(cls, d:dict) -> 'GroupCounts': "Rebuild from `to_dict`"; return _counts_from_dict(d)
 
-# %% ../nbs/api/16_fairness.ipynb #0b632ca9
+# %% ../nbs/api/16_fairness.ipynb #445f4809
 def _class_names(labels, decided, probs, sets, classes):
     "Names of the K classes, from the first thing that tells K"
     if classes is not None: return tuple(map(str, classes))
@@ -120,6 +120,7 @@ def _class_names(labels, decided, probs, sets, classes):
 def _group_columns(groups, n):
     "Distinct values of every attribute, and its codes by column name"
     if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
+    if len({str(a) for a in groups}) < len(groups) or 'all rows' in groups: raise PredictionError(f"`groups` needs distinct names other than 'all rows', got {list(groups)}", argument='groups')
     values,codes = zip(*(_codes(v, k) for k,v in groups.items()))
     for a,c in zip(groups, codes):
         if len(c) != n: raise PredictionError(f"`groups[{a!r}]` must have shape ({n},) like the labels, got ({len(c)},)", argument='groups')
@@ -323,11 +324,12 @@ def _ratio_scale(m, S, R, z):
     again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m, .5)
     return _Scale(np.log(mid), se/mid, np.zeros(len(n)), np.log(again/mid)+noise, (se_again/again)**2, -1)
 
-# %% ../nbs/api/16_fairness.ipynb #a1be1060
+# %% ../nbs/api/16_fairness.ipynb #2d1d4f25
 def _smoothed(n, s, s2, m, w):
     "Mean and its standard error with `w` rows more at either end of the range"
     N = n+2*w; mean = (s+w*(m.low+m.high))/N
-    return mean, np.sqrt(np.maximum((s2+w*(m.low**2+m.high**2))/N-mean**2, 0)/N)
+    rounding = (1e-12*max(abs(m.low), abs(m.high)))**2   # a constant has no spread but that of floats
+    return mean, np.sqrt(np.maximum((s2+w*(m.low**2+m.high**2))/N-mean**2, rounding)/N)
 
 def _lacking(n, s, s2, se, w):
     "Standard deviation that resampled smoothed means lack of `se`"
@@ -443,14 +445,14 @@ def _test(view, name, m, S, R, min_n, rng):
     tops = {k: _max_t(x) for k,x in (('difference', d), ('ratio', r)) if x is not None and len(ok) > 1}
     return _Tested(view, name, m, n, value, S, ok, d, r, tops)
 
-# %% ../nbs/api/16_fairness.ipynb #3c6ef4c1
+# %% ../nbs/api/16_fairness.ipynb #0bd9fb06
 def _ends(t, level):
     "Ends of the interval of each evaluated cell alone"
     from scipy.special import ndtri
-    if t.is_share: return wilson(t.S[t.ok, 1], t.n[t.ok], level)
-    d,vector = t.difference,t.measure.x.ndim > 1
+    d,v,vector = t.difference,t.value[t.ok],t.measure.x.ndim > 1
     half = d.shift+np.quantile(d.dev, level, axis=0) if vector else ndtri((1+level)/2)*d.se
-    return np.clip([d.mid-half, d.mid+half], 0. if vector else t.measure.low, t.measure.high)
+    low,high = wilson(t.S[t.ok, 1], t.n[t.ok], level) if t.is_share else np.clip([d.mid-half, d.mid+half], 0. if vector else t.measure.low, t.measure.high)
+    return np.minimum(low, v), np.maximum(high, v)
 
 def _rates(t, min_n, level):
     "A `GroupRate` for every cell of a tested metric"
@@ -467,7 +469,7 @@ def _equalised_odds(tpr, fpr):
     more = tpr if tpr.difference >= fpr.difference else fpr
     top = lambda f, k: None if None in (x := [getattr(g, k) for g in (tpr, fpr)]) else f(x)
     return Gap(*head, more.difference, top(max, 'low'), top(max, 'high'), top(min, 'ratio'), top(min, 'ratio_low'), top(min, 'ratio_high'), more.highest, more.lowest, more.worst,
-               top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), f"{more.metric} has the larger gap")
+               top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), more.reason or f"{more.metric} has the larger gap")
 
 # %% ../nbs/api/16_fairness.ipynb #df05f8f3
 def _no_gap(t, min_n):
@@ -561,7 +563,7 @@ class Multicalibration:
         return (f"{_range(self.error, self.low, self.high)} in {_label(self.cell)} ({self.view}) at confidence {self.bin[0]:.3g} to {self.bin[1]:.3g}: "
                 f"{way}-confident, {self.conf:.3f} said and {self.right.value:.3f} right of {self.n}")
 
-# %% ../nbs/api/16_fairness.ipynb #e19d247a
+# %% ../nbs/api/16_fairness.ipynb #4d9e9eea
 def multicalibration(
     counts:GroupCounts, # Counted with `probs`
     *,
@@ -570,7 +572,7 @@ def multicalibration(
     level:float=.95, # Probability that the interval holds, in (0, 1)
     missing:str='own', # Missing group values: "own" group, or "exclude"
 ) -> Multicalibration:
-    "Largest distance between confidence and accuracy over groups x confidence bins (Hebert-Johnson et al. 2018)"
+    "Largest distance between confidence and accuracy over groups x confidence bins (Hébert-Johnson et al. 2018)"
     empty = lambda why, skipped=0: Multicalibration(None, None, None, None, None, None, None, None, 0, 0, skipped, level, why)
     if counts.conf is None: return empty("no probabilities were given")
     b,x,cells = counts.columns['bin'],np.c_[counts.count, counts.count*counts.columns['right'], counts.conf],[]
@@ -639,7 +641,7 @@ def _as_markdown(f):
     lines += [f"Multicalibration error: {f.multicalibration}.", ''] + [f"{a}: {k} rows have no value." for a,k in f.missing.items() if k]
     return '\n'.join(lines+[f"Not evaluated: {m}, {why}." for m,why in f.not_evaluated.items()])
 
-# %% ../nbs/api/16_fairness.ipynb #af295e47
+# %% ../nbs/api/16_fairness.ipynb #ba50c7ff
 def _measures(counts, metrics, positive, cost, abstain_cost):
     "Name -> Measure, and name -> why there is none"
     K,names = len(counts.classes),counts.classes; see = lambda p: _outcomes(counts, p, cost, abstain_cost)
@@ -648,10 +650,16 @@ def _measures(counts, metrics, positive, cost, abstain_cost):
     found,why,t = {},{},see(None if positive == 'each' else positive); each = [see(k) for k in range(K)] if positive == 'each' else []
     for name in metrics or [m for m in GROUP_METRICS]:
         m = GROUP_METRICS.get(name)(t)
-        if not isinstance(m, str): found[name] = m
+        if not isinstance(m, str): found[name] = _check_measure(name, m)
         elif each and not isinstance(GROUP_METRICS.get(name)(each[0]), str): found.update({f'{name}[{c}]': GROUP_METRICS.get(name)(o) for c,o in zip(names, each)})
         else: why[name] = m
     return found, why, names[positive] if isinstance(positive, int) else positive
+
+def _check_measure(name, m):
+    x = m.x[m.of]
+    if x.size and not (np.isfinite(x).all() and m.low <= x.min() and x.max() <= m.high):
+        raise ConfigurationError(f"group metric {name!r} must stay in [{m.low:g}, {m.high:g}], got {x.min():g} to {x.max():g}", hint="Return Measure(..., low=, high=) with the least and largest value it can take")
+    return m
 
 def _index(positive, names):
     "Index of a class given by name or index"
