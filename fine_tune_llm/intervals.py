@@ -57,8 +57,8 @@ def wilson(
     from scipy.special import ndtri
     k,n = _counts(k, n, level); z2 = ndtri((1+level)/2)**2; m = np.maximum(n, 1); p = k/m
     mid,half = (p+z2/(2*m))/(1+z2/m), np.sqrt(z2*(p*(1-p)/m+z2/(4*m*m)))/(1+z2/m)
-    low,high = np.where(n > 0, np.clip(mid-half, 0, 1), 0.), np.where(n > 0, np.clip(mid+half, 0, 1), 1.)
-    return low[()], high[()]
+    low,high = np.where(k > 0, np.clip(mid-half, 0, 1), 0.), np.where(k < n, np.clip(mid+half, 0, 1), 1.)   # exact at the ends
+    return np.where(n > 0, low, 0.)[()], np.where(n > 0, high, 1.)[()]
 
 # %% ../nbs/api/10_intervals.ipynb #7a92a41d
 def newcombe(
