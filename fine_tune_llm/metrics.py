@@ -123,7 +123,7 @@ def brier(
     "Brier score: mean squared distance to the one-hot label, summed over classes"
     return _mean(_brier_rows(*_check(probs, labels)))
 
-# %% ../nbs/api/11_metrics.ipynb #05311fa5
+# %% ../nbs/api/11_metrics.ipynb #68b2344f
 def _check_bins(n_bins, strategy):
     if not (isinstance(n_bins, (int, np.integer)) and n_bins >= 1): raise ConfigurationError(f"`n_bins` must be at least 1, got {n_bins!r}", argument='n_bins')
     if strategy not in ('width', 'mass'): raise ConfigurationError(f"`strategy` must be 'width' or 'mass', got {strategy!r}", argument='strategy')
@@ -151,8 +151,8 @@ def _class_cuts(p, n_bins, strategy):
     n,K = p.shape; _check_bins(n_bins, strategy)
     if strategy == 'width' or n_bins == 1: return np.tile(np.linspace(0, 1, n_bins+1)[1:-1], (K, 1))
     at = _mass_ranks(n, n_bins); cuts = np.empty((K, n_bins-1))
-    def block(a, b): q = np.array(p[:, a:b].T, order='C'); q.partition(np.unique(at), axis=1); cuts[a:b] = q[:, at]
-    by_rows(block, K, n)
+    def block(a, b): q = np.array(p[:, a:b].T, order='C'); q.sort(axis=1); cuts[a:b] = q[:, at]
+    by_rows(block, K, (1 << 18)//16)                  # 16 columns at a time: they share cache lines
     return cuts
 
 def _class_table(p, y, cuts):
@@ -402,7 +402,7 @@ def ks_error(
     "Largest cumulative gap between confidence and accuracy (Gupta et al. 2021): a calibration error without bins"
     return ks_test(probs, labels).statistic
 
-# %% ../nbs/api/11_metrics.ipynb #d1b9c730
+# %% ../nbs/api/11_metrics.ipynb #5ddb786a
 def _axes(ax, size):
     if ax is not None: return ax
     import matplotlib.pyplot as plt
@@ -421,10 +421,10 @@ def plot_reliability(
     for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
         if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
     ax.plot([0, 1], [0, 1], ':', color='0.3', label='perfect')
-    ax.plot(r.conf[full], r.acc[full], 'o-', ms=3.5, lw=1, color='C0', label='model')
-    ax.vlines(r.conf[full], *(v[full] for v in r.interval(level)), color='C0', lw=1.6, alpha=.5)
+    ax.plot(r.conf[full], r.acc[full], 'o', ms=3.5, color='C0', label='model')
+    ax.vlines(r.conf[full], *(v[full] for v in r.interval(level)), color='C0', lw=1.4, alpha=.6)
     ax.set(xlabel='mean confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1.02), title=title)
-    ax.legend(fontsize=8, loc='upper left', frameon=False)
+    ax.legend(fontsize=8, loc='upper left', framealpha=.8, edgecolor='none')
     return ax
 
 def plot_confidence(
