@@ -11,8 +11,8 @@ __all__ = ['SCOPE_SCORES', 'METRICS', 'WATCHED', 'accuracy', 'top_k_accuracy', '
            'max_prob_score', 'margin_score', 'entropy_score', 'energy_score', 'auroc', 'auprc', 'fpr_at_tpr', 'summary',
            'interval', 'OutOfScope', 'out_of_scope', 'StreamingCalibration']
 
-# %% ../nbs/api/11_metrics.ipynb #adf300bc
-import inspect, math, threading
+# %% ../nbs/api/11_metrics.ipynb #ebe82051
+import math, threading
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -721,22 +721,23 @@ def _delong(t, level):
     m = (P+N)/2-1; sd = lambda v: z*(v*(1-v)/(P*N)*(1+m*(1-v)/(2-v)+m*v/(1+v)))**.5
     return (brentq(lambda v: v+sd(v)-a, 1e-12, a-1e-10) if a > 1e-9 else 0.), (brentq(lambda v: v-sd(v)-a, a+1e-10, 1-1e-12) if a < 1-1e-9 else 1.), 'Newcombe'
 
-# %% ../nbs/api/11_metrics.ipynb #fd7c7115
+# %% ../nbs/api/11_metrics.ipynb #93f45f6a
 METRICS = Registry('metric')   # (probs, labels) -> number
 for f in (accuracy, balanced_accuracy, macro_f1, top_k_accuracy, nll, brier, ece, ece_debiased, mce, overconfidence, underconfidence, classwise_ece, ace, smooth_ece, ks_error,
           aurc, e_aurc, selective_risk_at, confidence_auroc): METRICS.register(f.__name__, f)
 WATCHED = 'accuracy', 'nll', 'brier', 'ece', 'mce'
+_BINNED = ece, ece_debiased, mce, overconfidence, underconfidence, classwise_ece, ace
 
 def summary(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins of the metrics that have them
+    n_bins:int=15, # Bins of our metrics that have them
     *,
     names:tuple=WATCHED, # Names in `METRICS`
 ) -> dict: # Name -> plain float
     "The numbers that are watched while a model trains, or others"
-    p,y = _check(probs, labels); binned = lambda f: callable(f) and 'n_bins' in inspect.signature(f).parameters
-    return {n: float(METRICS.create(n, **(dict(n_bins=n_bins) if binned(METRICS.get(n)) else {}))(p, y)) for n in names}
+    p,y = _check(probs, labels)
+    return {n: float(METRICS.create(n, **(dict(n_bins=n_bins) if METRICS.get(n) in _BINNED else {}))(p, y)) for n in names}
 
 # %% ../nbs/api/11_metrics.ipynb #3ed79909
 _INTERVALS = {accuracy: _share_interval, top_k_accuracy: partial(_share_interval, k=5), nll: _mean_interval, brier: _mean_interval, balanced_accuracy: _confusion_interval, macro_f1: _confusion_interval,
