@@ -615,14 +615,15 @@ def fpr_at_tpr(
     "Share of the other rows found with them, at the highest threshold that finds so many positives"
     return float(_fpr_of(_scored(scores, positive), tpr))
 
-# %% ../nbs/api/11_metrics.ipynb #6540dd7c
+# %% ../nbs/api/11_metrics.ipynb #8824459d
 def _tails(v, level): return [float(x) for x in np.quantile(v, [(1-level)/2, (1+level)/2])]
 
-def _invert(count, conf, acc, stat, truth, level, rng, draws, reach=None):
-    "Range of truth(t) over those t for which `stat` of tables drawn with gaps t times those seen is not in a tail. A table of classes keeps its counts; for a largest gap the range goes up at least as far as a normal law with standard deviation `reach` or that of the draws"
+def _invert(count, conf, acc, stat, truth, level, rng, draws, reach=None, fixed=False):
+    """Range of truth(t) over those t for which `stat` of tables drawn with gaps t times those seen is not in a tail.
+    Counts of bins are drawn too, unless `fixed`; with `reach` the range goes up at least as far as a normal law with this standard deviation, or that of the draws"""
     from scipy.special import ndtri
-    full = count > 0; gap = np.where(full, acc-conf, 0); conf = np.where(full, conf, 0); n = int(count.sum()); seen = stat(count, conf, conf+gap)
-    m = rng.multinomial(n, count/n, draws) if count.ndim == 1 else np.tile(count, (draws, 1, 1)); seed = int(rng.integers(1 << 62)); tail = (1-level)/2
+    gap,n = acc-conf,int(count.sum()); seen = stat(count, conf, acc); tail = (1-level)/2
+    m = np.tile(count, (draws, 1)) if fixed else rng.multinomial(n, count/n, draws); seed = int(rng.integers(1 << 62))
     def drawn(t):
         right = np.random.default_rng(seed).binomial(m, np.clip(conf+t*gap, 0, 1))
         return stat(m, conf, np.where(m > 0, right/np.maximum(m, 1), conf))
@@ -635,7 +636,7 @@ def _invert(count, conf, acc, stat, truth, level, rng, draws, reach=None):
     high = float(truth(edge(0. if top == 1 else top/2, top, -1)))
     return float(truth(low)), min(high, 1.) if reach is None else min(1., max(high, float(seen+ndtri(1-tail)*max(reach, drawn(1).std()))))
 
-# %% ../nbs/api/11_metrics.ipynb #ac2b1a07
+# %% ../nbs/api/11_metrics.ipynb #901242b2
 def _bin_interval(f, p, y, level, rng, draws, n_bins=15, norm='l1', strategy=None, squared=False):
     "For errors of the bins of the confidence"
     norm = {mce: 'max', overconfidence: 'over', underconfidence: 'under', ece_debiased: 'l2'}.get(f, norm)
@@ -657,11 +658,11 @@ def _fine_interval(f, p, y, level, rng, draws):
 
 def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
     "For errors of every class's bins; as a row has one class, columns depend on each other: of two they are the same, so the spread is that of K/(K-1) independent ones"
-    m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, 'mass' if f is ace else strategy)); mean = lambda x: x/np.maximum(m, 1)
-    apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum((-2, -1))/p.size)
-    return *_invert(m.astype(np.int64), mean(s), mean(hit), stat, lambda t: t*stat(m, mean(s), mean(hit)), level, rng, max(100, min(draws, 4_000_000//m.size))), "bootstrap of every class's bins, inverted"
+    m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, 'mass' if f is ace else strategy)); full = m > 0; count,conf,acc = m[full].astype(np.int64), (s[full]/m[full]), (hit[full]/m[full])
+    apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum(-1)/p.size); draws = max(100, min(draws, 4_000_000//len(count)))
+    return *_invert(count, conf, acc, stat, lambda t: t*stat(count, conf, acc), level, rng, draws, fixed=True), "bootstrap of every class's bins, inverted"
 
-# %% ../nbs/api/11_metrics.ipynb #aacca68e
+# %% ../nbs/api/11_metrics.ipynb #2cb64d25
 def _share_interval(f, p, y, level, rng, draws, k=1):
     "For shares of rows"
     hit = _is_top_k(p, y, k)
@@ -684,7 +685,9 @@ def _confusion_interval(f, p, y, level, rng, draws):
     n,K = p.shape; code,count = np.unique(y*K+top_of_rows(p)[2], return_counts=True); m = rng.multinomial(n, count/n, draws).T
     def by(cls, keep): out = np.zeros((K, draws)); np.add.at(out, cls[keep], m[keep]); return out.T
     every = np.ones(len(code), bool); t,d = code//K, code%K
-    return *_tails((_balanced_of if f is balanced_accuracy else _macro_f1_of)(by(t, t == d), by(t, every), by(d, every)), level), 'bootstrap of confusions'
+    low,high = _tails((_balanced_of if f is balanced_accuracy else _macro_f1_of)(by(t, t == d), by(t, every), by(d, every)), level); hits = count[t == d].sum()
+    if 0 < hits < n: return low, high, 'bootstrap of confusions'
+    a,b = clopper_pearson(hits, n, level); return min(low, a), max(high, b), 'bootstrap of confusions, at least Clopper-Pearson'
 
 # %% ../nbs/api/11_metrics.ipynb #2666fa1c
 def _merged(t, most=1000):

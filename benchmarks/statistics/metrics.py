@@ -129,5 +129,5 @@ if __name__ == '__main__':
     else:
         memory = {k: peak_mb(__file__, 'ece', k, a.quick) for k in ('input', 'ours', 'netcal', 'torchmetrics')}
         result = dict(ece=speed(n, K), peak_mb=memory, accuracy=accuracy_at((100_000, 1_000_000) if a.quick else (1_000_000, 3_000_000, 10_000_000)), stream=streams(*((10, 1000, 20) if a.quick else (50, 20_000, 100))),
-                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(40 if a.quick else 300), first_calls=compile_times())
+                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(40 if a.quick else 200), first_calls=compile_times())
         save('metrics', result)
