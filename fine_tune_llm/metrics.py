@@ -636,7 +636,7 @@ def _invert(count, conf, acc, stat, truth, level, rng, draws, reach=None, fixed=
     high = float(truth(edge(0. if top == 1 else top/2, top, -1)))
     return float(truth(low)), min(high, 1.) if reach is None else min(1., max(high, float(seen+ndtri(1-tail)*max(reach, drawn(1).std()))))
 
-# %% ../nbs/api/11_metrics.ipynb #901242b2
+# %% ../nbs/api/11_metrics.ipynb #bd76b4fc
 def _bin_interval(f, p, y, level, rng, draws, n_bins=15, norm='l1', strategy=None, squared=False):
     "For errors of the bins of the confidence"
     norm = {mce: 'max', overconfidence: 'over', underconfidence: 'under', ece_debiased: 'l2'}.get(f, norm)
@@ -648,13 +648,13 @@ def _bin_interval(f, p, y, level, rng, draws, n_bins=15, norm='l1', strategy=Non
 def _fine_interval(f, p, y, level, rng, draws):
     "For errors without bins: 200 narrow ones stand for the rows"
     r = reliability(p, y, 200); count,conf,acc = (v[r.count > 0] for v in (r.count, np.minimum(r.conf, 1), r.acc)); n = count.sum()
+    sd = ((count*(acc*(1-acc)+(acc-conf)**2)).sum()/n-((count*(acc-conf)).sum()/n)**2)**.5/n**.5       # of the mean gap
     if f is ks_error:
-        sd = ((count*(acc*(1-acc)+(acc-conf)**2)).sum()/n-((count*(acc-conf)).sum()/n)**2)**.5/n**.5
         stat = lambda m, c, a: np.abs(np.cumsum(m*(a-c), -1)).max(-1)/n
         return *_invert(count, conf, acc, stat, lambda t: t*stat(count, conf, acc), level, rng, draws, sd), 'bootstrap of narrow bins, inverted'
     waves = _waves(conf, count*(acc-conf)/n, 1 << 9); width = _fixed_point(waves)
     stat = lambda m, c, a: _smoothed(_waves(c, m*(a-c)/n, 1 << 9), width)
-    return *_invert(count, conf, acc, stat, lambda t: _fixed_point(t*waves), level, rng, min(draws, 300)), 'bootstrap of narrow bins, inverted'
+    return *_invert(count, conf, acc, stat, lambda t: _fixed_point(t*waves), level, rng, min(draws, 300), sd), 'bootstrap of narrow bins, inverted'
 
 def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
     "For errors of every class's bins; as a row has one class, columns depend on each other: of two they are the same, so the spread is that of K/(K-1) independent ones"
