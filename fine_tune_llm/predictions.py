@@ -7,7 +7,7 @@ __all__ = ['as_float_array', 'check_logits', 'row_max', 'row_is_distribution', '
            'check_labels', 'conf_right', 'softmax', 'Predictions', 'describe', 'take_rows', 'split_rows',
            'save_parquet', 'load_parquet']
 
-# %% ../nbs/api/10_predictions.ipynb #540362f0
+# %% ../nbs/api/10_predictions.ipynb #c11aa60e
 import json
 from pathlib import Path
 
@@ -16,8 +16,6 @@ import numpy as np
 from .errors import IntegrityError, NotFittedError, PredictionError
 from .files import atomic_write
 from .kernels import by_rows, kernel, readable
-
-_SMALL = 1 << 20   # below this many numbers numpy is quick enough, and no kernel need be compiled
 
 # %% ../nbs/api/10_predictions.ipynb #ba47274a
 def as_float_array(
@@ -90,16 +88,33 @@ def row_is_distribution(p, i, tol):
     for j in range(p.shape[1]): total += np.float64(p[i, j]); low += p[i, j] < 0
     return low == 0 and abs(total-1) <= tol
 
-# %% ../nbs/api/10_predictions.ipynb #16f5755d
-@kernel
-def _scan(p, tol, conf, best, start, stop):
+# %% ../nbs/api/10_predictions.ipynb #52cfbe41
+_SMALL = 1 << 20   # below this many numbers numpy is quick enough, and no kernel need be compiled
+
+def _bits(p):
+    "Floats as the unsigned integers of their bits, and the bits of 2"
+    u = np.dtype(f'u{p.itemsize}')
+    return p.view(u), p.dtype.type(2).view(u)
+
+# %% ../nbs/api/10_predictions.ipynb #7e2ae40e
+@kernel(reassociate=True)
+def _scan(p, bits, two, tol, conf, best, start, stop):
     "Confidence and class of each row; rows that are no distribution"
-    bad = 0
+    K,bad = p.shape[1],0
     for i in range(start, stop):
-        bad += not row_is_distribution(p, i, tol)
-        top = row_max(p, i); at = 0
-        while at < p.shape[1]-1 and p[i, at] != top: at += 1
-        conf[i] = top; best[i] = at
+        total,top,at = 0., bits[i, 0], 0
+        for j in range(K): total += np.float64(p[i, j]); top = max(top, bits[i, j])
+        while at+64 <= K:                             # the first 64 that hold it, then the place
+            hit = 0
+            for j in range(at, at+64): hit |= bits[i, j] == top
+            if hit: break
+            at += 64
+        while at < K-1 and bits[i, at] != top: at += 1
+        wrong = not abs(total-1) <= tol
+        if top >= two:                                # a negative zero, or a row that is no distribution
+            wrong,at = not row_is_distribution(p, i, tol), 0
+            for j in range(K): at = j if p[i, j] > p[i, at] else at
+        bad += wrong; conf[i] = p[i, at]; best[i] = at
     return bad
 
 # %% ../nbs/api/10_predictions.ipynb #0fe02beb
@@ -117,7 +132,7 @@ def _explain(a, tol, name):
         raise PredictionError(f"`{name}` rows must sum to 1 within {tol:.2g}; {off.sum()} of {len(a)} do not, first row {i} sums to {total[i]:.6g}",
                               hint="Normalise them, or pass half-precision numbers in their own dtype", argument=name, row=i)
 
-# %% ../nbs/api/10_predictions.ipynb #fab53028
+# %% ../nbs/api/10_predictions.ipynb #338ac153
 def prob_rows(
     probs, # Probabilities over the classes, shape (n, K)
     name:str='probs', # What to call it in an error
@@ -127,7 +142,8 @@ def prob_rows(
     tol = max(1e-5, 4*eps) + a.shape[1]*float(np.finfo(a.dtype).smallest_subnormal)
     if eps < 1e-4: return readable(a), tol
     _explain(a, tol, name)
-    return readable(a/a.sum(1, dtype=np.float64)[:, None], np.float32), 1e-5
+    a = a.astype(np.float64)
+    return readable(a/a.sum(1, keepdims=True), np.float32), 1e-5
 
 def top_of_rows(
     probs, # Probabilities over the classes, shape (n, K), rows summing to one
@@ -137,7 +153,7 @@ def top_of_rows(
     p,tol = prob_rows(probs, name)
     if p.size < _SMALL: _explain(p, tol, name); return p, p.max(1).astype(np.float64), p.argmax(1)
     conf,best = np.empty(len(p)), np.empty(len(p), np.int64)
-    if sum(by_rows(lambda a, b: _scan(p, tol, conf, best, a, b), *p.shape)): _explain(p, tol, name)
+    if sum(by_rows(lambda a, b: _scan(p, *_bits(p), tol, conf, best, a, b), *p.shape)): _explain(p, tol, name)
     return p, conf, best
 
 def check_probs(
