@@ -101,23 +101,23 @@ def wsr_test(z:Nested, risk, *, seed) -> np.ndarray:
     by_rows(lambda a, b: _fortunes(*args, best, a, b), z.m, max(1, len(o)))
     return np.minimum(1/best, 1)
 
-# %% ../nbs/api/10_bounds.ipynb #4565725d
+# %% ../nbs/api/10_bounds.ipynb #92a22b11
 def _check_open(name, v):
     if not (isinstance(v, (int, float, np.integer, np.floating)) and 0 < v < 1): raise ConfigurationError(f"`{name}` must be in (0, 1), got {v!r}", argument=name)
     return float(v)
 
 def risk_test(
     method:str, # Name in `RISK_TESTS`, or "auto"
-    loss:np.ndarray, # The losses it will see: "auto" is `exact` when all are 0 or 1, else `hb`
+    loss:np.ndarray, # The losses it will see: "auto" is `exact` when all are 0 or 1, else `wsr` with a seed and `hb` without
     seed:int=None, # For tests that draw an order of rows
 ) -> tuple: # (name, function of `Nested` and risk)
     "The test that a name stands for"
-    name = method if method != 'auto' else 'exact' if ((loss == 0) | (loss == 1)).all() else 'hb'
+    name = method if method != 'auto' else 'exact' if ((loss == 0) | (loss == 1)).all() else 'hb' if seed is None else 'wsr'
     takes = 'seed' in inspect.signature(RISK_TESTS.get(name)).parameters
     if takes and seed is None: raise ConfigurationError(f"the test {name!r} reads rows in an order that it draws", hint="Pass seed=", argument='seed')
     return name, RISK_TESTS.create(name, **(dict(seed=seed) if takes else {}))
 
-# %% ../nbs/api/10_bounds.ipynb #a3a55bd0
+# %% ../nbs/api/10_bounds.ipynb #2066ae80
 def _losses(losses, bound):
     "Losses over their bound as float64 of shape (n, m), in [0, 1]"
     if not 0 < bound < math.inf: raise ConfigurationError(f"`bound` must be positive and finite, got {bound!r}", argument='bound')
@@ -131,7 +131,7 @@ def _losses(losses, bound):
 def p_value(
     losses, # Losses on n rows, under one setting of shape (n,), or m of shape (n, m), in [0, bound]
     risk:float, # The risk that must be ruled out, in (0, bound)
-    method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `hb`
+    method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
     *,
     bound:float=1., # Largest possible loss
     seed:int=None, # For `wsr`
@@ -283,14 +283,14 @@ class RiskCertificate:
     def to_dict(self) -> dict: "JSON-safe"; return {k: list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items()}
     def __str__(self): return f"With probability at least {1-self.delta:.0%} over {self.n} calibration rows, the mean loss is at most {self.target_risk:g} under {len(self.settings)} of {self.n_settings} settings: {self.theorem}."
 
-# %% ../nbs/api/10_bounds.ipynb #385cb7d1
+# %% ../nbs/api/10_bounds.ipynb #c5236e53
 class LearnThenTest:
     "Settings that keep a mean loss below a target, certified from any table of losses"
     def __init__(self,
         target_risk:float=.05, # Mean loss allowed, in (0, bound)
         delta:float=.1, # Chance that any certified setting is above it, in (0, 1)
         *,
-        method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `hb`
+        method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
         correction='fixed', # Name in `CORRECTIONS`, or a function of (p-values, delta)
         bound:float=1., # Largest possible loss
         seed:int=None, # For `wsr`

@@ -370,7 +370,7 @@ def _rows_of(s, probs, labels, groups):
     at = {None: slice(None)} if g is None else {v: g == v for v in sorted(set(g))}
     return {k: ([_seen(t, conf[i], best[i], y[i], K, s) for t in s.targets], len(conf[i])) for k,i in at.items()}
 
-# %% ../nbs/api/14_risk.ipynb #2ace9579
+# %% ../nbs/api/14_risk.ipynb #9bc756a4
 class SelectiveClassifier:
     "Decide, or abstain, with a certified risk among the decisions"
     def __init__(self,
@@ -381,11 +381,11 @@ class SelectiveClassifier:
         score:str='maxprob', # How sure: name in `CONFIDENCES`
         targets:tuple=(), # More `Target`s
         together:bool=True, # All targets at one threshold, or refuse; `False`: a chain and a share of delta for each, some may be refused
-        method:str='auto', # Name in `bounds.RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `hb`; `wsr` keeps more where costs are skewed
+        method:str='auto', # Name in `bounds.RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
         correction:str='fixed', # "fixed", "bonferroni" or "holm" over the thresholds
         grid=None, # Thresholds, highest first, in [0, 1], chosen without the calibration rows; `threshold_grid()` when `None`
         classes=None, # Names of the K classes, for labels and targets that are names; those of `cost` when `None`
-        seed:int=None, # For `wsr`
+        seed:int=None, # Of the order in which `wsr` reads the rows; for costs it often keeps more than `hb`
     ):
         if not (isinstance(delta, (int, float, np.floating)) and 0 < delta < 1): raise ConfigurationError(f"`delta` must be in (0, 1), got {delta!r}", argument='delta')
         if correction not in ('fixed', 'bonferroni', 'holm'): raise ConfigurationError(f"`correction` must be fixed, bonferroni or holm, got {correction!r}", argument='correction')
