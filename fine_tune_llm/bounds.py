@@ -7,13 +7,13 @@ __all__ = ['RISK_TESTS', 'CORRECTIONS', 'Nested', 'binomial_p_value', 'hoeffding
            'risk_test', 'p_value', 'risk_bounds', 'upper_bound', 'rows_that_would_do', 'fixed_sequence', 'bonferroni',
            'holm_rejects', 'graphical', 'theorem_of', 'RiskCertificate', 'LearnThenTest']
 
-# %% ../nbs/api/10_bounds.ipynb #6e40019d
+# %% ../nbs/api/10_bounds.ipynb #77dec458
 import inspect, math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError
+from .errors import CertificateError, ConfigurationError, PredictionError
 from .kernels import by_rows, kernel, readable
 from .registry import Registry
 
@@ -283,7 +283,7 @@ class RiskCertificate:
     def to_dict(self) -> dict: "JSON-safe"; return {k: list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items()}
     def __str__(self): return f"With probability at least {1-self.delta:.0%} over {self.n} calibration rows, the mean loss is at most {self.target_risk:g} under {len(self.settings)} of {self.n_settings} settings: {self.theorem}."
 
-# %% ../nbs/api/10_bounds.ipynb #c5236e53
+# %% ../nbs/api/10_bounds.ipynb #abcb6add
 class LearnThenTest:
     "Settings that keep a mean loss below a target, certified from any table of losses"
     def __init__(self,
@@ -305,8 +305,8 @@ class LearnThenTest:
         x = _losses(losses, self.bound); n,m = x.shape; name,_ = risk_test(self.method, x, self.seed); r = self.target_risk/self.bound
         p = np.atleast_1d(p_value(x, r, name, seed=self.seed)); ok = self._rejects(p, self.delta); mean = x.mean(0)*self.bound
         if not ok.any():
-            best = int(p.argmin()); need = rows_that_would_do(r, self.delta if self.correction == 'fixed' else self.delta/m, method=name, losses=x[:, best], seed=self.seed)
-            raise CertificateError(f"no setting of {m} can be certified for a mean loss of {self.target_risk:g} at delta {self.delta:g}: the best has mean loss {mean[best]:.4g} on {n} rows, p-value {p[best]:.3g}",
+            first = self.correction == 'fixed'; best = 0 if first else int(p.argmin()); need = rows_that_would_do(r, self.delta if first else self.delta/m, method=name, losses=x[:, best], seed=self.seed)
+            raise CertificateError(f"no setting of {m} can be certified for a mean loss of {self.target_risk:g} at delta {self.delta:g}: {'the first of the sequence' if first else 'the best'} has mean loss {mean[best]:.4g} on {n} rows, p-value {p[best]:.3g}",
                 hint=f"About {need} rows like these would do" if need else "No number of rows like these would do", n=n, rows_that_would_do=need, target_risk=self.target_risk, delta=self.delta)
         at = tuple(np.flatnonzero(ok).tolist()); theorem = theorem_of(name, self.correction)
         self.p_values_,self.certified_ = p,ok

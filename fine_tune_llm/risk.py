@@ -226,14 +226,14 @@ def _seen(t, conf, decided, labels, K, s):
     if t.classes is None: return z
     on = np.isin(labels, _ids(t.classes, s.classes, K)); return Nested(z.loss[on], z.enter[on], z.m, z.skip)
 
-# %% ../nbs/api/14_risk.ipynb #bc4ba7f9
+# %% ../nbs/api/14_risk.ipynb #4039e61f
 @dataclass(frozen=True)
 class SelectiveCertificate:
     "What is promised, on what, by which theorem"
     target_risk:float # Mean loss (error rate) that is not exceeded ...
     delta:float # ... except with this probability over the calibration draw, for all certificates of one fit together
     threshold:float # Decide when the confidence is at least this
-    n:int # Calibration rows
+    n:int # Calibration rows (of the target's true classes, where it names some)
     n_decided:int # Of these, decided
     n_errors:int # Of these, with a loss above 0
     p_value:float # Of the last test that passed
@@ -282,7 +282,7 @@ def _passed(s, chains):
     ok = graphical(tails, s.delta, weights=w/w.sum()) if s.correction == 'fixed' else np.split(CORRECTIONS.get(s.correction)(np.concatenate(tails), s.delta), cut)
     return {key: np.r_[np.zeros(start, bool), o] for (key,(start,_)),o in zip(chains.items(), ok)}
 
-# %% ../nbs/api/14_risk.ipynb #3f07c5e0
+# %% ../nbs/api/14_risk.ipynb #70a2908f
 def clopper_pearson(
     errors:int, # Errors seen
     n:int, # Rows they were seen in
@@ -291,14 +291,14 @@ def clopper_pearson(
     "Exact one-sided upper confidence bound for a binomial share: the upper end of `intervals.clopper_pearson`"
     return float(intervals.clopper_pearson(errors, n, 1-delta, side='upper')[1])
 
-def _certificate(s, z, t, group, n, i, p, n_tests, n_chains):
+def _certificate(s, z, t, group, i, p, n_tests, n_chains):
     "The certificate of target `t` at threshold `i`"
     name,test = risk_test(s.method, z.loss, s.seed); on = z.enter <= i; kept,bad,plain = int(on.sum()), int((z.loss[on] > 0).sum()), t.loss is None and z.skip
     bound = clopper_pearson(bad, kept, s.delta) if plain and name == 'exact' else t.bound*float(risk_bounds(Nested(z.loss, (~on).astype(np.int64), 1, z.skip), s.delta, test)[0])
-    return SelectiveCertificate(t.risk, s.delta, float(s.grid[i]), n, kept, bad, float(p), bound, n_tests, theorem_of(name, 'chains' if n_chains > 1 and s.correction == 'fixed' else s.correction), t.name,
+    return SelectiveCertificate(t.risk, s.delta, float(s.grid[i]), len(z.loss), kept, bad, float(p), bound, n_tests, theorem_of(name, 'chains' if n_chains > 1 and s.correction == 'fixed' else s.correction), t.name,
                                 None if plain else t.bound*float(z.at(i).mean()), s.score, t.given, group, s.seed if name == 'wsr' else None)
 
-# %% ../nbs/api/14_risk.ipynb #da697144
+# %% ../nbs/api/14_risk.ipynb #e20192c1
 def _refusal(s, z, t, group, n, i, delta):
     "The error that says why not, and what would do"
     rows,total = (a[i] for a in z.totals()); rows = int(rows); on = z.enter <= i; kept,wrong = int(on.sum()), int((z.loss[on] > 0).sum()); r = t.risk/t.bound; name,_ = risk_test(s.method, z.loss, s.seed)
@@ -323,7 +323,7 @@ def _settle(s, seen, n, pilots):
         i = int(np.flatnonzero(ok)[-1]) if ok.any() else None; thresholds[g] = None if i is None else float(s.grid[i])
         for k in mine:
             start,p = chains[k]; first = start if s.correction == 'fixed' else int(p.max(0).argmin())
-            if k in good: certs += [_certificate(s, zs[j], s.targets[j], g, n[g], i, q[i], int(passed[k].sum()), len(chains)) for j,q in zip(k[1], p)]
+            if k in good: certs += [_certificate(s, zs[j], s.targets[j], g, i, q[i], int(passed[k].sum()), len(chains)) for j,q in zip(k[1], p)]
             else: j = k[1][int(p[:, first].argmax())]; refusals.append(_refusal(s, zs[j], s.targets[j], g, n[g], first, share))
     return tuple(certs), tuple(refusals), thresholds
 
@@ -423,7 +423,7 @@ def decide(self:SelectiveClassifier,
     conf,best,_ = _judge(probs, self.score, self.cost); cut = {g: np.inf if t is None else t for g,t in self.thresholds_.items()}
     return np.where(conf >= (cut[None] if groups is None else np.array([cut.get(g, np.inf) for g in _names(groups, len(conf))])), best, -1)
 
-# %% ../nbs/api/14_risk.ipynb #d622f334
+# %% ../nbs/api/14_risk.ipynb #003482b3
 @patch
 def to_dict(self:SelectiveClassifier) -> dict:
     "What `from_dict` needs and what was promised, JSON-safe"
@@ -445,7 +445,7 @@ def _repr_markdown_(self:SelectiveClassifier) -> str:
     who = lambda g, name: name if g is None else f"{g}: {name}"
     rows = [f"| {who(c.group, c.name)} | at most {c.target_risk:g} | {c.threshold:.4f} | {c.selective_coverage:.1%} of {c.n} | {c.risk_bound:.4g} |" for c in self.certificates_]
     rows += [f"| {who(r['context'].get('group'), r['context'].get('target', 'error'))} | refused: {r['message']}. {r['hint']} | | | |" for r in self.refusals_]
-    return f"With probability at least {1-self.delta:.0%}, all together:\n\n| | mean loss | decide from confidence | decided in calibration | bound alone |\n|---|---|---|---|---|\n"+'\n'.join(rows)
+    return f"With probability at least {1-self.delta:.0%}, all together:\n\n| | mean loss | decide from confidence | decided of the calibration rows | bound on the mean loss, alone |\n|---|---|---|---|---|\n"+'\n'.join(rows)
 
 # %% ../nbs/api/14_risk.ipynb #2311d702
 def certify(
