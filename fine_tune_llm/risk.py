@@ -8,7 +8,7 @@ __all__ = ['CONFIDENCES', 'CostMatrix', 'cost_table', 'expected_cost', 'bayes_de
            'describe_certificate', 'clopper_pearson', 'decide_at', 'SelectiveClassifier', 'certify', 'selective_risk',
            'RiskCurve', 'certificate_curve', 'plot_certificate', 'ConformalRiskControl']
 
-# %% ../nbs/api/14_risk.ipynb #929fefb1
+# %% ../nbs/api/14_risk.ipynb #3cd71038
 from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 
@@ -19,7 +19,7 @@ from . import intervals
 from .bounds import CORRECTIONS, Nested, binomial_p_value, graphical, risk_bounds, risk_test, rows_that_would_do, theorem_of
 from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError
 from .kernels import by_rows, kernel, readable
-from .predictions import check_labels, check_probs, top_of_rows
+from .predictions import as_float_array, check_labels, check_probs, top_of_rows
 from .registry import Registry
 
 # %% ../nbs/api/14_risk.ipynb #791b8623
@@ -55,7 +55,7 @@ def _frozen(a):
     if a is not None: a.flags.writeable = False
     return a
 
-# %% ../nbs/api/14_risk.ipynb #26d2147f
+# %% ../nbs/api/14_risk.ipynb #1dee5892
 @dataclass(frozen=True, eq=False)
 class CostMatrix:
     "What it costs to decide one class when another is true"
@@ -81,7 +81,10 @@ class CostMatrix:
     @property
     def worst(self) -> float: "Largest cost of a decision"; return float(self.cost.max())
     @property
-    def critical_loss(self) -> np.ndarray: "1 for critical pairs (true, decided), shape (K, K)"; return np.array([[1.*((t, d) in self.critical) for d in self.classes] for t in self.classes])
+    def critical_loss(self) -> np.ndarray:
+        "1 for critical pairs (true, decided), 0 elsewhere, shape (K, K)"
+        at = {c: i for i,c in enumerate(self.classes)}; out = np.zeros_like(self.cost); out[[at[t] for t,_ in self.critical], [at[d] for _,d in self.critical]] = 1
+        return out
     def to_dict(self) -> dict: "JSON-safe"; return dict(classes=list(self.classes), cost=self.cost.tolist(), abstain=None if self.abstain is None else self.abstain.tolist(), critical=[list(p) for p in self.critical])
     @classmethod
     def from_dict(cls, d:dict) -> 'CostMatrix': "Rebuild from `to_dict`"; return cls(**d)
@@ -96,7 +99,7 @@ def cost_table(c:CostMatrix) -> str: # Markdown, true classes down, decided acro
     rows = [[t, *(cell(t, d, v) for d,v in zip(c.classes, r)), *([f"{c.abstain[i]:g}"] if c.abstain is not None else [])] for i,(t,r) in enumerate(zip(c.classes, c.cost))]
     return '\n'.join('| '+' | '.join(str(x).replace('|', '\\|') for x in r)+' |' for r in [head, ['---']*len(head), *rows])
 
-# %% ../nbs/api/14_risk.ipynb #29845903
+# %% ../nbs/api/14_risk.ipynb #d50609b6
 @kernel
 def _cheapest(p, cost, best, value, start, stop):
     "Column of `cost` with the least expectation under each row, and that expectation; always summed in one order"
@@ -104,7 +107,8 @@ def _cheapest(p, cost, best, value, start, stop):
     for i in range(start, stop):
         sums[:] = 0.
         for t in range(p.shape[1]):
-            for d in range(len(sums)): sums[d] += p[i, t]*cost[t, d]
+            x = np.float64(p[i, t]); row = cost[t]
+            for d in range(len(sums)): sums[d] += x*row[d]
         at = 0
         for d in range(1, len(sums)):
             if sums[d] < sums[at]: at = d
@@ -519,7 +523,7 @@ def plot_certificate(
     ax.legend(fontsize=8, frameon=False)
     return ax
 
-# %% ../nbs/api/14_risk.ipynb #cb2d192e
+# %% ../nbs/api/14_risk.ipynb #93e41142
 def _risk_threshold(p, weight, n, alpha, bound):
     "Highest probability from which labels may be kept: the missed weight and one more row at its worst stay within alpha"
     room = float(Fraction(repr(alpha))*(n+1)-Fraction(repr(bound)))
@@ -528,8 +532,8 @@ def _risk_threshold(p, weight, n, alpha, bound):
     return float(p[o[k]]) if k < len(p) else float(np.nextafter(1, 2))
 
 def _in_unit(probs):
-    p = readable(probs)
-    if p.ndim != 2 or p.dtype.kind != 'f' or not ((p >= 0) & (p <= 1)).all(): raise PredictionError("`probs` must be numbers in [0, 1] of shape (n, K)", argument='probs')
+    p = readable(as_float_array(probs, 'probs')[0])
+    if p.ndim != 2 or not ((p >= 0) & (p <= 1)).all(): raise PredictionError("`probs` must be numbers in [0, 1] of shape (n, K)", argument='probs')
     return p
 
 # %% ../nbs/api/14_risk.ipynb #0280f56c
