@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['CONDITIONS', 'check_alpha', 'conformal_rank', 'conformal_quantile', 'rows_needed', 'coverage_slack', 'covered',
-           'coverage', 'set_sizes', 'set_size', 'coverage_band', 'by_cell', 'ConformalClassifier', 'tune_score']
+           'coverage', 'set_sizes', 'set_size', 'coverage_band', 'by_cell', 'ConformalClassifier', 'tune_score',
+           'SCORES', 'PredictionSets']
 
-# %% ../nbs/api/13_conformal.ipynb #2ebf2711
+# %% ../nbs/api/13_conformal.ipynb #1fbe9f3c
 import math
 from fractions import Fraction
 
@@ -16,8 +17,11 @@ from fastcore.basics import patch
 
 from .errors import ConfigurationError, NotFittedError, PredictionError
 from .kernels import by_rows
-from .predictions import check_labels, check_probs
+from .predictions import as_float_array, check_labels, check_probs
 from .scores import SCORES, PredictionSets, Scorer, row_uniforms
+
+# %% ../nbs/api/13_conformal.ipynb #a14c0781
+_all_ = ['SCORES', 'PredictionSets']   # from `scores`, to be had here too
 
 # %% ../nbs/api/13_conformal.ipynb #aa423939
 def check_alpha(
@@ -256,10 +260,10 @@ def _group_rows(c, groups, n):
     u,code = _names(groups, n); at = {v: i for i,v in enumerate(c.groups_)}
     return np.array([at.get(v, len(at)) for v in u], dtype=np.int64)[code]
 
-# %% ../nbs/api/13_conformal.ipynb #eed17ccf
+# %% ../nbs/api/13_conformal.ipynb #3b36aea4
 def _shape(c, probs):
     "Rows of `probs`, whose classes must be those fitted"
-    _need_fit(c); n,*K = np.shape(probs)
+    _need_fit(c); n,*K = as_float_array(probs, 'probs')[0].shape or (0,)
     if len(K) == 1 and K[0] != c.n_classes_: raise PredictionError(f"`probs` has {K[0]} classes, fitted with {c.n_classes_}", argument='probs')
     return n
 
@@ -356,7 +360,7 @@ def from_dict(cls:ConformalClassifier,
     if 'every' in d: c._every,c._sorted,c._start = np.array(d['every']),np.array(d['sorted']),np.concatenate([[0], c.cell_n_.cumsum()])
     return c
 
-# %% ../nbs/api/13_conformal.ipynb #1a59bf28
+# %% ../nbs/api/13_conformal.ipynb #c8e36142
 _GRIDS = dict(raps=dict(penalty=(.001, .01, .1, .2, .5), k_reg=(1, 2, 5, 10)), saps=dict(weight=(.02, .05, .1, .2, .5, 1.)))
 _GRIDS['entropy-adaptive'] = dict(floor=(.01, .03, .1, .3, 1.))
 
@@ -374,5 +378,5 @@ def tune_score(
     grid = grid or _GRIDS.get(score)
     if not grid: raise ConfigurationError(f"there is no usual grid for score {score!r}", hint="Pass grid=dict(name=[values])", argument='grid')
     tries = [dict(zip(grid, v)) for v in np.array(np.meshgrid(*grid.values(), indexing='ij'), dtype=object).reshape(len(grid), -1).T]
-    size = lambda t: set_size((c := ConformalClassifier(score, alpha, seed=seed, randomize=randomize, settings=t).fit(probs, labels)).predict(probs, sparse=True))
+    size = lambda t: set_size(ConformalClassifier(score, alpha, seed=seed, randomize=randomize, settings=t).fit(probs, labels).predict(probs, sparse=True))
     return min(tries, key=size)

@@ -202,12 +202,13 @@ def _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, 
         j = buf[x]; buf[n] = j; n += ((bits[i, j] >> shift) & 1023) == h
     return n, above, rank
 
-# %% ../nbs/api/12_scores.ipynb #6080f1b1
+# %% ../nbs/api/12_scores.ipynb #e5efcc5b
 @kernel
-def _cut(p, bits, i, t, u, top, kind, a, b, buf, cnt, mass):
-    "(e, j): the labels that score at most `t` are those more probable than label `e`, and those as probable in columns left of `j`"
-    m = p.shape[1]; above = 0.; rank = 0; shift = 20 if bits.itemsize == 4 else 52; alike = False
-    for j in range(m): buf[j] = j
+def _cut(p, bits, i, t, u, top, kind, a, b, guess, buf, cnt, mass):
+    "(e, j): the labels that score at most `t` are those more probable than label `e`, and those as probable in columns left of `j`; if it lies above `guess`, less is looked at"
+    m = 0; above = 0.; rank = 0; shift = 20 if bits.itemsize == 4 else 52; alike = False; s,c,_ = _above(p, i, guess, 0)
+    if c == 0 or _score_at(kind, s, 0., c+1, u, top, a, b) <= t: guess = p.dtype.type(-1)
+    for j in range(p.shape[1]): buf[m] = j; m += p[i, j] > guess
     while m > 32 and not alike:
         m,above,rank = _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, mass)
         alike = shift == 0; shift = max(shift-10, 0)
@@ -240,11 +241,11 @@ def _thin(p, i, T, u, top, kind, a, b, buf, out):
         j = buf[order[x]]; q = _mass(p[i, j]); out[j] = _score_at(kind, above, q, x+1, u, top, a, b) <= T[j]; above += q
     for j in range(p.shape[1]): out[j] |= T[j] == np.inf
 
-# %% ../nbs/api/12_scores.ipynb #5b295b85
+# %% ../nbs/api/12_scores.ipynb #5a479171
 @kernel
 def _sets(p, bits, tol, T, most, rows, u, hashed, key, kind, a, b, out, offset, start, stop):
     "Write the sets of rows into `out`; `most` is the largest finite threshold of a row of `T`, used alone when `T` has one column"
-    bad = 0; K = p.shape[1]; buf = np.empty(K, np.int64); cnt = np.empty(1024, np.int64); mass = np.empty(1024)
+    bad = 0; K = p.shape[1]; guess = p.dtype.type(0); buf = np.empty(K, np.int64); cnt = np.empty(1024, np.int64); mass = np.empty(1024)
     for i in range(start, stop):
         if not row_is_distribution(p, i, tol): bad += 1; continue
         g = rows[i]; o = out[i-offset]; t = most[g]
@@ -255,7 +256,7 @@ def _sets(p, bits, tol, T, most, rows, u, hashed, key, kind, a, b, out, offset, 
                 for j in range(K): o[j] = 1-np.float64(p[i, j]) <= T[g, j]
             continue
         ui = _row_uniform(p, i, key) if hashed else u[i]; top = np.float64(row_max(p, i)) if kind == 1 else 0.
-        e,j = _cut(p, bits, i, t, ui, top, kind, a, b, buf, cnt, mass)
+        e,j = _cut(p, bits, i, t, ui, top, kind, a, b, guess, buf, cnt, mass); guess = p[i, e]*p.dtype.type(.5)   # the next row is often like this one
         _write(p[i], e, j, o)
         if T.shape[1] > 1: _thin(p, i, T[g], ui, top, kind, a, b, buf, o)
     return bad
@@ -285,13 +286,15 @@ class PredictionSets:
         b = np.zeros(self.shape, dtype=bool); b[np.repeat(np.arange(len(self)), self.sizes), self.indices] = True
         return b
 
-# %% ../nbs/api/12_scores.ipynb #644f2dc4
+# %% ../nbs/api/12_scores.ipynb #b78fe114
 def _to_csr(blocks, K):
     "`PredictionSets` from (sizes, labels) of blocks of rows"
     size = np.concatenate([s for s,_ in blocks])
     return PredictionSets(np.concatenate([[0], size.cumsum()]).astype(np.int64), np.concatenate([j for _,j in blocks]).astype(np.int32, copy=False), K)
 
-def _compress(b): at = np.flatnonzero(b); return b.sum(1), (at % b.shape[1]).astype(np.int32)
+def _compress(b):
+    at = np.flatnonzero(b); first = np.arange(len(b)+1)*b.shape[1]; size = np.diff(np.searchsorted(at, first))
+    return size, (at-np.repeat(first[:-1], size)).astype(np.int32)
 
 def as_sets(
     sets:np.ndarray, # Is the label in the row's set? shape (n, K) bool
