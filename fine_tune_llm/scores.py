@@ -202,7 +202,20 @@ def _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, 
         j = buf[x]; buf[n] = j; n += ((bits[i, j] >> shift) & 1023) == h
     return n, above, rank
 
-# %% ../nbs/api/12_scores.ipynb #e5efcc5b
+# %% ../nbs/api/12_scores.ipynb #4ee39434
+@kernel
+def _order(p, i, buf, m):
+    "Sort the first `m` columns in `buf` by falling probability, ties by index (Shell 1959, with Knuth's gaps)"
+    gap = 1
+    while 3*gap+1 < m: gap = 3*gap+1
+    while gap > 0:
+        for x in range(gap, m):
+            j = buf[x]; v = p[i, j]; w = x
+            while w >= gap and (p[i, buf[w-gap]] < v or (p[i, buf[w-gap]] == v and buf[w-gap] > j)): buf[w] = buf[w-gap]; w -= gap
+            buf[w] = j
+        gap //= 3
+
+# %% ../nbs/api/12_scores.ipynb #2cfcfac5
 @kernel
 def _cut(p, bits, i, t, u, top, kind, a, b, guess, buf, cnt, mass):
     "(e, j): the labels that score at most `t` are those more probable than label `e`, and those as probable in columns left of `j`; if it lies above `guess`, less is looked at"
@@ -212,17 +225,14 @@ def _cut(p, bits, i, t, u, top, kind, a, b, guess, buf, cnt, mass):
     while m > 32 and not alike:
         m,above,rank = _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, mass)
         alike = shift == 0; shift = max(shift-10, 0)
-    for x in range(1, 0 if alike else m):
-        j = buf[x]; w = x
-        while w > 0 and p[i, buf[w-1]] < p[i, j]: buf[w] = buf[w-1]; w -= 1
-        buf[w] = j
+    if not alike: _order(p, i, buf, m)
     for x in range(m):
         j = buf[x]; q = _mass(p[i, j])
         if _score_at(kind, above, q, rank+1, u, top, a, b) > t: return j, j
         above += q; rank += 1
     return buf[m-1], p.shape[1]
 
-# %% ../nbs/api/12_scores.ipynb #a6306cb5
+# %% ../nbs/api/12_scores.ipynb #78cf211c
 @kernel
 def _write(p, e, j, out):
     "The set of one row `p`, as `_cut` describes it"
@@ -236,9 +246,9 @@ def _thin(p, i, T, u, top, kind, a, b, buf, out):
     "Keep the labels of a prefix, marked in `out`, that score at most their own threshold; those of an infinite threshold come in"
     m = 0; above = 0.
     for j in range(p.shape[1]): buf[m] = j; m += out[j]
-    order = np.argsort(-p[i][buf[:m]], kind='mergesort')
+    _order(p, i, buf, m)
     for x in range(m):
-        j = buf[order[x]]; q = _mass(p[i, j]); out[j] = _score_at(kind, above, q, x+1, u, top, a, b) <= T[j]; above += q
+        j = buf[x]; q = _mass(p[i, j]); out[j] = _score_at(kind, above, q, x+1, u, top, a, b) <= T[j]; above += q
     for j in range(p.shape[1]): out[j] |= T[j] == np.inf
 
 # %% ../nbs/api/12_scores.ipynb #5a479171

@@ -150,8 +150,8 @@ def test_a_bad_row_is_named_by_the_kernels_too():
     p = np.full((600, 2000), 1/2000, np.float32); y = np.zeros(600, int); c = classifier('aps').fit(p, y)
     for bad,words in ((np.nan, 'must be finite'), (-.5, r'must lie in \[0, 1\]'), (.5, 'must sum to 1')):
         q = p.copy(); q[321, 9] = bad
-        for call in (lambda: c.predict(q), lambda: c.predict(q, sparse=True), lambda: classifier('lac').fit(q, y), lambda: classifier('raps').fit(q, y)):
-            with pytest.raises(PredictionError, match=f'{words}.*first row 321'): call()
+        for call in (c.predict, lambda q: c.predict(q, sparse=True), lambda q: classifier('lac').fit(q, y), lambda q: classifier('raps').fit(q, y)):
+            with pytest.raises(PredictionError, match=f'{words}.*first row 321'): call(q)
 
 
 def test_nobody_of_a_group():

@@ -4,7 +4,6 @@
 """
 import functools
 import os
-import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -75,7 +74,7 @@ def same_as_torchcp(p, y, q):
             s = make(score_type='identity', **kw, **({} if name == 'lac' else dict(randomized=randomize)))
             t = SplitPredictor(s); t._device = torch.device('cpu')
             try:
-                if randomize: torch.rand = lambda *a, **k: next(u)
+                if randomize: torch.rand = lambda *a, u=u, **k: next(u)
                 t.calculate_threshold(torch.from_numpy(p.astype(np.float64)), torch.from_numpy(y), .1); theirs = t.predict_with_logits(torch.from_numpy(q.astype(np.float64))).numpy().astype(bool)
             finally: torch.rand = old
             ours = c.predict(q); out[f"{name}{'' if randomize else ', not randomized'}"] = dict(labels=int(ours.size), differ=int((ours != theirs).sum()), threshold_difference=abs(c.threshold_-float(t.q_hat)))
