@@ -1,0 +1,212 @@
+"Prediction sets under whatever arrays there are: properties that hold for every input, not for the inputs one thought of"
+import json
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from fine_tune_llm import kernels, scores
+from fine_tune_llm.conformal import ConformalClassifier, PredictionSets, conformal_rank, coverage, coverage_band, covered, rows_needed, set_size
+from fine_tune_llm.errors import PredictionError
+from fine_tune_llm.predictions import softmax
+from fine_tune_llm.scores import Scorer, as_sets, row_uniforms
+from fine_tune_llm.testing import synthetic_problem
+
+NAMES = 'lac', 'aps', 'raps', 'saps', 'margin', 'topk', 'entropy-adaptive'
+few = settings(max_examples=40, deadline=None, derandomize=True)
+
+
+@st.composite
+def tables(draw, classes=st.integers(2, 70), rows=st.integers(1, 60)):
+    "Probabilities with ties, zeros, ones, subnormal numbers and equal rows; labels; float32 or float64"
+    n,K,seed = draw(rows),draw(classes),draw(st.integers(0, 2**32-1)); rng = np.random.default_rng(seed)
+    w = rng.choice([0, 0, 1, 1, 2, 3, 1e-3, 1e-30, 1e-42], (n, K)) if draw(st.booleans()) else rng.exponential(size=(n, K))**draw(st.sampled_from([.1, 1, 8]))
+    w[w.sum(1) == 0, 0] = 1; p = w/w.sum(1, keepdims=True)
+    if draw(st.booleans()): p[0] = np.eye(K)[rng.integers(K)]
+    if draw(st.booleans()): p[n//2:] = p[0]
+    return p.astype(draw(st.sampled_from([np.float32, np.float64]))), rng.integers(0, K, n)
+
+
+def classifier(name, alpha=.25, **kw): return ConformalClassifier(name, alpha, seed=7, **kw)
+
+
+def by_kernels(f):
+    "What `f` returns when even the smallest arrays go through the kernels"
+    keep = scores._SMALL; scores._SMALL = 0
+    try: return f()
+    finally: scores._SMALL = keep
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.booleans(), st.sampled_from([None, 'class']), st.sampled_from(['all', 'marginal']), st.sampled_from([.05, .25, .6]))
+def test_kernels_are_the_definition(table, name, randomize, condition, rare, alpha):
+    p,y = table; c = classifier(name, alpha, randomize=randomize, condition=condition, rare=rare)
+    a = c.fit(p, y).to_dict(scores=True), c.predict(p); b = by_kernels(lambda: (c.fit(p, y).to_dict(scores=True), c.predict(p)))
+    assert a[0] == b[0]; np.testing.assert_array_equal(a[1], b[1])
+
+
+@few
+@given(tables(classes=st.integers(2, 12)), st.booleans())
+def test_aps_is_what_the_paper_says(table, randomize):
+    "O(K^2), in fractions: mass of what is strictly above, ties by index, and 1-u of the label's own"
+    from fractions import Fraction
+    p,_ = table; u = row_uniforms(p, seed=7) if randomize else np.zeros(len(p)); got = Scorer('aps', seed=7, randomize=randomize).every(p, u); K = p.shape[1]
+    for i in range(min(len(p), 5)):
+        q = [Fraction(float(v)) for v in p[i]]
+        for k in range(K):
+            exact = sum((q[j] for j in range(K) if q[j] > q[k] or (q[j] == q[k] and j < k)), Fraction(0))+(1-Fraction(u[i]))*q[k]
+            assert abs(Fraction(got[i, k])-exact) <= (K+2)*Fraction(2)**-52
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.booleans(), st.floats(.02, .9))
+def test_a_threshold_meets_its_own_row(table, name, randomize, alpha):
+    "At least k of the calibration rows are in their own sets: no rounding lies between fit and predict"
+    p,y = table; c = classifier(name, alpha, randomize=randomize)
+    for fit,predict in ((c.fit, c.predict), (lambda *a: by_kernels(lambda: c.fit(*a)), c.predict), (c.fit, lambda q: by_kernels(lambda: c.predict(q)))):
+        fit(p, y); k = conformal_rank(len(y), c.alpha); hit = covered(predict(p), y).sum()
+        assert hit == len(y) if k > len(y) else hit >= k
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.sampled_from([None, 'class', 'group', 'class+group']), st.randoms(use_true_random=False))
+def test_order_of_rows_is_nothing(table, name, condition, random):
+    p,y = table; o = np.array(random.sample(range(len(y)), len(y))); g = np.array(['a', 'b', 'c'])[np.arange(len(y)) % 3] if 'group' in (condition or '') else None
+    of = lambda v, i: None if v is None else v[i]
+    a = classifier(name, condition=condition).fit(p, y, groups=g); b = classifier(name, condition=condition).fit(p[o], y[o], groups=of(g, o))
+    assert a.to_dict(scores=True) == b.to_dict(scores=True)
+    np.testing.assert_array_equal(a.predict(p, groups=g)[o], b.predict(p[o], groups=of(g, o)))
+    np.testing.assert_array_equal(a.predict(p[:1], groups=of(g, slice(1))), a.predict(p, groups=g)[:1])
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.randoms(use_true_random=False))
+def test_order_of_classes_is_nothing(table, name, random):
+    p,y = table; K = p.shape[1]; assume(all(len(set(r)) == K for r in p.tolist())); o = np.array(random.sample(range(K), K)); new = np.argsort(o)
+    a,b = classifier(name).fit(p, y),classifier(name).fit(p[:, o], new[y])
+    assert a.threshold_ == b.threshold_; np.testing.assert_array_equal(a.predict(p)[:, o], b.predict(p[:, o]))
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.booleans(), st.sampled_from([None, 'class', 'cluster']), st.sampled_from(['all', 'marginal']))
+def test_sets_grow_with_the_coverage_asked_for(table, name, randomize, condition, rare):
+    p,y = table; c = classifier(name, [.6, .4, .2, .05], randomize=randomize, condition=condition, rare=rare, **(dict(clusters=2, cluster_share=.5) if condition == 'cluster' else {})).fit(p, y)
+    sets = [c.predict(p, alpha=a) for a in c.alphas]
+    for small,large in zip(sets, sets[1:]): assert not (small & ~large).any()
+    pv = c.p_values(p)
+    for a,s in zip(c.alphas, sets): np.testing.assert_array_equal(pv > a, s)
+
+
+@few
+@given(tables(rows=st.integers(1, 8)), st.sampled_from(NAMES))
+def test_too_few_rows_take_every_label(table, name):
+    p,y = table; c = classifier(name, .1).fit(p, y)
+    assert c.predict(p).all() and c.rows_missing_ == 9-len(y) and c.to_dict()['threshold'] is None
+
+
+@few
+@given(tables(), st.sampled_from(NAMES), st.booleans())
+def test_sparse_sets_are_the_matrix(table, name, kernel):
+    p,y = table; c = classifier(name).fit(p, y); run = by_kernels if kernel else lambda f: f(); b,s = run(lambda: (c.predict(p), c.predict(p, sparse=True)))
+    assert isinstance(s, PredictionSets) and s.indices.dtype == np.int32 and len(s) == len(p); np.testing.assert_array_equal(s.to_bool(), b)
+    np.testing.assert_array_equal(s.sizes, b.sum(1)); np.testing.assert_array_equal(s.contains(y), covered(b, y)); np.testing.assert_array_equal(as_sets(b).indices, s.indices)
+    assert [r.tolist() for r in s] == [np.flatnonzero(r).tolist() for r in b] and (coverage(s, y), set_size(s)) == (coverage(b, y), set_size(b))
+
+
+@few
+@given(tables(), st.sampled_from(NAMES))
+def test_saved_and_loaded(table, name):
+    p,y = table; c = classifier(name, [.3, .02], condition='class').fit(p, y); d = json.loads(json.dumps(c.to_dict(scores=True), allow_nan=False)); again = ConformalClassifier.from_dict(d)
+    assert again.to_dict(scores=True) == d; np.testing.assert_array_equal(again.predict(p), c.predict(p)); np.testing.assert_array_equal(again.p_values(p), c.p_values(p))
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_whatever_holds_the_numbers(name):
+    import pandas as pd
+    import pyarrow as pa
+    import torch
+    s = synthetic_problem(80, 5, seed=1); p,y = softmax(s.logits),s.labels; c = classifier(name).fit(p, y); want = c.predict(p)
+    frozen = p.copy(); frozen.flags.writeable = False; wide = np.zeros((80, 10)); wide[:, ::2] = p
+    kinds = dict(frozen=frozen, strided=wide[:, ::2], fortran=np.asfortranarray(p), big=p.astype('>f8'), list=p.tolist(), torch=torch.from_numpy(p), pandas=pd.DataFrame(p),
+                 arrow=pa.table({str(k): p[:, k] for k in range(5)}).to_pandas())
+    for kind,q in kinds.items():
+        for run in (lambda f: f(), by_kernels):
+            d = run(lambda q=q: classifier(name).fit(q, y)); assert d.threshold_ == c.threshold_, kind; np.testing.assert_array_equal(run(lambda d=d, q=q: d.predict(q)), want, err_msg=kind)
+    single = p.astype(np.float32)
+    for q in (single, single.astype('>f4'), torch.from_numpy(single), single.astype(np.float64)): np.testing.assert_array_equal(c.predict(q), c.predict(single))
+    for q in (p.astype(np.float16), torch.from_numpy(single).bfloat16()): assert c.predict(q).shape == want.shape and classifier(name).fit(q, y).threshold_ == pytest.approx(c.threshold_, rel=.1, abs=.02)
+
+
+@pytest.mark.parametrize('name', ['lac', 'aps', 'saps'])
+def test_blocks_and_threads_are_nothing(name, monkeypatch):
+    s = synthetic_problem(3000, 400, seed=2); p,y = softmax(s.logits).astype(np.float32),s.labels; assert p.size >= scores._SMALL; c = classifier(name).fit(p, y); want = c.to_dict(), c.predict(p), c.predict(p, sparse=True)
+    for block,threads in ((1 << 12, '2'), (1 << 22, '1')):
+        monkeypatch.setattr(kernels, '_BLOCK', block); monkeypatch.setenv('OMP_NUM_THREADS', threads); d = classifier(name).fit(p, y)
+        assert d.to_dict() == want[0]; np.testing.assert_array_equal(d.predict(p), want[1]); np.testing.assert_array_equal(d.predict(p, sparse=True).indices, want[2].indices)
+
+
+def test_a_bad_row_is_named_by_the_kernels_too():
+    p = np.full((600, 2000), 1/2000, np.float32); y = np.zeros(600, int); c = classifier('aps').fit(p, y)
+    for bad,words in ((np.nan, 'must be finite'), (-.5, r'must lie in \[0, 1\]'), (.5, 'must sum to 1')):
+        q = p.copy(); q[321, 9] = bad
+        for call in (c.predict, lambda q: c.predict(q, sparse=True), lambda q: classifier('lac').fit(q, y), lambda q: classifier('raps').fit(q, y)):
+            with pytest.raises(PredictionError, match=f'{words}.*first row 321'): call(q)
+
+
+def test_nobody_of_a_group():
+    "A class and a group that calibration never saw; a test set without one of the groups"
+    s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),np.minimum(s.labels, 2); g = np.array([None, 'x', 'y'], dtype=object)[np.arange(300) % 3]
+    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ['x', 'y', None] and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
+    assert c.table()[3]['threshold'] == c.threshold_ and c.predict(p[:6], groups=['x']*6).shape == (6, 4)
+    np.testing.assert_array_equal(c.predict(p, groups=['z']*300), ConformalClassifier().fit(p, y).predict(p))
+    assert ConformalClassifier(condition='class+group', rare='all').fit(p, y, groups=g).predict(p, groups=['z']*300).all()
+
+
+def test_one_id_one_number():
+    "Equal rows share their chance unless ids tell them apart; then ties break and coverage is exact"
+    p = np.repeat([[.4, .35, .25]], 4000, 0); y = np.random.default_rng(0).choice(3, 4000, p=[.4, .35, .25]); a,b = slice(0, 2000),slice(2000, 4000)
+    assert len(set(row_uniforms(p, seed=0))) == 1 and len(set(row_uniforms(p, seed=0, ids=np.arange(4000)))) == 4000
+    same = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a]); assert coverage(same.predict(p[b]), y[b]) >= .7-4*(.21/2000)**.5
+    own = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a], ids=np.arange(2000)); lo,hi = coverage_band(2000, 2000, .3, level=.9999)
+    assert lo <= coverage(own.predict(p[b], ids=np.arange(2000, 4000)), y[b]) <= hi < coverage(ConformalClassifier('aps', .3, randomize=False).fit(p[a], y[a]).predict(p[b]), y[b])
+    assert (row_uniforms(p[:2], seed=0, ids=['a', 'b']) == row_uniforms(p[:2], seed=0, ids=['b', 'a'])[::-1]).all()
+
+
+@pytest.mark.parametrize('name,randomize,condition', [(n, r, c) for n in NAMES for r in (True, False) if r or n in ('aps', 'raps', 'saps', 'topk')
+                                                      for c in (None, 'class', 'group', 'class+group', 'cluster') if c != 'cluster' or n in ('lac', 'aps')])
+def test_the_promise_on_known_truth(name, randomize, condition):
+    "Fresh problems: mean coverage is at least 1 - alpha, and no more than the theorem allows where scores do not tie"
+    n,off,times = 300,[],60 if condition != 'cluster' else 15
+    for i in range(times):
+        s = synthetic_problem(2*n, 4, temperature=2., seed=i); p = softmax(s.logits); g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); of = lambda v: v if 'group' in (condition or '') else None
+        c = ConformalClassifier(name, .1, seed=i, randomize=randomize, condition=condition, rare='all', **(dict(clusters=2, cluster_share=.3) if condition == 'cluster' else {})).fit(p[:n], s.labels[:n], groups=of(g[:n]))
+        off.append(coverage(c.predict(p[n:], groups=of(g[n:])), s.labels[n:])-.9)
+    se = np.std(off)/times**.5; cells = 8 if condition == 'class+group' else 4 if condition else 1
+    assert np.mean(off) > -4*se and (not randomize or np.mean(off) < 4*se+cells/n)
+
+
+def test_rows_needed_is_exact():
+    from scipy.stats import beta
+    for alpha,slack,delta in ((.1, .02, .1), (.05, .01, .05), (.5, .1, .2), (.1, .2, .01)):
+        n = rows_needed(alpha, slack, delta); ok = lambda m, a=alpha, s=slack, d=delta: (k := conformal_rank(m, a)) <= m and beta.cdf(1-a+s, k, m+1-k)-beta.cdf(1-a-s, k, m+1-k) >= 1-d
+        assert all(ok(m) for m in range(n, n+n//4+50)) and (n == rows_needed(alpha) or not ok(n-1))
+
+
+def test_deterministic_aps_explodes_where_lac_does_not():
+    "A sure model over many classes, by its own truth"
+    s = synthetic_problem(6000, 200, seed=0, spread=6.); p,y = s.true_probs,s.labels; a,b = slice(0, 3000),slice(3000, 6000)
+    size = {k: set_size(ConformalClassifier(n, .05, seed=0, randomize=r).fit(p[a], y[a]).predict(p[b])) for k,n,r in (('lac', 'lac', True), ('aps', 'aps', True), ('all of it', 'aps', False))}
+    assert size['all of it'] > 2*size['lac'] and size['aps'] < size['all of it']/1.5
+
+
+def test_real_outputs(real_data):
+    "CIFAR-10: every score covers; deterministic APS needs more labels than any other; SAPS without chance covers"
+    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz'); p,y = f['probs'],f['labels']; o = np.random.default_rng(0).permutation(len(y)); a,b = o[:4000],o[4000:]; size = {}
+    lo,hi = coverage_band(4000, 6000, .05, level=.9999)
+    for name in NAMES:
+        for r in (True, False):
+            sets = ConformalClassifier(name, .05, seed=0, randomize=r).fit(p[a], y[a]).predict(p[b]); size[name, r] = set_size(sets); assert lo <= coverage(sets, y[b]) <= (hi if r or name in ('lac', 'margin') else 1), name
+    assert size['aps', False] > 1.05*size['lac', True] and size['aps', False] > size['aps', True]
+    for condition in ('class', 'cluster'):
+        c = ConformalClassifier(condition=condition, alpha=.05, seed=0).fit(p[a], y[a]); assert lo-.01 <= coverage(c.predict(p[b]), y[b]) <= hi+.01
