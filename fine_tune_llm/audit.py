@@ -17,9 +17,10 @@ from .data import ROLES
 from .errors import DataValidationError
 from .events import AuditFinished, EventStore
 from .files import write_json
+from .intervals import clopper_pearson
 from .metrics import aurc, reliability, risk_coverage_curve, summary
 from .predictions import softmax
-from .risk import clopper_pearson, decide_at
+from .risk import decide_at
 from .run import Run
 
 # %% ../nbs/api/50_audit.ipynb #86592017
@@ -37,8 +38,8 @@ def share(
 ) -> dict: # value, low, high, k, n; not evaluated when n is 0
     "A share with its exact interval (Clopper & Pearson 1934)"
     if n == 0: return not_evaluated("there is no such row")
-    d = (1-level)/2
-    return dict(value=k/n, low=1-clopper_pearson(n-k, n, d), high=clopper_pearson(k, n, d), k=int(k), n=int(n), level=level)
+    low,high = clopper_pearson(k, n, level)
+    return dict(value=k/n, low=float(low), high=float(high), k=int(k), n=int(n), level=level)
 
 # %% ../nbs/api/50_audit.ipynb #a304d230
 def baselines(

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['CONFIDENCES', 'CostMatrix', 'cost_table', 'expected_cost', 'bayes_decide', 'realised_cost', 'maxprob', 'margin',
            'entropy', 'least_expected_cost', 'threshold_grid', 'start_index', 'Target', 'SelectiveCertificate',
-           'describe_certificate', 'clopper_pearson', 'decide_at', 'SelectiveClassifier', 'certify', 'selective_risk',
-           'RiskCurve', 'certificate_curve', 'plot_certificate', 'ConformalRiskControl']
+           'describe_certificate', 'decide_at', 'SelectiveClassifier', 'certify', 'selective_risk', 'RiskCurve',
+           'certificate_curve', 'plot_certificate', 'ConformalRiskControl']
 
 # %% ../nbs/api/14_risk.ipynb #3cd71038
 from dataclasses import asdict, dataclass, fields
@@ -15,9 +15,9 @@ from fractions import Fraction
 import numpy as np
 from fastcore.basics import patch
 
-from . import intervals
 from .bounds import CORRECTIONS, Nested, binomial_p_value, graphical, risk_bounds, risk_test, rows_that_would_do, theorem_of
 from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError
+from .intervals import clopper_pearson
 from .kernels import by_rows, kernel, readable
 from .predictions import as_float_array, check_labels, check_probs, top_of_rows
 from .registry import Registry
@@ -287,18 +287,10 @@ def _passed(s, chains):
     return {key: np.r_[np.zeros(start, bool), o] for (key,(start,_)),o in zip(chains.items(), ok)}
 
 # %% ../nbs/api/14_risk.ipynb #70a2908f
-def clopper_pearson(
-    errors:int, # Errors seen
-    n:int, # Rows they were seen in
-    delta:float, # Chance that the bound is too low, in (0, 1)
-) -> float: # Upper bound on the error rate, in (0, 1]
-    "Exact one-sided upper confidence bound for a binomial share: the upper end of `intervals.clopper_pearson`"
-    return float(intervals.clopper_pearson(errors, n, 1-delta, side='upper')[1])
-
 def _certificate(s, z, t, group, i, p, n_tests, n_chains):
     "The certificate of target `t` at threshold `i`"
     name,test = risk_test(s.method, z.loss, s.seed); on = z.enter <= i; kept,bad,plain = int(on.sum()), int((z.loss[on] > 0).sum()), t.loss is None and z.skip
-    bound = clopper_pearson(bad, kept, s.delta) if plain and name == 'exact' else t.bound*float(risk_bounds(Nested(z.loss, (~on).astype(np.int64), 1, z.skip), s.delta, test)[0])
+    bound = float(clopper_pearson(bad, kept, 1-s.delta, side='upper')[1]) if plain and name == 'exact' else t.bound*float(risk_bounds(Nested(z.loss, (~on).astype(np.int64), 1, z.skip), s.delta, test)[0])
     return SelectiveCertificate(t.risk, s.delta, float(s.grid[i]), len(z.loss), kept, bad, float(p), bound, n_tests, theorem_of(name, 'chains' if n_chains > 1 and s.correction == 'fixed' else s.correction), t.name,
                                 None if plain else t.bound*float(z.at(i).mean()), s.score, t.given, group, s.seed if name == 'wsr' else None)
 

@@ -129,7 +129,7 @@ def derive_certificate(
     "What is promised, from predictions alone"
     cal = CALIBRATORS.create(config.calibration.method).fit(validation.logits, validation.labels)
     pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
-    conf = ConformalClassifier(config.conformal.score, config.conformal.alpha).fit(pc, calibration.labels)
+    conf = ConformalClassifier(config.conformal.score, config.conformal.alpha, seed=config.seed).fit(pc, calibration.labels)
     out = dict(calibrator=cal.to_dict(), conformal=conf.to_dict(), selective=None, refusal=None)
     try: out['selective'] = SelectiveClassifier(config.risk.target_risk, config.risk.delta).fit(pc, calibration.labels, pilot=(pv, validation.labels)).certificate_.to_dict()
     except CertificateError as e: out['refusal'] = e.to_dict()

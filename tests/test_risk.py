@@ -10,7 +10,7 @@ from fine_tune_llm import intervals
 from fine_tune_llm.bounds import LearnThenTest, Nested, graphical, holm_rejects, p_value, risk_test
 from fine_tune_llm.errors import CertificateError
 from fine_tune_llm.predictions import softmax
-from fine_tune_llm.risk import ConformalRiskControl, CostMatrix, SelectiveCertificate, SelectiveClassifier, Target, bayes_decide, certificate_curve, clopper_pearson, realised_cost
+from fine_tune_llm.risk import ConformalRiskControl, CostMatrix, SelectiveCertificate, SelectiveClassifier, Target, bayes_decide, certificate_curve, realised_cost
 from fine_tune_llm.testing import synthetic_problem
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
@@ -84,10 +84,6 @@ def test_extremes():
 def test_an_old_certificate_still_loads():
     old = dict(target_risk=.05, delta=.1, threshold=.9, n=400, n_decided=300, n_errors=4, p_value=.001, risk_bound=.03, n_tests=20, theorem='fixed-sequence testing with exact binomial p-values (Bauer 1991; Angelopoulos et al. 2021)')
     c = SelectiveCertificate.from_dict(json.loads(json.dumps(old))); assert c.to_dict() == old and list(c.to_dict()) == list(old)
-
-
-def test_clopper_pearson_is_the_one_of_intervals():
-    for k,n,d in ((0, 5, .1), (3, 80, .025), (80, 80, .1), (7, 1000, .05)): assert clopper_pearson(k, n, d) == intervals.clopper_pearson(k, n, 1-2*d)[1] if k < n else 1.
 
 
 def test_betting_bounds_hold_at_a_million_to_one():

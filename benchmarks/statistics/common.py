@@ -1,6 +1,6 @@
 "What the scripts of this study share: contestants timed in turns, memory of a process of its own, results with their circumstances"
 import argparse
-import importlib
+import importlib.util
 import json
 import os
 import platform
@@ -23,9 +23,10 @@ def arguments():
 
 
 def import_torchcp():
-    "torchcp imports a sorting extension that only one of its losses uses and that needs a compiler to install: a stand-in will do"
+    "torchcp's classification part, without its graph part, which needs torch_geometric, and without torchsort, which one of its losses needs and which takes a compiler to install"
+    if 'torchcp' in sys.modules: return
     sys.modules.setdefault('torchsort', types.SimpleNamespace(soft_rank=None, soft_sort=None))
-    return importlib.import_module('torchcp')
+    bare = types.ModuleType('torchcp'); bare.__path__ = importlib.util.find_spec('torchcp').submodule_search_locations; sys.modules['torchcp'] = bare
 
 
 def race(contestants, repeats=5, warm=1):

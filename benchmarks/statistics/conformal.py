@@ -3,24 +3,17 @@
     python benchmarks/statistics/conformal.py [--quick]
 """
 import functools
-import importlib.util
 import sys
-import types
 import warnings
 
 import numpy as np
 
-from common import arguments, bandwidth, peak_mb, race, save
+from common import arguments, bandwidth, import_torchcp, peak, peak_mb, race, save
 
 CASES = {'K=1,000': (20_000, 1_000), 'K=50,000': (2_000, 50_000)}
 QUICK = {'K=1,000': (2_000, 1_000), 'K=50,000': (200, 50_000)}
 SCORES = 'lac', 'aps', 'raps', 'saps', 'topk'
 RAPS = dict(penalty=.01, k_reg=5)
-
-
-def peak():
-    "Peak resident memory of this process since it was started, in MB; `ru_maxrss` would include the process that started it"
-    with open('/proc/self/status') as f: return int(next(line for line in f if line.startswith('VmHWM')).split()[1])/1024
 
 
 def half(n, K, seed):
@@ -38,15 +31,8 @@ def ours(score, cal, new, seed=0):
     return c.predict(new()[0])
 
 
-def only_classification():
-    "torchcp's classification part, without its graph part, which needs torch_geometric, and without torchsort, which one of its losses needs"
-    if 'torchcp' in sys.modules: return
-    sys.modules.setdefault('torchsort', types.SimpleNamespace(soft_rank=None, soft_sort=None))
-    bare = types.ModuleType('torchcp'); bare.__path__ = importlib.util.find_spec('torchcp').submodule_search_locations; sys.modules['torchcp'] = bare
-
-
 def torchcp(score, cal, new):
-    only_classification(); import torch
+    import_torchcp(); import torch
     from torchcp.classification.predictor import SplitPredictor
     from torchcp.classification.score import APS, LAC, RAPS as Raps, SAPS, TOPK
     f = dict(lac=lambda: LAC(score_type='identity'), aps=lambda: APS(score_type='identity'), raps=lambda: Raps(score_type='identity', penalty=RAPS['penalty'], kreg=RAPS['k_reg']),

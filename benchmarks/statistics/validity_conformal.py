@@ -9,8 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from common import ROOT, arguments, save
-from conformal import only_classification
+from common import ROOT, arguments, import_torchcp, save
 
 from fine_tune_llm.conformal import ConformalClassifier, conformal_rank, coverage, covered, set_size
 from fine_tune_llm.predictions import softmax
@@ -63,7 +62,7 @@ def study(source, score, randomize, condition, times, n_cal, n_test):
 
 def same_as_torchcp(p, y, q):
     "Share of labels on which our sets differ from torchcp's when both are given the same uniform numbers"
-    only_classification(); import torch
+    import_torchcp(); import torch
     from torchcp.classification.predictor import SplitPredictor
     from torchcp.classification.score import APS, LAC, RAPS, TOPK
     makers = dict(lac=(LAC, {}), aps=(APS, {}), raps=(RAPS, dict(penalty=.05, kreg=2)), topk=(TOPK, {})); out = {}
@@ -97,7 +96,7 @@ def peers_coverage(p, y, q, t):
     out = {'lac: labels that differ from MAPIE': int((ours != theirs).sum())}
     for k in (False, True, 'randomized'): out[f'MAPIE aps, include_last_label={k}'] = coverage(mapie('aps', include_last_label=k), t)
     for k in (True, False): out[f"our aps, {'randomized' if k else 'not randomized'}"] = coverage(ConformalClassifier('aps', .1, seed=0, randomize=k).fit(p, y).predict(q), t)
-    only_classification(); import torch
+    import_torchcp(); import torch
     from torchcp.classification.predictor import SplitPredictor
     from torchcp.classification.score import SAPS
     s = SplitPredictor(SAPS(score_type='identity', weight=.2, randomized=False)); s._device = torch.device('cpu'); s.calculate_threshold(torch.from_numpy(p), torch.from_numpy(y), .1)
