@@ -8,7 +8,7 @@ __all__ = ['CALIBRATORS', 'WAYS', 'CANDIDATES', 'Rows', 'tempered', 'Calibrator'
            'PlattScaling', 'BetaCalibration', 'IsotonicCalibration', 'HistogramBinning', 'VennAbers',
            'CalibratorChoice', 'select_calibrator']
 
-# %% ../nbs/api/12_calibration.ipynb #5d27afbd
+# %% ../nbs/api/12_calibration.ipynb #5e8e3ca3
 import copy, inspect
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,11 +17,11 @@ import numpy as np
 
 from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError
 from .kernels import by_rows, kernel, readable
-from .metrics import brier, ece, plot_reliability, reliability
+from .metrics import brier, ece
 from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max, softmax
 from .registry import Registry
 
-# %% ../nbs/api/12_calibration.ipynb #a3e1c288
+# %% ../nbs/api/12_calibration.ipynb #453c02f4
 _SMALL = 1 << 20                                # below this many numbers numpy is quick enough, and no kernel need be compiled
 _FLOOR = float(np.finfo(np.float32).tiny)       # probabilities below this count as this
 
@@ -38,7 +38,6 @@ def _look(z, top, start, stop):
     for i in range(start, stop): top[i] = row_max(z, i); bad += not _row_finite(z, i)
     return bad
 
-# %% ../nbs/api/12_calibration.ipynb #afa56483
 def _distribution(a): return bool(((a >= 0) & (a <= 1)).all() and (np.abs(a.sum(1, dtype=np.float64)-1) < 1e-3).all())
 
 def _logit_rows(logits):
@@ -85,7 +84,7 @@ def tempered(
     by_rows(block, *r.shape)
     return out
 
-# %% ../nbs/api/12_calibration.ipynb #d7a2fff3
+# %% ../nbs/api/12_calibration.ipynb #c818a873
 def _plain(v):
     "Arrays as lists of Python numbers"
     if isinstance(v, (list, tuple)): return [_plain(x) for x in v]
@@ -93,6 +92,21 @@ def _plain(v):
 
 def _arrays(v): return [np.array(x, dtype=np.float64) for x in v]
 def _array(v): return np.array(v, dtype=np.float64)
+
+def _settings(c): return {k: getattr(c, k) for k in inspect.signature(type(c)).parameters}
+
+def _to_dict(c):
+    if not hasattr(c, 'n_classes_'): raise NotFittedError(f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first")
+    learned = {k: _plain(getattr(c, f'{k}_')) for k in c.state}
+    return dict(kind=c.kind, n_classes=c.n_classes_, **{k: _plain(v) for k,v in _settings(c).items()}, **learned)
+
+def _from_dict(cls, d):
+    names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d]
+    if d.get('kind') != cls.kind or missing:
+        raise CalibrationError(f"this is no saved {cls.kind} calibrator: kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
+    c = cls(**{k: d[k] for k in names}); c.n_classes_ = d.get('n_classes')
+    for k,read in cls.state.items(): setattr(c, f'{k}_', read(d[k]))
+    return c
 
 # %% ../nbs/api/12_calibration.ipynb #1952e9c0
 class Calibrator:
@@ -125,22 +139,6 @@ class Calibrator:
         if self.n_classes_ and r.shape[1] != self.n_classes_: raise CalibrationError(f"fitted on {self.n_classes_} classes, got rows of {r.shape[1]}")
         return r
 
-# %% ../nbs/api/12_calibration.ipynb #030c0229
-def _settings(c): return {k: getattr(c, k) for k in inspect.signature(type(c)).parameters}
-
-def _to_dict(c):
-    if not hasattr(c, 'n_classes_'): raise NotFittedError(f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first")
-    learned = {k: _plain(getattr(c, f'{k}_')) for k in c.state}
-    return dict(kind=c.kind, n_classes=c.n_classes_, **{k: _plain(v) for k,v in _settings(c).items()}, **learned)
-
-def _from_dict(cls, d):
-    names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d]
-    if d.get('kind') != cls.kind or missing:
-        raise CalibrationError(f"this is no saved {cls.kind} calibrator: kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
-    c = cls(**{k: d[k] for k in names}); c.n_classes_ = d.get('n_classes')
-    for k,read in cls.state.items(): setattr(c, f'{k}_', read(d[k]))
-    return c
-
 # %% ../nbs/api/12_calibration.ipynb #73ff729a
 CALIBRATORS = Registry('calibrator')   # classes with fit(logits, labels), predict_proba(logits), to_dict, from_dict
 
@@ -158,13 +156,12 @@ class Uncalibrated(Calibrator):
     def _learn(self, r, y): pass
     def _apply(self, r): return tempered(r, 1.)
 
-# %% ../nbs/api/12_calibration.ipynb #b2210775
+# %% ../nbs/api/12_calibration.ipynb #a24b97aa
 def _moments_small(z, top, y, beta):
     t = (z.astype(np.float64)-top[:, None])*beta; ty = t[np.arange(len(y)), y]; t = np.maximum(t, -708.)
     e = np.exp(t); e /= e.sum(1, keepdims=True); m = (e*t).sum(1); d = t-m[:, None]
     return float((m-ty).mean()), float((e*d*d).sum(1).mean()), float((e*d**3).sum(1).mean())
 
-# %% ../nbs/api/12_calibration.ipynb #0c257c8a
 @kernel
 def _exp(x):
     "exp for x <= 0"
@@ -181,7 +178,6 @@ def _exp(x):
     p = 1.+r*(1.+r*p)
     return p*np.int64((np.float64(shifted).view(np.int64)+1023) << 52).view(np.float64)
 
-# %% ../nbs/api/12_calibration.ipynb #f716c529
 @kernel(reassociate=True)
 def _moments(z, top, y, beta, step, start, stop):
     "Sums of g, c and k over every `step`-th row"
@@ -196,23 +192,22 @@ def _moments(z, top, y, beta, step, start, stop):
         g += a-(np.float64(z[i, y[i]])-m)*beta; c += b-a*a; k += s3/s0-3*a*b+2*a*a*a
     return g, c, k
 
-# %% ../nbs/api/12_calibration.ipynb #239cd66c
+# %% ../nbs/api/12_calibration.ipynb #fa274338
 def _root(moments, v, ends, tol, probe):
-    "The zero of g in v = log beta, starting at `v`; `probe` asks first whether the end ahead is the answer"
+    "The zero of g in v = log beta, starting at `v`; `probe` looks first whether it lies beyond the end ahead"
     (lo,hi),tested = ends,set()
     for i in range(100):
         g,c,k = moments(np.exp(v)); tested.add(v)
         if not c > 0 or (v == ends[0] and g >= 0) or (v == ends[1] and g <= 0): return v
         lo,hi = (lo, v) if g > 0 else (v, hi)
         end,den = (lo if g > 0 else hi), 2*c*c-g*(c+k)
-        step = -2*g*c/den if den > 0 else -g/c
-        if probe and i == 0:
+        if probe and i == 0 and end not in tested:
             tested.add(end)
             if moments(np.exp(end))[0]*g >= 0: return end
-        if not lo < v+step < hi: step = (end if end not in tested else (lo+hi)/2)-v
+        step = -2*g*c/den if den > 0 else -g/c
+        if not lo < v+step < hi: v = end if end not in tested else (lo+hi)/2
         elif abs(step)**3 < tol: return v+step
-        v += step
-        if end in ends and abs(v-end) < 1e-15: v = end
+        else: v += step
     return v
 
 # %% ../nbs/api/12_calibration.ipynb #6d494944
@@ -280,7 +275,7 @@ class EnsembleTemperature(Calibrator):
         out *= a; out += b*tempered(r, 1.); out += c/r.shape[1]
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #eb98353e
+# %% ../nbs/api/12_calibration.ipynb #809b33a2
 def _linear_pass(r, beta, d, b, y, start, stop):
     "Loss and its gradient in `d` (K,) or (K, K) and `b`, summed over a block of rows; without `y` the probabilities"
     x = (r.logits[start:stop]-r.log_total[start:stop, None])*beta
@@ -298,7 +293,6 @@ def _linear_loss(w, r, beta, y, shape, pen):
         for a,g,h in by_rows(lambda u, v, i=i: _linear_pass(r, beta, d, b, y, i+u, i+v), min(rows, n-i), K if len(shape) == 1 else K//8+1): f += a; gd += g; gb += h
     return f/n+(pen[0]*d*d).sum()+pen[1]*(b*b).sum(), np.r_[(gd/n+2*pen[0]*d).ravel(), gb/n+2*pen[1]*b]
 
-# %% ../nbs/api/12_calibration.ipynb #b19c3262
 class _Linear(Calibrator):
     state = dict(temperature=float, factors=_array, offsets=_array)
     def _learn(self, r, y):
@@ -313,7 +307,7 @@ class _Linear(Calibrator):
         by_rows(block, *r.shape)
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #4631257a
+# %% ../nbs/api/12_calibration.ipynb #84198d41
 def _not_negative(**x):
     for k,v in x.items():
         if v is not None and not (isinstance(v, (int, float)) and 0 <= v < np.inf): raise ConfigurationError(f"`{k}` must be 0 or more, or None, got {v!r}", argument=k)
@@ -328,7 +322,6 @@ class VectorScaling(_Linear):
     ): _not_negative(mu=mu, nu=nu); self.mu,self.nu = mu,nu
     def _penalty(self, n, K): return (K,), (1/(.18*n) if self.nu is None else self.nu/K, 1/(2*n) if self.mu is None else self.mu/K)
 
-# %% ../nbs/api/12_calibration.ipynb #9dc43a46
 @CALIBRATORS.register('dirichlet')
 class DirichletScaling(_Linear):
     "A matrix and offsets on the log-probabilities with off-diagonal and intercept regularisation (Kull et al. 2019); may change decisions. K squared numbers: for K up to some hundreds"
@@ -450,7 +443,7 @@ class IsotonicCalibration(_TwoClass):
         e = 1/(len(p)+2); return np.r_[x[ends], np.clip(f[ends], e, 1-e)]
     def _map(self, m, p, q): h = len(m)//2; return np.interp(p, m[:h], m[h:])
 
-# %% ../nbs/api/12_calibration.ipynb #6862bc95
+# %% ../nbs/api/12_calibration.ipynb #5b04bede
 @CALIBRATORS.register('histogram')
 class HistogramBinning(_TwoClass):
     "Share right in bins of equally many rows (Zadrozny and Elkan 2001), with the guarantee of Gupta and Ramdas (2021)"
@@ -474,7 +467,8 @@ class HistogramBinning(_TwoClass):
         "What Gupta and Ramdas (2021) promise for scores without ties"
         if not 0 < delta < 1: raise ConfigurationError(f"`delta` must be in (0, 1), got {delta!r}", argument='delta')
         if not hasattr(self, 'maps_'): raise NotFittedError("`HistogramBinning` is not fitted", hint="Call fit(logits, labels) first")
-        if self.by == 'one-vs-rest' and self.n_classes_ > 2: raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
+        if self.by == 'one-vs-rest' and self.n_classes_ > 2:
+            raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
         maps = [m for m in self.maps_ if len(m)]
         return max(_bin_bound(m[0], max(1, min(self.n_bins, int(m[0])//2)), delta/len(maps)) for m in maps)
 
@@ -527,7 +521,7 @@ class VennAbers(_TwoClass):
         if len(pairs) == 1: (a,b), = pairs; return np.stack([1-b, a], 1), np.stack([1-a, b], 1)
         return tuple(np.stack(x, 1) for x in zip(*pairs))
 
-# %% ../nbs/api/12_calibration.ipynb #4b8d469f
+# %% ../nbs/api/12_calibration.ipynb #d2db459e
 CANDIDATES = 'none', 'temperature', 'ensemble_temperature', 'vector', 'beta', 'dirichlet', 'isotonic', 'venn_abers'
 
 @dataclass(frozen=True)
@@ -539,14 +533,16 @@ class CalibratorChoice:
     n:int # Rows
     folds:int # Parts of the rows
     seed:int # Of the parts
-    def to_dict(self) -> dict: "JSON-safe; the calibrator as by its own `to_dict`"; return dict(rows=[dict(r) for r in self.rows], name=self.name, calibrator=self.calibrator.to_dict(), n=self.n, folds=self.folds, seed=self.seed)
+    def to_dict(self) -> dict:
+        "JSON-safe; the calibrator as by its own `to_dict`"
+        return dict(rows=[dict(r) for r in self.rows], name=self.name, calibrator=self.calibrator.to_dict(), n=self.n, folds=self.folds, seed=self.seed)
     def _repr_markdown_(self):
-        cell = lambda r, m: f"{r[m]:.4f} ± {r[m+'_spread']:.4f}"
-        line = lambda r: ' | '.join((cell(r, 'nll'), f"{r['behind']:.4f} ± {r['behind_se']:.4f}", cell(r, 'ece'), cell(r, 'brier'))) if r['reason'] is None else f"not evaluated: {r['reason']} | | |"
-        head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows.\n\n"
-        return head+'| candidate | NLL | behind the best | ECE | Brier |\n|---|---|---|---|---|\n'+'\n'.join(f"| {'**'+r['name']+'**' if r['name'] == self.name else r['name']} | {line(r)} |" for r in self.rows)
+        pm = lambda r, a, b: f"{r[a]:.4f} ± {r[b]:.4f}"
+        cells = lambda r: [pm(r, 'nll', 'nll_spread'), pm(r, 'behind', 'behind_se'), pm(r, 'ece', 'ece_spread'), pm(r, 'brier', 'brier_spread')]
+        rows = [[f"**{r['name']}**" if r['name'] == self.name else r['name'], *(cells(r) if r['reason'] is None else [f"not evaluated: {r['reason']}", '', '', ''])] for r in self.rows]
+        head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows."
+        return '\n'.join([head, '', '| candidate | NLL | behind the best | ECE | Brier |', '|---|---|---|---|---|', *(f"| {' | '.join(r)} |" for r in rows)])
 
-# %% ../nbs/api/12_calibration.ipynb #642be25e
 def _fold_of(y, folds, rng):
     "Fold of each row: classes spread evenly, rows within a class at random"
     order = rng.permutation(len(y)); order = order[np.argsort(y[order], kind='stable')]; fold = np.empty(len(y), int); fold[order] = np.arange(len(y)) % folds
@@ -561,10 +557,10 @@ def _cross_fitted(c, take, y, fold):
         for k,v in dict(nll=loss[out].mean(), ece=ece(p, y[out]), brier=brier(p, y[out])).items(): by[k].append(float(v))
     return loss, by
 
-# %% ../nbs/api/12_calibration.ipynb #989e8376
+# %% ../nbs/api/12_calibration.ipynb #0e9fd830
 def _row(name, loss, by, best):
-    d = loss-best; n = len(d)
-    return dict(name=name, **{k: float(np.mean(v)) for k,v in by.items()}, **{f'{k}_spread': float(np.std(v, ddof=1)) for k,v in by.items()}, behind=float(d.mean()), behind_se=float(d.std(ddof=1)/n**.5), reason=None)
+    d = loss-best; stats = {k: float(np.mean(v)) for k,v in by.items()} | {f'{k}_spread': float(np.std(v, ddof=1)) for k,v in by.items()}
+    return dict(name=name, **stats, behind=float(d.mean()), behind_se=float(d.std(ddof=1)/len(d)**.5), reason=None)
 
 def select_calibrator(
     logits=None, # Shape (n, K), from the validation role; probabilities go by name
