@@ -8,8 +8,8 @@ __all__ = ['CALIBRATORS', 'WAYS', 'CANDIDATES', 'Rows', 'tempered', 'Calibrator'
            'PlattScaling', 'BetaCalibration', 'IsotonicCalibration', 'HistogramBinning', 'VennAbers',
            'CalibratorChoice', 'select_calibrator']
 
-# %% ../nbs/api/12_calibration.ipynb #5e8e3ca3
-import copy, inspect
+# %% ../nbs/api/12_calibration.ipynb #e6983c9f
+import copy, inspect, math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,7 +18,7 @@ import numpy as np
 from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError
 from .kernels import by_rows, kernel, readable
 from .metrics import brier, ece
-from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max, softmax
+from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max
 from .registry import Registry
 
 # %% ../nbs/api/12_calibration.ipynb #453c02f4
@@ -275,39 +275,47 @@ class EnsembleTemperature(Calibrator):
         out *= a; out += b*tempered(r, 1.); out += c/r.shape[1]
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #809b33a2
-def _linear_pass(r, beta, d, b, y, start, stop):
-    "Loss and its gradient in `d` (K,) or (K, K) and `b`, summed over a block of rows; without `y` the probabilities"
-    x = (r.logits[start:stop]-r.log_total[start:stop, None])*beta
-    s = x+b+(x*d if d.ndim == 1 else x@d.T); s -= s.max(1, keepdims=True)
+# %% ../nbs/api/12_calibration.ipynb #c3b4a4c1
+def _linear_pass(r, beta, w, y, start, stop):
+    "Loss and its gradient in `w` = (factors, offset) by class, shape (K, K+1) or (K, 2), summed over a block of rows; without `y` the probabilities"
+    d,b = w[:, :-1],w[:, -1]; x = (r.logits[start:stop]-r.log_total[start:stop, None])*beta; full = d.shape[1] > 1
+    s = x+b+(x@d.T if full else x*d[:, 0]); s -= s.max(1, keepdims=True)
     if y is None: np.exp(s, out=s); s /= s.sum(1, keepdims=True); return s
-    i = np.arange(stop-start); sy = s[i, y[start:stop]]
-    np.exp(s, out=s); total = s.sum(1); s /= total[:, None]; s[i, y[start:stop]] -= 1
-    return float((np.log(total)-sy).sum()), (np.einsum('ij,ij->j', s, x) if d.ndim == 1 else s.T@x), s.sum(0)
+    i,k = np.arange(stop-start),y[start:stop]; sy = s[i, k]; np.exp(s, out=s); total = s.sum(1); s /= total[:, None]; s[i, k] -= 1
+    return float((np.log(total)-sy).sum()), np.c_[s.T@x if full else np.einsum('ij,ij->j', s, x), s.sum(0)]
 
-def _linear_loss(w, r, beta, y, shape, pen):
-    "Penalised mean loss and its gradient in the flat `w`"
-    (n,K),m = r.shape,math.prod(shape); d,b = w[:m].reshape(shape),w[m:]
-    f,gd,gb = 0., np.zeros(shape), np.zeros(K); rows = max(1, (1 << 24)//K)
+def _linear_loss(u, inverse, r, beta, y, pen):
+    "Penalised mean loss and its gradient in `u`, coordinates in which it is about equally steep everywhere"
+    n,K = r.shape; u = u.reshape(pen.shape); w = (u[:, None] @ inverse)[:, 0]; f,g = (pen*w*w).sum(), 2*pen*w; rows = max(1, (1 << 24)//K); wide = K if pen.shape[1] == 2 else K//8+1
     for i in range(0, n, rows):
-        for a,g,h in by_rows(lambda u, v, i=i: _linear_pass(r, beta, d, b, y, i+u, i+v), min(rows, n-i), K if len(shape) == 1 else K//8+1): f += a; gd += g; gb += h
-    return f/n+(pen[0]*d*d).sum()+pen[1]*(b*b).sum(), np.r_[(gd/n+2*pen[0]*d).ravel(), gb/n+2*pen[1]*b]
+        for a,h in by_rows(lambda a, b, i=i: _linear_pass(r, beta, w, y, i+a, i+b), min(rows, n-i), wide): f += a/n; g += h/n
+    return f, (inverse @ g[:, :, None])[:, :, 0].ravel()
+
+# %% ../nbs/api/12_calibration.ipynb #dba71221
+def _coordinates(r, beta, pen):
+    "Inverse Cholesky factors of each class's block of the Hessian where nothing has changed, from some thousands of rows; for more than 200 classes one block for all"
+    step = max(1, r.shape[0]//4096); x = (r.logits[::step]-r.log_total[::step, None])*beta; p = np.exp(x); p /= p.sum(1, keepdims=True); v = p*(1-p)/len(x); q = pen.shape[1]
+    ones = np.ones((len(x), 1))
+    if q == 2: h = np.stack([np.stack([(v*x*x).sum(0), (v*x).sum(0)], 1), np.stack([(v*x).sum(0), v.sum(0)], 1)], 1)
+    else: x = np.c_[x, ones]; h = np.stack([(x*w[:, None]).T@x for w in (v.T if q <= 201 else [v.mean(1)])])
+    diag = 2*(pen if len(h) > 1 else pen.mean(0, keepdims=True))
+    return np.linalg.inv(np.linalg.cholesky(h+diag[:, :, None]*np.eye(q)))
 
 class _Linear(Calibrator):
     state = dict(temperature=float, factors=_array, offsets=_array)
     def _learn(self, r, y):
         from scipy.optimize import minimize
-        self.temperature_ = t = _best(r, y, (.01, 100.)); shape,pen = self._penalty(*r.shape); m = math.prod(shape)
-        out = minimize(_linear_loss, np.zeros(m+r.shape[1]), (r, 1/t, y, shape, pen), jac=True, method='L-BFGS-B', options=dict(maxiter=2000, maxfun=4000, maxcor=20, ftol=0., gtol=1e-7))
+        self.temperature_ = t = _best(r, y, (.01, 100.)); pen = self._penalty(*r.shape); inverse = _coordinates(r, 1/t, pen)
+        out = minimize(_linear_loss, np.zeros(pen.size), (inverse, r, 1/t, y, pen), jac=True, method='L-BFGS-B', options=dict(maxiter=2000, maxfun=4000, maxcor=20, ftol=0., gtol=1e-7))
         if np.abs(out.jac).max() > 1e-4: raise ConvergenceError(f"{self.kind} scaling stopped with a gradient of {np.abs(out.jac).max():.1e}: {out.message}")
-        self.factors_,self.offsets_ = out.x[:m].reshape(shape), out.x[m:]
+        w = (out.x.reshape(pen.shape)[:, None] @ inverse)[:, 0]; self.factors_,self.offsets_ = w[:, :-1],w[:, -1]
     def _apply(self, r):
-        out = np.empty(r.shape)
-        def block(a, b): out[a:b] = _linear_pass(r, 1/self.temperature_, self.factors_, self.offsets_, None, a, b)
+        out,w = np.empty(r.shape),np.c_[self.factors_, self.offsets_]
+        def block(a, b): out[a:b] = _linear_pass(r, 1/self.temperature_, w, None, a, b)
         by_rows(block, *r.shape)
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #84198d41
+# %% ../nbs/api/12_calibration.ipynb #e03d91e8
 def _not_negative(**x):
     for k,v in x.items():
         if v is not None and not (isinstance(v, (int, float)) and 0 <= v < np.inf): raise ConfigurationError(f"`{k}` must be 0 or more, or None, got {v!r}", argument=k)
@@ -320,20 +328,21 @@ class VectorScaling(_Linear):
         mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
         nu:float=None, # Weight of the mean squared change of factor; K/(0.18n) when `None`
     ): _not_negative(mu=mu, nu=nu); self.mu,self.nu = mu,nu
-    def _penalty(self, n, K): return (K,), (1/(.18*n) if self.nu is None else self.nu/K, 1/(2*n) if self.mu is None else self.mu/K)
+    def _penalty(self, n, K): return np.tile([1/(.18*n) if self.nu is None else self.nu/K, 1/(2*n) if self.mu is None else self.mu/K], (K, 1))
 
 @CALIBRATORS.register('dirichlet')
 class DirichletScaling(_Linear):
     "A matrix and offsets on the log-probabilities with off-diagonal and intercept regularisation (Kull et al. 2019); may change decisions. K squared numbers: for K up to some hundreds"
     kind = 'dirichlet'
     def __init__(self,
-        lam:float=None, # Weight of the mean squared off-diagonal factor; K(K-1)/(0.02n) when `None`
+        lam:float=None, # Weight of the mean squared off-diagonal factor; K²(K-1)/(0.08n) when `None`
         mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
         nu:float=None, # Weight of the mean squared change on the diagonal; K/(0.18n) when `None`
     ): _not_negative(lam=lam, mu=mu, nu=nu); self.lam,self.mu,self.nu = lam,mu,nu
     def _penalty(self, n, K):
-        pen = np.full((K, K), 1/(.02*n) if self.lam is None else self.lam/(K*(K-1))); np.fill_diagonal(pen, 1/(.18*n) if self.nu is None else self.nu/K)
-        return (K, K), (pen, 1/(2*n) if self.mu is None else self.mu/K)
+        pen = np.full((K, K+1), K/(.08*n) if self.lam is None else self.lam/(K*(K-1))); np.fill_diagonal(pen, 1/(.18*n) if self.nu is None else self.nu/K)
+        pen[:, -1] = 1/(2*n) if self.mu is None else self.mu/K
+        return pen
 
 # %% ../nbs/api/12_calibration.ipynb #2efc570e
 def _columns(p):
@@ -474,7 +483,7 @@ class HistogramBinning(_TwoClass):
 
 def _bin_bound(n, B, delta): inside = n//B-1; return min(1., math.sqrt(math.log(2*B/delta)/(2*inside))+1/(n+2)) if inside > 0 else 1.
 
-# %% ../nbs/api/12_calibration.ipynb #1c2ee11e
+# %% ../nbs/api/12_calibration.ipynb #2e85e15c
 @kernel
 def _label_one(n, h):
     "Value at each place after a row with label 1 joins it: `n` rows and `h` ones at each of m places"
@@ -496,7 +505,7 @@ def _label_one(n, h):
 
 def _venn(n, h):
     "p0 (0, then each place) and p1 (each place, then 1)"
-    f = _label_one if len(n) > 2000 else _label_one.__wrapped__; n,h = n.astype(np.int64), h.astype(np.int64)
+    f = _label_one if len(n) > 500 else _label_one.__wrapped__; n,h = n.astype(np.int64), h.astype(np.int64)
     return np.r_[0., 1-f(n[::-1].copy(), (n-h)[::-1].copy())[::-1]], np.r_[f(n, h), 1.]
 
 # %% ../nbs/api/12_calibration.ipynb #8f111cfa
