@@ -275,7 +275,7 @@ class EnsembleTemperature(Calibrator):
         out *= a; out += b*tempered(r, 1.); out += c/r.shape[1]
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #c3b4a4c1
+# %% ../nbs/api/12_calibration.ipynb #ef65a9d1
 def _linear_pass(r, beta, w, y, start, stop):
     "Loss and its gradient in `w` = (factors, offset) by class, shape (K, K+1) or (K, 2), summed over a block of rows; without `y` the probabilities"
     d,b = w[:, :-1],w[:, -1]; x = (r.logits[start:stop]-r.log_total[start:stop, None])*beta; full = d.shape[1] > 1
@@ -286,15 +286,16 @@ def _linear_pass(r, beta, w, y, start, stop):
 
 def _linear_loss(u, inverse, r, beta, y, pen):
     "Penalised mean loss and its gradient in `u`, coordinates in which it is about equally steep everywhere"
-    n,K = r.shape; u = u.reshape(pen.shape); w = (u[:, None] @ inverse)[:, 0]; f,g = (pen*w*w).sum(), 2*pen*w; rows = max(1, (1 << 24)//K); wide = K if pen.shape[1] == 2 else K//8+1
-    for i in range(0, n, rows):
-        for a,h in by_rows(lambda a, b, i=i: _linear_pass(r, beta, w, y, i+a, i+b), min(rows, n-i), wide): f += a/n; g += h/n
+    n,K = r.shape; u = u.reshape(pen.shape); w = (u[:, None] @ inverse)[:, 0]; f,g = (pen*w*w).sum(), 2*pen*w; full = pen.shape[1] > 2; rows = max(1, (1 << (20 if full else 24))//K)
+    for i in range(0, n, rows):           # a matrix product has threads of its own
+        block,m = (lambda a, b, i=i: _linear_pass(r, beta, w, y, i+a, i+b)), min(rows, n-i)
+        for a,h in [block(0, m)] if full else by_rows(block, m, K): f += a/n; g += h/n
     return f, (inverse @ g[:, :, None])[:, :, 0].ravel()
 
-# %% ../nbs/api/12_calibration.ipynb #dba71221
+# %% ../nbs/api/12_calibration.ipynb #d16a6021
 def _coordinates(r, beta, pen):
-    "Inverse Cholesky factors of each class's block of the Hessian where nothing has changed, from some thousands of rows; for more than 200 classes one block for all"
-    step = max(1, r.shape[0]//4096); x = (r.logits[::step]-r.log_total[::step, None])*beta; p = np.exp(x); p /= p.sum(1, keepdims=True); v = p*(1-p)/len(x); q = pen.shape[1]
+    "Inverse Cholesky factors of each class's block of the Hessian where nothing has changed, from some 2,000 rows; for more than 200 classes one block for all"
+    step = max(1, r.shape[0]//2048); x = (r.logits[::step]-r.log_total[::step, None])*beta; p = np.exp(x); p /= p.sum(1, keepdims=True); v = p*(1-p)/len(x); q = pen.shape[1]
     ones = np.ones((len(x), 1))
     if q == 2: h = np.stack([np.stack([(v*x*x).sum(0), (v*x).sum(0)], 1), np.stack([(v*x).sum(0), v.sum(0)], 1)], 1)
     else: x = np.c_[x, ones]; h = np.stack([(x*w[:, None]).T@x for w in (v.T if q <= 201 else [v.mean(1)])])
