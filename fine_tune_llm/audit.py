@@ -85,12 +85,12 @@ def _performance(test, probs, train):
 
 def _calibration(test, probs, cert):
     raw = softmax(test.logits); n = 15
-    return dict(method='temperature', temperature=cert['calibrator']['temperature'], n_bins=n, before=dict(summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))),
+    return dict(method=cert['calibrator']['kind'], temperature=cert['calibrator'].get('temperature'), n_bins=n, before=dict(summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))),
                 after=dict(summary(probs, test.labels, n), table=_table(reliability(probs, test.labels, n))))
 
 # %% ../nbs/api/50_audit.ipynb #715ffd59
 def _coverage(run, test, probs):
-    c = run.conformal; sets = c.predict(probs); lo,hi = coverage_band(c.n_, len(test), c.alpha); cov = coverage(sets, test.labels)
+    c = run.conformal; sets = c.predict(probs, sparse=False); lo,hi = coverage_band(c.n_, len(test), c.alpha); cov = coverage(sets, test.labels)
     return dict(score=c.score, alpha=c.alpha, threshold=run.certificate['conformal']['threshold'], n_calibration=c.n_, rows_missing=c.rows_missing_, n_test=len(test), coverage=cov, band=[lo, hi], band_level=.99,
                 inside=bool(lo <= cov <= hi), mean_set_size=set_size(sets), sizes=np.bincount(sets.sum(1), minlength=2).tolist())
 
@@ -106,7 +106,7 @@ def _examples(run, test, probs, n=8):
     "Abstentions on the test role, evenly from the least sure to the threshold"
     conf = probs.max(1); out = np.flatnonzero(decide_at(probs, run.threshold) < 0); out = out[np.argsort(conf[out], kind='stable')]
     pick = out[np.unique(np.linspace(0, len(out)-1, n).round().astype(int))] if len(out) else []
-    sets = run.conformal.predict(probs)
+    sets = run.conformal.predict(probs, sparse=False)
     return [dict(id=test.ids[i], text=test.texts[i], true=test.classes[test.labels[i]], likeliest=test.classes[probs[i].argmax()], confidence=float(conf[i]), prediction_set=[test.classes[k] for k in np.flatnonzero(sets[i])]) for i in pick]
 
 def _out_of_scope(run, texts):
@@ -114,7 +114,7 @@ def _out_of_scope(run, texts):
     texts = list(texts)
     if not texts: raise DataValidationError("`out_of_scope` is empty", hint="Leave it out, or give texts that are none of the classes")
     p = run.predict_proba(texts); decided = (decide_at(p, run.threshold) >= 0).sum()
-    return dict(n=len(texts), decided=share(decided, len(texts)), empty_sets=share((~run.conformal.predict(p)).all(1).sum(), len(texts)))
+    return dict(n=len(texts), decided=share(decided, len(texts)), empty_sets=share((~run.conformal.predict(p, sparse=False)).all(1).sum(), len(texts)))
 
 # %% ../nbs/api/50_audit.ipynb #735ab230
 def audit(
@@ -126,9 +126,9 @@ def audit(
     test,train = run.predictions('test'),run.predictions('train'); probs = run.calibrator.predict_proba(test.logits)
     return dict(version=1, identity=_identity(run), data=_data(run), performance=_performance(test, probs, train), calibration=_calibration(test, probs, run.certificate),
                 coverage=_coverage(run, test, probs), selective=_selective(run, test, probs), abstentions=_examples(run, test, probs), out_of_scope=_out_of_scope(run, out_of_scope),
-                fairness=not_evaluated("group metrics with simultaneous intervals are not part of this version"),
+                fairness=not_evaluated("not part of this page yet; `fairness.group_report` measures groups on the test predictions"),
                 behaviour=not_evaluated("tests with typos, negation and injected instructions are not part of this version"),
-                drift=not_evaluated("monitoring starts once the classifier is in use"), seeds=not_evaluated("one seed was trained; repeat fit with other seeds to see the spread"))
+                drift=not_evaluated("monitoring starts once the classifier is in use; `drift` has the monitors"), seeds=not_evaluated("one seed was trained; repeat fit with other seeds to see the spread"))
 
 def write_audit(
     run:Run, # A finished run

@@ -77,11 +77,12 @@ def summary_text(
     e:dict, # Evidence from `audit`
 ) -> str: # A few lines for a terminal
     "What a run promises and how it did on the test role"
+    t = e['calibration']['temperature']; how = e['calibration']['method'].replace('_', ' ')+(f' {t:.3f}' if t is not None else '')
     p,b,c,s = e['performance'],e['performance']['baselines'],e['coverage'],e['selective']
     pct = lambda x: f"{100*x:.1f}%"; val = lambda x: pct(x['value']) if 'value' in x else 'not evaluated'
     lines = [f"Certificate {e['identity']['certificate']}, test role of {c['n_test']} rows",
              f"  accuracy            {val(p['accuracy'])}  (TF-IDF {val(b['tfidf'])}, commonest class {val(b['majority'])})",
-             f"  calibration         ECE {e['calibration']['before']['ece']:.3f} -> {e['calibration']['after']['ece']:.3f}, temperature {e['calibration']['temperature']:.3f}",
+             f"  calibration         ECE {e['calibration']['before']['ece']:.3f} -> {e['calibration']['after']['ece']:.3f}, {how}",
              f"  prediction sets     cover {pct(c['coverage'])}, asked {pct(1-c['alpha'])}, 99% band {pct(c['band'][0])} to {pct(c['band'][1])}; {c['mean_set_size']:.2f} classes on average"]
     if s['certificate']:
         lines.append(f"  certified decisions at most {pct(s['certificate']['target_risk'])} wrong, with probability at least {pct(1-s['certificate']['delta'])}; on the test role {val(s['test']['decided'])} decided, {val(s['test']['wrong'])} of these wrong")

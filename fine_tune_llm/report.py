@@ -123,7 +123,7 @@ _PERFORMANCE = """{% from 'macros' import pct, num, open, share %}<h2>3 Performa
 <p>NLL {{ num(performance.nll) }}, Brier {{ num(performance.brier) }}, area under the risk-coverage curve {{ num(performance.aurc, 4) }} (after calibration).</p>
 <details{% if data.classes|length <= 12 %} open{% endif %}><summary>By class</summary><table><tr><th>class</th><th>recall</th><th>precision</th></tr>
 {% for k, v in performance.per_class.items() %}<tr><td>{{ k }}</td><td>{{ share(v.recall) }}</td><td>{{ share(v.precision) }}</td></tr>{% endfor %}</table></details>
-<h2>4 Calibration</h2><p>Temperature {{ num(calibration.temperature) }}, fitted on the validation role. {{ calibration.n_bins }} equal-width bins, test role.</p>
+<h2>4 Calibration</h2><p>{% if calibration.temperature is none %}Calibrator: {{ calibration.method|replace('_', ' ') }}{% else %}Temperature {{ num(calibration.temperature) }}{% endif %}, fitted on the validation role. {{ calibration.n_bins }} equal-width bins, test role.</p>
 <table><tr><th></th><th class="n">NLL</th><th class="n">Brier</th><th class="n">ECE</th><th class="n">MCE</th></tr>
 {% for k in ['before', 'after'] %}<tr><td>{{ k }}</td>{% for m in ['nll', 'brier', 'ece', 'mce'] %}<td class="n">{{ num(calibration[k][m]) }}</td>{% endfor %}</tr>{% endfor %}</table>
 <figure>{{ fig_reliability }}<figcaption>Accuracy against mean confidence. On the dotted line, 80% sure means right 80 times in 100. Grey: share of rows.</figcaption></figure>
@@ -161,7 +161,7 @@ A calibrated, certified, abstaining classifier: {{ identity.model }} with a LoRA
 | on {{ data.roles.test }} test rows | |
 |---|---|
 | accuracy, deciding everything | {{ pct(performance.accuracy.value) }} |
-| ECE after temperature {{ num(calibration.temperature) }} | {{ num(calibration.after.ece) }} |
+| ECE after {{ calibration.method|replace('_', ' ') }}{% if calibration.temperature is not none %} {{ num(calibration.temperature) }}{% endif %} | {{ num(calibration.after.ece) }} |
 | coverage of prediction sets (asked {{ pct(1-coverage.alpha) }}) | {{ pct(coverage.coverage) }} |
 {% if selective.certificate %}| decided | {{ pct(selective.test.decided.value) }} |
 | wrong among the decided (certified at most {{ pct(selective.certificate.target_risk) }}, delta {{ pct(selective.certificate.delta, 0) }}) | {{ pct(selective.test.wrong.value) if selective.test.wrong.value is defined else 'not evaluated' }} |{% else %}| certificate for decisions | refused: {{ selective.refusal.message }} |{% endif %}

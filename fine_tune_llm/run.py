@@ -207,7 +207,7 @@ class Run:
         if not texts: return []
         p = self.predict_proba(texts)
         why = occlusion(self.predict_proba, texts, self.classes, probs=p) if rationale else None
-        return make_decisions(p, self.classes, self.conformal.predict(p), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
+        return make_decisions(p, self.classes, self.conformal.predict(p, sparse=False), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
     def _repr_markdown_(self): return promises(self)
     def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
 
