@@ -70,7 +70,7 @@ def readable(
     return a
 
 # %% ../nbs/api/08_kernels.ipynb #6bae66d7
-_BLOCK = 1 << 18   # numbers in a block: what a core keeps in its second-level cache
+_BLOCK = 1 << 20   # numbers in a block: handing one out costs nothing beside reading it
 
 def threads() -> int: # At least 1
     "Threads that `by_rows` may use: cores of this process, or `OMP_NUM_THREADS` when that is less"
