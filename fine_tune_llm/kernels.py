@@ -83,9 +83,11 @@ def by_rows(
     f, # Called as `f(start, stop)` for blocks of rows, from several threads
     n:int, # Rows, 0 or more
     width:int=1, # Numbers in a row, or work per row in such units
+    *,
+    step:int=None, # Rows in a block; as many as hold about a million numbers when `None`
 ) -> list: # What `f` returned, in the order of rows
     "Run a kernel over blocks of rows; the first error of any block is raised"
-    step = max(1, _BLOCK//max(1, width))
+    step = step or max(1, _BLOCK//max(1, width))
     blocks = [(i, min(i+step, n)) for i in range(0, n, step)]
     k = min(len(blocks), threads())
     if k < 2: return [f(*b) for b in blocks]

@@ -152,7 +152,7 @@ def _class_cuts(p, n_bins, strategy):
     if strategy == 'width' or n_bins == 1: return np.tile(np.linspace(0, 1, n_bins+1)[1:-1], (K, 1))
     at = _mass_ranks(n, n_bins); cuts = np.empty((K, n_bins-1))
     def block(a, b): q = np.array(p[:, a:b].T, order='C'); q.sort(axis=1); cuts[a:b] = q[:, at]
-    by_rows(block, K, (1 << 18)//16)                  # 16 columns at a time: they share cache lines
+    by_rows(block, K, step=16)                        # 16 columns at a time: they share cache lines
     return cuts
 
 def _class_table(p, y, cuts):
@@ -162,7 +162,7 @@ def _class_table(p, y, cuts):
         q = p.astype(np.float64); bins = (sum((q > cuts[:, b] for b in range(B-1)), np.zeros(p.shape, np.int64))+np.arange(K)*B).ravel()
         table = [np.bincount(bins, w, K*B).reshape(K, B) for w in (None, q.ravel(), (q*q).ravel())]
     else:
-        t = np.zeros((K, B, 3)); by_rows(lambda a, b: _fill_classes(p, cuts, t, a, b), K, (1 << 18)//max(64, -(-K//16))); table = np.moveaxis(t, 2, 0)
+        t = np.zeros((K, B, 3)); by_rows(lambda a, b: _fill_classes(p, cuts, t, a, b), K, step=max(64, -(-K//16))); table = np.moveaxis(t, 2, 0)
     return np.array([*table, *(np.bincount(at, w, K*B).reshape(K, B) for w in (None, own))])
 
 # %% ../nbs/api/11_metrics.ipynb #301644ce
