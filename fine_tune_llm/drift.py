@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from fastcore.basics import patch
 
+from .bounds import upper_bound
 from .errors import CertificateError, ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, SchemaError
 from .intervals import clopper_pearson
 from .kernels import kernel, readable
@@ -350,12 +351,6 @@ def _bet_on_losses(losses, level):
     f = np.geomspace(1e-3, .95, 32); v,count = np.unique(losses, return_counts=True); capital = count@np.log1p(f*(v[:, None]/level-1))
     return np.logaddexp.reduce(capital)-math.log(len(f))
 
-def _hoeffding_bentkus(mean, n, m):
-    "Log p-value against `risk >= m`, for m above the mean"
-    from scipy.stats import binom
-    a = min(mean, m); kl = (a*math.log(a/m) if a > 0 else 0.)+((1-a)*math.log((1-a)/(1-m)) if a < 1 else 0.)
-    return min(-n*kl, 1+binom.logcdf(math.ceil(n*mean-1e-9), n, m))
-
 def risk_upper(
     losses, # Losses of independent rows, in [0, 1], shape (n,)
     delta:float, # Probability that the bound is too low, in (0, 1)
@@ -369,9 +364,9 @@ def risk_upper(
     if method == 'exact' and not binary: raise PredictionError("`losses` must be 0 or 1 for the exact bound", hint="Pass method='betting'", argument='losses')
     if not n: return 1.
     if method == 'exact': return float(clopper_pearson(x.sum(), n, 1-delta, side='upper')[1])
-    refuted = (lambda m: _bet_on_losses(1-x, 1-m) >= -math.log(delta)) if method == 'betting' else lambda m: _hoeffding_bentkus(x.mean(), n, m) <= math.log(delta)
+    if method == 'hb': return upper_bound(x, delta, 'hb')
     low,high = float(x.mean()),1.
-    while high-low > 1e-9: mid = (low+high)/2; low,high = (low, mid) if refuted(mid) else (mid, high)
+    while high-low > 1e-9: mid = (low+high)/2; low,high = (low, mid) if _bet_on_losses(1-x, 1-mid) >= -math.log(delta) else (mid, high)
     return high
 
 # %% ../nbs/api/15_drift.ipynb #8e35d5c7
