@@ -81,7 +81,7 @@ class GroupCounts:
     attributes:tuple # Names of the group attributes
     values:tuple # Per attribute its distinct values, text or `None` for missing
     classes:tuple # Names of the K classes
-    n_bins:int # Equal bins of the confidence over [0, 1]
+    n_bins:int # Equal bins of the confidence over [0, 1], those of `metrics.ece`
     columns:dict # Name -> int array (E,): one per attribute, true, decided, and where given bin, right (was the top class right?), covered, size
     count:np.ndarray # Rows of each outcome, (E,)
     conf:np.ndarray # Sum of the confidences of these rows, (E,); `None` without probs
@@ -137,7 +137,7 @@ def _count(labels, decided, groups, probs, sets, classes, n_bins):
     if probs is not None:
         p,conf,best = top_of_rows(probs)
         if p.shape != (n, K): raise PredictionError(f"`probs` must have shape ({n}, {K}), got {p.shape}", argument='probs')
-        col.update(bin=np.minimum((conf*n_bins).astype(np.int64), n_bins-1), right=(best == y).astype(np.int64)); size.update(bin=n_bins, right=2)
+        col.update(bin=np.searchsorted(np.linspace(0, 1, n_bins+1)[1:-1], conf), right=(best == y).astype(np.int64)); size.update(bin=n_bins, right=2)
     col['decided'] = _decisions(best if decided is None else decided, n, K)+1; size['decided'] = K+1
     if sets is not None: col.update(zip(('covered', 'size'), _set_columns(sets, y, K))); size.update(covered=2, size=K+1)
     rows,at = _distinct(list(col.values()), list(size.values())); table = dict(zip(col, rows)); table['decided'] -= 1
