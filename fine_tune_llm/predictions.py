@@ -17,6 +17,15 @@ from .errors import IntegrityError, NotFittedError, PredictionError
 from .files import atomic_write
 from .kernels import by_rows, kernel, readable
 
+# %% ../nbs/api/10_predictions.ipynb #0a24ea65
+def _from_arrow(x):
+    "An arrow column of vectors as a matrix on the same memory; anything else as it is"
+    if not (type(x).__module__.startswith('pyarrow') and hasattr(x, 'type')): return x
+    if hasattr(x, 'num_chunks'): x = x.chunk(0) if x.num_chunks == 1 else x.combine_chunks()
+    if hasattr(x, 'to_numpy_ndarray'): return x.to_numpy_ndarray()
+    size = getattr(x.type, 'list_size', None)
+    return x if not size or x.null_count else x.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+
 # %% ../nbs/api/10_predictions.ipynb #ba47274a
 def as_float_array(
     x, # Array-like of numbers: numpy, torch (CPU), pandas, arrow, lists
@@ -27,7 +36,7 @@ def as_float_array(
     if hasattr(x, 'detach'):
         x = x.detach().cpu()
         if str(x.dtype) == 'torch.bfloat16': x,eps = x.float(),2**-7
-    try: a = np.asarray(x)
+    try: a = np.asarray(_from_arrow(x))
     except ValueError as e: raise PredictionError(f"`{name}` is ragged: its rows differ in length", argument=name) from e
     if a.dtype.kind in 'iub': a = a.astype(np.float64)
     if a.dtype.kind == 'O':
