@@ -53,6 +53,19 @@ def test_floor_one_is_pure_arrays(name):
     assert not HEAVY & set(seen)
 
 
+NOTEBOOKS = [p for p in sorted((ROOT/'nbs').rglob('*.ipynb')) if not {'_proc', '.ipynb_checkpoints'} & set(p.parts)]
+
+
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_imports_keep_to_cells_of_their_own(path):
+    "nbdev executes each cell with an import when it makes the docs, without the cells before it: what else is in it would fail there"
+    def is_mixed(cell):
+        nodes = list(ast.walk(ast.parse(cell)))
+        return any(isinstance(n, (ast.Import, ast.ImportFrom)) for n in nodes) and any(isinstance(n, (ast.Expr, ast.Assign)) for n in nodes)
+    tests = [c for c in code_cells(path) if 'nbdev_export()' not in c and not re.search(r'^(#\|\s*(export|exporti|exports|eval:\s*false)\b|[%!])', c, re.M)]
+    assert not [c for c in tests if is_mixed(c)]
+
+
 def seconds(*words):
     "Median of five whole processes"
     def once():
