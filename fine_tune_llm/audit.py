@@ -85,7 +85,7 @@ def _performance(test, probs, train):
 
 def _calibration(test, probs, cert):
     raw = softmax(test.logits); n = 15
-    return dict(method=cert['calibrator']['kind'], temperature=cert['calibrator'].get('temperature'), n_bins=n, before=dict(summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))),
+    return dict(method=cert['calibrator']['kind'], choice=cert.get('choice'), temperature=cert['calibrator'].get('temperature'), n_bins=n, before=dict(summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))),
                 after=dict(summary(probs, test.labels, n), table=_table(reliability(probs, test.labels, n))))
 
 # %% ../nbs/api/50_audit.ipynb #715ffd59

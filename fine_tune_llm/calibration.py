@@ -543,14 +543,15 @@ class CalibratorChoice:
     n:int # Rows
     folds:int # Parts of the rows
     seed:int # Of the parts
+    best_se:float # Standard error of the smallest mean loss
     def to_dict(self) -> dict:
         "JSON-safe; the calibrator as by its own `to_dict`"
-        return dict(rows=[dict(r) for r in self.rows], name=self.name, calibrator=self.calibrator.to_dict(), n=self.n, folds=self.folds, seed=self.seed)
+        return dict(rows=[dict(r) for r in self.rows], name=self.name, calibrator=self.calibrator.to_dict(), n=self.n, folds=self.folds, seed=self.seed, best_se=self.best_se)
     def _repr_markdown_(self):
         pm = lambda r, a, b: f"{r[a]:.4f} ± {r[b]:.4f}"
         cells = lambda r: [pm(r, 'nll', 'nll_spread'), pm(r, 'behind', 'behind_se'), pm(r, 'ece', 'ece_spread'), pm(r, 'brier', 'brier_spread')]
         rows = [[f"**{r['name']}**" if r['name'] == self.name else r['name'], *(cells(r) if r['reason'] is None else [f"not evaluated: {r['reason']}", '', '', ''])] for r in self.rows]
-        head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows."
+        head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows. The loss of the best has a standard error of {self.best_se:.4f}."
         return '\n'.join([head, '', '| candidate | NLL | behind the best | ECE | Brier |', '|---|---|---|---|---|', *(f"| {' | '.join(r)} |" for r in rows)])
 
 def _fold_of(y, folds, rng):
@@ -581,7 +582,7 @@ def select_calibrator(
     candidates:tuple=CANDIDATES, # Names in `CALIBRATORS` or calibrators, the simplest first
     folds:int=5, # Parts of the rows, from 2 to n
 ) -> CalibratorChoice: # The table, and the chosen calibrator fitted on all rows
-    "The simplest calibrator whose cross-fitted loss is within one standard error of the best"
+    "The simplest calibrator whose cross-fitted loss is within one standard error of the best (of the difference, and of the best one's loss: Breiman et al. 1984)"
     r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape)
     if not (isinstance(folds, int) and 2 <= folds <= n): raise CalibrationError(f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument='folds')
     made = {(c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c) if isinstance(c, str) else c for c in candidates}
@@ -593,6 +594,7 @@ def select_calibrator(
         except (CalibrationError, ConvergenceError) as e: failed[name] = str(e)
     if not done: raise CalibrationError(f"no candidate could be fitted: {failed}")
     best = min((l for l,_ in done.values()), key=lambda l: l.mean())
+    best_se = float(best.std(ddof=1)/n**.5)
     rows = tuple(_row(k, *done[k], best) if k in done else dict(name=k, reason=failed[k]) for k in made)
-    name = next(x['name'] for x in rows if x['reason'] is None and x['behind'] <= x['behind_se'])
-    return CalibratorChoice(rows, name, copy.deepcopy(made[name]).fit(**take(slice(None)), labels=y), n, folds, seed)
+    name = next(x['name'] for x in rows if x['reason'] is None and x['behind'] <= min(x['behind_se'], best_se))
+    return CalibratorChoice(rows, name, copy.deepcopy(made[name]).fit(**take(slice(None)), labels=y), n, folds, seed, best_se)

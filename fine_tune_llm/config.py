@@ -94,7 +94,7 @@ class LossConfig(Section):
 # %% ../nbs/api/04_config.ipynb #c2af0db6
 class CalibrationConfig(Section):
     "From scores to probabilities that mean what they say"
-    method:str = _setting('temperature', "Which calibrator, ours or a plugin's; fitted on the validation role", 'name', min_length=1, max_length=200)
+    method:str = _setting('temperature', "Which calibrator, ours or a plugin's; fitted on the validation role. `select` takes the simplest that is not clearly behind the best there, by cross-fitted likelihood", 'name', min_length=1, max_length=200)
 
 class ConformalConfig(Section):
     "Prediction sets"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibration import CALIBRATORS, calibrator_from_dict
+from .calibration import CALIBRATORS, calibrator_from_dict, select_calibrator
 from .config import Config, Layer, Machine, load_config, make_config, resolve_config
 from .conformal import SCORES, ConformalClassifier
 from .data import ROLES, Dataset, load, split_ledger
@@ -79,7 +79,7 @@ _BY_NAME = dict(text='data.text', label='data.label', group='data.group', model=
 
 def _known(c):
     "Refuse what only the registries and the loader know to be wrong"
-    for registry,names in ((LOSSES, [c.loss.name]), (CALIBRATORS, [c.calibration.method]), (SCORES, [c.conformal.score]), (METRICS, c.monitoring.metrics)):
+    for registry,names in ((LOSSES, [c.loss.name]), (CALIBRATORS, [m for m in [c.calibration.method] if m != 'select']), (SCORES, [c.conformal.score]), (METRICS, c.monitoring.metrics)):
         for n in names: registry.get(n)
     LOSSES.create(c.loss.name, **c.loss.settings())
     if c.model.quantization != 'none': raise ConfigurationError(f"`model.quantization` is {c.model.quantization!r}, and models are loaded in full precision only in this version", hint="Set model.quantization to 'none'")
@@ -124,13 +124,17 @@ def _predict(out, ds, ledger, config):
 def derive_certificate(
     validation:Predictions, # Fits the calibrator, places the start of the walk
     calibration:Predictions, # Sets the thresholds
-    config:Config, # alpha, target_risk, delta
-) -> dict: # calibrator, conformal, selective (or `None` with refusal): JSON-safe
+    config:Config, # calibrator, score, alpha, target_risk, delta
+    *,
+    chosen:str=None, # With the method `select`: the calibrator that was chosen, when that is known
+) -> dict: # calibrator and how it was chosen, conformal, selective (or `None` with refusal): JSON-safe
     "What is promised, from predictions alone"
-    cal = CALIBRATORS.create(config.calibration.method).fit(validation.logits, validation.labels)
+    method,v,choice = chosen or config.calibration.method,validation,None
+    if method == 'select': c = select_calibrator(v.logits, v.labels, seed=config.seed).to_dict(); method = c['name']; choice = {k: x for k,x in c.items() if k != 'calibrator'}
+    cal = CALIBRATORS.create(method).fit(v.logits, v.labels)
     pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
     conf = ConformalClassifier(config.conformal.score, config.conformal.alpha, seed=config.seed).fit(pc, calibration.labels)
-    out = dict(calibrator=cal.to_dict(), conformal=conf.to_dict(), selective=None, refusal=None)
+    out = dict(calibrator=cal.to_dict(), choice=choice, conformal=conf.to_dict(), selective=None, refusal=None)
     try: out['selective'] = SelectiveClassifier(config.risk.target_risk, config.risk.delta).fit(pc, calibration.labels, pilot=(pv, validation.labels)).certificate_.to_dict()
     except CertificateError as e: out['refusal'] = e.to_dict()
     return out
@@ -162,8 +166,8 @@ def _verify(out, config, data, cert):
     broken += [k for k in said if said[k] != now.get(k)]
     if list(cert['classes']) != list(data['classes']) and 'labels' not in broken: broken.append('labels')
     if not broken:
-        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config)
-        broken = [k for k,v in again.items() if sha256_json(v) != sha256_json(cert[k])]
+        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, chosen=(cert.get('choice') or {}).get('name'))
+        broken = [k for k,v in again.items() if k != 'choice' and sha256_json(v) != sha256_json(cert[k])]
     if broken: raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
 
 # %% ../nbs/api/41_run.ipynb #4660b3d6
