@@ -203,8 +203,14 @@ def test_command(ftllm, run_dir, tmp_path):
     assert sorted(p.name for p in run_dir.iterdir()) == ['config.yaml', 'events.db']    # reading leaves nothing behind
 
 
+def follow(*words):
+    "`ftllm events` as a terminal starts it: it may be interrupted, even if these tests run where Ctrl-C is ignored (nohup, background jobs)"
+    return subprocess.Popen([str(Path(sys.executable).parent/'ftllm'), 'events', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+
+
 def test_follow_and_interrupt(run_dir):
-    p = subprocess.Popen([str(Path(sys.executable).parent/'ftllm'), 'events', str(run_dir), '-f', '-n', '1', '--type', 'training.*'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = follow(run_dir, '-f', '-n', 1, '--type', 'training.*')
     assert 'step 29' in line(p)
     with EventStore(run_dir/'events.db') as s: s.append(Event('data.other')); s.append(TrainingStepped(step=30))
     assert 'step 30' in line(p)
@@ -214,7 +220,7 @@ def test_follow_and_interrupt(run_dir):
 
 def test_follow_waits_for_a_run_that_has_just_begun(run_dir):
     (run_dir/'events.db').unlink()
-    p = subprocess.Popen([str(Path(sys.executable).parent/'ftllm'), 'events', str(run_dir), '--follow'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    p = follow(run_dir, '--follow')
     time.sleep(1.)
     with EventStore(run_dir/'events.db') as s: s.append(Event('user.note', dict(mood='good')))
     assert 'mood=good' in line(p)
