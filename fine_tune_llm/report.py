@@ -113,14 +113,14 @@ _IDENTITY = """{% from 'macros' import pct, num, open, share %}<h2>1 Identity</h
 <div class="wrap"><table><tr><th>role</th><th>used for</th><th class="n">rows</th>{% if data.classes|length <= 12 %}{% for c in data.classes %}<th class="n">{{ c }}</th>{% endfor %}{% endif %}</tr>
 {% for r, use in {'train': 'fitting the model', 'validation': 'choosing the epoch, fitting the calibrator', 'calibration': 'thresholds and certificates', 'test': 'this report'}.items() %}
 <tr><td>{{ r }}</td><td class="soft">{{ use }}</td><td class="n">{{ data.roles[r] }}</td>{% if data.classes|length <= 12 %}{% for n in data.counts[r] %}<td class="n">{{ n }}</td>{% endfor %}{% endif %}</tr>{% endfor %}</table></div>
-<p>No row has two roles; texts equal up to case and spacing share one. Repeated texts: {{ data.findings.repeated_texts }}. Texts with several labels: {{ data.findings.texts_with_several_labels }}. Left out because they are in the test file: {{ data.findings.left_out_as_in_test_file }}.</p>
+<p>No row has two roles; texts equal up to case and spacing share one, and outside the train role each counts once, because rows that repeat one another are not independent. Repeated texts: {{ data.findings.repeated_texts }}, of which {{ data.findings.repeats_left_out }} were left out{% if data.findings.repeated_in_test_file %} and {{ data.findings.repeated_in_test_file }} are counted as they stand in the test file{% endif %}. Texts with several labels: {{ data.findings.texts_with_several_labels }}. Left out because they are in the test file: {{ data.findings.left_out_as_in_test_file }}.</p>
 """
 
 # %% ../nbs/api/51_report.ipynb #f5549bd2
 _PERFORMANCE = """{% from 'macros' import pct, num, open, share %}<h2>3 Performance on the test role, deciding everything</h2><table>
 <tr><th>classifier</th><th>accuracy</th></tr><tr><td><b>this model</b></td><td>{{ share(performance.accuracy) }}</td></tr>
 <tr><td>TF-IDF with logistic regression</td><td>{{ share(performance.baselines.tfidf) }}</td></tr><tr><td>always the commonest class</td><td>{{ share(performance.baselines.majority) }}</td></tr></table>
-<p>NLL {{ num(performance.nll) }}, Brier {{ num(performance.brier) }}, area under the risk-coverage curve {{ num(performance.aurc, 4) }} (after calibration).</p>
+{% if data.note %}<p class="soft">{{ data.note }}.</p>{% endif %}<p>NLL {{ num(performance.nll) }}, Brier {{ num(performance.brier) }}, area under the risk-coverage curve {{ num(performance.aurc, 4) }} (after calibration).</p>
 <details{% if data.classes|length <= 12 %} open{% endif %}><summary>By class</summary><table><tr><th>class</th><th>recall</th><th>precision</th></tr>
 {% for k, v in performance.per_class.items() %}<tr><td>{{ k }}</td><td>{{ share(v.recall) }}</td><td>{{ share(v.precision) }}</td></tr>{% endfor %}</table></details>
 <h2>4 Calibration</h2><p>{% if calibration.temperature is none %}Calibrator: {{ calibration.method|replace('_', ' ') }}{% else %}Temperature {{ num(calibration.temperature) }}{% endif %}, fitted on the validation role{% if calibration.choice %}; the simplest of {{ calibration.choice.rows|map(attribute='name')|map('replace', '_', ' ')|join(', ') }} whose cross-fitted likelihood there is within one standard error of the best{% endif %}. {{ calibration.n_bins }} equal-width bins, test role.</p>
