@@ -26,13 +26,14 @@ def _from_arrow(x):
     size = getattr(x.type, 'list_size', None)
     return x if not size or x.null_count else x.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
 
-# %% ../nbs/api/10_predictions.ipynb #bac0adaa
+# %% ../nbs/api/10_predictions.ipynb #2a77ac04
 def as_float_array(
     x, # Array-like of numbers: numpy, torch (CPU), pandas, arrow, lists
     name:str, # What to call it in an error
 ) -> tuple: # The array (float16, float32 or float64) and the relative precision of the numbers it came from
     "`x` as a float array, with the precision its numbers were made in"
     eps = None
+    if type(x).__name__ == 'Predictions': raise PredictionError(f"`{name}` is a Predictions object", hint="Give its numbers: pass its `.probs` (or `.logits`)", argument=name)
     if hasattr(x, 'detach'):
         x = x.detach().cpu()
         if str(x.dtype) == 'torch.bfloat16': x,eps = x.float(),2**-7
