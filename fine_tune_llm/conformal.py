@@ -171,7 +171,7 @@ def _cells(condition, g, n_groups, y, K):
     C = K if 'class' in (condition or '') else 1
     return np.arange(n_groups*C).reshape(n_groups, C), g*C+(y if C > 1 else 0)
 
-# %% ../nbs/api/13_conformal.ipynb #bf97d912
+# %% ../nbs/api/13_conformal.ipynb #72a0e5d0
 def by_cell(
     s:np.ndarray, # Scores, shape (n,)
     cell:np.ndarray, # Cell of each row, whole numbers, shape (n,)
@@ -187,8 +187,8 @@ def _thresholds(s, start, alpha):
 
 def _pools(s, start, least):
     "For each size below `least` that a cell has: the size, and the sorted scores of all cells of that size or smaller; rows of the last cell, which are of no cluster, are in all of them"
-    n = np.diff(start); size = np.repeat(np.append(n[:-1], 0), n)
-    for m in np.unique(size[size < least]).tolist(): yield m, np.sort(s[size <= m])
+    n = np.diff(start); size = np.repeat(np.append(n[:-1], 0), n); few = size < least; s,size = s[few],size[few]; o = np.argsort(s, kind='stable'); s,size = s[o],size[o]
+    for m in np.unique(size).tolist(): yield m, s[size <= m]
 
 def _pooled(s, start, marginal, alpha):
     "The threshold of cells with too few rows: the largest of that of all rows and those of the pools, or of the largest score of a pool that has too few rows itself"
@@ -381,7 +381,7 @@ def p_values(self:ConformalClassifier,
         return out
     return np.concatenate(by_rows(block, *p.shape))
 
-# %% ../nbs/api/13_conformal.ipynb #53cf61e0
+# %% ../nbs/api/13_conformal.ipynb #fdd858fa
 _json = lambda t: [_json(x) for x in t] if isinstance(t, list) else t if math.isfinite(t) else None
 _back = lambda t: [_back(x) for x in t] if isinstance(t, list) else math.inf if t is None else float(t)
 
@@ -392,10 +392,11 @@ def to_dict(self:ConformalClassifier,
 ) -> dict: # JSON-safe, every number to the last bit; an infinite threshold is `None`
     "What `from_dict` needs"
     _need_fit(self); c = self
+    if scores and not hasattr(c, '_sorted'): raise NotFittedError("the calibration scores were not kept", hint="Save with to_dict(scores=True)")
     d = dict(score=c.score, alpha=c.alpha, threshold=_json(c.threshold_), n=c.n_, n_classes=c.n_classes_, rows_missing=c.rows_missing_, alphas=list(c.alphas), seed=c.seed, randomize=c.randomize,
              condition=c.condition, rare=c.rare, empty=c.empty, settings=c.settings, clusters=c.clusters, cluster_share=c.cluster_share, groups=list(c.groups_), marginal=_json(c.marginal_.tolist()), pooled=_json(c.pooled_.tolist()),
              cell_of=c.cell_of_[0].tolist() if c.condition == 'cluster' else None, cell_n=c.cell_n_.tolist(), thresholds=_json(c.thresholds_.tolist()))
-    return d | (dict(every=c._every.tolist(), sorted=c._sorted.tolist()) if scores and hasattr(c, '_sorted') else {})
+    return d | (dict(every=c._every.tolist(), sorted=c._sorted.tolist()) if scores else {})
 
 # %% ../nbs/api/13_conformal.ipynb #9e02df1e
 @patch(cls_method=True)

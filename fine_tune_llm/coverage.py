@@ -210,7 +210,7 @@ def coverage_report(
     return CoverageReport(check_alpha(alpha), n, share(hit), *_band(fitted, sets, labels, groups, alpha), float(size.mean()), tuple(np.bincount(size, minlength=2).tolist()), share(hit[size == 1]), by_class,
                           None if groups is None else coverage_by(sets, labels, groups, level=level, min_rows=min_rows), size_stratified(sets, labels, level=level, min_rows=min_rows), cov_gap(by_class, alpha))
 
-# %% ../nbs/api/17_coverage.ipynb #f7fc065e
+# %% ../nbs/api/17_coverage.ipynb #85f5aad1
 def plot_coverage(
     table:CoverageTable, # From `coverage_by` or `size_stratified`
     alpha:float, # Miss rate asked for
@@ -221,7 +221,7 @@ def plot_coverage(
 ): # The axes
     "Coverage within cells with its intervals; cells not evaluated stay empty"
     if ax is None: import matplotlib.pyplot as plt; _,ax = plt.subplots(figsize=(4, 2.6), layout='constrained')
-    at = np.arange(len(table.cells)); c = table.coverage
+    check_alpha(alpha); at = np.arange(len(table.cells)); c = table.coverage
     ax.errorbar(at+shift, c, np.array([c-table.low, table.high-c]), fmt='o', ms=4, capsize=2, label=label); ax.axhline(1-alpha, ls=':', color='k', lw=1)
     ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90); ax.set_ylabel('coverage')
     return ax
