@@ -204,7 +204,7 @@ def test_groups_are_names():
     want = ConformalClassifier(condition='group').fit(p, y, groups=g).predict(p, groups=g)
     for a in (g, g.astype(str), g.astype(float), g.tolist(), pd.array(g, dtype='Int64'), pa.array(g), pd.Categorical(g)):
         for b in (g, g.astype(str), g.astype(object)): np.testing.assert_array_equal(ConformalClassifier(condition='group').fit(p, y, groups=a).predict(p, groups=b), want)
-    for a in (holed, holed.tolist(), pd.array(np.where(g == 2, None, g), dtype='Int64'), [None if v == 2 else str(v) for v in g], pa.array([None if v == 2 else v for v in g]), pd.Series(holed).astype('string').replace({'0.0': '0', '1.0': '1'})):
+    for a in (holed, holed.tolist(), pd.array(np.where(g == 2, None, g), dtype='Int64'), [None if v == 2 else str(v) for v in g], pa.array([None if v == 2 else v for v in g]), pd.array([pd.NA if v == 2 else str(v) for v in g], dtype='string')):
         c = ConformalClassifier(condition='group').fit(p, y, groups=a); assert c.groups_ == ['0', '1', 'missing']; json.dumps(c.to_dict(), allow_nan=False); np.testing.assert_array_equal(c.predict(p, groups=holed), want)
         assert Predictions(probs=p, groups=dict(site=a)).groups['site'][:3].tolist() == ['0', '1', None]
     days = np.array(['2020-01-01', '2021-01-01', 'NaT'], 'M8[D]')[g]; c = ConformalClassifier(condition='group').fit(p, y, groups=days)
