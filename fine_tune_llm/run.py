@@ -17,7 +17,7 @@ import numpy as np
 from .calibration import CALIBRATORS, calibrator_from_dict, select_calibrator
 from . import __version__
 from .config import Config, Layer, Machine, load_config, make_config, resolve_config
-from .conformal import SCORES, ConformalClassifier
+from .conformal import SCORES, ConformalClassifier, tune_score
 from .data import ROLES, Dataset, load, split_ledger
 from .errors import CertificateError, ConfigurationError, DataValidationError, IntegrityError, ResourceError, RunError
 from .events import DataSplit, DecisionMade, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
@@ -133,12 +133,13 @@ def derive_certificate(
     calibration:Predictions, # Sets the thresholds
     config:Config, # calibrator, score, alpha, target_risk, delta
     *,
-    calibrator=None, # A fitted one; fitted here when `None`
+    keep:dict=None, # A certificate whose calibrator and score settings are kept; both are found here when `None`
 ) -> dict: # calibrator and how it was chosen, conformal, selective (or `None` with refusal): JSON-safe
     "What is promised, from predictions alone"
-    cal,choice = (calibrator, None) if calibrator else _calibrator(validation, config)
+    cal,choice = (calibrator_from_dict(keep['calibrator']), None) if keep else _calibrator(validation, config)
     pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
-    conf = ConformalClassifier(config.conformal.score, config.conformal.alpha, seed=config.seed).fit(pc, calibration.labels)
+    c = config.conformal; tuned = keep['conformal'].get('settings') if keep else tune_score(pv, validation.labels, score=c.score, seed=config.seed, alpha=c.alpha)
+    conf = ConformalClassifier(c.score, c.alpha, seed=config.seed, settings=tuned).fit(pc, calibration.labels)
     out = dict(calibrator=cal.to_dict(), choice=choice, conformal=conf.to_dict(), selective=None, refusal=None)
     try: out['selective'] = SelectiveClassifier(config.risk.target_risk, config.risk.delta).fit(pc, calibration.labels, pilot=(pv, validation.labels)).certificate_.to_dict()
     except CertificateError as e: out['refusal'] = e.to_dict()
@@ -146,8 +147,8 @@ def derive_certificate(
 
 # %% ../nbs/api/41_run.ipynb #3d436bd2
 def _settings_hash(config):
-    "All fixed settings but the model's name: its weights have a fingerprint of their own, and a folder may move"
-    d = config.fixed()
+    "All fixed settings but how a run is watched, and the model's name: its weights have a fingerprint of their own, and a folder may move"
+    d = {k: v for k,v in config.fixed().items() if k != 'monitoring'}
     return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
 
 def _fingerprints(out, config, classes):
@@ -178,7 +179,7 @@ def _verify(out, config, data, cert):
     broken += [k for k in said if said[k] != now.get(k)]
     if list(cert['classes']) != list(data['classes']) and 'labels' not in broken: broken.append('labels')
     if not broken:
-        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, calibrator=calibrator_from_dict(cert['calibrator']))
+        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, keep=cert)
         broken = [k for k in ('conformal', 'selective', 'refusal') if not _same(cert[k], again[k])]
     if broken:
         made = cert.get('library', 'an earlier version'); other = f" (it was made by fine_tune_llm {made}, this is {__version__})" if made != __version__ else ''
