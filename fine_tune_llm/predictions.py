@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['as_float_array', 'check_logits', 'row_max', 'row_is_distribution', 'prob_rows', 'top_of_rows', 'check_probs',
-           'check_labels', 'conf_right', 'softmax', 'Predictions', 'describe', 'take_rows', 'split_rows',
+           'check_labels', 'conf_right', 'softmax', 'group_names', 'Predictions', 'describe', 'take_rows', 'split_rows',
            'save_parquet', 'load_parquet']
 
 # %% ../nbs/api/10_predictions.ipynb #c11aa60e
@@ -218,15 +218,42 @@ def softmax(
     e = np.exp(z-z.max(1, keepdims=True))
     return e/e.sum(1, keepdims=True)
 
-# %% ../nbs/api/10_predictions.ipynb #a9645fba
+# %% ../nbs/api/10_predictions.ipynb #a99a7407
+def _text(v):
+    "A value as text; `None` for a missing one"
+    try: missing = v is None or bool(v != v)
+    except (TypeError, ValueError): missing = True
+    if missing: return None
+    if isinstance(v, (float, np.floating)) and abs(v) < 2**53 and v == int(v): return str(int(v))
+    return v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(v)
+
+def _texts(x, n, name):
+    "A column as text, shape (n,), object; `None` where missing"
+    if hasattr(x, 'detach'): x = x.detach().cpu()
+    if hasattr(x, 'to_pylist'): x = x.to_pylist()                                    # arrow
+    if np.ma.isMaskedArray(x): x = np.where(np.ma.getmaskarray(x), None, x.data)
+    a = np.asarray(x, dtype=None if hasattr(x, 'dtype') else object)
+    if a.shape != (n,): raise PredictionError(f"`{name}` must have shape ({n},) like the rows, got {a.shape}", hint="One value for each row", argument=name)
+    if a.dtype.kind != 'O': u,code = np.unique(a, return_inverse=True); return np.array([_text(v) for v in u], dtype=object)[code]
+    try: known = {k: _text(k[1]) for k in {(type(v), v) for v in a}}
+    except TypeError as e: raise PredictionError(f"`{name}` must hold one value for each row: {e}", argument=name) from e
+    return np.array([known[type(v), v] for v in a], dtype=object)
+
+# %% ../nbs/api/10_predictions.ipynb #d3a56942
+def group_names(
+    values, # Group of each row, shape (n,): texts, numbers, dates, whatever prints
+    n:int, # Rows expected
+    *,
+    argument:str='groups', # What to call it in an error
+) -> np.ndarray: # Text, shape (n,), object; "missing" where there was no value
+    "Groups by name: the same for a value whatever it came in"
+    a = _texts(values, n, argument)
+    return np.where(np.equal(a, None), 'missing', a).astype(object)
+
+# %% ../nbs/api/10_predictions.ipynb #7bf87b15
 def _column(x, n, name):
     "A per-row column of text, shape (n,), or an error"
-    if x is None: return None
-    a = np.asarray(x)
-    a = a.astype(object) if a.dtype.kind == 'O' else a.astype(str).astype(object)
-    if a.shape != (n,): raise PredictionError(f"`{name}` must have shape ({n},) like the rows, got {a.shape}", argument=name)
-    a = np.array([None if v is None or v != v else str(v) for v in a], dtype=object)
-    return _frozen(a)
+    return None if x is None else _frozen(_texts(x, n, name))
 
 def _frozen(a):
     a = a.view(); a.flags.writeable = False
