@@ -68,7 +68,7 @@ def test_dtypes(dtype):
 
 def test_torch_and_bfloat16():
     torch = pytest.importorskip('torch'); s = synthetic_problem(500, 3, seed=0, spread=5.); p = torch.tensor(softmax(s.logits))
-    assert (bayes_decide(p, CostMatrix.from_harms('abc', abstain=.2)) == bayes_decide(p.numpy(), CostMatrix.from_harms('abc', abstain=.2))).all()
+    assert (bayes_decide(p, CostMatrix.from_harms('abc', abstain_cost=.2)) == bayes_decide(p.numpy(), CostMatrix.from_harms('abc', abstain_cost=.2))).all()
     assert fitted(p.to(torch.bfloat16), torch.tensor(s.labels), .1, .1) is not None
 
 
