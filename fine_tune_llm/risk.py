@@ -637,7 +637,7 @@ def _in_unit(probs):
     if p.ndim != 2 or not p.size or not ((p >= 0) & (p <= 1)).all(): raise PredictionError("`probs` must be numbers in [0, 1] of shape (n, K), n at least 1", argument='probs')
     return p
 
-# %% ../nbs/api/14_risk.ipynb #f52a91ff
+# %% ../nbs/api/14_risk.ipynb #315fa569
 class ConformalRiskControl:
     "Prediction sets whose expected missed cost stays below a target"
     def __init__(self,
@@ -671,8 +671,11 @@ class ConformalRiskControl:
         p = _in_unit(probs) if self.several_ else check_probs(probs)
         if p.shape[1] != self.n_classes_: raise PredictionError(f"`probs` has {p.shape[1]} classes, fitted with {self.n_classes_}", argument='probs')
         return p >= np.float64(self.threshold_)
+    def to_dict(self) -> dict: "What `from_dict` needs, JSON-safe; of `loss` only its name: a threshold predicts without it"; return _control_to_dict(self)
+    @classmethod
+    def from_dict(cls, d:dict) -> 'ConformalRiskControl': "Rebuild from `to_dict`: predicts; to fit again with a `loss` of your own, make a new one"; return _control_from_dict(cls, d)
 
-# %% ../nbs/api/14_risk.ipynb #82915dfe
+# %% ../nbs/api/14_risk.ipynb #58e70108
 def _truth(labels, shape):
     "Is each label true? shape (n, K) bool"
     y = np.asarray(labels)
@@ -696,16 +699,12 @@ def _threshold_of_loss(c, p, labels, several):
     j = first_safe(np.stack(table, 1), c.alpha, bound=c.bound)
     return 0. if j is None else float(c.grid[j]), c.bound
 
-@patch
-def to_dict(self:ConformalRiskControl) -> dict:
-    "What `from_dict` needs, JSON-safe; of `loss` only its name: a threshold predicts without it"
+def _control_to_dict(self):
     if not hasattr(self, 'threshold_'): raise NotFittedError("`ConformalRiskControl` is not fitted", hint="Call fit(probs, labels) first")
     return dict(alpha=self.alpha, miss_cost=None if self.miss_cost is None else self.miss_cost.tolist(), bound=self.bound, loss=self.loss and getattr(self.loss, '__name__', 'loss'),
                 threshold=self.threshold_, several=self.several_, n=self.n_, n_classes=self.n_classes_, rows_missing=self.rows_missing_)
 
-@patch(cls_method=True)
-def from_dict(cls:ConformalRiskControl, d:dict) -> ConformalRiskControl:
-    "Rebuild from `to_dict`: predicts; to fit again with a `loss` of your own, make a new one"
+def _control_from_dict(cls, d):
     with reading('conformal risk control'):
         c = cls(d['alpha'], miss_cost=d['miss_cost'], **(dict(loss=lambda sets, labels: None, bound=d['bound']) if d['loss'] else {})); c.loss = None
         c.threshold_,c.several_,c.n_,c.n_classes_,c.rows_missing_ = float(d['threshold']),bool(d['several']),int(d['n']),int(d['n_classes']),int(d['rows_missing'])
