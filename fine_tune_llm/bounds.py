@@ -203,7 +203,7 @@ def upper_bound(
     if x.shape[1] > 1: raise PredictionError(f"`losses` must have shape (n,), got {x.shape}: one bound holds for one setting", argument='losses')
     x = x[:, 0]; return float(bound*risk_bounds(Nested(x, np.zeros(len(x), np.int64), 1), check_number('delta', delta), risk_test(method, x, seed)[1])[0])
 
-# %% ../nbs/api/10_bounds.ipynb #1d2e7f2d
+# %% ../nbs/api/10_bounds.ipynb #ee34aa28
 def _most_loss(method, n, risk, delta):
     "Largest sum of losses with which n rows pass `method`, below 0 when none does; whole for losses of 0 and 1"
     f,lo,hi = dict(exact=binomial_p_value, hb=hoeffding_bentkus)[method], -1, n
@@ -221,6 +221,7 @@ def _chance(method, n, target, delta, losses, risk, power, seed):
         return float(ndtr((most+.5-n*risk)/(sd*n**.5)))
     return float(p_value(np.clip(np.resize(losses, n)+ndtri(power)*sd/n**.5, 0, 1), target, method, seed=seed) <= delta)
 
+# %% ../nbs/api/10_bounds.ipynb #142c6eab
 def rows_that_would_do(
     target_risk:float, # Risk to be ruled out, in (0, 1)
     delta:float, # Chance that the certificate may fail, in (0, 1)
@@ -274,7 +275,7 @@ def holm_rejects(p, delta:float) -> np.ndarray:
     out[o] = _leading(p[o]*np.arange(len(p), 0, -1) <= check_number('delta', delta))
     return out
 
-# %% ../nbs/api/10_bounds.ipynb #c1e69054
+# %% ../nbs/api/10_bounds.ipynb #8cb133f4
 def _hand_on(w, g, k):
     "Weights and arrows once hypothesis `k` is rejected (Bretz et al. 2009, algorithm 1)"
     loop = g[:, k]*g[k, :]
@@ -284,8 +285,11 @@ def _hand_on(w, g, k):
     return w, new
 
 def _check_graph(q, weights, transitions):
-    w = np.full(q, 1/q) if weights is None else np.array(weights, dtype=np.float64)
-    g = (1-np.eye(q))/max(1, q-1) if transitions is None else np.array(transitions, dtype=np.float64)
+    def array(x, name):
+        try: return np.array(x, dtype=np.float64)
+        except (TypeError, ValueError) as e: raise ConfigurationError(f"`{name}` must hold numbers, got {x!r:.60}", argument=name) from e
+    w = np.full(q, 1/q) if weights is None else array(weights, 'weights')
+    g = (1-np.eye(q))/max(1, q-1) if transitions is None else array(transitions, 'transitions')
     if w.shape != (q,) or not (w >= 0).all() or w.sum() > 1+1e-9: raise ConfigurationError(f"`weights` must be {q} shares of delta that sum to at most 1, got {weights!r}", argument='weights')
     if g.shape != (q, q) or not (g >= 0).all() or (g.sum(1) > 1+1e-9).any() or g.diagonal().any():
         raise ConfigurationError(f"`transitions` must have shape ({q}, {q}), rows that sum to at most 1 and a diagonal of 0", argument='transitions')

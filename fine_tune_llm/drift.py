@@ -83,7 +83,7 @@ def _uniforms(seed, start, n):
 def _positive(name, v): return check_number(name, v, 0, math.inf)
 def _whole(name, v, low): return check_number(name, v, low, math.inf, whole=True)
 
-# %% ../nbs/api/15_drift.ipynb #4e72a1bc
+# %% ../nbs/api/15_drift.ipynb #cd6976c7
 def _pack(v):
     "JSON-safe, without losing a bit"
     if isinstance(v, np.ndarray):
@@ -101,6 +101,7 @@ def _unpack(v):
     if 'bag' in v: return ScoreBag(_unpack(v['bag']))
     return Alarm(**v['alarm']) if 'alarm' in v else float(v['float'])
 
+# %% ../nbs/api/15_drift.ipynb #11d56875
 def _alike(new, saved):
     "Could `saved` stand where `new` does in a monitor that has just been made?"
     if new is None or isinstance(new, bool): return True
@@ -718,7 +719,7 @@ def _differs(reference, block, binary):
     a,b = int(reference.sum()),int(block.sum())
     return float(fisher_exact([[a, len(reference)-a], [b, len(block)-b]])[1])
 
-# %% ../nbs/api/15_drift.ipynb #608532a0
+# %% ../nbs/api/15_drift.ipynb #4ece339f
 @MONITORS.register('late_labels')
 class LateLabels(_Saved):
     "Holds predictions until their labels come: for all rows, or a random share of them"
@@ -746,24 +747,29 @@ class LateLabels(_Saved):
         labels, # Their classes, whole numbers from 0 to K-1, shape (m,)
     ) -> np.ndarray: # Scores of true labels that are now known, in order of issue: food for a monitor
         "Take labels in, all or (when one is wrong) none, and give out every score before the first that is still missing"
-        ids,labels,rows,new = _names(ids),np.atleast_1d(np.asarray(labels)).tolist(),{r[1]: r for r in self.pending_},{}
-        if len(ids) != len(labels): raise PredictionError(f"`ids` and `labels` differ in length: {len(ids)} and {len(labels)}", argument='labels')
-        for i,y in ((i, y) for i,y in zip(ids, labels) if i in rows):
-            K,old = len(rows[i][2]),new.get(i, rows[i][3])
-            if isinstance(y, bool) or not isinstance(y, int) or not 0 <= y < K: raise PredictionError(f"`labels` must be classes from 0 to {K-1}, got {y!r} for row {i!r}", argument='labels')
-            if old not in (None, y): raise PredictionError(f"row {i!r} has the label {old} already, and now comes {y}", hint="Send one label for each row", argument='labels')
-            new[i] = y
-        for i,y in new.items(): rows[i][3] = y
+        ids,rows = _names(ids),{r[1]: r for r in self.pending_}
+        for i,y in _checked(ids, labels, rows).items(): rows[i][3] = y
         self.n_ignored_ += sum(i not in rows for i in ids)
         return self._release()
     def _now(self): return {'waiting': len(self.pending_), 'given up': self.n_lost_, 'labels of rows not drawn': self.n_ignored_}
 
-# %% ../nbs/api/15_drift.ipynb #028a315f
+# %% ../nbs/api/15_drift.ipynb #eef58a22
 def _names(ids):
     "Names of rows as text and whole numbers, which JSON keeps apart"
     out = [i.item() if hasattr(i, 'item') else i for i in ([ids] if isinstance(ids, (str, int)) else ids)]; odd = [i for i in out if not isinstance(i, (str, int))]
     if odd: raise PredictionError(f"`ids` must be text or whole numbers, got {odd[0]!r}", argument='ids')
     return out
+
+def _checked(ids, labels, rows):
+    "Row -> label of those that are waited for, or the error that says which is wrong"
+    labels,new = np.atleast_1d(np.asarray(labels)).tolist(),{}
+    if len(ids) != len(labels): raise PredictionError(f"`ids` and `labels` differ in length: {len(ids)} and {len(labels)}", argument='labels')
+    for i,y in ((i, y) for i,y in zip(ids, labels) if i in rows):
+        K,old = len(rows[i][2]),new.get(i, rows[i][3])
+        if isinstance(y, bool) or not isinstance(y, int) or not 0 <= y < K: raise PredictionError(f"`labels` must be classes from 0 to {K-1}, got {y!r} for row {i!r}", argument='labels')
+        if old not in (None, y): raise PredictionError(f"row {i!r} has the label {old} already, and now comes {y}", hint="Send one label for each row", argument='labels')
+        new[i] = y
+    return new
 
 @patch
 def _release(self:LateLabels):

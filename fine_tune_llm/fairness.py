@@ -513,7 +513,7 @@ def _detectable(s, c, power):
     i,j = np.triu_indices(len(s.mid), 1)
     return (c+ndtri(power))*_pair_se(s)[i, j]+s.shift[i]+s.shift[j]
 
-# %% ../nbs/api/16_fairness.ipynb #1e315bee
+# %% ../nbs/api/16_fairness.ipynb #786db356
 def _comparisons(t, family, holm_p, settings):
     "Every pair of evaluated groups of one tested metric"
     from scipy.special import ndtri
@@ -530,6 +530,7 @@ def _comparisons(t, family, holm_p, settings):
     return [Comparison(t.view.name, t.name, t.cells[a], t.cells[b], float(v[a]-v[b]), float(low[q]), float(high[q]), (float(one[0][q]), float(one[1][q])), *map(number, ratio[:, q]),
                        _p_adjusted(stat[q], family.top), float(holm_p[q]), float(see[q])) for q,(a,b) in enumerate(zip(i, j))]
 
+# %% ../nbs/api/16_fairness.ipynb #4b64121d
 @dataclass(frozen=True)
 class _Family:
     "What tests that hold together share"
@@ -781,7 +782,7 @@ def rows_for_gap(
     gap,rate = check_number('gap', gap),check_number('rate', rate)
     return math.ceil(2*rate*(1-rate)*(_z_sum(level, power, comparisons)/gap)**2)
 
-# %% ../nbs/api/16_fairness.ipynb #0e2352e8
+# %% ../nbs/api/16_fairness.ipynb #a2a5d24b
 def plot_groups(
     rates:list, # `GroupRate`s of one metric in one view
     *,
@@ -789,6 +790,7 @@ def plot_groups(
     ax=None, # Matplotlib axes; new ones when `None`
 ): # The axes
     "Dots and intervals by group; groups that were not evaluated say so"
+    if not rates: raise ConfigurationError("`rates` is empty: there is no group to draw", hint="Pass report.by_group(metric, view)", argument='rates')
     if ax is None:
         import matplotlib.pyplot as plt
         _,ax = plt.subplots(figsize=(4, min(3, .7+.28*len(rates))), layout='constrained')
@@ -797,5 +799,5 @@ def plot_groups(
         if r.value is None: ax.text(.02, i, 'not evaluated', transform=ax.get_yaxis_transform(), va='center', size=8, color='.5'); continue
         ax.plot([r.low, r.high], [i, i], color='C0', lw=2, solid_capstyle='butt'); ax.plot(r.value, i, 'o', color='C0', ms=5)
     ax.set_yticks(range(len(rates)), [f"{r.label}  (n = {r.n})" for r in rates]); ax.set_ylim(len(rates)-.5, -.5)
-    ax.set_xlabel(rates[0].metric.replace('_', ' ') if rates else '')
+    ax.set_xlabel(rates[0].metric.replace('_', ' '))
     return ax

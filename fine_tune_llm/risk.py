@@ -675,7 +675,7 @@ class ConformalRiskControl:
     @classmethod
     def from_dict(cls, d:dict) -> 'ConformalRiskControl': "Rebuild from `to_dict`: predicts; to fit again with a `loss` of your own, make a new one"; return _control_from_dict(cls, d)
 
-# %% ../nbs/api/14_risk.ipynb #58e70108
+# %% ../nbs/api/14_risk.ipynb #248ba43f
 def _truth(labels, shape):
     "Is each label true? shape (n, K) bool"
     y = np.asarray(labels)
@@ -699,6 +699,7 @@ def _threshold_of_loss(c, p, labels, several):
     j = first_safe(np.stack(table, 1), c.alpha, bound=c.bound)
     return 0. if j is None else float(c.grid[j]), c.bound
 
+# %% ../nbs/api/14_risk.ipynb #5ed511cc
 def _control_to_dict(self):
     if not hasattr(self, 'threshold_'): raise NotFittedError("`ConformalRiskControl` is not fitted", hint="Call fit(probs, labels) first")
     return dict(alpha=self.alpha, miss_cost=None if self.miss_cost is None else self.miss_cost.tolist(), bound=self.bound, loss=self.loss and getattr(self.loss, '__name__', 'loss'),
