@@ -172,3 +172,11 @@ def test_rows_that_would_do_do():
 def test_a_main_target_that_is_refused_decides_nothing():
     s = synthetic_problem(4000, 4, seed=0, spread=4.); p = softmax(s.logits); easy = Target('missed d', .3, classes=[3], given='all')
     with pytest.raises(CertificateError, match='an error of 0.1%'): SelectiveClassifier(.001, .1, targets=[easy], together=False).fit(p[:2000], s.labels[:2000])
+
+
+def test_what_was_saved_before_still_loads():
+    "Dicts from before `weight`, `transitions` and `n_classes`, and from when `abstain_cost` was called `abstain`"
+    s = synthetic_problem(800, 3, seed=0, spread=5.); p = softmax(s.logits); new = SelectiveClassifier(.4, .1, cost=CostMatrix.from_harms('abc', abstain_cost=.2), score='expected_cost').fit(p, s.labels)
+    old = json.loads(json.dumps(new.to_dict())); old['cost']['abstain'] = old['cost'].pop('abstain_cost')
+    for k in ('weight', 'transitions', 'n_classes'): del old[k]
+    assert (SelectiveClassifier.from_dict(old).decide(p) == new.decide(p)).all() and SelectiveClassifier.from_dict(old).certificates_ == new.certificates_
