@@ -280,14 +280,13 @@ class Subscription:
             else: self.handled += 1
     def __repr__(self): return f"Subscription({self.what!r}, {self.name}, handled={self.handled}, failed={self.failed}, dropped={self.dropped})"
 
-# %% ../nbs/api/05_events.ipynb #8f26d03d
+# %% ../nbs/api/05_events.ipynb #1aa3ff06
 class EventBus:
     "Hands every event to the handlers that asked for its kind"
     def __init__(self,
         *, max_pending:int=10_000, # Events that may wait for one async handler
     ):
-        check_number('max_pending', max_pending, 1, whole=True)
-        self.max_pending,self.subscriptions,self._lock = max_pending,(),threading.RLock()
+        check_number('max_pending', max_pending, 1, whole=True); self.max_pending,self.subscriptions,self._lock = max_pending,(),threading.RLock()
         self._idle = threading.Condition(self._lock); self._queues,self._active,self._cache,self._background = {},{},{},None
     def subscribe(self,
         what, # Event class, pattern such as `"training.*"` (`"*"` for all), or a list of these
@@ -512,15 +511,7 @@ def _say(self:_Writer, error):
                                  hint=f"Free some disk space; the work goes on, and the newest {self.limit} events wait in memory until there is room")
     _log('error', 'events are not written', **self.trouble.to_dict())
 
-# %% ../nbs/api/05_events.ipynb #43b6bbef
-def _kinds(db):
-    "Every (run, type) there is, by one or two jumps in the index each"
-    first = lambda where, args: db.execute(f'select run, type from events where {where} order by run, type limit 1', args).fetchone()
-    k = first('1', ())
-    while k:
-        yield k
-        k = first('run = ? and type > ?', k) or first('run > ?', k[:1])   # asked as one, `(run, type) > (?, ?)` scans all of the run
-
+# %% ../nbs/api/05_events.ipynb #d44afe78
 def _moment(name, x):
     "Seconds since 1970 of a number or a `datetime` with a time zone; `None` stays"
     if isinstance(x, datetime) and x.tzinfo: return x.timestamp()
@@ -531,6 +522,15 @@ def _moment(name, x):
 def _count(name, x, low=0):
     "A whole number, or `None`"
     if x is not None: check_number(name, x, low, whole=True); return int(x)
+
+# %% ../nbs/api/05_events.ipynb #e45a817f
+def _kinds(db):
+    "Every (run, type) there is, by one or two jumps in the index each"
+    first = lambda where, args: db.execute(f'select run, type from events where {where} order by run, type limit 1', args).fetchone()
+    k = first('1', ())
+    while k:
+        yield k
+        k = first('run = ? and type > ?', k) or first('run > ?', k[:1])   # asked as one, `(run, type) > (?, ?)` scans all of the run
 
 def _select(db, columns, what, run, since, until, after, limit):
     "Rows that match, newest first"
@@ -706,7 +706,7 @@ class EventPublisher:
 
 def _nothing(*args, **kwargs): "For the callbacks nobody needs"
 
-# %% ../nbs/api/05_events.ipynb #abd40b0b
+# %% ../nbs/api/05_events.ipynb #b9ba4b79
 def _checked_events(events):
     try: out = list(events)
     except TypeError: out = [None]
@@ -718,6 +718,7 @@ def _one_key(k): return _encode(json_safe(k)) if isinstance(k, (list, dict, set)
 def _key(event, by):
     return _one_key(by(event) if callable(by) else getattr(event, by) if by in ('type', 'category', 'run', 'step') else event.data.get(by))
 
+# %% ../nbs/api/05_events.ipynb #24192221
 def aggregate(
     events, # `Event`s, in any order
     *,
