@@ -53,7 +53,7 @@ def _safe_value(k, v):
     v = json_safe(v)
     return next(iter(redact({k: v}).values())) if type(v) in (str, list, dict) and isinstance(k, str) and _guarded(k) else v
 
-# %% ../nbs/api/05_events.ipynb #04ab76c9
+# %% ../nbs/api/05_events.ipynb #ccf4a774
 CATEGORIES = ('training', 'model', 'inference', 'data', 'audit', 'system', 'user')
 _KINDS = {}   # type -> the class that knows its fields
 
@@ -64,7 +64,10 @@ def _checked_type(type):
     return type
 
 @lru_cache(256)
-def _own(cls): return {f.name: f.default for f in fields(cls) if f.name not in Event.__dataclass_fields__}   # a typed event's own fields
+def _own(cls): return {f.name: None if f.default is MISSING else f.default for f in fields(cls) if f.name not in Event.__dataclass_fields__}   # a typed event's own fields, and what they are when nothing is said
+
+@lru_cache(256)
+def _needed(cls): return {f.name for f in fields(cls) if f.default is MISSING and f.name in _own(cls) and f.name != 'metrics'}
 
 def _safe_data(data, metrics, fields):
     if not isinstance(data, dict) or not isinstance(metrics, dict): raise ConfigurationError(f"`data` and `metrics` of an event must be dicts, got {str((data, metrics))[:100]}", argument='data')
@@ -108,11 +111,12 @@ class Event:
     def category(self) -> str: "First part of the type"; return self.type.split('.')[0]
     def __str__(self): return event_line(self)
 
-# %% ../nbs/api/05_events.ipynb #bddf0b75
+# %% ../nbs/api/05_events.ipynb #63ec4319
 def _typed(own, data):
     "Values of a typed event's own fields; what has no field of its own is in `metrics`, where there is such a field"
-    out = {n: data.get(n, None if default is MISSING else default) for n,default in own.items()}
-    if 'metrics' in own: out['metrics'] = {k: v for k,v in data.items() if k not in own}
+    out,rest = dict(own),{}
+    for k,v in data.items(): (out if k in own else rest)[k] = v
+    if 'metrics' in own: out['metrics'] = rest
     return out
 
 def event_line(
@@ -206,14 +210,14 @@ class ErrorRaised(Event, type='system.error'):
         "An event for an exception"
         return cls(code=getattr(error, 'code', None) if isinstance(error, FineTuneLLMError) else type(error).__name__, place=place, message=str(error), step=step, run=run)
 
-# %% ../nbs/api/05_events.ipynb #456589b6
+# %% ../nbs/api/05_events.ipynb #1dd41a9d
 def _restore(type, data, time, id=None, run='', step=None, version=1):
     "An event as it was stored: no checks, no copies"
     cls = _KINDS.get(type, Event)
     if version < cls.latest and hasattr(cls, 'upgrade'):
         with suppress(KeyError, TypeError, ValueError): data,version = cls.upgrade(dict(data), version),cls.latest   # what cannot be upgraded opens plain
     own = _own(cls)
-    if version != cls.latest or any(default is MISSING and n not in data and n != 'metrics' for n,default in own.items()): cls,own = Event,{}
+    if version != cls.latest or not _needed(cls) <= data.keys(): cls,own = Event,{}
     e = object.__new__(cls)
     e.__dict__.update(type=type, data=data, time=time, id=id, run=run, step=step, version=version)
     if own: e.__dict__.update(_typed(own, data))
