@@ -41,7 +41,7 @@ _TEXT_KEY = {'text', 'texts', 'text_list', 'prompt', 'prompts', 'completion', 'c
 @lru_cache(4096)
 def _plain(key): return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+', '_', key).lower()     # `X-API-Key` and `xApiKey` are `x_api_key`
 
-# %% ../nbs/api/01_logs.ipynb #c01f381a
+# %% ../nbs/api/01_logs.ipynb #dbc519bc
 _START = r'(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))'               # also after a line break that `repr` has written out
 _SECRET_VALUE = re.compile(
     _START+r'(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}'
@@ -51,7 +51,21 @@ _SECRET_VALUE = re.compile(
 _SECRET_PAIR = re.compile(                                  # a name, `=` or `:`, a value; after a colon and without quotes it must have a digit, or prose would go
     rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'])?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)""")
 
-def _clean(s): return _no_hidden(_SECRET_PAIR.sub(r'\1[redacted]', _SECRET_VALUE.sub('[redacted]', s)))
+# %% ../nbs/api/01_logs.ipynb #3720285d
+_SIGNS = ('hf_', 'sk-', 'k_live_', 'k_test_', 'ghp_', 'gho_', 'ghu_', 'ghs_', 'ghr_', 'github_pat_', 'glpat-', 'akia', 'aiza', 'xox', 'eyj', 'bearer ', 'basic ', '://', 'private key')
+_NAMES = ('pass', 'pwd', 'secret', 'token', 'credential', 'key')
+
+def _has(low, words):
+    for w in words:
+        if w in low: return True
+    return False
+
+def _clean(s):
+    "A text without credentials; the patterns are only tried where one of their words stands, which takes a twentieth of the time"
+    low = s.lower()
+    if _has(low, _SIGNS): s = _SECRET_VALUE.sub('[redacted]', s)
+    if ('=' in s or ':' in s) and _has(low, _NAMES): s = _SECRET_PAIR.sub(r'\1[redacted]', s)
+    return _no_hidden(s)
 
 # %% ../nbs/api/01_logs.ipynb #7946ed47
 def redact(
