@@ -41,7 +41,7 @@ _TEXT_KEY = {'text', 'texts', 'text_list', 'prompt', 'prompts', 'completion', 'c
 @lru_cache(4096)
 def _plain(key): return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+', '_', key).lower()     # `X-API-Key` and `xApiKey` are `x_api_key`
 
-# %% ../nbs/api/01_logs.ipynb #dbc519bc
+# %% ../nbs/api/01_logs.ipynb #0c5758ca
 _START = r'(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))'               # also after a line break that `repr` has written out
 _SECRET_VALUE = re.compile(
     _START+r'(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}'
@@ -49,9 +49,9 @@ _SECRET_VALUE = re.compile(
     r"""|(?i:(?<=bearer )[^\s"'\\,;]+|(?<=basic )(?=\S*[0-9=])[A-Za-z0-9+/]{8,}={0,2})|(?<=://)[^/\s:@"']+:[^/\s@"']+(?=@)"""
     r"""|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^"']*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=["'])|\Z)""")
 _SECRET_PAIR = re.compile(                                  # a name, `=` or `:`, a value; after a colon and without quotes it must have a digit, or prose would go
-    rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'])?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)""")
+    rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'](?![\s,;:)\]}}]))?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)""")
 
-# %% ../nbs/api/01_logs.ipynb #3720285d
+# %% ../nbs/api/01_logs.ipynb #04bee6a9
 _SIGNS = ('hf_', 'sk-', 'k_live_', 'k_test_', 'ghp_', 'gho_', 'ghu_', 'ghs_', 'ghr_', 'github_pat_', 'glpat-', 'akia', 'aiza', 'xox', 'eyj', 'bearer ', 'basic ', '://', 'private key')
 _NAMES = ('pass', 'pwd', 'secret', 'token', 'credential', 'key')
 
@@ -60,11 +60,11 @@ def _has(low, words):
         if w in low: return True
     return False
 
-def _clean(s):
+def _clean(s, pairs=True):
     "A text without credentials; the patterns are only tried where one of their words stands, which takes a twentieth of the time"
     low = s.lower()
     if _has(low, _SIGNS): s = _SECRET_VALUE.sub('[redacted]', s)
-    if ('=' in s or ':' in s) and _has(low, _NAMES): s = _SECRET_PAIR.sub(r'\1[redacted]', s)
+    if pairs and ('=' in s or ':' in s) and _has(low, _NAMES): s = _SECRET_PAIR.sub(r'\1[redacted]', s)
     return _no_hidden(s)
 
 # %% ../nbs/api/01_logs.ipynb #7946ed47
@@ -88,13 +88,13 @@ def _redact_item(k, v, texts):
     if k in _TEXT_KEY and not texts and not number: return f"[{len(v)} {'characters' if isinstance(v, str) else 'texts'}]" if hasattr(v, '__len__') else '[text]'
     return redact(v, texts=texts)
 
-# %% ../nbs/api/01_logs.ipynb #50ab7dd9
+# %% ../nbs/api/01_logs.ipynb #a364483f
 def _redactor(texts): return lambda logger, method, event: redact(event, texts=texts)
 
 def _processors(json_lines, texts, colors):
     shown = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr) if json_lines else structlog.dev.ConsoleRenderer(colors=colors)
     return [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt='iso', utc=True),
-            structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _clean(line)]   # once more, for what only the finished line shows
+            structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _clean(line, pairs=False)]   # once more, for what only the finished line shows; JSON stays JSON
 
 # %% ../nbs/api/01_logs.ipynb #0caf59d0
 class _Where:
