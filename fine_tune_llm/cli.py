@@ -6,7 +6,7 @@
 __all__ = ['app', 'Text', 'RunText', 'Model', 'Alpha', 'TargetRisk', 'Delta', 'Epochs', 'Seed', 'Preset', 'Set', 'DEMO',
            'settings', 'What', 'exit_code', 'error_paragraph', 'summary_text', 'fit', 'sample', 'demo', 'decide',
            'report', 'settings_yaml', 'config_show', 'config_explain', 'config_validate', 'config_schema',
-           'config_diff', 'config_rollback', 'moment', 'events', 'main']
+           'config_diff', 'config_rollback', 'moment', 'events_summary', 'summary_table', 'events', 'main']
 
 # %% ../nbs/api/71_cli.ipynb #7de1209a
 import json, os, re, sys, textwrap, time
@@ -273,20 +273,56 @@ def config_rollback(run:Annotated[Path, typer.Argument(help="A run directory", s
     "Apply an earlier version of a run's live settings again, as a new version."
     m = _manager(run); m.rollback(version); typer.echo(str(m.history()[-1]))
 
-# %% ../nbs/api/71_cli.ipynb #941752f2
+# %% ../nbs/api/71_cli.ipynb #9187f482
+def _seconds(text):
+    "Of a length of time such as 90s, 10m, 2h or 7d; `None` of anything else"
+    m = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([smhd])', text.strip())
+    return float(m[1])*dict(s=1, m=60, h=3600, d=86400)[m[2]] if m else None
+
 def moment(
     text:str, # A time such as "2026-11-23 08:00" (UTC unless it names a zone), or how long ago: "90s", "10m", "2h", "7d"
     *,
     now:float, # Seconds since 1970
 ) -> float: # Seconds since 1970
     "The time that a person means"
-    ago = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([smhd])', text.strip())
-    if ago: return now-float(ago[1])*dict(s=1, m=60, h=3600, d=86400)[ago[2]]
+    ago = _seconds(text)
+    if ago is not None: return now-ago
     try: t = datetime.fromisoformat(text.strip())
     except ValueError as e: raise ConfigurationError(f"`--since` must be a time such as '2026-11-23 08:00' or how long ago, such as '10m', got {text!r}", argument='since') from e
     return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
 
-# %% ../nbs/api/71_cli.ipynb #3318cf52
+# %% ../nbs/api/71_cli.ipynb #83efa94f
+def events_summary(
+    events:list, # `Event`s
+    *,
+    window:float=None, # Seconds; a round length with which 12 windows or fewer hold everything when `None`
+    value:str='seconds', # Key of the data whose percentiles are asked for
+) -> dict: # events, first, last, window, value, windows (see `aggregate`), failures (see `error_analytics`)
+    "What happened, in numbers"
+    from fine_tune_llm.events import aggregate, error_analytics
+    times = [e.time for e in events]; first,last = min(times, default=None),max(times, default=None); span = last-first if times else 0
+    window = window or next((w for w in (1, 5, 15, 60, 300, 900, 3600, 6*3600) if span <= 11*w), 86400*max(1., -(-span//(11*86400))))
+    return dict(events=len(events), first=first, last=last, window=window, value=value, windows=aggregate(events, window=window, value=value), failures=error_analytics(events))
+
+def _when(t): return f"{datetime.fromtimestamp(t, timezone.utc):%Y-%m-%d %H:%M:%S}Z" if 0 <= t < 2.5e11 else f"{t:g} s"
+
+def summary_table(
+    s:dict, # From `events_summary`
+) -> str: # A few lines for a terminal
+    "A summary of events as text"
+    if not s['events']: return "no events"
+    lines = [f"{s['events']} events from {_when(s['first'])} to {_when(s['last'])}, in windows of {s['window']:g} s"]
+    lines += [f"{'from':<20}  {'type':<24}{'count':>8}{'per s':>9}   {s['value']}: n, mean, p50, p90, p99"]
+    for r in s['windows']:
+        x = '  '.join([str(r['n']), *(f"{r[k]:.4g}" for k in ('mean', 'p50', 'p90', 'p99'))]) if r['n'] else ''
+        lines.append(f"{_when(r['start']):<20}  {r['by']:<24}{r['count']:>8}{r['rate']:>9.3g}   {x}".rstrip())
+    lines += [f"{sum(f['count'] for f in s['failures'])} failures"+(", by code and place:" if s['failures'] else '')]
+    for f in s['failures']:
+        often = f", {f['rate']:.3g} an hour" if f['rate'] is not None else ''
+        lines.append(f"  {f['count']} of {f['code']} in {f['place']} ({f['share']:.0%}{often}), last {_when(f['last'])}: {str(f['message'])[:100]!r}")
+    return '\n'.join(lines)
+
+# %% ../nbs/api/71_cli.ipynb #4a1ebf40
 @app.command()
 def events(
     run:Annotated[Path, typer.Argument(help="A run directory, finished or not", show_default=False)],
@@ -294,10 +330,15 @@ def events(
     type:Annotated[Optional[list[str]], typer.Option(help="Only such events: a category, a type or a pattern such as 'training.*'; may be repeated", show_default=False)]=None,
     since:Annotated[Optional[str], typer.Option(help="Only from then on: a UTC time, or how long ago such as 10m, 2h, 7d", show_default=False)]=None,
     number:Annotated[int, typer.Option('--number', '-n', min=0, help="The newest so many to begin with; 0 for all; all with --since")]=20,
-    json_lines:Annotated[bool, typer.Option('--json', help="One JSON object a line, with everything an event holds")]=False,
+    json_lines:Annotated[bool, typer.Option('--json', help="One JSON object a line, with everything an event holds; with --summary one in all")]=False,
+    summary:Annotated[bool, typer.Option('--summary', help="Counts, rates and percentiles by type and window of time, and what failed, over all events or those that --type and --since leave")]=False,
+    window:Annotated[Optional[str], typer.Option(help="With --summary: length of a window, such as 10s, 5m, 1h [default: by the span of the events]", show_default=False)]=None,
+    value:Annotated[str, typer.Option(help="With --summary: the number whose percentiles are shown, such as loss")]='seconds',
 ):
     "What happened in a run; with --follow, as it happens."
     from fine_tune_llm.events import EventStore, event_line
+    if summary and follow: raise ConfigurationError("`--summary` and `--follow` do not go together", hint="Repeat the summary instead")
+    if window and not _seconds(window): raise ConfigurationError(f"`--window` must be a length of time such as 10s, 5m or 1h, got {window!r}", argument='window')
     db,start = run/'events.db', moment(since, now=time.time()) if since else None
     if not db.is_file() and not (run/'config.yaml').is_file(): raise RunError(f"`{run}` is not a run directory: it has neither config.yaml nor events.db", path=str(run))
     what = [t if set(t) & set('.*?') else f'{t}.*' for t in type or ()] or '*'
@@ -305,6 +346,9 @@ def events(
         while follow and not db.is_file(): time.sleep(.1)
         if not db.is_file(): return
         with EventStore(db, readonly=True) as es:
+            if summary:
+                s = events_summary(es.query(what, since=start), window=_seconds(window) if window else None, value=value)
+                typer.echo(json.dumps(s, indent=1) if json_lines else summary_table(s)); return
             for e in es.tail(None if since or not number else number, what, since=start, follow=follow): typer.echo(json.dumps(e.to_dict()) if json_lines else event_line(e))
     except KeyboardInterrupt: return
 

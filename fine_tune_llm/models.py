@@ -6,7 +6,7 @@
 __all__ = ['CATALOGUE', 'Entry', 'Source', 'find_model', 'quiet', 'pool', 'PooledClassifier', 'tokenize', 'collate',
            'encode_batches', 'TextModel', 'check_targets', 'load_model', 'load_adapter']
 
-# %% ../nbs/api/30_models.ipynb #08a3f664
+# %% ../nbs/api/30_models.ipynb #856e4892
 import difflib, importlib.util, json, os, re, socket
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +19,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from .config import LoraSection
-from .errors import AdapterError, ConfigurationError, ModelLoadError
+from .errors import AdapterError, ConfigurationError, FineTuneLLMError, ModelLoadError, SecretError
 from .files import atomic_dir, read_json, sha256_file, sha256_json
-from .logs import get_logger
+from .logs import get_logger, redact
 from .registry import Registry
 from .resilience import CircuitBreaker, retry
+from .vault import Secret
 
 # %% ../nbs/api/30_models.ipynb #77f9a292
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def _hub_trouble(e):
         e = e.__cause__
     return False
 
-# %% ../nbs/api/30_models.ipynb #aa3a17a9
+# %% ../nbs/api/30_models.ipynb #1893bfa8
 _BREAKERS = {}
 
 def _hub_breaker(host, **kwargs):
@@ -88,6 +89,13 @@ def _ask_hub(breaker, answers, get, **patience):
         if not answers(): raise ConnectionError("the hub does not answer")
         return retry(get, on=_hub_trouble, attempts=3, deadline=120., place=breaker.name, **patience)()
 
+def _hub_token():
+    "The secret `hf_token` (environment, keyring or vault); `None` when there is none, and the client then uses its own (`HF_TOKEN`, a login)"
+    try: return Secret('hf_token').reveal()
+    except FineTuneLLMError as e:
+        if not isinstance(e, SecretError) or e.context.get('name') != 'hf_token': get_logger('models').warning("the hub's token cannot be read", error=str(e))   # a vault that does not open; public models need no token
+    return None
+
 def _from_hub(repo, answers=_hub_answers):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
     from huggingface_hub import constants, snapshot_download
@@ -95,8 +103,8 @@ def _from_hub(repo, answers=_hub_answers):
     try: return get(local_files_only=True), None
     except Exception: missing = "not in the local cache, and "
     if constants.HF_HUB_OFFLINE: return None, missing+"HF_HUB_OFFLINE is set"
-    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5)), None
-    except Exception as e: return None, missing+f"{type(e).__name__}: {e}".split('\n')[0]
+    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5, token=_hub_token())), None
+    except Exception as e: return None, missing+redact(f"{type(e).__name__}: {e}".split('\n')[0])
 
 # %% ../nbs/api/30_models.ipynb #47de9b3e
 def _package_folder(package):

@@ -228,7 +228,7 @@ class Run:
         p = self.predict_proba(texts)
         why = occlusion(self.predict_proba, texts, self.classes, probs=p) if rationale else None
         made = make_decisions(p, self.classes, self.conformal.predict(p, sparse=False), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
-        for d in made if bus else (): bus.publish(DecisionMade(input=d.id, decision=d.decision, abstain=d.abstain, confidence=d.confidence, set_size=len(d.prediction_set), run=self.path.name))
+        for d in made if bus else (): bus.publish(DecisionMade(input_id=d.id, decision=d.decision, abstain=d.abstain, confidence=d.confidence, set_size=len(d.prediction_set), run=self.path.name))
         return made
     def _repr_markdown_(self): return promises(self)
     def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
