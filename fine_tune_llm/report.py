@@ -186,7 +186,7 @@ _GROUP_COLUMNS = dict(abstention_rate='left to a person', selective_risk='wrong 
 def _by_attribute(f):
     "Rows and gaps of the group evidence, attribute by attribute; `None` when there is none"
     if 'rates' not in f: return None
-    cell = lambda c: ', '.join('(missing)' if v is None else v for v in c) if c else ''
+    cell = lambda c: ', '.join(c or ())
     out = {}
     for r in f['rates']:
         if r['view'] == 'all rows': continue
