@@ -691,7 +691,7 @@ def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
     apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum(-1)/p.size); draws = max(100, min(draws, 4_000_000//len(count)))
     return *_invert(count, conf, acc, stat, lambda g: (count*np.abs(g)).sum()/p.size, level, rng, draws, fixed=True, centre='zero' if strategy == 'width' else None), "bootstrap of every class's bins, inverted"
 
-# %% ../nbs/api/11_metrics.ipynb #73fd29b6
+# %% ../nbs/api/11_metrics.ipynb #288bb192
 def _share_interval(f, p, y, level, rng, draws, k=1):
     "For shares of rows"
     hit = _is_top_k(p, y, k)
@@ -713,9 +713,9 @@ def _confusion_interval(f, p, y, level, rng, draws):
     "For functions of the table of confusions, of which only the pairs and classes that occur are kept"
     n,K = p.shape; code,count = np.unique(y*K+top_of_rows(p)[2], return_counts=True); t,d = np.unique(np.r_[code//K, code%K], return_inverse=True)[1].reshape(2, -1)
     of,width = _balanced_of if f is balanced_accuracy else _macro_f1_of, max(t.max(), d.max())+1; same = t == d; hits = count[same].sum(); out = []
+    def by(m, cls, keep): return np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
     for _ in range(0, draws, step := min(draws, max(1, (1 << 22)//len(code)))):
-        m = rng.multinomial(n, count/n, step); by = lambda cls, keep: np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
-        out.append(of(by(t, same), by(t, slice(None)), by(d, slice(None))))
+        m = rng.multinomial(n, count/n, step); out.append(of(by(m, t, same), by(m, t, slice(None)), by(m, d, slice(None))))
     low,high = _tails(np.concatenate(out), level)
     if 0 < hits < n: return low, high, 'bootstrap of confusions'
     a,b = clopper_pearson(hits, n, level); return min(low, a), max(high, b), 'bootstrap of confusions, at least Clopper-Pearson'
