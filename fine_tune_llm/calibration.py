@@ -366,7 +366,7 @@ class DirichletScaling(_Linear):
         pen[:, -1] = 1/(2*n) if self.mu is None else self.mu/K
         return pen
 
-# %% ../nbs/api/12_calibration.ipynb #2efc570e
+# %% ../nbs/api/12_calibration.ipynb #782697cb
 def _columns(p):
     "Column k with its complement, and likewise for the most probable class; complements do not lose digits where p is near 1"
     i,top = np.arange(len(p)),p.argmax(1); conf = p[i, top].astype(np.float64); others = p.astype(np.float64); others[i, top] = 0; left = others.sum(1)
@@ -376,6 +376,7 @@ def _columns(p):
 def _with_confidence(p, top, q):
     "Rows of `p` with probability `q` at their top; the rest in proportion, none above `q`"
     i = np.arange(len(p)); out = p.astype(np.float64); out[i, top] = 0; q = np.maximum(q, 1/p.shape[1]); cap = q[:, None]*(1-1e-12); rest = out.sum(1)
+    tiny = (rest > 0) & (rest < 1e-290); out[tiny] /= out[tiny].max(1, keepdims=True)     # subnormal numbers: their reciprocals overflow
     out[rest <= 0] = 1; out[i, top] = 0; out *= ((1-q)/out.sum(1))[:, None]
     for _ in range(p.shape[1]):
         over = out >= cap; need = (over & (out > cap)).any(1)
