@@ -99,7 +99,7 @@ def macro_f1(
     "Mean over the classes that occur or are decided of 2 hits / (rows of the class + rows decided as it)"
     return float(_macro_f1_of(*_class_counts(probs, labels)))
 
-# %% ../nbs/api/11_metrics.ipynb #981e9c64
+# %% ../nbs/api/11_metrics.ipynb #e9825e7d
 _FLOOR = float(np.finfo(np.float32).tiny)       # probabilities below this count as this, whatever their dtype: a row's loss is at most 87.3
 
 def _nll_rows(p, y): return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), _FLOOR))
@@ -107,9 +107,9 @@ def _nll_rows(p, y): return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np
 def _brier_rows(p, y):
     "Squared distance to the one-hot label; a row's number does not depend on the rows around it"
     out = np.empty(len(p))
-    def block(a, b): q = p[a:b].astype(np.float64); q *= q; out[a:b] = q.sum(1)
+    def block(a, b): q = p[a:b].astype(np.float64); q[np.arange(b-a), y[a:b]] -= 1; q *= q; out[a:b] = q.sum(1)
     by_rows(block, *p.shape)
-    return 1+out-2*p[np.arange(len(y)), y].astype(np.float64)
+    return out
 
 def nll(
     probs, # Probabilities, shape (n, K)
@@ -419,7 +419,10 @@ def ks_error(
     "Largest cumulative gap between confidence and accuracy (Gupta et al. 2021): a calibration error without bins"
     return float(np.abs(_walk(*conf_right(probs, labels))[0]).max())
 
-# %% ../nbs/api/11_metrics.ipynb #5ddb786a
+# %% ../nbs/api/11_metrics.ipynb #d0307ffa
+def _drawable(r, kind, source):
+    if not isinstance(r, kind): raise ConfigurationError(f"`r` must come from {source}(probs, labels), got {type(r).__name__}", argument='r')
+
 def _axes(ax, size):
     if ax is not None: return ax
     import matplotlib.pyplot as plt
@@ -433,7 +436,7 @@ def plot_reliability(
     level:float=.95, # Of the intervals of the accuracies
 ): # The axes, for the caller to decorate or save
     "Accuracy by bin with its interval against confidence, the diagonal, and the rows per bin"
-    ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
+    _drawable(r, Reliability, 'reliability'); _check_share('level', level); ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
     ax.bar(r.edges[:-1]+width/2, share, width, color='0.85', edgecolor='w', lw=.5, label='share of rows')
     for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
         if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
@@ -451,7 +454,7 @@ def plot_confidence(
     title:str=None, # Above the axes
 ): # The axes
     "How sure the model is where it is right, and where it is wrong"
-    ax = _axes(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
+    _drawable(r, Reliability, 'reliability'); ax = _axes(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
     ax.bar(r.edges[:-1], right, width, align='edge', color='C0', alpha=.6, label='right')
     ax.bar(r.edges[:-1], r.count-right, width, bottom=right, align='edge', color='C3', alpha=.8, label='wrong')
     ax.set(xlabel='confidence', ylabel='rows', xlim=(0, 1), title=title); ax.legend(fontsize=8, loc='upper left', frameon=False)
@@ -553,7 +556,7 @@ def confidence_auroc(
     "Chance that a row decided rightly is surer than one decided wrongly, ties half"
     return float(_auroc_of(_wrong_table(probs, labels)[::-1]))
 
-# %% ../nbs/api/11_metrics.ipynb #dafcb1ae
+# %% ../nbs/api/11_metrics.ipynb #894d49eb
 def plot_risk_coverage(
     r:RiskCoverage, # From `risk_coverage_curve`
     *,
@@ -561,7 +564,7 @@ def plot_risk_coverage(
     title:str=None, # Above the axes
 ): # The axes
     "Selective risk against selective coverage, with the error rate of deciding everything"
-    ax = _axes(ax, (3.4, 2.8))
+    _drawable(r, RiskCoverage, 'risk_coverage_curve'); ax = _axes(ax, (3.4, 2.8))
     ax.plot(r.selective_coverage, r.risk, color='C0', label='model')
     ax.axhline(r.risk[-1], ls=':', color='0.3', label='decide everything')
     ax.set(xlabel='selective coverage (share decided)', ylabel='selective risk (share wrong)', xlim=(0, 1), ylim=(0, None), title=title)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from fine_tune_llm.errors import ConfigurationError, PredictionError, ResourceError
 from fine_tune_llm.metrics import (METRICS, StreamingCalibration, auprc, auroc, classwise_ece, confusion, ece, fpr_at_tpr, interval, ks_test, kuiper_test, macro_f1, murphy, out_of_scope,
-                                   risk_coverage_curve, selective_risk_at, spiegelhalter_test, summary, top_k_accuracy)
+                                   plot_confidence, plot_reliability, plot_risk_coverage, reliability, risk_coverage_curve, selective_risk_at, spiegelhalter_test, summary, top_k_accuracy)
 from fine_tune_llm.predictions import softmax
 from fine_tune_llm.testing import synthetic_problem
 
@@ -99,6 +99,7 @@ SCORES,HIT = np.arange(10.), np.arange(10) > 5
     *[(partial(interval, v, P, Y, seed=0), ConfigurationError, '`metric` must') for v in (5, None, murphy, ks_test)],
     *[(partial(out_of_scope, P, P, seed=0, **k), ConfigurationError, '`(level|draws)` must be') for k in (dict(level=95), dict(draws=0), dict(draws=1e3))], (partial(out_of_scope, P, P, seed=-1), ConfigurationError, '`seed`'),
     (partial(out_of_scope, P, np.full((5, 3), 1/3), seed=0), PredictionError, 'of the same classes'), (partial(selective_risk_at, P, Y, 'a'), ConfigurationError, '`selective_coverage` must be'),
+    *[(partial(f, P), ConfigurationError, '`r` must come from') for f in (plot_reliability, plot_confidence, plot_risk_coverage)], (partial(plot_reliability, reliability(P, Y), level=95), ConfigurationError, '`level`'),
     (partial(summary, P, Y, names='ece'), ConfigurationError, 'must be a tuple')])
 def test_what_is_refused(call, error, words):
     with pytest.raises(error, match=words): call()
