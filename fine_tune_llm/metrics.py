@@ -694,7 +694,7 @@ def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
     apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum(-1)/p.size); draws = max(100, min(draws, 4_000_000//len(count)))
     return *_invert(count, conf, acc, stat, lambda g: (count*np.abs(g)).sum()/p.size, level, rng, draws, fixed=True, centre='zero' if strategy == 'width' else None), "bootstrap of every class's bins, inverted"
 
-# %% ../nbs/api/11_metrics.ipynb #288bb192
+# %% ../nbs/api/11_metrics.ipynb #5296599c
 def _share_interval(f, p, y, level, rng, draws, k=1):
     "For shares of rows"
     hit = _is_top_k(p, y, k)
@@ -719,9 +719,8 @@ def _confusion_interval(f, p, y, level, rng, draws):
     def by(m, cls, keep): return np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
     for _ in range(0, draws, step := min(draws, max(1, (1 << 22)//len(code)))):
         m = rng.multinomial(n, count/n, step); out.append(of(by(m, t, same), by(m, t, slice(None)), by(m, d, slice(None))))
-    low,high = _tails(np.concatenate(out), level)
-    if 0 < hits < n: return low, high, 'bootstrap of confusions'
-    a,b = clopper_pearson(hits, n, level); return min(low, a), max(high, b), 'bootstrap of confusions, at least Clopper-Pearson'
+    if 0 < hits < n: return *_logit_interval(float(f(p, y)), float(np.concatenate(out).std()), level), 'bootstrap of confusions, logit scale'
+    return *map(float, clopper_pearson(hits, n, level)), 'Clopper-Pearson of the share right'
 
 def _row_interval(f, p, y, level, rng, draws, **settings):
     "For anything: percentile bootstrap of rows"

@@ -154,13 +154,17 @@ def coverage(sets):
                 held={n: {k: v for m,k,v in out if m == n} for n in names}, not_evaluated={} if vgg() else dict(cifar10_vgg='its outputs are not on this machine'))
 
 
+def two_classes(rng, apart, n, m):
+    "Probabilities of n rows in scope and m out of it, whose scores are normal and `apart`; the score is one minus the first"
+    x = np.r_[rng.normal(-apart, 1, n), rng.normal(0, 1, m)]; return np.stack([1/(1+np.exp(x)), 1/(1+np.exp(-x))], 1)/2+[.5, 0]
+
+
 def scope_coverage(sets):
-    "How often the 90% intervals of AUROC and average precision hold: normal scores `apart` standard deviations, rows in scope and out of it"
+    "How often the 90% intervals of AUROC and average precision hold: rows in scope and out of it"
     out,rng = [],np.random.default_rng(1)
     for apart,n,m in ((1.5, 200, 40), (3, 200, 40), (4, 200, 40), (1.5, 1000, 200)):
-        draw = lambda k, apart=apart, n=n, m=m: (lambda x: np.stack([1/(1+np.exp(x)), 1/(1+np.exp(-x))], 1)/2+[.5, 0])(np.r_[rng.normal(-apart, 1, k*n), rng.normal(0, 1, k*m)])   # two classes; the score is one minus the first
-        s = 1-draw(2000)[:, 0]; out_of = np.arange(len(s)) >= 2000*n; a,b = auroc(s, out_of), auprc(s, out_of); found = []
-        for j in range(sets): x = draw(1); o = out_of_scope(x[:n], x[n:], level=.9, seed=j, draws=100); found.append((a in o.auroc, b in o.auprc))
+        s = 1-two_classes(rng, apart, 2000*n, 2000*m)[:, 0]; out_of = np.arange(len(s)) >= 2000*n; a,b = auroc(s, out_of), auprc(s, out_of); found = []
+        for j in range(sets): x = two_classes(rng, apart, n, m); o = out_of_scope(x[:n], x[n:], level=.9, seed=j, draws=100); found.append((a in o.auroc, b in o.auprc))
         out.append(dict(apart=apart, inside=n, outside=m, auroc=a, auprc=b, held=dict(zip(('auroc', 'auprc'), np.mean(found, 0).tolist()))))
     return dict(level=.9, sets=sets, cases=out)
 
