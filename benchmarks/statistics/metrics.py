@@ -187,5 +187,5 @@ if __name__ == '__main__':
     else:
         memory = {k: peak_mb(__file__, 'ece', k, a.quick) for k in ('input', 'ours', 'netcal', 'torchmetrics')}
         result = dict(ece=speed(n, K), peak_mb=memory, accuracy=accuracy_at((100_000, 1_000_000) if a.quick else (1_000_000, 3_000_000, 10_000_000)), accuracy_one_bin=one_bin((1_000_000,) if a.quick else (10_000_000, 30_000_000)), stream=streams(*((10, 1000, 20) if a.quick else (50, 20_000, 100))),
-                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(20 if a.quick else 200), scope_coverage=scope_coverage(50 if a.quick else 1000), test_levels=levels_of_tests(50 if a.quick else 500), first_calls=compile_times())
+                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(20 if a.quick else 200), scope_coverage=scope_coverage(50 if a.quick else 500), test_levels=levels_of_tests(50 if a.quick else 500), first_calls=compile_times())
         save('metrics', result)
