@@ -483,7 +483,7 @@ class IsotonicCalibration(_TwoClass):
         e = 1/(len(p)+2); return np.r_[x[ends], np.clip(f[ends], e, 1-e)]
     def _map(self, m, p, q): h = len(m)//2; return np.interp(p, m[:h], m[h:])
 
-# %% ../nbs/api/12_calibration.ipynb #59d3095e
+# %% ../nbs/api/12_calibration.ipynb #cd4c5ad9
 @CALIBRATORS.register('histogram')
 class HistogramBinning(_TwoClass):
     "Share right in bins of equally many rows (Zadrozny and Elkan 2001), with the guarantee of Gupta and Ramdas (2021)"
@@ -495,6 +495,7 @@ class HistogramBinning(_TwoClass):
     ):
         super().__init__(by); self.n_bins = _check_whole('n_bins', n_bins)
     def _learn(self, r, y): self._inside = []; super()._learn(r, y); self.inside_ = self.__dict__.pop('_inside')
+    def _amiss(self): n = sum(map(bool, map(len, self.maps_))); return super()._amiss() or (f"`inside` is {self.inside_}" if hasattr(self, 'inside_') and (len(self.inside_) != n or min(self.inside_) < 1) else None)
     def _one(self, p, q, hit):
         n = len(p); B = max(1, min(self.n_bins, n//2)); order = np.argsort(p, kind='stable'); cut = order[np.arange(1, B)*(n+1)//B-1]
         edges,first = np.unique(p[cut], return_index=True); use = np.ones(n, bool); use[cut[first]] = False

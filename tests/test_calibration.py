@@ -83,7 +83,6 @@ def test_saved_ones_that_were_cut_or_changed(c, rows):
     "Lists shorter than what was learned, or with nan: refused when read, and not at the first row"
     d = json.loads(json.dumps(c.fit(*rows[:2]).to_dict()))
     for k in c.state:
-        if k == 'inside': continue
         for bad in ('x', None, [], [float('nan')], [[[1.]]], d[k][:-1] if isinstance(d[k], list) else -d[k]):
             with pytest.raises(CalibrationError, match=f'no saved {c.kind} calibrator'): calibrator_from_dict(d | {k: bad})
     with pytest.raises((CalibrationError, ConfigurationError)): calibrator_from_dict(d | dict(n_classes=1))
