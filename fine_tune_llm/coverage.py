@@ -6,15 +6,17 @@
 __all__ = ['CoverageTable', 'coverage_by', 'cov_gap', 'size_stratified', 'worst_gap', 'worst_window', 'WorstSlab', 'worst_slab',
            'CoverageReport', 'coverage_report', 'plot_coverage', 'plot_sizes']
 
-# %% ../nbs/api/17_coverage.ipynb #113c3216
+# %% ../nbs/api/17_coverage.ipynb #ab73ee07
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from .conformal import check_alpha, coverage_band, covered, set_sizes
+from .conformal import ConformalClassifier, check_alpha, coverage_band, covered, set_sizes
 from .errors import ConfigurationError, PredictionError
-from .intervals import Interval, clopper_pearson
+from .intervals import Interval, check_level, clopper_pearson
+from .predictions import as_float_array, check_labels, check_seed, group_names
+from .scores import check_sets
 
 # %% ../nbs/api/17_coverage.ipynb #ff63941f
 @dataclass(frozen=True)
@@ -38,10 +40,11 @@ class CoverageTable:
 
 def _num(x): return None if x != x else float(x)
 
-# %% ../nbs/api/17_coverage.ipynb #950ca744
+# %% ../nbs/api/17_coverage.ipynb #7f199e6c
 def _tabulate(cells, code, hit, level, min_rows):
-    if not 0 < level < 1: raise ConfigurationError(f"`level` must be in (0, 1), got {level!r}", argument='level')
-    n = np.bincount(code, minlength=len(cells)); k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64); least = max(1, min_rows); ok = n >= least
+    check_level(level)
+    if not (isinstance(min_rows, (int, np.integer)) and min_rows >= 0): raise ConfigurationError(f"`min_rows` must be a whole number of at least 0, got {min_rows!r}", argument='min_rows')
+    n = np.bincount(code, minlength=len(cells)); k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64); least = max(1, int(min_rows)); ok = n >= least
     low,high = clopper_pearson(k, n, 1-(1-level)/max(1, ok.sum()))
     return CoverageTable(tuple(cells), n, k, np.where(ok, low, np.nan), np.where(ok, high, np.nan), level, least)
 
@@ -54,10 +57,9 @@ def coverage_by(
     min_rows:int=1, # Cells with fewer rows are not evaluated
 ) -> CoverageTable: # One cell for each class, or for each group that occurs
     "Coverage within classes or groups, with simultaneous exact intervals"
-    hit = covered(sets, labels)
-    if by is None: return _tabulate([f'class {k}' for k in range(sets.shape[1] if hasattr(sets, 'shape') else len(sets[0]))], np.asarray(labels).astype(np.int64), hit, level, min_rows)
-    if len(by) != len(hit): raise PredictionError(f"`by` must have shape ({len(hit)},) like the rows, got {np.shape(by)}", argument='by')
-    names,code = np.unique(np.array([str(v) for v in by]), return_inverse=True)
+    sets = check_sets(sets); hit = covered(sets, labels)
+    if by is None: return _tabulate([f'class {k}' for k in range(sets.shape[1])], check_labels(labels, *sets.shape), hit, level, min_rows)
+    names,code = np.unique(group_names(by, len(hit), argument='by'), return_inverse=True)
     return _tabulate(names.tolist(), code, hit, level, min_rows)
 
 # %% ../nbs/api/17_coverage.ipynb #0df8d6a9
@@ -72,7 +74,7 @@ def cov_gap(
     chance = {n: float((binom.pmf(np.arange(n+1), n, want)*np.abs(np.arange(n+1)/n-want)).sum()) for n in np.unique(m).tolist()}
     return float(np.abs(table.coverage[ok]-want).mean()), float(np.mean([chance[n] for n in m.tolist()]))
 
-# %% ../nbs/api/17_coverage.ipynb #40db1307
+# %% ../nbs/api/17_coverage.ipynb #1cfbe059
 def size_stratified(
     sets, # Prediction sets, (n, K) bool or `PredictionSets`
     labels, # True classes, shape (n,)
@@ -83,7 +85,7 @@ def size_stratified(
 ) -> CoverageTable: # One cell for each stratum that occurs
     "Coverage among sets of about the same size"
     size,e = set_sizes(sets),np.asarray(edges)
-    if e[0] != 0 or (np.diff(e) <= 0).any(): raise ConfigurationError(f"`edges` must rise from 0, got {tuple(edges)}", argument='edges')
+    if e.ndim != 1 or not len(e) or e.dtype.kind not in 'iu' or e[0] != 0 or (np.diff(e) <= 0).any(): raise ConfigurationError(f"`edges` must be whole numbers that rise from 0, got {edges!r}", argument='edges')
     names = [f"size {a}" if b == a+1 else f"size {a} to {b-1}" for a,b in zip(e, e[1:])]+[f"size {e[-1]} and more"]
     which,code = np.unique(np.searchsorted(e, size, 'right')-1, return_inverse=True)
     return _tabulate([names[i] for i in which], code, covered(sets, labels), level, min_rows)
@@ -96,13 +98,16 @@ def worst_gap(
     c = table.coverage[~np.isnan(table.coverage)]
     return float(np.abs(c-(1-check_alpha(alpha))).max()) if len(c) else math.nan
 
-# %% ../nbs/api/17_coverage.ipynb #0ff477b2
+# %% ../nbs/api/17_coverage.ipynb #78e2a597
 def worst_window(
     hit:np.ndarray, # Covered or not, in the order of a projection, shape (n,)
     least:int, # Rows that a window must hold, 1..n
 ) -> tuple: # (mean, start, stop)
     "The stretch of at least `least` rows with the lowest mean (Dinkelbach 1967)"
-    c = np.asarray(hit, dtype=np.float64); mean,i,j = c.mean(),0,len(c)
+    c = as_float_array(hit, 'hit')[0].astype(np.float64)
+    if c.ndim != 1 or not np.isfinite(c).all(): raise PredictionError(f"`hit` must be finite numbers, shape (n,), got shape {c.shape}", argument='hit')
+    if not (isinstance(least, (int, np.integer)) and 1 <= least <= len(c)): raise ConfigurationError(f"`least` must be a whole number of rows, 1 to {len(c)}, got {least!r}", argument='least')
+    mean,i,j = c.mean(),0,len(c)
     while True:
         s = np.concatenate([[0.], (c-mean).cumsum()]); head = np.maximum.accumulate(s[:len(s)-least]); gain = s[least:]-head
         b = int(gain.argmin())
@@ -120,7 +125,7 @@ class WorstSlab:
     high:float # Its other side
     def to_dict(self) -> dict: "JSON-safe"; return dict(coverage=self.coverage.to_dict(), n=self.n, searched=self.searched, direction=self.direction.tolist(), low=self.low, high=self.high)
 
-# %% ../nbs/api/17_coverage.ipynb #e79cc563
+# %% ../nbs/api/17_coverage.ipynb #130c33ad
 def worst_slab(
     x:np.ndarray, # Features of the rows, or their probabilities, shape (n, d)
     sets, # Prediction sets, (n, K) bool or `PredictionSets`
@@ -132,9 +137,11 @@ def worst_slab(
     level:float=.95, # Of the interval
 ) -> WorstSlab: # Measured on the other half; its interval is (0, 1) when no row fell into the slab
     "Worst-slab coverage (Cauchois, Gupta and Duchi 2021), searched on one half of the rows and measured on the other"
-    hit,x,rng = covered(sets, labels),np.asarray(x, dtype=np.float64),np.random.default_rng(seed); n = len(hit)
-    if x.ndim != 2 or len(x) != n or n < 4: raise PredictionError(f"`x` must have shape ({n}, d) with n >= 4, got {x.shape}", argument='x')
-    if not 0 < share <= 1: raise ConfigurationError(f"`share` must be in (0, 1], got {share!r}", argument='share')
+    hit,x,rng = covered(sets, labels),as_float_array(x, 'x')[0].astype(np.float64),np.random.default_rng(check_seed(seed)); n = len(hit)
+    if x.ndim != 2 or len(x) != n or n < 4 or not x.shape[1]: raise PredictionError(f"`x` must have shape ({n}, d) with n >= 4 and d >= 1, got {x.shape}", argument='x')
+    if not np.isfinite(x).all(): i = int((~np.isfinite(x).all(1)).argmax()); raise PredictionError(f"`x` must be finite, row {i} is not", hint="Fill what is missing, or leave these rows out", argument='x', row=i)
+    if not (isinstance(directions, (int, np.integer)) and directions >= 1): raise ConfigurationError(f"`directions` must be a whole number of at least 1, got {directions!r}", argument='directions')
+    if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1): raise ConfigurationError(f"`share` must be in (0, 1], got {share!r}", argument='share')
     a,b = np.split(rng.permutation(n), [n//2]); least = max(1, math.ceil(share*len(a))); best = (2.,)
     for v in (w/np.linalg.norm(w) for w in rng.normal(size=(directions, x.shape[1]))):
         z = x[a]@v; o = np.argsort(z, kind='stable'); m,i,j = worst_window(hit[a][o], least)
@@ -142,14 +149,15 @@ def worst_slab(
     m,v,lo,hi = best; inside = hit[b][((z := x[b]@v) >= lo) & (z <= hi)]; k,r = int(inside.sum()),len(inside); low,high = clopper_pearson(k, r, level)
     return WorstSlab(Interval(k/r if r else math.nan, float(low), float(high), level, 'Clopper-Pearson'), r, m, v, lo, hi)
 
-# %% ../nbs/api/17_coverage.ipynb #9e50c666
+# %% ../nbs/api/17_coverage.ipynb #5fa6b029
 @dataclass(frozen=True)
 class CoverageReport:
     "What prediction sets did on test rows"
     alpha:float # Miss rate asked for
     n:int # Test rows
     coverage:Interval # Share covered
-    band:tuple # Where coverage must lie by chance when the promise holds (99%); `None` without `n_cal`
+    band:tuple # Where coverage must lie by chance when the promise holds (99%), or `None`
+    no_band:str # Why there is no band, or `None`
     mean_size:float # Labels in a set
     sizes:tuple # How many sets have 0, 1, 2, ... labels
     hit_rate:Interval # How often a set of one label holds the truth; `None` without such sets
@@ -162,7 +170,7 @@ class CoverageReport:
         part = lambda v: v.to_dict() if hasattr(v, 'to_dict') else [_num(x) if isinstance(x, float) else x for x in v] if isinstance(v, tuple) else v
         return {k: part(v) for k,v in self.__dict__.items()}
     def _repr_markdown_(self):
-        rows = [('coverage', f"{self.coverage} ({self.n:,} rows, {1-self.alpha:.4g} asked)"), ('band by chance', f"{self.band[0]:.4g} to {self.band[1]:.4g}" if self.band else 'not evaluated: `n_cal` is not given'),
+        rows = [('coverage', f"{self.coverage} ({self.n:,} rows, {1-self.alpha:.4g} asked)"), ('band by chance', f"{self.band[0]:.4g} to {self.band[1]:.4g}" if self.band else f'not evaluated: {self.no_band}'),
                 ('labels in a set', f"{self.mean_size:.2f} on average, {self.sizes[0]:,} sets empty"), ('sets of one label', f"{self.sizes[1]:,}, right {self.hit_rate}" if self.hit_rate else '0'),
                 ('CovGap over classes', f"{self.gap[0]:.3f}, by chance {self.gap[1]:.3f}" if self.gap[0] == self.gap[0] else 'not evaluated: no class has enough rows'),
                 ('SSCV over sizes', f"{worst_gap(self.by_size, self.alpha):.3f}" if not np.isnan(worst_gap(self.by_size, self.alpha)) else 'not evaluated: no size has enough rows')]
@@ -170,24 +178,39 @@ class CoverageReport:
         rows += [(f'worst {k}', f"{w['cell']}: {w['coverage']:.3f} [{w['low']:.3f}, {w['high']:.3f}], {w['n']:,} rows") for k,t in (('class', self.by_class), ('group', self.by_group)) if t and (w := worst(t))]
         return '\n'.join(['| | |', '|---|---|', *(f'| {a} | {b} |' for a,b in rows)])
 
-# %% ../nbs/api/17_coverage.ipynb #aaf70bc7
+# %% ../nbs/api/17_coverage.ipynb #24bc0a2a
+def _band(c, sets, labels, groups, alpha):
+    "(band, `None`), or (`None`, why it is not evaluated)"
+    n,K = sets.shape; y = check_labels(labels, n, K)
+    if c is None: return None, "`fitted` is not given"
+    if not isinstance(c, ConformalClassifier) or not hasattr(c, 'n_') or c.n_classes_ != K: raise ConfigurationError(f"`fitted` must be a fitted ConformalClassifier over {K} classes, got {c!r}", argument='fitted')
+    if alpha not in c.alphas: return None, f"the sets were fitted for alpha {', '.join(map(str, c.alphas))}"
+    if c.empty == 'top1': return None, "sets that would be empty were filled"
+    if c.condition is None or not len(c.cell_n_): return coverage_band(c.n_, n, alpha), None
+    if 'group' in c.condition and groups is None: return None, "`groups` are not given"
+    at = {v: i for i,v in enumerate(c.groups_)}; g = np.array([at.get(v, -1) for v in group_names(groups, n)]) if 'group' in c.condition else np.zeros(n, np.int64)
+    cell = np.where(g < 0, -1, c.cell_of_[g, y if c.cell_of_.shape[1] > 1 else 0]); few = np.append(c.rare_[c.alphas.index(alpha)], True)[cell]
+    if c.rare == 'marginal' and few.any(): return None, f"{few.sum():,} of {n:,} rows are of cells with too few calibration rows"
+    return coverage_band(np.append(0, c.cell_n_), np.bincount(cell+1, minlength=len(c.cell_n_)+1), alpha), None
+
+# %% ../nbs/api/17_coverage.ipynb #8583492f
 def coverage_report(
     sets, # Prediction sets, (n, K) bool or `PredictionSets`
     labels, # True classes, shape (n,)
     *,
     alpha:float, # Miss rate asked for, in (0, 1)
-    n_cal:int=None, # Calibration rows, for the band
-    groups=None, # Group of each row, shape (n,)
+    fitted:ConformalClassifier=None, # What made the sets, for the band
+    groups=None, # Group of each row, shape (n,); those of `fitted` when its promise is by group
     level:float=.95, # Of the intervals
     min_rows:int=20, # Cells with fewer rows are not evaluated
 ) -> CoverageReport: # With tables by class, group and size
     "Coverage, size and who is covered, on test rows"
-    hit,size = covered(sets, labels),set_sizes(sets); n = len(hit); by_class = coverage_by(sets, labels, level=level, min_rows=min_rows)
+    sets = check_sets(sets); hit,size = covered(sets, labels),set_sizes(sets); n = len(hit); by_class = coverage_by(sets, labels, level=level, min_rows=min_rows)
     share = lambda h: Interval(float(h.mean()), *map(float, clopper_pearson(h.sum(), len(h), level)), level, 'Clopper-Pearson') if len(h) else None
-    return CoverageReport(check_alpha(alpha), n, share(hit), coverage_band(n_cal, n, alpha) if n_cal else None, float(size.mean()), tuple(np.bincount(size, minlength=2).tolist()), share(hit[size == 1]), by_class,
+    return CoverageReport(check_alpha(alpha), n, share(hit), *_band(fitted, sets, labels, groups, alpha), float(size.mean()), tuple(np.bincount(size, minlength=2).tolist()), share(hit[size == 1]), by_class,
                           None if groups is None else coverage_by(sets, labels, groups, level=level, min_rows=min_rows), size_stratified(sets, labels, level=level, min_rows=min_rows), cov_gap(by_class, alpha))
 
-# %% ../nbs/api/17_coverage.ipynb #f7fc065e
+# %% ../nbs/api/17_coverage.ipynb #85f5aad1
 def plot_coverage(
     table:CoverageTable, # From `coverage_by` or `size_stratified`
     alpha:float, # Miss rate asked for
@@ -198,7 +221,7 @@ def plot_coverage(
 ): # The axes
     "Coverage within cells with its intervals; cells not evaluated stay empty"
     if ax is None: import matplotlib.pyplot as plt; _,ax = plt.subplots(figsize=(4, 2.6), layout='constrained')
-    at = np.arange(len(table.cells)); c = table.coverage
+    check_alpha(alpha); at = np.arange(len(table.cells)); c = table.coverage
     ax.errorbar(at+shift, c, np.array([c-table.low, table.high-c]), fmt='o', ms=4, capsize=2, label=label); ax.axhline(1-alpha, ls=':', color='k', lw=1)
     ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90); ax.set_ylabel('coverage')
     return ax

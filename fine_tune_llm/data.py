@@ -7,7 +7,7 @@ __all__ = ['LOADERS', 'ROLES', 'PURPOSES', 'decode', 'jsonl', 'csv_rows', 'parqu
            'Ledger', 'split_ledger']
 
 # %% ../nbs/api/20_data.ipynb #ff98055c
-import csv, difflib, hashlib, io, json, os, unicodedata
+import csv, difflib, hashlib, io, json, math, os, re, unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,11 +99,14 @@ def _loader(raw, name):
 
 # %% ../nbs/api/20_data.ipynb #b31bad86
 def read_rows(
-    source, # Path, bytes, a list of dicts or a DataFrame
+    source, # Path, bytes, a list of dicts, a DataFrame or an Arrow table
     name:str=None, # What to call it in errors; decides the format of bytes by its ending
 ) -> tuple: # Rows as dicts, and facts about the source (name, sha256, columns that appear twice)
     "Rows from a file that a loader knows, or from memory"
-    if hasattr(source, 'to_dict') and hasattr(source, 'columns'): source = source.to_dict('records')
+    if hasattr(source, 'to_pylist'): source = source.to_pylist()
+    elif hasattr(source, 'to_dict') and hasattr(source, 'columns'): source = source.to_dict('records')
+    if not isinstance(source, (str, Path, bytes, list, tuple)):
+        raise DataLoadingError(f"`source` must be a path, bytes, a list of dicts, a DataFrame or an Arrow table, got {type(source).__name__}", hint="One dict a row: [dict(text=..., label=...), ...]", argument='source')
     if isinstance(source, (list, tuple)):
         bad = next((i for i,r in enumerate(source) if not isinstance(r, dict)), None)
         if bad is not None: raise DataLoadingError(f"row {bad} is a {type(source[bad]).__name__}, not a dict", row=bad)
@@ -144,23 +147,25 @@ def _column(rows, name, what, facts):
     return [r.get(name) for r in rows]
 
 # %% ../nbs/api/20_data.ipynb #e5ad0419
+def _utf8(s): return s.encode('utf-8', 'replace').decode()    # half a surrogate pair becomes a question mark: no file could hold it
+
 def _texts(values, max_chars):
     for i,v in enumerate(values):
         if _missing(v): raise DataValidationError(f"row {i} has no text", hint="Remove the row or fill it", row=i)
         if not isinstance(v, str): raise DataValidationError(f"row {i}: text must be a string, got {type(v).__name__}", row=i)
         if len(v) > max_chars: raise DataValidationError(f"row {i}: text has {len(v):,} characters, more than {max_chars:,}", hint="Cut it, or raise data.max_chars", row=i)
-    return tuple(v.encode('utf-8', 'replace').decode() for v in values)
+    return tuple(map(_utf8, values))
 
 def _names(values):
     for i,v in enumerate(values):
         if _missing(v): raise DataValidationError(f"row {i} has no label (it is {v!r})", hint="Remove the row or label it", row=i)
         if not isinstance(v, (str, int, np.integer)) and not (isinstance(v, float) and v.is_integer()):
             raise DataValidationError(f"row {i}: label must be a name or a whole number, got {v!r}", row=i)
-    return [v.strip() if isinstance(v, str) else str(int(v)) if not isinstance(v, bool) else str(v) for v in values]
+    return [_utf8(v.strip()) if isinstance(v, str) else str(int(v)) if not isinstance(v, bool) else str(v) for v in values]
 
 # %% ../nbs/api/20_data.ipynb #54211e95
 def load(
-    path_or_rows, # Path to JSON lines or CSV (UTF-8), bytes, a list of dicts or a DataFrame
+    path_or_rows, # Path to JSON lines, CSV (UTF-8) or Parquet, bytes, a list of dicts, a DataFrame or an Arrow table
     text:str='text', # Column that holds the text
     label:str='label', # Column that holds the class; `None` for unlabelled texts
     group=None, # Column name(s) of protected or operational attributes
@@ -169,14 +174,16 @@ def load(
     max_chars:int=100_000, # Longest text accepted
 ) -> Dataset:
     "Read labelled texts; whatever cannot be used is a `DataError` that names the row"
+    groups = [group] if isinstance(group, str) else list(group) if isinstance(group, (list, tuple)) else [] if group is None else [None]
+    for what,cols in (('text', [text]), ('label', [label]*(label is not None)), ('group', groups)):
+        if not all(isinstance(c, str) for c in cols): raise ConfigurationError(f"`{what}` must be a column's name, got {dict(text=text, label=label, group=group)[what]!r}", argument=what)
     rows,facts = read_rows(path_or_rows, name)
-    groups = [group] if isinstance(group, str) else list(group or ())
     texts = _texts(_column(rows, text, 'text', facts), max_chars)
     names = _names(_column(rows, label, 'label', facts)) if label is not None else None
-    classes = tuple(sorted(set(names), key=lambda c: (0, int(c), '') if c.lstrip('-').isdecimal() else (1, 0, c))) if names else ()
+    classes = tuple(sorted(set(names), key=lambda c: (0, int(c), '') if re.fullmatch('-?[0-9]{1,18}', c) else (1, 0, c))) if names else ()
     index = {c: k for k,c in enumerate(classes)}
-    cols = {g: np.array([None if _missing(v) else str(v).strip() for v in _column(rows, g, 'group', facts)], dtype=object) for g in groups}
-    ids = tuple(str(r['id']) if not _missing(r.get('id')) else str(i) for i,r in enumerate(rows))
+    cols = {g: np.array([None if _missing(v) else _utf8(str(v).strip()) for v in _column(rows, g, 'group', facts)], dtype=object) for g in groups}
+    ids = tuple(_utf8(str(r['id'])) if not _missing(r.get('id')) else str(i) for i,r in enumerate(rows))
     return Dataset(texts, None if names is None else np.array([index[v] for v in names]), classes, cols, ids, dict(name=facts['name'], sha256=facts['sha256'], rows=len(rows)))
 
 # %% ../nbs/api/20_data.ipynb #8263ab33
@@ -194,7 +201,7 @@ PURPOSES = dict(fit='train', choose='validation', calibrate='validation', certif
 class Ledger:
     "Which row has which role; no row has two"
     roles:dict # Role -> row indices, shape (n_role,), ascending
-    hashes:tuple # Content fingerprint of every row
+    hashes:tuple # Content fingerprint of every row, in a role or not
     seed:int # Seed of the split
     findings:dict # Duplicates, conflicts and rows left out, counted
     uses:list = field(default_factory=list, compare=False) # (role, purpose) handed out so far
@@ -228,6 +235,11 @@ def _deal(m, shares):
     return n
 
 # %% ../nbs/api/20_data.ipynb #70f46125
+def _check_split(shares, roles, seed):
+    bad = {r: shares.get(r) for r in roles if not (isinstance(shares.get(r), (int, float)) and 0 < shares[r] < math.inf)}
+    if bad: raise ConfigurationError(f"`shares` must be positive for {', '.join(roles)}, got {bad}", argument='shares')
+    if not (isinstance(seed, (int, np.integer)) and seed >= 0): raise ConfigurationError(f"`seed` must be a whole number from 0 on, got {seed!r}", argument='seed')
+
 def _check_classes(ds, hashes, rows, n_roles):
     "Every class needs as many distinct texts as there are roles"
     if len(ds.classes) < 2: raise DataValidationError(f"all {len(ds)} rows have the label {ds.classes[0]!r}", hint="A classifier needs at least two classes", classes=list(ds.classes))
@@ -244,9 +256,10 @@ def split_ledger(
     n_test_file:int=0, # The last so many rows come from a test file
 ) -> Ledger: # Four disjoint roles, stratified by class
     "Give every distinct text one role"
+    if ds.labels is None: raise DataValidationError("`ds` has no labels", hint="Load it with label=", argument='ds')
     hashes = tuple(map(text_hash, ds.texts)); n = len(ds)-n_test_file
     fixed = set(hashes[n:]); main = [i for i in range(n) if hashes[i] not in fixed]
-    roles = [r for r in ROLES if r != 'test' or not n_test_file]
+    roles = [r for r in ROLES if r != 'test' or not n_test_file]; _check_split(shares, roles, seed)
     _check_classes(ds, hashes, main, len(roles))
     rng = np.random.default_rng(seed); role_of = {}
     first = {}
@@ -255,11 +268,17 @@ def split_ledger(
         mine = [h for h,y in first.items() if y == k]; order = rng.permutation(len(mine))
         cut = np.repeat(roles, _deal(len(mine), [shares[r] for r in roles])) if len(mine) >= len(roles) else rng.permutation(roles)[:len(mine)]
         role_of.update({mine[j]: str(r) for j,r in zip(order, cut)})
-    out = {r: np.array([i for i in main if role_of[hashes[i]] == r], dtype=np.int64) for r in roles}
+    kept = _one_copy([hashes[i] for i in main], rng); counts = [role_of[hashes[i]] == 'train' or k for i,k in zip(main, kept)]
+    out = {r: np.array([i for i,c in zip(main, counts) if c and role_of[hashes[i]] == r], dtype=np.int64) for r in roles}
     if n_test_file: out['test'] = np.arange(n, len(ds))
-    return Ledger({r: out[r] for r in ROLES}, hashes, seed, _findings(ds, hashes, n, len(main)))
+    return Ledger({r: out[r] for r in ROLES}, hashes, seed, dict(_findings(ds, hashes, n, len(main)), repeats_left_out=counts.count(False)))
+
+def _one_copy(hashes, rng):
+    "For each row: is it the one drawn to stand for its text?"
+    last = {hashes[i]: i for i in rng.permutation(len(hashes))}
+    return [last[h] == i for i,h in enumerate(hashes)]
 
 def _findings(ds, hashes, n, n_main):
     labels = {}
     for h,y in zip(hashes, ds.labels): labels.setdefault(h, set()).add(int(y))
-    return dict(rows=len(ds), repeated_texts=len(ds)-len(set(hashes)), texts_with_several_labels=sum(len(v) > 1 for v in labels.values()), left_out_as_in_test_file=n-n_main)
+    return dict(rows=len(ds), repeated_texts=len(ds)-len(set(hashes)), repeated_in_test_file=len(ds)-n-len(set(hashes[n:])), texts_with_several_labels=sum(len(v) > 1 for v in labels.values()), left_out_as_in_test_file=n-n_main)

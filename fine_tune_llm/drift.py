@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['MONITORS', 'COMPOSITE', 'Alarm', 'Monitor', 'restore', 'ScoreBag', 'growing_p_values', 'Evidence', 'evidence',
-           'ConformalMartingale', 'plot_wealth', 'risk_upper', 'RiskMonitor', 'ACI', 'rolling_mean', 'plot_coverage',
-           'DtACI', 'RollingRiskControl', 'ConformalPID', 'weighted_quantile', 'effective_rows', 'WeightedConformal',
+           'ConformalMartingale', 'plot_wealth', 'RiskMonitor', 'ACI', 'rolling_mean', 'plot_coverage', 'DtACI',
+           'RollingRiskControl', 'ConformalPID', 'weighted_quantile', 'effective_rows', 'WeightedConformal',
            'LabelFreeTrigger', 'LateLabels']
 
-# %% ../nbs/api/15_drift.ipynb #36bfc61a
+# %% ../nbs/api/15_drift.ipynb #5cb679a9
 import base64, inspect, math
 from dataclasses import asdict, dataclass
 from typing import Protocol, runtime_checkable
@@ -16,9 +16,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from fastcore.basics import patch
 
-from .bounds import upper_bound
+from .bounds import check_number, check_seed, reading, risk_test, upper_bound
 from .errors import CertificateError, ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, SchemaError
-from .intervals import clopper_pearson
 from .kernels import kernel, readable
 from .predictions import as_float_array
 from .registry import Registry
@@ -60,7 +59,7 @@ def restore(
     if not (isinstance(d, dict) and {'kind', 'settings', 'state'} <= set(d)): raise SchemaError("this is no monitor's state: `kind`, `settings` and `state` are wanted", hint="Pass what to_dict gave")
     return MONITORS.get(d['kind']).from_dict(d)
 
-# %% ../nbs/api/15_drift.ipynb #56263f13
+# %% ../nbs/api/15_drift.ipynb #20a2a9b0
 def _stream(x, name, low=-math.inf, high=math.inf):
     "One number or many as float64, shape (n,), finite and in range; a copy"
     a = np.atleast_1d(as_float_array(x, name)[0]).astype(np.float64)
@@ -77,22 +76,14 @@ def _bits(x, name):
     if not ((a == 0) | (a == 1)).all(): raise PredictionError(f"`{name}` must be true or false, got {a[(a > 0) & (a < 1)][0]}", argument=name)
     return a
 
-def _in_unit(**values):
-    for name,v in values.items():
-        if not (isinstance(v, (int, float, np.number)) and 0 < v < 1): raise ConfigurationError(f"`{name}` must be in (0, 1), got {v!r}", argument=name)
-
-def _positive(**values):
-    for name,v in values.items():
-        if not (isinstance(v, (int, float, np.number)) and 0 < v < math.inf): raise ConfigurationError(f"`{name}` must be positive and finite, got {v!r}", argument=name)
-
 def _uniforms(seed, start, n):
     "Numbers `start` to `start+n` of the seed's own endless sequence: no state to keep beside the count"
-    return np.random.Generator(np.random.PCG64(seed).advance(start)).random(n)
-def _seed(seed):
-    if not isinstance(seed, (int, np.integer)) or seed < 0: raise ConfigurationError(f"`seed` must be a whole number, 0 or more, got {seed!r}", argument='seed')
-    return int(seed)
+    return np.random.Generator(np.random.PCG64(check_seed(seed)).advance(start)).random(n)
 
-# %% ../nbs/api/15_drift.ipynb #165050bc
+def _positive(name, v): return check_number(name, v, 0, math.inf)
+def _whole(name, v, low): return check_number(name, v, low, math.inf, whole=True)
+
+# %% ../nbs/api/15_drift.ipynb #cd6976c7
 def _pack(v):
     "JSON-safe, without losing a bit"
     if isinstance(v, np.ndarray):
@@ -110,6 +101,13 @@ def _unpack(v):
     if 'bag' in v: return ScoreBag(_unpack(v['bag']))
     return Alarm(**v['alarm']) if 'alarm' in v else float(v['float'])
 
+# %% ../nbs/api/15_drift.ipynb #11d56875
+def _alike(new, saved):
+    "Could `saved` stand where `new` does in a monitor that has just been made?"
+    if new is None or isinstance(new, bool): return True
+    if isinstance(new, (int, float)): return isinstance(saved, (int, float))
+    return isinstance(saved, type(new)) and (not isinstance(new, np.ndarray) or (saved.shape, saved.dtype) == (new.shape, new.dtype))
+
 class _Saved:
     "State to JSON and back"
     proof,step_,alarm_ = False,0,None
@@ -121,8 +119,11 @@ class _Saved:
     def from_dict(cls, d:dict):
         "Rebuild from `to_dict`: it goes on where the other stopped"
         if d.get('kind') != cls.kind: raise SchemaError(f"this is the state of a {d.get('kind')!r}, not of a {cls.kind!r}", hint="restore(d) takes any kind")
-        m = cls(**{k: _unpack(v) for k,v in d['settings'].items()}); vars(m).update({k: _unpack(v) for k,v in d['state'].items()})
-        return m
+        with reading(f'state of a {cls.kind!r}'):
+            m = cls(**{k: _unpack(v) for k,v in d['settings'].items()}); state = {k: _unpack(v) for k,v in d['state'].items()}
+            odd = [k for k,v in state.items() if not k.endswith('_') or not _alike(vars(m).get(k), v)]
+            if odd: raise ValueError(f"`{odd[0]}` is {state[odd[0]]!r:.40}")
+        vars(m).update(state); return m
     def _ring(self, step, evidence, threshold, statistic):
         a = Alarm(self.kind, int(step), float(evidence), float(threshold), statistic, self.proof, self.promise)
         self.alarm_ = self.alarm_ or a
@@ -168,7 +169,7 @@ def _insert(rows, where, head, size, tree, m, x):
     _count(size, tree, m+1)
     return m+1
 
-# %% ../nbs/api/15_drift.ipynb #8ff8e8fb
+# %% ../nbs/api/15_drift.ipynb #17313dbe
 class ScoreBag:
     "Scores in order, that can be asked for a rank and take one more"
     def __init__(self,
@@ -185,10 +186,11 @@ class ScoreBag:
         return np.concatenate([self._rows[self._where[j], :self._size[j]] for j in range(self._m)])
     def p_values(self,
         scores, # New scores in order, shape (m,)
-        u, # A uniform number for each, shape (m,)
+        u, # A uniform number in [0, 1] for each, shape (m,)
     ) -> np.ndarray: # In [0, 1], shape (m,)
         "Each score's p-value over what was in the bag before it"
-        s,u = readable(_stream(scores, 'scores')+0.), readable(u, np.float64); out = np.empty(len(s)); t = 0
+        s,u = readable(_stream(scores, 'scores')+0.), readable(_stream(u, 'u', 0, 1)); out = np.empty(len(s)); t = 0
+        if len(u) != len(s): raise PredictionError(f"`u` must be as many as `scores`, {len(s)}, got {len(u)}", argument='u')
         while t < len(s):
             at,self._m = _bag_p_values(self._rows, self._where, self._head, self._size, self._tree, self._m, self._n, s, u, t, out)
             self._n += at-t; t = at
@@ -252,7 +254,7 @@ def _bet(p, jumps, stakes, wealth, carry, limits, out):
         carry[0] = max(out[t, 1], 0.) if out[t, 1] < limits[1] else 0.
         carry[1] = max(out[t, 2], 0.)+math.log1p(math.exp(-abs(out[t, 2]))) if out[t, 2] < limits[2] else 0.
 
-# %% ../nbs/api/15_drift.ipynb #f89f9fdf
+# %% ../nbs/api/15_drift.ipynb #7d80ef20
 COMPOSITE = .3, .1, .03, .01, .003, .001   # jumping rates of the composite
 
 @dataclass(frozen=True)
@@ -273,11 +275,12 @@ def evidence(
     return Evidence(*np.ascontiguousarray(out.T))
 
 def _purse(jumps):
-    j = np.atleast_1d(np.asarray(jumps, dtype=np.float64))
+    try: j = np.atleast_1d(np.asarray(jumps, dtype=np.float64))
+    except (TypeError, ValueError): j = np.empty(0)
     if not (j.ndim == 1 and len(j) and ((j > 0) & (j <= 1)).all()): raise ConfigurationError(f"`jumps` must be rates in (0, 1], got {jumps!r}", argument='jumps')
     return readable(j), np.full((len(j), 3), 1/3), np.zeros(len(j)), np.zeros(2)
 
-# %% ../nbs/api/15_drift.ipynb #405d039f
+# %% ../nbs/api/15_drift.ipynb #9972c1c1
 @MONITORS.register('conformal_martingale')
 class ConformalMartingale(_Saved):
     "Tests from scores of true labels whether the stream is still like the reference"
@@ -288,10 +291,10 @@ class ConformalMartingale(_Saved):
         *,
         seed:int, # Breaks ties of scores
         level:float=.05, # For "wealth": probability of ever raising a false alarm, in (0, 1)
-        arl:float=10_000, # For "cusum" and "sr": least mean number of observations to a false alarm
+        arl:float=10_000, # For "cusum" and "sr": least mean number of observations to a false alarm, above 1
     ):
         if rule not in ('wealth', 'cusum', 'sr'): raise ConfigurationError(f"`rule` must be wealth, cusum or sr, got {rule!r}", argument='rule')
-        _in_unit(level=level); _positive(arl=arl); self.jumps,self.rule,self.seed,self.level,self.arl = tuple(np.atleast_1d(jumps).tolist()),rule,_seed(seed),float(level),float(arl)
+        self.jumps,self.rule,self.seed,self.level,self.arl = tuple(np.atleast_1d(jumps).tolist()),rule,check_seed(seed),check_number('level', level),check_number('arl', arl, 1, math.inf)
         self.fit(())
     @property
     def promise(self): return (f'probability of ever a false alarm at most {self.level:g}' if self.rule == 'wealth' else f'mean run to a false alarm at least {self.arl:g} observations')
@@ -322,7 +325,7 @@ def update(self:ConformalMartingale,
     self.step_ += len(s); self.n_alarms_ += len(rung); self.log_wealth_,self.log_cusum_,self.log_sr_ = out[-1].tolist()
     return rung
 
-# %% ../nbs/api/15_drift.ipynb #fd1bd23d
+# %% ../nbs/api/15_drift.ipynb #5dd132b9
 def _axes(ax):
     "The axes given, or those of a new figure"
     if ax is not None: return ax
@@ -339,35 +342,11 @@ def plot_wealth(
     label:str=None, # For a legend
 ): # The axes
     "Evidence over time, with the line at which it becomes an alarm"
-    ax = _axes(ax); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
+    threshold = _positive('threshold', threshold); ax = _axes(ax); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
     ax.axhline(math.log10(threshold), color=curve.get_color(), ls='--', lw=1)
     if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
     ax.set(xlabel='observation', ylabel='evidence, powers of ten')
     return ax
-
-# %% ../nbs/api/15_drift.ipynb #8cdb68d7
-def _bet_on_losses(losses, level):
-    "Log of the mean capital of constant stakes that the mean of `losses` is above `level`"
-    f = np.geomspace(1e-3, .95, 32); v,count = np.unique(losses, return_counts=True); capital = count@np.log1p(f*(v[:, None]/level-1))
-    return np.logaddexp.reduce(capital)-math.log(len(f))
-
-def risk_upper(
-    losses, # Losses of independent rows, in [0, 1], shape (n,)
-    delta:float, # Probability that the bound is too low, in (0, 1)
-    *,
-    method:str='auto', # "exact" (losses 0 or 1), "betting" or "hb" (Hoeffding-Bentkus); "auto" takes the first that fits
-) -> float: # In (0, 1]
-    "Upper bound on the mean loss"
-    x = _stream(losses, 'losses', 0, 1); n,binary = len(x),bool(((x == 0) | (x == 1)).all()); _in_unit(delta=delta)
-    method = ('exact' if binary else 'betting') if method == 'auto' else method
-    if method not in ('exact', 'betting', 'hb'): raise ConfigurationError(f"`method` must be auto, exact, betting or hb, got {method!r}", argument='method')
-    if method == 'exact' and not binary: raise PredictionError("`losses` must be 0 or 1 for the exact bound", hint="Pass method='betting'", argument='losses')
-    if not n: return 1.
-    if method == 'exact': return float(clopper_pearson(x.sum(), n, 1-delta, side='upper')[1])
-    if method == 'hb': return upper_bound(x, delta, 'hb')
-    low,high = float(x.mean()),1.
-    while high-low > 1e-9: mid = (low+high)/2; low,high = (low, mid) if _bet_on_losses(1-x, 1-mid) >= -math.log(delta) else (mid, high)
-    return high
 
 # %% ../nbs/api/15_drift.ipynb #8e35d5c7
 _STAKES = .02, .05, .1, .2, .4, .8   # of the capital that is awake
@@ -385,7 +364,7 @@ def _bet_on_levels(losses, levels, stakes, awake, passed, step, reached, at, out
         passed = gone; out[t, 0] = passed
     return passed
 
-# %% ../nbs/api/15_drift.ipynb #064fc9fe
+# %% ../nbs/api/15_drift.ipynb #a5548791
 @MONITORS.register('risk_monitor')
 class RiskMonitor(_Saved):
     "Tests whether the stream's risk is above the source's by more than a tolerance (Podkopaev and Ramdas 2022)"
@@ -395,11 +374,11 @@ class RiskMonitor(_Saved):
         delta:float=.05, # Probability of ever a false alarm, in (0, 1); half of it for the source
         *,
         loss_max:float=1., # Losses lie in [0, loss_max]
-        source:str='auto', # How the source is bounded: `method` of `risk_upper`
+        source:str='auto', # How the source is bounded: `method` of `bounds.upper_bound`
+        seed:int=None, # For `wsr`, which "auto" takes with a seed where losses are not all 0 or `loss_max`
     ):
-        _in_unit(delta=delta); _positive(loss_max=loss_max)
-        if not 0 <= tolerance < loss_max: raise ConfigurationError(f"`tolerance` must be in [0, {loss_max:g}), got {tolerance!r}", argument='tolerance')
-        self.tolerance,self.delta,self.loss_max,self.source = float(tolerance),float(delta),float(loss_max),source
+        self.delta,self.loss_max,self.source,self.seed = check_number('delta', delta),_positive('loss_max', loss_max),source,seed
+        self.tolerance = check_number('tolerance', tolerance, 0, self.loss_max, closed='low'); risk_test(source, np.zeros(1), seed)
     @property
     def promise(self): return f'probability of ever an alarm while the risk is at most {self.tolerance:g} above the source is at most {self.delta:g}'
     def update(self,
@@ -417,19 +396,19 @@ class RiskMonitor(_Saved):
         return [self._ring(self.step_-len(x)+over[0]+1, math.log(out[over[0], 1]), math.log(2/self.delta), f'log capital against a risk of {self.level_:.4g}')]
     def _now(self): return {'source risk at most': self.source_upper_, 'alarm above': self.level_, 'stream risk was at least': self.lower_} if hasattr(self, 'levels_') else {}
 
-# %% ../nbs/api/15_drift.ipynb #e0e7739e
+# %% ../nbs/api/15_drift.ipynb #464c01ed
 @patch
 def fit(self:RiskMonitor,
     losses, # Losses on source rows (calibration), in [0, loss_max], shape (n,)
 ) -> 'RiskMonitor':
     "Bound the source's risk, and begin anew"
-    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = risk_upper(x, self.delta/2, method=self.source); level = up+self.tolerance/self.loss_max
+    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = upper_bound(x, self.delta/2, self.source, seed=self.seed) if len(x) else 1.; level = up+self.tolerance/self.loss_max
     if level >= 1: raise CertificateError(f"the source's {len(x)} rows bound its risk by {up*self.loss_max:.3f}, and with the tolerance no stream could exceed that", hint="More source rows, or a smaller tolerance", n=len(x), bound=up*self.loss_max)
     self.levels_ = np.union1d(np.arange(1, 200)/200, level); self.at_ = int(np.searchsorted(self.levels_, level)); self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
     self.source_upper_,self.level_,self.lower_,self.log_capital_ = up*self.loss_max,level*self.loss_max,0.,0.; self.passed_,self.step_,self.alarm_ = 0,0,None
     return self
 
-# %% ../nbs/api/15_drift.ipynb #4cd0aa84
+# %% ../nbs/api/15_drift.ipynb #6634b854
 @MONITORS.register('aci')
 class ACI(_Saved):
     "Adaptive conformal inference: the level at which to ask for sets, moved by every miss (Gibbs and Candes 2021)"
@@ -440,8 +419,7 @@ class ACI(_Saved):
         *,
         start:float=None, # First `alpha_`, in [0, 1]; `alpha` when `None`
     ):
-        _in_unit(alpha=alpha); _positive(gamma=gamma); self.alpha,self.gamma,self.start = float(alpha),float(gamma),float(alpha if start is None else start)
-        if not 0 <= self.start <= 1: raise ConfigurationError(f"`start` must be in [0, 1], got {start!r}", argument='start')
+        self.alpha,self.gamma,self.start = check_number('alpha', alpha),_positive('gamma', gamma),check_number('start', alpha if start is None else start, closed='both')
         self.alpha_,self.step_,self.n_missed_ = self.start,0,0
     @property
     def promise(self): return f'in the long run a miss rate of {self.alpha:g}, whatever the data; nothing about one set'
@@ -450,7 +428,7 @@ class ACI(_Saved):
         lag:int=0, # How many labels later each one is fed back
     ) -> float: # Never is the mean miss rate over `n` labels further from `alpha`
         "The deterministic bound"
-        return (max(self.start, 1-self.start)+(1+lag)*self.gamma)/(self.gamma*n)
+        return (max(self.start, 1-self.start)+(1+_whole('lag', lag, 0))*self.gamma)/(self.gamma*_whole('n', n, 1))
     def update(self,
         missed, # Did the set that was given out at `alpha_` miss the label? One bool or many
     ) -> list: # Empty: it steers and raises no alarm
@@ -466,14 +444,13 @@ class ACI(_Saved):
         return out
     def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
 
-# %% ../nbs/api/15_drift.ipynb #3831b911
+# %% ../nbs/api/15_drift.ipynb #83b179fe
 def rolling_mean(
     x, # Misses or losses in order, shape (n,)
     window:int=200, # Observations averaged, at least 1
 ) -> np.ndarray: # Shape (n-window+1,), empty when there are fewer than `window`
     "Mean over a sliding window"
-    x = _stream(x, 'x')
-    if int(window) < 1: raise ConfigurationError(f"`window` must be at least 1, got {window!r}", argument='window')
+    x,window = _stream(x, 'x'),_whole('window', window, 1)
     c = np.r_[0., x.cumsum()]
     return (c[window:]-c[:-window])/window if len(x) >= window else np.empty(0)
 
@@ -507,7 +484,7 @@ def _weigh(p, target, gammas, alphas, weights, eta, sigma, out):
         for i in range(len(gammas)): d = p[t]-alphas[i]; weights[i] *= math.exp(-eta*(target*d-min(0., d))); total += weights[i]
         for i in range(len(gammas)): weights[i] = (1-sigma)*weights[i]/total+sigma/len(gammas); alphas[i] += gammas[i]*(target-_miss(p[t], alphas[i]))
 
-# %% ../nbs/api/15_drift.ipynb #9f6e5311
+# %% ../nbs/api/15_drift.ipynb #2da3f8a2
 @MONITORS.register('dtaci')
 class DtACI(_Saved):
     "ACI with several step sizes, weighed by how they did (Gibbs and Candes 2024)"
@@ -518,7 +495,8 @@ class DtACI(_Saved):
         *,
         interval:int=500, # Labels in a stretch over which it should do as well as the best level
     ):
-        _in_unit(alpha=alpha); _positive(interval=interval, n_gammas=len(gammas), **{f'gammas[{i}]': g for i,g in enumerate(gammas)}); self.alpha,self.gammas,self.interval = float(alpha),tuple(map(float, gammas)),int(interval)
+        self.alpha,self.gammas,self.interval = check_number('alpha', alpha),tuple(_positive(f'gammas[{i}]', g) for i,g in enumerate(np.atleast_1d(gammas).tolist())),_whole('interval', interval, 1)
+        if not self.gammas: raise ConfigurationError("`gammas` must hold at least one step size", argument='gammas')
         self.alphas_,self.weights_,self.step_,self.n_missed_ = np.full(len(self.gammas), self.alpha),np.full(len(self.gammas), 1/len(self.gammas)),0,0
     @property
     def promise(self): return f'small regret over every {self.interval} labels against the best fixed level; no bound on the miss rate itself'
@@ -540,7 +518,7 @@ class DtACI(_Saved):
         return out
     def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_), 'step size now': float(self.weights_@self.gammas)}
 
-# %% ../nbs/api/15_drift.ipynb #d9c8fecd
+# %% ../nbs/api/15_drift.ipynb #1a371220
 @MONITORS.register('rolling_risk')
 class RollingRiskControl(_Saved):
     "Turns a knob so that the mean loss comes to a target (Feldman et al. 2023)"
@@ -553,12 +531,12 @@ class RollingRiskControl(_Saved):
         low:float=0., # From here down nothing is careful: the loss must be able to reach the target
         high:float=1., # From here up everything is: the loss must not be above the target
     ):
-        _in_unit(target=target); _positive(gamma=gamma); self.target,self.gamma,self.start,self.low,self.high = map(float, (target, gamma, start, low, high))
+        self.target,self.gamma = check_number('target', target),_positive('gamma', gamma); self.start,self.low,self.high = (check_number(k, v, -math.inf, math.inf) for k,v in (('start', start), ('low', low), ('high', high)))
         if not low <= start <= high or low == high: raise ConfigurationError(f"low <= start <= high is wanted, got {low}, {start}, {high}", argument='start')
         self.theta_,self.step_,self.total_ = self.start,0,0.
     @property
     def promise(self): return f'in the long run a mean loss of {self.target:g}, if the knob can reach it; nothing about one decision'
-    def bound(self, n:int) -> float: "Never is the mean of `n` losses further from the target"; return (self.high-self.low+self.gamma)/(self.gamma*n)
+    def bound(self, n:int) -> float: "Never is the mean of `n` losses further from the target"; return (self.high-self.low+self.gamma)/(self.gamma*_whole('n', n, 1))
     def update(self,
         losses, # What decisions at `theta_` have cost, in [0, 1], one or many
     ) -> list: # Empty: it steers and raises no alarm
@@ -567,7 +545,7 @@ class RollingRiskControl(_Saved):
         return []
     def _now(self): return {'knob now': self.theta_, 'mean loss so far': self.total_/max(1, self.step_)}
 
-# %% ../nbs/api/15_drift.ipynb #0168c13d
+# %% ../nbs/api/15_drift.ipynb #5e4c6e25
 @MONITORS.register('conformal_pid')
 class ConformalPID(_Saved):
     "A threshold steered by misses, their sum and a forecast (Angelopoulos, Candes and Tibshirani 2023)"
@@ -580,8 +558,8 @@ class ConformalPID(_Saved):
         integrate:float=0., # K_I, in units of the score; 0 for no integrator
         saturation:float=1., # C of the integrator: smaller reacts sooner, positive
     ):
-        _in_unit(alpha=alpha); _positive(eta=eta, saturation=saturation); self.alpha,self.eta,self.start,self.integrate,self.saturation = map(float, (alpha, eta, start, integrate, saturation))
-        if not (math.isfinite(self.start) and 0 <= self.integrate < math.inf): raise ConfigurationError(f"`start` must be finite and `integrate` 0 or more, got {start!r} and {integrate!r}", argument='start')
+        self.alpha,self.eta,self.saturation = check_number('alpha', alpha),_positive('eta', eta),_positive('saturation', saturation)
+        self.start,self.integrate = check_number('start', start, -math.inf, math.inf),check_number('integrate', integrate, 0, math.inf, closed='low')
         self.quantile_,self.excess_,self.step_,self.n_missed_ = self.start,0.,0,0
     @property
     def promise(self): return f'in the long run a miss rate of {self.alpha:g} for bounded scores, whatever the data; nothing about one set'
@@ -604,7 +582,7 @@ class ConformalPID(_Saved):
         return out
     def _now(self): return {'threshold now': self.threshold_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
 
-# %% ../nbs/api/15_drift.ipynb #3c403343
+# %% ../nbs/api/15_drift.ipynb #17f2ff95
 def weighted_quantile(
     scores, # Scores of the true labels on calibration rows, shape (n,)
     weights, # Density ratio at those rows, 0 or more, shape (n,)
@@ -612,7 +590,7 @@ def weighted_quantile(
     alpha:float=.1, # Miss rate asked for, in (0, 1)
 ) -> np.ndarray: # Threshold for each new row, `inf` where the weights do not reach, shape (m,)
     "Weighted conformal thresholds (Tibshirani et al. 2019): exact when the weights are"
-    s,w,v = _stream(scores, 'scores'), _stream(weights, 'weights', 0, 1e300), _stream(new, 'new', 0, 1e300); _in_unit(alpha=alpha)
+    s,w,v = _stream(scores, 'scores'), _stream(weights, 'weights', 0, 1e300), _stream(new, 'new', 0, 1e300); alpha = check_number('alpha', alpha)
     if len(s) != len(w): raise PredictionError(f"`scores` and `weights` differ in length: {len(s)} and {len(w)}", argument='weights')
     order = np.argsort(s, kind='stable'); reach = w[order].cumsum()
     i = np.searchsorted(reach*(1+1e-12), (1-alpha)*((reach[-1] if len(s) else 0.)+v))
@@ -644,7 +622,9 @@ def _domain_model(source, target, penalty):
     m = LogisticRegression(C=1/penalty, max_iter=1000).fit((x-mid)/scale, np.repeat([0, 1], [len(source), len(target)])); c = m.coef_[0]/scale
     return np.r_[c, m.intercept_[0]-c@mid+math.log(len(source)/len(target))]
 
-# %% ../nbs/api/15_drift.ipynb #36a168e7
+# %% ../nbs/api/15_drift.ipynb #d5214855
+_MOST_CLIPPED = .1   # share of target rows above the clip: what they are short of is mass that the quantile does not see
+
 @MONITORS.register('weighted_conformal')
 class WeightedConformal(_Saved):
     "Conformal thresholds for inputs that moved, weighed by a domain classifier on features or logits"
@@ -652,14 +632,12 @@ class WeightedConformal(_Saved):
     def __init__(self,
         alpha:float=.1, # Miss rate asked for, in (0, 1)
         *,
-        clip:float=20., # Weights are kept within [1/clip, clip], above 1
-        floor:float=100., # Effective calibration rows below which it refuses
+        clip:float=20., # Weights are kept within [1/clip, clip], above 1; it refuses when more than a tenth of the target rows would be above
+        floor:float=100., # Effective calibration rows, by the weights before clipping, below which it refuses
         folds:int=5, # For cross-fitting, at least 2
         penalty:float=1., # Of the logistic regression, in units of 1/C, positive
     ):
-        _in_unit(alpha=alpha); _positive(penalty=penalty, floor=floor)
-        if not clip > 1 or int(folds) < 2: raise ConfigurationError(f"`clip` above 1 and `folds` of 2 or more are wanted, got {clip!r} and {folds!r}", argument='clip')
-        self.alpha,self.clip,self.floor,self.folds,self.penalty = float(alpha),float(clip),float(floor),int(folds),float(penalty)
+        self.alpha,self.clip,self.floor,self.folds,self.penalty = check_number('alpha', alpha),check_number('clip', clip, 1, math.inf),_positive('floor', floor),_whole('folds', folds, 2),_positive('penalty', penalty)
     def fit(self,
         scores, # Scores of the true labels on calibration rows, shape (n,)
         source, # Features or logits of those rows, shape (n, d)
@@ -668,17 +646,18 @@ class WeightedConformal(_Saved):
         seed:int, # Of the folds
     ) -> 'WeightedConformal':
         "Learn the weights; `CertificateError` when too few rows carry them"
-        s,x = _stream(scores, 'scores'), _matrix(source, 'source'); z = _matrix(target, 'target', x.shape[1])
+        for k in ('models_', 'scores_', 'weights_', 'ess_', 'auc_', 'clipped_'): vars(self).pop(k, None)
+        s,x = _stream(scores, 'scores'), _matrix(source, 'source'); z = _matrix(target, 'target', x.shape[1]); rng = np.random.default_rng(check_seed(seed))
         if len(s) != len(x): raise PredictionError(f"`scores` and `source` differ in length: {len(s)} and {len(x)}", argument='source')
         if min(len(x), len(z)) < self.folds: raise CertificateError(f"{len(x)} source and {len(z)} target rows are fewer than the {self.folds} folds")
-        rng = np.random.default_rng(seed); a,b = (rng.permutation(len(v)) % self.folds for v in (x, z))
-        self.models_ = np.array([_domain_model(x[a != k], z[b != k], self.penalty) for k in range(self.folds)]); d = x.shape[1]
-        held = lambda v,fold: (v*self.models_[fold, :d]).sum(1)+self.models_[fold, d]
-        self.scores_,self.weights_ = s,self._clip(held(x, a)); self.ess_,self.auc_ = effective_rows(self.weights_),_auc(held(x, a), held(z, b))
-        if self.ess_ < self.floor: raise CertificateError(f"the weights leave {self.ess_:.1f} effective rows of {len(s)}, fewer than {self.floor:g}: source and target hardly overlap (AUC {self.auc_:.2f})",
-                                                          hint="Label rows of the new kind, or use fewer features", ess=self.ess_, floor=self.floor, auc=self.auc_)
+        a,b = (rng.permutation(len(v)) % self.folds for v in (x, z)); models = np.array([_domain_model(x[a != k], z[b != k], self.penalty) for k in range(self.folds)]); d = x.shape[1]
+        held = lambda v,fold: (v*models[fold, :d]).sum(1)+models[fold, d]
+        here,there = held(x, a),held(z, b); ess,auc,clipped = effective_rows(np.exp(here-here.max())),_auc(here, there),float((there > math.log(self.clip)).mean())
+        for bad,what in ((ess < self.floor, f"the weights leave {ess:.1f} effective rows of {len(s)}, fewer than {self.floor:g}"), (clipped > _MOST_CLIPPED, f"{clipped:.0%} of the target rows have weights above {self.clip:g}, more than {_MOST_CLIPPED:.0%}")):
+            if bad: raise CertificateError(f"{what}: source and target hardly overlap (AUC {auc:.2f})", hint="Label rows of the new kind, or use fewer features", ess=ess, floor=self.floor, auc=auc, clipped=clipped)
+        self.models_,self.scores_,self.weights_,self.ess_,self.auc_,self.clipped_ = models,s,self._clip(here),ess,auc,clipped
         return self
-    def _now(self): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_} if hasattr(self, 'models_') else {}
+    def _now(self): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_, 'target rows clipped': getattr(self, 'clipped_', math.nan)} if hasattr(self, 'models_') else {}
     def _clip(self, log_ratio): return np.exp(np.clip(log_ratio, -math.log(self.clip), math.log(self.clip)))
 
 # %% ../nbs/api/15_drift.ipynb #fa6fc212
@@ -697,7 +676,7 @@ def thresholds(self:WeightedConformal,
     "A threshold for each new row"
     new = self.weights(features); return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
 
-# %% ../nbs/api/15_drift.ipynb #4c088154
+# %% ../nbs/api/15_drift.ipynb #3d36da80
 @MONITORS.register('label_free_trigger')
 class LabelFreeTrigger(_Saved):
     "Watches set sizes, abstentions or confidences for a change; a reason to look, and no proof that errors changed"
@@ -708,9 +687,7 @@ class LabelFreeTrigger(_Saved):
         level:float=.05, # Probability of ever a trigger when the quantity does not change, in (0, 1)
         block:int=200, # Observations that are compared at once, at least 10
     ):
-        _in_unit(level=level)
-        if int(block) < 10: raise ConfigurationError(f"`block` must be at least 10, got {block!r}", argument='block')
-        self.what,self.level,self.block = str(what),float(level),int(block)
+        self.what,self.level,self.block = str(what),check_number('level', level),_whole('block', block, 10)
     @property
     def promise(self): return f'a change of {self.what} is claimed falsely with probability at most {self.level:g}; says nothing about errors'
     def fit(self,
@@ -734,15 +711,15 @@ class LabelFreeTrigger(_Saved):
         return rung
     def _now(self): return {'watched': self.what, 'blocks': self.n_blocks_, 'last p-value': self.p_value_} if hasattr(self, 'reference_') else {}
 
-# %% ../nbs/api/15_drift.ipynb #5d8c18e9
+# %% ../nbs/api/15_drift.ipynb #e30cbcde
 def _differs(reference, block, binary):
     "p-value against both samples being from one distribution"
     from scipy.stats import fisher_exact, ks_2samp
-    if not binary or not ((block == 0) | (block == 1)).all(): return float(ks_2samp(reference, block, method='asymp').pvalue)
+    if not binary or not ((block == 0) | (block == 1)).all(): return float(ks_2samp(reference, block, method='exact' if max(len(reference), len(block)) <= 10_000 else 'asymp').pvalue)
     a,b = int(reference.sum()),int(block.sum())
     return float(fisher_exact([[a, len(reference)-a], [b, len(block)-b]])[1])
 
-# %% ../nbs/api/15_drift.ipynb #000a296a
+# %% ../nbs/api/15_drift.ipynb #4ece339f
 @MONITORS.register('late_labels')
 class LateLabels(_Saved):
     "Holds predictions until their labels come: for all rows, or a random share of them"
@@ -753,8 +730,7 @@ class LateLabels(_Saved):
         *,
         seed:int, # Draws the audited rows
     ):
-        if not 0 < share <= 1 or int(patience) < 1: raise ConfigurationError(f"`share` in (0, 1] and `patience` of 1 or more are wanted, got {share!r} and {patience!r}", argument='share')
-        self.share,self.patience,self.seed = float(share),int(patience),_seed(seed); self.pending_,self.n_lost_,self.n_ignored_,self.step_ = [],0,0,0
+        self.share,self.patience,self.seed = check_number('share', share, closed='high'),_whole('patience', patience, 1),check_seed(seed); self.pending_,self.n_lost_,self.n_ignored_,self.step_ = [],0,0,0
     def issue(self,
         ids, # Names of rows, text or whole numbers, shape (n,)
         values, # What the row scores (or loses) if the truth is that class, shape (n, K)
@@ -770,17 +746,30 @@ class LateLabels(_Saved):
         ids, # Rows whose labels came, shape (m,)
         labels, # Their classes, whole numbers from 0 to K-1, shape (m,)
     ) -> np.ndarray: # Scores of true labels that are now known, in order of issue: food for a monitor
-        "Take labels in, and give out every score before the first that is still missing"
-        rows = {r[1]: r for r in self.pending_}
-        for i,y in zip(_names(ids), np.asarray(labels).tolist(), strict=True):
-            if (r := rows.get(i)) is None: self.n_ignored_ += 1
-            elif not (isinstance(y, int) and 0 <= y < len(r[2])): raise PredictionError(f"`labels` must be classes from 0 to {len(r[2])-1}, got {y!r} for row {i!r}", argument='labels')
-            else: r[3] = y
+        "Take labels in, all or (when one is wrong) none, and give out every score before the first that is still missing"
+        ids,rows = _names(ids),{r[1]: r for r in self.pending_}
+        for i,y in _checked(ids, labels, rows).items(): rows[i][3] = y
+        self.n_ignored_ += sum(i not in rows for i in ids)
         return self._release()
     def _now(self): return {'waiting': len(self.pending_), 'given up': self.n_lost_, 'labels of rows not drawn': self.n_ignored_}
 
-# %% ../nbs/api/15_drift.ipynb #9bbf21e8
-def _names(ids): return [i.item() if hasattr(i, 'item') else i for i in ids]
+# %% ../nbs/api/15_drift.ipynb #eef58a22
+def _names(ids):
+    "Names of rows as text and whole numbers, which JSON keeps apart"
+    out = [i.item() if hasattr(i, 'item') else i for i in ([ids] if isinstance(ids, (str, int)) else ids)]; odd = [i for i in out if not isinstance(i, (str, int))]
+    if odd: raise PredictionError(f"`ids` must be text or whole numbers, got {odd[0]!r}", argument='ids')
+    return out
+
+def _checked(ids, labels, rows):
+    "Row -> label of those that are waited for, or the error that says which is wrong"
+    labels,new = np.atleast_1d(np.asarray(labels)).tolist(),{}
+    if len(ids) != len(labels): raise PredictionError(f"`ids` and `labels` differ in length: {len(ids)} and {len(labels)}", argument='labels')
+    for i,y in ((i, y) for i,y in zip(ids, labels) if i in rows):
+        K,old = len(rows[i][2]),new.get(i, rows[i][3])
+        if isinstance(y, bool) or not isinstance(y, int) or not 0 <= y < K: raise PredictionError(f"`labels` must be classes from 0 to {K-1}, got {y!r} for row {i!r}", argument='labels')
+        if old not in (None, y): raise PredictionError(f"row {i!r} has the label {old} already, and now comes {y}", hint="Send one label for each row", argument='labels')
+        new[i] = y
+    return new
 
 @patch
 def _release(self:LateLabels):

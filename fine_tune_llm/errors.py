@@ -7,10 +7,11 @@ __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDepe
            'DataLoadingError', 'DataValidationError', 'ProcessingError', 'LeakageError', 'ModelError', 'ModelLoadError',
            'CheckpointError', 'AdapterError', 'TrainingError', 'ConvergenceError', 'ResourceError', 'CallbackError',
            'PredictionError', 'CalibrationError', 'CertificateError', 'NotFittedError', 'ServiceError',
-           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
+           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'check_number', 'error_table']
 
-# %% ../nbs/api/00_errors.ipynb #dbe26b76
+# %% ../nbs/api/00_errors.ipynb #49ca6fd3
 import math
+from numbers import Real
 
 # %% ../nbs/api/00_errors.ipynb #28c00811
 def _json_safe(x):
@@ -148,6 +149,20 @@ class IntegrityError(FineTuneLLMError, OSError):
 class RunError(FineTuneLLMError, RuntimeError):
     "A run directory is locked, belongs to other settings or is not finished"
     code = 'run'
+
+# %% ../nbs/api/00_errors.ipynb #378ea526
+def check_number(
+    name:str, # The argument, for the message
+    x, # What came
+    low:float, # Least value allowed
+    high:float=math.inf, # Greatest value allowed
+    *,
+    whole:bool=False, # Only whole numbers?
+    above:bool=False, # Is `low` itself excluded?
+) -> None:
+    "`ConfigurationError` unless `x` is a number in the range; `nan`, texts, `True` and `None` are not"
+    if isinstance(x, bool) or not isinstance(x, Real) or not low <= x <= high or above and x == low or whole and x % 1:
+        raise ConfigurationError(f"`{name}` must be a {'whole ' if whole else ''}number in {'(' if above else '['}{low:g}, {high:g}], got {x!r}", argument=name)
 
 # %% ../nbs/api/00_errors.ipynb #73b688cd
 def error_table() -> list: # Rows of (code, class name, the builtins it also is, first line of its docstring)

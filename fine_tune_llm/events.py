@@ -7,7 +7,7 @@ __all__ = ['CATEGORIES', 'json_safe', 'Event', 'event_line', 'TrainingStepped', 
            'DecisionMade', 'AuditFinished', 'StageFinished', 'AlertRaised', 'ErrorRaised', 'Subscription', 'EventBus',
            'EventStore', 'EventPublisher', 'aggregate', 'error_analytics']
 
-# %% ../nbs/api/05_events.ipynb #8be9c023
+# %% ../nbs/api/05_events.ipynb #5c2b8b33
 import asyncio, atexit, inspect, json, math, os, re, sqlite3, threading, time, weakref
 from collections import deque
 from concurrent.futures import wait
@@ -17,13 +17,14 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import ClassVar
 
 from fastcore.basics import patch
 from structlog.contextvars import bind_contextvars, get_contextvars, unbind_contextvars
 
-from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError
+from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError, check_number
 from .logs import get_logger, redact
 
 # %% ../nbs/api/05_events.ipynb #5993dfdf
@@ -52,7 +53,7 @@ def _safe_value(k, v):
     v = json_safe(v)
     return next(iter(redact({k: v}).values())) if type(v) in (str, list, dict) and isinstance(k, str) and _guarded(k) else v
 
-# %% ../nbs/api/05_events.ipynb #ba330e28
+# %% ../nbs/api/05_events.ipynb #ccf4a774
 CATEGORIES = ('training', 'model', 'inference', 'data', 'audit', 'system', 'user')
 _KINDS = {}   # type -> the class that knows its fields
 
@@ -63,11 +64,14 @@ def _checked_type(type):
     return type
 
 @lru_cache(256)
-def _own(cls): return {f.name: f.default for f in fields(cls) if f.name not in Event.__dataclass_fields__}   # a typed event's own fields
+def _own(cls): return {f.name: None if f.default is MISSING else f.default for f in fields(cls) if f.name not in Event.__dataclass_fields__}   # a typed event's own fields, and what they are when nothing is said
 
-def _safe_data(*parts):
-    try: return json_safe({k: v for p in parts for k,v in p.items()})
-    except AttributeError as e: raise ConfigurationError(f"`data` and `metrics` of an event must be dicts, got {str(parts[:2])[:100]}", argument='data') from e
+@lru_cache(256)
+def _needed(cls): return {f.name for f in fields(cls) if f.default is MISSING and f.name in _own(cls) and f.name != 'metrics'}
+
+def _safe_data(data, metrics, fields):
+    if not isinstance(data, dict) or not isinstance(metrics, dict): raise ConfigurationError(f"`data` and `metrics` of an event must be dicts, got {str((data, metrics))[:100]}", argument='data')
+    try: return json_safe({**data, **metrics, **fields})
     except RecursionError as e: raise ConfigurationError("`data` of an event is nested too deeply, or holds itself", argument='data') from e
 
 def _number(name, x, whole=False):
@@ -107,11 +111,12 @@ class Event:
     def category(self) -> str: "First part of the type"; return self.type.split('.')[0]
     def __str__(self): return event_line(self)
 
-# %% ../nbs/api/05_events.ipynb #bddf0b75
+# %% ../nbs/api/05_events.ipynb #63ec4319
 def _typed(own, data):
     "Values of a typed event's own fields; what has no field of its own is in `metrics`, where there is such a field"
-    out = {n: data.get(n, None if default is MISSING else default) for n,default in own.items()}
-    if 'metrics' in own: out['metrics'] = {k: v for k,v in data.items() if k not in own}
+    out,rest = dict(own),{}
+    for k,v in data.items(): (out if k in own else rest)[k] = v
+    if 'metrics' in own: out['metrics'] = rest
     return out
 
 def event_line(
@@ -153,11 +158,11 @@ class DataSplit(Event, type='data.split'):
     counts:dict # Role -> rows
     source:str = None # Fingerprint of the data
 
-# %% ../nbs/api/05_events.ipynb #5464c2cb
+# %% ../nbs/api/05_events.ipynb #f61e441d
 @dataclass(frozen=True, kw_only=True)
 class DecisionMade(Event, type='inference.decided'):
     "One input was decided or left to a person; the text is not kept"
-    input:str # Id of the input
+    input_id:str # Id of the input
     decision:str = None # The class; `None` when abstaining
     abstain:bool # Is a person asked instead?
     confidence:float # Calibrated probability of the likeliest class
@@ -205,14 +210,14 @@ class ErrorRaised(Event, type='system.error'):
         "An event for an exception"
         return cls(code=getattr(error, 'code', None) if isinstance(error, FineTuneLLMError) else type(error).__name__, place=place, message=str(error), step=step, run=run)
 
-# %% ../nbs/api/05_events.ipynb #456589b6
+# %% ../nbs/api/05_events.ipynb #1dd41a9d
 def _restore(type, data, time, id=None, run='', step=None, version=1):
     "An event as it was stored: no checks, no copies"
     cls = _KINDS.get(type, Event)
     if version < cls.latest and hasattr(cls, 'upgrade'):
         with suppress(KeyError, TypeError, ValueError): data,version = cls.upgrade(dict(data), version),cls.latest   # what cannot be upgraded opens plain
     own = _own(cls)
-    if version != cls.latest or any(default is MISSING and n not in data and n != 'metrics' for n,default in own.items()): cls,own = Event,{}
+    if version != cls.latest or not _needed(cls) <= data.keys(): cls,own = Event,{}
     e = object.__new__(cls)
     e.__dict__.update(type=type, data=data, time=time, id=id, run=run, step=step, version=version)
     if own: e.__dict__.update(_typed(own, data))
@@ -279,14 +284,14 @@ class Subscription:
             else: self.handled += 1
     def __repr__(self): return f"Subscription({self.what!r}, {self.name}, handled={self.handled}, failed={self.failed}, dropped={self.dropped})"
 
-# %% ../nbs/api/05_events.ipynb #be62ebfa
+# %% ../nbs/api/05_events.ipynb #1aa3ff06
 class EventBus:
     "Hands every event to the handlers that asked for its kind"
     def __init__(self,
         *, max_pending:int=10_000, # Events that may wait for one async handler
     ):
-        self.max_pending,self.subscriptions = max_pending,()
-        self._idle = threading.Condition(threading.RLock()); self._queues,self._active,self._cache,self._background = {},{},{},None
+        check_number('max_pending', max_pending, 1, whole=True); self.max_pending,self.subscriptions,self._lock = max_pending,(),threading.RLock()
+        self._idle = threading.Condition(self._lock); self._queues,self._active,self._cache,self._background = {},{},{},None
     def subscribe(self,
         what, # Event class, pattern such as `"training.*"` (`"*"` for all), or a list of these
         handler, # Called with each event; a function, a bound method or an async function
@@ -304,7 +309,7 @@ class EventBus:
     ) -> Event: # The same
         "Hand `event` to its handlers; never raises because of them"
         if not isinstance(event, Event): raise ConfigurationError(f"`event` must be an Event, got {str(event)[:100]!r}", argument='event')
-        with self._idle:
+        with self._lock:
             q = self._queues.setdefault(event.run, deque()); q.append(event)
             if event.run in self._active: return event
             self._active[event.run] = threading.get_ident()
@@ -316,13 +321,13 @@ class EventBus:
         for s in self.subscriptions: s.cancel()
         if self._background: self._background.call_soon_threadsafe(self._background.stop); self._background = None
 
-# %% ../nbs/api/05_events.ipynb #ae290c29
+# %% ../nbs/api/05_events.ipynb #43d72c5a
 @patch
 def _deliver(self:EventBus, run, q):
     "Empty a run's queue, in order"
     try:
         while True:
-            with self._idle:
+            with self._lock:
                 if not q: del self._queues[run], self._active[run]; self._idle.notify_all(); return
                 e = q.popleft(); key = type(e),e.type
                 if key not in self._cache: self._cache[key] = [s for s in self.subscriptions if _matches(s.what, e.type, type(e))]
@@ -385,11 +390,12 @@ async def aflush(self:EventBus,
     "As `flush`, from async code and from notebook cells that subscribe async handlers"
     return await asyncio.to_thread(self.flush, timeout)
 
-# %% ../nbs/api/05_events.ipynb #1b365a22
+# %% ../nbs/api/05_events.ipynb #7254f427
 _COLUMNS = dict(id=None, time=None, type=None, data=None, run="''", step='null', version='1')   # and what files of the first schema read as
 _SCHEMA = 2
 _CREATE = """create table if not exists events (id integer primary key, time real not null, type text not null, data text not null,
              run text not null default '', step integer, version integer not null default 1)"""
+_encode = json.JSONEncoder(check_circular=False, separators=(',', ':')).encode   # `json_safe` has already met what holds itself
 _decode = json.JSONDecoder(parse_constant={'NaN': 'nan', 'Infinity': 'inf', '-Infinity': '-inf'}.get).decode   # the first schema let NaN in
 _INSERT = 'insert into events (time, type, data, run, step, version) values (?, ?, ?, ?, ?, ?)'
 
@@ -469,14 +475,14 @@ class _Writer:
             return True
         finally: self.io.release()
 
-# %% ../nbs/api/05_events.ipynb #435428ca
+# %% ../nbs/api/05_events.ipynb #f217a6f2
 @patch
 def _commit(self:_Writer):
     "Write up to 10,000 events in one transaction (100 while there is trouble); how many left the buffer"
     with self.lock:
         batch = [self.buffer.popleft() for _ in range(min(len(self.buffer), 100 if self.trouble else 10_000))]; lost = self.unsaid
     note = [Event('system.events_dropped', dict(count=lost, reason=str(self.trouble or 'too many at once')))] if lost and batch else []
-    rows = [(e.time, e.type, json.dumps(e.data), e.run, e.step, e.version) for e in (*note, *batch)]
+    rows = [(e.time, e.type, _encode(e.data), e.run, e.step, e.version) for e in (*note, *batch)]
     try: _transaction(self.db, (_INSERT, rows, True))
     except sqlite3.Error as e:
         with self.lock: self.buffer.extendleft(reversed(batch)); self._trim()
@@ -509,7 +515,19 @@ def _say(self:_Writer, error):
                                  hint=f"Free some disk space; the work goes on, and the newest {self.limit} events wait in memory until there is room")
     _log('error', 'events are not written', **self.trouble.to_dict())
 
-# %% ../nbs/api/05_events.ipynb #39082951
+# %% ../nbs/api/05_events.ipynb #d44afe78
+def _moment(name, x):
+    "Seconds since 1970 of a number or a `datetime` with a time zone; `None` stays"
+    if isinstance(x, datetime) and x.tzinfo: return x.timestamp()
+    if x is not None and (isinstance(x, bool) or not isinstance(x, Real) or x != x):
+        raise ConfigurationError(f"`{name}` must be seconds since 1970 or a datetime with a time zone, got {x!r}", hint="For example datetime(2026, 11, 23, tzinfo=timezone.utc)", argument=name)
+    return x
+
+def _count(name, x, low=0):
+    "A whole number, or `None`"
+    if x is not None: check_number(name, x, low, whole=True); return int(x)
+
+# %% ../nbs/api/05_events.ipynb #e45a817f
 def _kinds(db):
     "Every (run, type) there is, by one or two jumps in the index each"
     first = lambda where, args: db.execute(f'select run, type from events where {where} order by run, type limit 1', args).fetchone()
@@ -535,10 +553,10 @@ def _prune(db, max_age, max_events, now):
     "Delete what is too old or too many; the newest event always stays, so that ids only grow"
     todo = []
     if max_age is not None: todo.append(('delete from events where time < ? and id < (select max(id) from events)', (now-max_age,)))
-    if max_events is not None: todo.append(('delete from events where id <= (select id from events order by id desc limit 1 offset ?)', (max(1, max_events),)))
+    if max_events is not None: todo.append(('delete from events where id <= (select id from events order by id desc limit 1 offset ?)', (max_events,)))
     return sum(_transaction(db, *todo)) if todo else 0
 
-# %% ../nbs/api/05_events.ipynb #c42c6298
+# %% ../nbs/api/05_events.ipynb #533146b6
 class EventStore:
     "Events in one SQLite file: one writer, many readers"
     def __init__(self,
@@ -548,14 +566,16 @@ class EventStore:
         every:float=.05, # Seconds between commits; `None`: no background thread, commits at `batch` events, at `flush` and at `close`
         batch:int=1000, # Events that are committed without waiting
         buffer:int=100_000, # Events that wait in memory at most while nothing can be written
-        keep_age:float=None, # Seconds after which events are deleted; for ever when `None`
+        keep_age:float=None, # Seconds after which events are deleted, above 0; for ever when `None`
         keep_events:int=None, # Newest events that are kept, within 10,000; all when `None`
     ):
-        for name,v in (('batch', batch), ('buffer', buffer), ('keep_events', keep_events)):
-            if v is not None and (v < 1 or v != int(v)): raise ConfigurationError(f"`{name}` must be a whole number of at least 1, got {v!r}", argument=name)
+        check_number('batch', batch, 1, whole=True); check_number('buffer', buffer, 1, whole=True)
+        for name,v,above in (('every', every, False), ('keep_age', keep_age, True)):
+            if v is not None: check_number(name, v, 0, 1e9, above=above)
+        if not isinstance(path, (str, os.PathLike)): raise ConfigurationError(f"`path` must be the name of a file, got {type(path).__name__}", argument='path')
         self.path,self._io = Path(path),threading.RLock()
         self._db,self._columns = _open(self.path, readonly)
-        self._writer = None if readonly else _Writer(self._db, self._io, self.path, every, batch, buffer, (keep_age, keep_events))
+        self._writer = None if readonly else _Writer(self._db, self._io, self.path, every, batch, buffer, (keep_age, _count('keep_events', keep_events, 1)))
         if not readonly: self._writer._retain(); atexit.register(self.close)
     def append(self,
         event:Event, # What happened
@@ -573,7 +593,7 @@ class EventStore:
     def __exit__(self, *exc): self.close()
     def __repr__(self): return f"EventStore({self.path.name!r}, {'readonly' if not self._writer else self.stats})"
 
-# %% ../nbs/api/05_events.ipynb #cdb37571
+# %% ../nbs/api/05_events.ipynb #66bbb02f
 @patch(as_prop=True)
 def stats(self:EventStore) -> dict: # committed, waiting, dropped, trouble (message or `None`)
     "How the writing goes"
@@ -585,14 +605,14 @@ def query(self:EventStore,
     what='*', # Event class, pattern such as `"training.*"`, or a list of these
     *,
     run:str=None, # Only of this run
-    since:float=None, # Only from this time on, seconds since 1970
-    until:float=None, # Only before this time
+    since:float=None, # Only from this time on, seconds since 1970 or a `datetime` with a time zone
+    until:float=None, # Only before this time, likewise
     after:int=0, # Only with a higher id
     limit:int=None, # Only the newest so many
 ) -> list: # `Event`s in the order in which they were appended
     "Read events back; a writer commits first, so that it reads what it wrote"
-    what = _checked_what(what); self.flush()
-    if limit is not None and limit < 0: raise ConfigurationError(f"`limit` must be at least 0, got {limit}", argument='limit')
+    what,since,until,limit = _checked_what(what),_moment('since', since),_moment('until', until),_count('limit', limit); check_number('after', after, 0, whole=True)
+    run = None if run is None else _safe_key(run); self.flush()
     with self._io:
         try:
             self._db.execute('begin')   # one state of the file for all statements
@@ -603,20 +623,24 @@ def query(self:EventStore,
         finally:
             with suppress(sqlite3.Error): self._db.execute('rollback')
 
-# %% ../nbs/api/05_events.ipynb #c30e6e98
+# %% ../nbs/api/05_events.ipynb #28e7f892
 @patch
 def tail(self:EventStore,
     n:int=10, # Newest events to begin with; all when `None`
     what='*', # Event class, pattern such as `"training.*"`, or a list of these
     *,
     run:str=None, # Only of this run
-    since:float=None, # Begin no earlier than this, seconds since 1970
+    since:float=None, # Begin no earlier than this, seconds since 1970 or a `datetime` with a time zone
     follow:bool=False, # Go on with new events, also of other processes, as they are committed?
     poll:float=.05, # Seconds between looks
     stop=lambda: False, # Asked at every look; `True` ends it
 ): # An iterator of `Event`s
     "The newest events, then, with `follow`, every new one"
-    what,head = _checked_what(what),self.query(limit=1)
+    what,since,n,run = _checked_what(what),_moment('since', since),_count('n', n),None if run is None else _safe_key(run); check_number('poll', poll, 0, 3600)
+    return _tail(self, n, what, run, since, follow, poll, stop)
+
+def _tail(self, n, what, run, since, follow, poll, stop):
+    head = self.query(limit=1)
     first = self.query(what, run=run, since=since, limit=n)
     yield from first
     last = max([e.id for e in (*head, *first[-1:])], default=0)
@@ -626,18 +650,21 @@ def tail(self:EventStore,
             if _matches(what, e.type, type(e)) and run in (None, e.run): yield e
         time.sleep(poll)
 
-# %% ../nbs/api/05_events.ipynb #2657d97d
+# %% ../nbs/api/05_events.ipynb #c2dd9f3d
 @patch
 def prune(self:EventStore,
     *,
-    max_age:float=None, # Delete events older than this, in seconds
-    max_events:int=None, # Delete all but the newest so many
-    now:float=None, # Seconds since 1970; the clock when `None`
+    max_age:float=None, # Delete events older than this, in seconds, 0 or more
+    max_events:int=None, # Delete all but the newest so many, 1 or more
+    now:float=None, # Seconds since 1970 or a `datetime` with a time zone; the clock when `None`
 ) -> int: # Deleted
     "Delete old events (the newest one stays); their room in the file is used again"
     if not self._writer: raise ConfigurationError(f"`{self.path}` was opened for reading", hint="Open it without `readonly`")
-    self.flush()
-    with self._io: return _prune(self._db, max_age, max_events, time.time() if now is None else now)
+    if max_age is not None: check_number('max_age', max_age, 0)
+    max_events,now = _count('max_events', max_events, 1),time.time() if now is None else _moment('now', now); self.flush()
+    with self._io:
+        try: return _prune(self._db, max_age, max_events, now)
+        except sqlite3.Error as e: raise IntegrityError(f"`{self.path}` cannot be pruned: {e}", path=str(self.path)) from e
 
 @patch
 def close(self:EventStore) -> None:
@@ -683,42 +710,53 @@ class EventPublisher:
 
 def _nothing(*args, **kwargs): "For the callbacks nobody needs"
 
-# %% ../nbs/api/05_events.ipynb #98e30b4a
-def _key(event, by):
-    if callable(by): return by(event)
-    return getattr(event, by) if by in ('type', 'category', 'run', 'step') else event.data.get(by)
+# %% ../nbs/api/05_events.ipynb #b9ba4b79
+def _checked_events(events):
+    try: out = list(events)
+    except TypeError: out = [None]
+    if all(isinstance(e, Event) for e in out): return out
+    raise ConfigurationError(f"`events` must be Events, as `EventStore.query` gives them, got {str(events)[:100]}", argument='events')
 
+def _one_key(k): return _encode(json_safe(k)) if isinstance(k, (list, dict, set)) else k     # what cannot be a key counts by its text
+
+def _key(event, by):
+    return _one_key(by(event) if callable(by) else getattr(event, by) if by in ('type', 'category', 'run', 'step') else event.data.get(by))
+
+# %% ../nbs/api/05_events.ipynb #24192221
 def aggregate(
     events, # `Event`s, in any order
     *,
-    window:float=60., # Seconds; windows begin at whole multiples of it since 1970, so that two calls fit together
-    by='type', # "type", "category", "run", a key of the data, or a function of an event
+    window:float=60., # Seconds, at least a millionth; windows begin at whole multiples of it since 1970, so that two calls fit together
+    by='type', # "type", "category", "run", "step", a key of the data, or a function of an event; a list or dict counts by its JSON text
     value:str=None, # Key of the data whose mean, extremes and percentiles are asked for
     percentiles:tuple=(50, 90, 99), # In [0, 100]
 ) -> list: # Dicts in order of time and key: start, by, count, rate (per second), and of `value`: n, mean, min, max, p50, ...
     "How many events of each kind in each window (windows and kinds without any are left out)"
     import numpy as np
-    if not window > 0: raise ConfigurationError(f"`window` must be above 0 seconds, got {window!r}", argument='window')
+    check_number('window', window, 1e-6, 1e12)
+    for p in (percentiles if isinstance(percentiles, (list, tuple)) else [percentiles]): check_number('percentiles', p, 0, 100)
+    for name,x in (('by', by), ('value', value)):
+        if not isinstance(x, str) and not (x is None if name == 'value' else callable(x)): raise ConfigurationError(f"`{name}` must be the name of a key, got {x!r}", argument=name)
     groups = {}
-    for e in events: groups.setdefault((math.floor(e.time/window), _key(e, by)), []).append(e)
+    for e in _checked_events(events): groups.setdefault((math.floor(e.time/window), _key(e, by)), []).append(e)
     out = []
     for (w,k),es in sorted(groups.items(), key=lambda x: (x[0][0], str(x[0][1]))):
         row = dict(start=w*window, by=k, count=len(es), rate=len(es)/window)
         if value is not None:
             x = np.array([v for e in es if type(v := e.data.get(value)) in (int, float)], dtype=np.float64)
             row.update(n=len(x), **(dict(mean=float(x.mean()), min=float(x.min()), max=float(x.max())) if len(x) else dict.fromkeys(('mean', 'min', 'max'))),
-                       **{f'p{p:g}': float(np.percentile(x, p)) if len(x) else None for p in percentiles})
+                       **{f'p{p:g}': float(np.percentile(x, p)) if len(x) else None for p in np.ravel(percentiles)})
         out.append(row)
     return out
 
-# %% ../nbs/api/05_events.ipynb #681d6f49
+# %% ../nbs/api/05_events.ipynb #4ddf7395
 def error_analytics(
     events, # `Event`s of any kind; the rate is over the time they span
 ) -> list: # Dicts, commonest first: code, place, count, share (of all failures), rate (per hour, `None` without a span), first, last, message (the latest)
     "Failures by code and place"
-    events = list(events); times = [e.time for e in events]; span = max(times, default=0)-min(times, default=0); groups = {}
+    events = _checked_events(events); times = [e.time for e in events]; span = max(times, default=0)-min(times, default=0); groups = {}
     for e in events:
-        if e.type == ErrorRaised.kind: groups.setdefault((e.data.get('code'), e.data.get('place')), []).append(e)
+        if e.type == ErrorRaised.kind: groups.setdefault((_one_key(e.data.get('code')), _one_key(e.data.get('place'))), []).append(e)
     n = lambda es: sum(c if type(c := e.data.get('count', 1)) is int else 1 for e in es)
     total = sum(map(n, groups.values()))
     rows = [dict(code=c, place=p, count=n(es), share=n(es)/total, rate=3600*n(es)/span if span else None, first=min(e.time for e in es), last=max(e.time for e in es),

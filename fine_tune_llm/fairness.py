@@ -6,37 +6,29 @@
 __all__ = ['GROUP_METRICS', 'GroupCounts', 'Outcomes', 'Measure', 'GroupRate', 'Comparison', 'Gap', 'Multicalibration',
            'multicalibration', 'Fairness', 'group_report', 'detectable_gap', 'rows_for_gap', 'plot_groups']
 
-# %% ../nbs/api/16_fairness.ipynb #1305b1ee
+# %% ../nbs/api/16_fairness.ipynb #40498aa5
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 
+from .bounds import check_number, check_seed, reading
 from .errors import ConfigurationError, PredictionError
 from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
-from .predictions import check_labels, top_of_rows
+from .predictions import as_float_array, check_labels, group_names, top_of_rows
 from .registry import Registry
+from .risk import as_cost, check_decided
 
-# %% ../nbs/api/16_fairness.ipynb #6160f133
+# %% ../nbs/api/16_fairness.ipynb #74b9f7c7
 def _array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
 
-def _text(v):
-    "A group value as text; `None` for a missing one (None, nan, NA, NaT)"
-    try: missing = v is None or bool(v != v)
-    except TypeError: missing = True
-    return None if missing else str(v)
+def _codes(column, name, n):
+    "Distinct names of groups in order, a missing one last, and the index of each row's"
+    names,at = np.unique(group_names(column, n, argument=f'groups[{name!r}]').astype(str), return_inverse=True); order = np.argsort(names == _MISSING, kind='stable')
+    return tuple(names[order].tolist()), np.argsort(order)[at].astype(np.int64)
 
-def _codes(column, name):
-    "Distinct values in order, a missing one last, and the index of each row's value"
-    a = _array(column)
-    if a.ndim != 1: raise PredictionError(f"`groups[{name!r}]` must have shape (n,), got {a.shape}", argument='groups')
-    rows = a.tolist()
-    try: text = {v: _text(v) for v in set(rows)}
-    except TypeError as e: raise PredictionError(f"`groups[{name!r}]` must hold one value per row: {e}", argument='groups') from e
-    values = sorted(set(text.values()), key=lambda v: (v is None, v or ''))
-    index = {v: i for i,v in enumerate(values)}; index = {v: index[t] for v,t in text.items()}
-    return tuple(values), np.fromiter(map(index.__getitem__, rows), np.int64, len(rows))
+_MISSING = 'missing'   # the name of rows without a value
 
 def _distinct(columns, sizes):
     "Distinct rows of integer columns, each in [0, size): the rows as columns, in order, and where each row went"
@@ -50,17 +42,7 @@ def _distinct(columns, sizes):
         found,at = np.flatnonzero(seen), (np.cumsum(seen)-1)[key]
     return [c.astype(np.int64) for c in np.unravel_index(found, sizes)], at
 
-# %% ../nbs/api/16_fairness.ipynb #c91b5d7e
-def _decisions(decided, n, n_classes):
-    "Decided classes, -1 for an abstention, or the error that names the row"
-    d = _array(decided)
-    if d.shape != (n,): raise PredictionError(f"`decided` must have shape ({n},) like the labels, got {d.shape}", argument='decided')
-    if d.dtype.kind not in 'iub' and not (d.dtype.kind == 'f' and (d == np.floor(d)).all()):
-        raise PredictionError(f"`decided` must be class indices, -1 for an abstention, got dtype {d.dtype}", argument='decided')
-    d = d.astype(np.int64); bad = (d < -1) | (d >= n_classes)
-    if bad.any(): raise PredictionError(f"`decided` must lie in [-1, {n_classes}), row {int(bad.argmax())} is {d[bad][0]}", argument='decided', row=int(bad.argmax()))
-    return d
-
+# %% ../nbs/api/16_fairness.ipynb #3e661f99
 def _set_columns(sets, y, n_classes):
     "Was the true label in the set, and how many labels were?"
     if isinstance(sets, tuple) and len(sets) == 2: covered,size = (_array(s) for s in sets)
@@ -70,16 +52,18 @@ def _set_columns(sets, y, n_classes):
         if s.dtype.kind not in 'biu': raise PredictionError(f"`sets` must hold True and False, got dtype {s.dtype}", argument='sets')
         covered,size = s[np.arange(len(y)), y], (s != 0).sum(1)
     if not covered.shape == size.shape == y.shape: raise PredictionError(f"`sets` as (covered, size) must be two arrays of shape {y.shape}, got {covered.shape} and {size.shape}", argument='sets')
+    for what,v,kind in (('covered', covered, (covered == 0) | (covered == 1)), ('size', size, size == np.floor(size) if size.dtype.kind in 'biuf' else size != size)):
+        if not kind.all(): raise PredictionError(f"`sets` as (covered, size) needs truth values and whole numbers; {what} of row {int((~kind).argmax())} is {v[~kind][0]}", argument='sets', row=int((~kind).argmax()))
     covered = covered.astype(bool); bad = (size < covered) | (size > n_classes)
     if bad.any(): raise PredictionError(f"`sets` row {int(bad.argmax())} has {size[bad][0]} labels, which cannot be", argument='sets', row=int(bad.argmax()))
     return covered.astype(np.int64), size.astype(np.int64)
 
-# %% ../nbs/api/16_fairness.ipynb #93008aaf
+# %% ../nbs/api/16_fairness.ipynb #674635b7
 @dataclass(frozen=True)
 class GroupCounts:
     "Distinct outcomes and how often each occurred; all that group metrics need of the rows"
     attributes:tuple # Names of the group attributes
-    values:tuple # Per attribute its distinct values, text or `None` for missing
+    values:tuple # Per attribute its distinct values, "missing" where there was none
     classes:tuple # Names of the K classes
     n_bins:int # Equal bins of the confidence over [0, 1], those of `metrics.ece`
     columns:dict # Name -> int array (E,): one per attribute, true, decided, and where given bin, right (was the top class right?), covered, size
@@ -96,7 +80,7 @@ class GroupCounts:
         labels, # True classes, shape (n,): indices, or names when `classes` is given
         decided=None, # Decided classes, -1 for an abstention, shape (n,); the most probable class when `None`
         *,
-        groups:dict, # Attribute name -> value per row, shape (n,); `None` and nan are missing
+        groups:dict, # Attribute name -> value per row, shape (n,), or a data frame; `None`, nan and the like are missing
         probs=None, # Probabilities, shape (n, K), for calibration
         sets=None, # Prediction sets, shape (n, K) bool, or (covered (n,) bool, size (n,) int)
         classes=None, # K distinct names; "0", "1", ... when `None`
@@ -106,12 +90,17 @@ class GroupCounts:
         return _count(labels, decided, groups, probs, sets, classes, n_bins)
     def to_dict(self) -> dict: "JSON-safe, exact"; return _counts_to_dict(self)
     @classmethod
-    def from_dict(cls, d:dict) -> 'GroupCounts': "Rebuild from `to_dict`"; return _counts_from_dict(d)
+    def from_dict(cls, d:dict) -> 'GroupCounts':
+        "Rebuild from `to_dict`"
+        with reading('table of counts'): return _counts_from_dict(d)
 
-# %% ../nbs/api/16_fairness.ipynb #445f4809
+# %% ../nbs/api/16_fairness.ipynb #21999735
 def _class_names(labels, decided, probs, sets, classes):
     "Names of the K classes, from the first thing that tells K"
-    if classes is not None: return tuple(map(str, classes))
+    if classes is not None:
+        names = tuple(map(str, classes))
+        if len(names) < 2 or len(set(names)) < len(names): raise PredictionError(f"`classes` must be at least two distinct names, got {names[:6]}", argument='classes')
+        return names
     wide = [np.shape(x)[1] for x in (probs, sets) if x is not None and not isinstance(x, tuple) and np.ndim(x) == 2]
     seen = [_array(x) for x in (labels, decided) if x is not None]
     K = wide[0] if wide else max([2, *(int(a.max())+1 for a in seen if a.size and a.dtype.kind in 'iub')])
@@ -119,38 +108,40 @@ def _class_names(labels, decided, probs, sets, classes):
 
 def _group_columns(groups, n):
     "Distinct values of every attribute, and its codes by column name"
+    if hasattr(groups, 'columns') and hasattr(groups, 'to_dict'): groups = {k: groups[k] for k in groups.columns}   # a data frame
+    if groups is not None and not isinstance(groups, dict): raise PredictionError(f"`groups` must be names of attributes and their values, got {type(groups).__name__}", hint="Pass groups={'name': values}", argument='groups')
     if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
     if len({str(a) for a in groups}) < len(groups) or 'all rows' in groups: raise PredictionError(f"`groups` needs distinct names other than 'all rows', got {list(groups)}", argument='groups')
-    values,codes = zip(*(_codes(v, k) for k,v in groups.items()))
-    for a,c in zip(groups, codes):
-        if len(c) != n: raise PredictionError(f"`groups[{a!r}]` must have shape ({n},) like the labels, got ({len(c)},)", argument='groups')
-    return values, {f'group:{a}': c for a,c in zip(groups, codes)}
+    values,codes = zip(*(_codes(v, k, n) for k,v in groups.items()))
+    return tuple(map(str, groups)), values, {f'group:{a}': c for a,c in zip(groups, codes)}
 
 def _count(labels, decided, groups, probs, sets, classes, n_bins):
     "The table of distinct outcomes"
     if decided is None and probs is None: raise PredictionError("`decided` or `probs` is needed", argument='decided')
-    if not len(labels): raise PredictionError("`labels` is empty: there is no row to count", argument='labels')
-    if n_bins < 1: raise ConfigurationError(f"`n_bins` must be at least 1, got {n_bins!r}", argument='n_bins')
-    names,n = _class_names(labels, decided, probs, sets, classes),len(labels); K = len(names)
-    values,col = _group_columns(groups, n); size = {k: len(v) for k,v in zip(col, values)}
+    if labels is None or not np.size(labels): raise PredictionError("`labels` is empty: there is no row to count", argument='labels')
+    n_bins = check_number('n_bins', n_bins, 1, math.inf, whole=True); names,n = _class_names(labels, decided, probs, sets, classes),len(labels); K = len(names)
+    attributes,values,col = _group_columns(groups, n); size = {k: len(v) for k,v in zip(col, values)}
     y = col['true'] = check_labels(labels, n, K, names if classes is not None else None); size['true'],conf = K,None
     if probs is not None:
         p,conf,best = top_of_rows(probs)
         if p.shape != (n, K): raise PredictionError(f"`probs` must have shape ({n}, {K}), got {p.shape}", argument='probs')
         col.update(bin=np.searchsorted(np.linspace(0, 1, n_bins+1)[1:-1], conf), right=(best == y).astype(np.int64)); size.update(bin=n_bins, right=2)
-    col['decided'] = _decisions(best if decided is None else decided, n, K)+1; size['decided'] = K+1
+    col['decided'] = check_decided(best if decided is None else decided, n, K)+1; size['decided'] = K+1
     if sets is not None: col.update(zip(('covered', 'size'), _set_columns(sets, y, K))); size.update(covered=2, size=K+1)
     rows,at = _distinct(list(col.values()), list(size.values())); table = dict(zip(col, rows)); table['decided'] -= 1
-    return GroupCounts(tuple(map(str, groups)), values, names, int(n_bins), table, np.bincount(at), None if conf is None else np.bincount(at, weights=conf))
+    return GroupCounts(attributes, values, names, n_bins, table, np.bincount(at), None if conf is None else np.bincount(at, weights=conf))
 
-# %% ../nbs/api/16_fairness.ipynb #187bb24f
+# %% ../nbs/api/16_fairness.ipynb #41e39c51
+def _check_counts(c):
+    if not isinstance(c, GroupCounts): raise PredictionError(f"`counts` must be a `GroupCounts`, got {type(c).__name__}", hint="Make one by GroupCounts.from_arrays(labels, decided, groups={...})", argument='counts')
+
 def _counts_to_dict(c):
     num = lambda a: None if a is None else a.tolist()
     return dict(attributes=list(c.attributes), values=[list(v) for v in c.values], classes=list(c.classes), n_bins=c.n_bins,
                 columns={k: num(v) for k,v in c.columns.items()}, count=num(c.count), conf=num(c.conf))
 
 def _counts_from_dict(d):
-    return GroupCounts(tuple(d['attributes']), tuple(map(tuple, d['values'])), tuple(d['classes']), d['n_bins'], {k: np.array(v, np.int64) for k,v in d['columns'].items()},
+    return GroupCounts(tuple(d['attributes']), tuple(tuple(_MISSING if v is None else v for v in x) for x in d['values']), tuple(d['classes']), d['n_bins'], {k: np.array(v, np.int64) for k,v in d['columns'].items()},
                        np.array(d['count'], np.int64), None if d['conf'] is None else np.array(d['conf'], np.float64))
 
 # %% ../nbs/api/16_fairness.ipynb #0f4e0503
@@ -182,19 +173,15 @@ class Measure:
     high:float = 1. # Largest
 GROUP_METRICS = Registry('group_metric')   # Outcomes -> Measure, or a sentence that says why not
 
-# %% ../nbs/api/16_fairness.ipynb #65d0f444
-def _costs(cost, abstain_cost, y, d, K):
+# %% ../nbs/api/16_fairness.ipynb #c3f2538e
+def _costs(cost, y, d):
     "Cost of each entry and the range of costs"
-    c = np.asarray(cost, dtype=np.float64)
-    if c.shape != (K, K) or not np.isfinite(c).all(): raise ConfigurationError(f"`cost` must be finite, of shape ({K}, {K}), cost[true, decided]; got shape {c.shape}", argument='cost')
-    a = np.full(K, np.nan) if abstain_cost is None else np.broadcast_to(np.asarray(abstain_cost, dtype=np.float64), (K,))
-    if abstain_cost is not None and not np.isfinite(a).all(): raise ConfigurationError(f"`abstain_cost` must be finite, got {abstain_cost!r}", argument='abstain_cost')
-    full = np.c_[c, a]
+    full = np.c_[cost.cost, np.full(len(cost.cost), np.nan) if cost.abstain_cost is None else cost.abstain_cost]
     return full[y, d], (float(np.nanmin(full)), float(np.nanmax(full)))
 
-def _outcomes(c, positive, cost, abstain_cost):
+def _outcomes(c, positive, cost):
     t,K = c.columns,len(c.classes); get = t.get
-    x,reach = (None, None) if cost is None else _costs(cost, abstain_cost, t['true'], t['decided'], K)
+    x,reach = (None, None) if cost is None else _costs(cost, t['true'], t['decided'])
     return Outcomes(t['true'], t['decided'], positive, None if c.conf is None else c.conf/c.count, get('bin'), get('right'), get('covered'), get('size'), x, reach, K, c.n_bins)
 
 def _one_vs_rest(of, x, rows, criterion, worse=''):
@@ -260,7 +247,7 @@ def _calibration_error(t:Outcomes) -> Measure:
     if t.conf is None: return "no probabilities were given"
     return Measure(t.true >= 0, (t.conf-t.right)[:, None]*(t.bin[:, None] == np.arange(t.n_bins)), 'rows', 'equal calibration', 'high', -1., 1.)
 
-# %% ../nbs/api/16_fairness.ipynb #88a6a7f7
+# %% ../nbs/api/16_fairness.ipynb #84ee2bbc
 @dataclass(frozen=True)
 class _View:
     "Which cell each entry belongs to: -1 for none"
@@ -271,7 +258,7 @@ class _View:
 def _views(c, order, missing):
     "All rows, then each attribute, then crossings of up to `order` of them; and which of them have too many cells"
     if missing not in ('own', 'exclude'): raise ConfigurationError(f"`missing` must be own or exclude, got {missing!r}", argument='missing')
-    if not 1 <= order: raise ConfigurationError(f"`order` must be at least 1, got {order!r}", argument='order')
+    order = check_number('order', order, 1, math.inf, whole=True)
     out,more = [_View('all rows', ((),), np.zeros(len(c), np.int64))],{}
     for r in range(1, min(order, len(c.attributes))+1):
         for names in combinations(range(len(c.attributes)), r):
@@ -279,7 +266,7 @@ def _views(c, order, missing):
             name = ' x '.join(c.attributes[i] for i in names)
             if len(rows[0]) > _MOST: more[name] = f"{len(rows[0])} groups; at most {_MOST} are compared"; continue
             cells = [tuple(c.values[i][j] for i,j in zip(names, row)) for row in zip(*rows)]
-            keep = np.array([missing == 'own' or None not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
+            keep = np.array([missing == 'own' or _MISSING not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
             out.append(_View(name, tuple(cell for cell,k in zip(cells, keep) if k), to[at]))
     return out, more
 _MOST = 200   # groups in a view
@@ -296,52 +283,47 @@ def _moments(m):
     x = m.x.reshape(len(m.of), -1)*m.of[:, None]
     return np.c_[m.of, x, x.sum(1)**2]
 
-# %% ../nbs/api/16_fairness.ipynb #af143134
+# %% ../nbs/api/16_fairness.ipynb #de533ba4
 @dataclass(frozen=True)
 class _Scale:
-    "Estimates of the cells of a view on one scale, and how they would vary"
+    "Estimates of the cells of a view, and how they would vary"
     mid:np.ndarray     # Centre, (cells,)
     se:np.ndarray      # Standard error, (cells,)
     shift:np.ndarray   # What an interval is wider by, (cells,)
-    dev:np.ndarray     # Resampled deviations, shifts taken off, (B, cells)
-    var:np.ndarray     # Squared standard errors of the resampled estimates, (B, cells) or (cells,)
-    sign:int           # -1: deviations of two cells are subtracted; 1: they are added
+    dev:np.ndarray     # Resampled deviations, shifts taken off, (B, cells), where they are added; `None` where they are subtracted
+    top:np.ndarray     # Largest studentised deviation over all pairs of each resample, (B,); `None` with fewer than two cells
 
-def _difference_scale(m, S, R, z):
-    "Scale of differences, from sums (cells, c), resampled sums (B, cells, c) and normal noise (B, cells)"
-    n,s,s2 = S[:, 0], S[:, 1:-1].sum(1), S[:, -1]; mid,se = _smoothed(n, s, s2, m, 1.); noise = z*_lacking(n, s, s2, se, 1.)
-    if m.x.ndim == 1:
-        again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m, 1.)
-        return _Scale(mid, se, np.zeros(len(n)), again-mid+noise, se_again**2, -1)
+def _deviations(m, S, R, z):
+    "Resampled deviations of cells from their centres, and their squared standard errors, from sums (cells, c) and resampled sums (b, cells, c)"
+    n,s,s2 = S[:, 0], S[:, 1:-1].sum(1), S[:, -1]; mid,se = _smoothed(n, s, s2, m); noise = z*_lacking(n, s, s2, se)
+    if m.x.ndim == 1: again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m); return again-mid+noise, se_again**2
     mean,again = (A[..., 1:-1]/np.maximum(A[..., :1], 1) for A in (S, R))
-    dev = np.abs(again-mean).sum(-1)+np.abs(noise); shift = dev.mean(0)
-    return _Scale(np.abs(mean).sum(-1), dev.std(0), shift, dev-shift, dev.var(0), 1)
+    return np.abs(again-mean).sum(-1)+np.abs(noise), None
 
-def _ratio_scale(m, S, R, z):
-    "Scale of log ratios; `None` where there is no such scale"
-    if m.x.ndim > 1 or m.low < 0 or m.high <= 0: return None
-    n,s,s2 = S.T; mid,se = _smoothed(n, s, s2, m, .5); noise = z*_lacking(n, s, s2, se, .5)/mid
-    again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m, .5)
-    return _Scale(np.log(mid), se/mid, np.zeros(len(n)), np.log(again/mid)+noise, (se_again/again)**2, -1)
+def _scale(m, S, parts):
+    "The scale, from `_deviations` of every block with the largest studentised ones"
+    if m.x.ndim == 1: return _Scale(*_smoothed(S[:, 0], S[:, 1:-1].sum(1), S[:, -1], m), np.zeros(len(S)), None, np.concatenate(parts) if len(S) > 1 else None)
+    dev = np.concatenate(parts); shift = dev.mean(0); dev = dev-shift
+    return _Scale(np.abs(S[:, 1:-1]/np.maximum(S[:, :1], 1)).sum(-1), dev.std(0), shift, dev, _max_t(dev, dev.var(0), 1) if len(S) > 1 else None)
 
-# %% ../nbs/api/16_fairness.ipynb #2d1d4f25
-def _smoothed(n, s, s2, m, w):
-    "Mean and its standard error with `w` rows more at either end of the range"
-    N = n+2*w; mean = (s+w*(m.low+m.high))/N
+# %% ../nbs/api/16_fairness.ipynb #d7b14c57
+def _smoothed(n, s, s2, m):
+    "Mean and its standard error with one row more at either end of the range"
+    N = n+2; mean = (s+m.low+m.high)/N
     rounding = (1e-12*max(abs(m.low), abs(m.high)))**2   # a constant has no spread but that of floats
-    return mean, np.sqrt(np.maximum((s2+w*(m.low**2+m.high**2))/N-mean**2, rounding)/N)
+    return mean, np.sqrt(np.maximum((s2+m.low**2+m.high**2)/N-mean**2, rounding)/N)
 
-def _lacking(n, s, s2, se, w):
+def _lacking(n, s, s2, se):
     "Standard deviation that resampled smoothed means lack of `se`"
-    k = np.maximum(n, 1); spread = np.maximum(s2/k-(s/k)**2, 0)*n/(n+2*w)**2
+    k = np.maximum(n, 1); spread = np.maximum(s2/k-(s/k)**2, 0)*n/(n+2)**2
     return np.sqrt(np.maximum(se**2-spread, 0))
 
 def _pair_se(s): return np.maximum(np.hypot(s.se[:, None], s.se), 1e-300)
 
-def _max_t(s):
-    "Largest studentised deviation over all pairs, for each bootstrap, (B,)"
-    dev,var = np.ascontiguousarray(s.dev.T), np.maximum(np.broadcast_to(s.var, s.dev.shape).T, 1e-300)
-    if s.sign > 0: return np.max([((dev[i]+dev[i+1:])/np.sqrt(var[i]+var[i+1:])).max(0) for i in range(len(dev)-1)], 0)
+def _max_t(dev, var, sign):
+    "Largest studentised deviation over all pairs, for each resample, (b,); `sign` -1 where deviations of two cells are subtracted, 1 where added"
+    var = np.maximum(np.broadcast_to(var, dev.shape).T, 1e-300); dev = np.ascontiguousarray(dev.T)
+    if sign > 0: return np.max([((dev[i]+dev[i+1:])/np.sqrt(var[i]+var[i+1:])).max(0) for i in range(len(dev)-1)], 0)
     return np.sqrt(np.max([((dev[i]-dev[i+1:])**2/(var[i]+var[i+1:])).max(0) for i in range(len(dev)-1)], 0))
 
 def _critical(top, level):
@@ -350,20 +332,42 @@ def _critical(top, level):
     k = math.ceil((len(top)+1)*level)
     return max(float(np.partition(top, k-1)[k-1]), float(ndtri((1+level)/2)))
 
+def _differences(s, c):
+    "Ends of theta_i - theta_j for every pair of cells, (cells, cells) each"
+    mid,half = s.mid[:, None]-s.mid, c*_pair_se(s)+s.shift[:, None]+s.shift
+    return mid-half, mid+half
+
 def _max_gap(s, c):
     "Ends of the interval of the largest gap, from those of every pair"
-    i,j = np.triu_indices(len(s.mid), 1); d = np.abs(s.mid[i]-s.mid[j]); half = (c*_pair_se(s)+s.shift[:, None]+s.shift)[i, j]
-    return float(max(0., (d-half).max())), float((d+half).max())
+    low,high = _differences(s, c); i = np.triu_indices(len(s.mid), 1)
+    return float(max(0., low.max(where=~np.eye(len(low), dtype=bool), initial=0.))), float(np.maximum(high, -low)[i].max())
 
-# %% ../nbs/api/16_fairness.ipynb #183906e3
-def _label(cell): return ', '.join('(missing)' if v is None else v for v in cell) or 'all rows'
+# %% ../nbs/api/16_fairness.ipynb #ec60a09d
+def _own_ends(t, level):
+    "Ends of each evaluated cell alone: exact for shares, with imagined rows for means"
+    from scipy.special import ndtri
+    if t.is_share: return clopper_pearson(t.S[t.ok, 1], t.n[t.ok], level)
+    half = ndtri((1+level)/2)*t.difference.se
+    return np.clip([t.difference.mid-half, t.difference.mid+half], t.measure.low, t.measure.high)
+
+def _ratios(t, c, level):
+    "Ends of theta_i / theta_j for every pair of cells, from those of their difference and those of the cells; 1 is inside exactly when 0 is in that of the difference"
+    low,high = _differences(t.difference, c); l,u = _own_ends(t, level); v = t.value[t.ok]; l,u = np.minimum(l, v),np.maximum(u, v)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        by = lambda d, small, large: 1+np.where(d == 0, 0., d/np.where(d > 0, large, small))          # theta_i = theta_j + d
+        a = np.fmax(l[:, None]/u, by(low, l, u)); b = np.fmin(u[:, None]/l, by(high, u, l))
+    a,b = np.where(low <= 0, np.minimum(a, 1), a), np.where(high >= 0, np.maximum(np.where(np.isnan(b), np.inf, b), 1), b)
+    return np.maximum(a, 0), b
+
+# %% ../nbs/api/16_fairness.ipynb #60f8489f
+def _label(cell): return ', '.join(cell) or 'all rows'
 def _range(v, lo, hi): return f"{v:.3g} [{lo:.3g}, {hi:.3g}]"
 
 @dataclass(frozen=True)
 class GroupRate:
     "One metric of one group"
     view:str # Attribute or crossing
-    cell:tuple # The group's values; `None` is a missing one
+    cell:tuple # The group's values
     metric:str # Name in `GROUP_METRICS`
     value:float # As counted; `None` when not evaluated
     low:float # Ends of its own interval at the report's level: Wilson for shares, normal with imagined rows for means
@@ -387,8 +391,8 @@ class Comparison:
     high:float
     alone:tuple # Ends for this pair alone: Newcombe for shares
     ratio:float # First over second; `None` where undefined
-    ratio_low:float
-    ratio_high:float
+    ratio_low:float # Ends that hold together with those of differences, and hold 1 exactly where those hold 0
+    ratio_high:float # `None` where nothing bounds it
     p_value:float # Adjusted for the family by max-T
     p_holm:float # The same by Holm's method
     detectable:float # True difference that would have been found with the report's power
@@ -418,7 +422,7 @@ class Gap:
     def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
     def __str__(self): return f"not evaluated: {self.reason}" if self.difference is None else _range(self.difference, self.low, self.high)
 
-# %% ../nbs/api/16_fairness.ipynb #6996ebef
+# %% ../nbs/api/16_fairness.ipynb #7130af3c
 @dataclass(frozen=True)
 class _Tested:
     "A metric in a view: what was counted, which cells are enough, and both scales of these"
@@ -430,20 +434,25 @@ class _Tested:
     S:np.ndarray       # Sums
     ok:np.ndarray      # Indices of cells with enough rows
     difference:_Scale
-    ratio:_Scale
-    top:dict           # 'difference', 'ratio' -> largest statistics (B,)
+    @property
+    def top(self): return self.difference.top
+    @property
+    def has_ratio(self): return self.measure.x.ndim == 1 and self.measure.low >= 0 and self.measure.high > 0
     @property
     def cells(self): return [self.view.cells[i] for i in self.ok]
     @property
     def is_share(self): return self.measure.x.ndim == 1 and bool(np.isin(self.measure.x, (0, 1)).all()) and (self.measure.low, self.measure.high) == (0, 1)
 
-def _test(view, name, m, S, R, min_n, rng):
+def _test(view, name, m, S, min_n):
+    "What a metric in a view is before resampling"
     n,s = S[:, 0].astype(np.int64), S[:, 1:-1]
     with np.errstate(invalid='ignore', divide='ignore'): value = (np.abs(s).sum(1) if m.x.ndim > 1 else s[:, 0])/n
-    ok = np.flatnonzero(n >= min_n); z = rng.normal(size=(len(R), len(ok)))
-    d,r = _difference_scale(m, S[ok], R[:, ok], z), _ratio_scale(m, S[ok], R[:, ok], z)
-    tops = {k: _max_t(x) for k,x in (('difference', d), ('ratio', r)) if x is not None and len(ok) > 1}
-    return _Tested(view, name, m, n, value, S, ok, d, r, tops)
+    return _Tested(view, name, m, n, value, S, np.flatnonzero(n >= min_n), None)
+
+def _block(t, R, rng):
+    "What one block of resampled sums (b, cells, c) adds to a test"
+    dev,var = _deviations(t.measure, t.S[t.ok], R[:, t.ok], rng.normal(size=(len(R), len(t.ok))))
+    return dev if t.measure.x.ndim > 1 else _max_t(dev, var, -1) if len(t.ok) > 1 else np.empty(0)
 
 # %% ../nbs/api/16_fairness.ipynb #0bd9fb06
 def _ends(t, level):
@@ -471,7 +480,7 @@ def _equalised_odds(tpr, fpr):
     return Gap(*head, more.difference, top(max, 'low'), top(max, 'high'), top(min, 'ratio'), top(min, 'ratio_low'), top(min, 'ratio_high'), more.highest, more.lowest, more.worst,
                top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), more.reason or f"{more.metric} has the larger gap")
 
-# %% ../nbs/api/16_fairness.ipynb #df05f8f3
+# %% ../nbs/api/16_fairness.ipynb #ddfd9a08
 def _no_gap(t, min_n):
     "Why there is no gap to measure, or nothing"
     m,all_ = len(t.ok),len(t.view.cells)
@@ -486,15 +495,14 @@ def _statistics(s):
     return (np.abs(s.mid[i]-s.mid[j])-s.shift[i]-s.shift[j])/_pair_se(s)[i, j], i, j
 
 def _gap(t, family, settings):
-    "The largest gap of one tested metric; `family` is the largest statistic it is judged by, per scale"
+    "The largest gap of one tested metric; `family` is what it is judged by"
     why = _no_gap(t, settings['min_n']); about = dict(n_groups=len(t.ok), n_skipped=len(t.view.cells)-len(t.ok))
     if why: return Gap(t.view.name, t.name, t.measure.criterion, None, reason=why, **about)
     v = t.value[t.ok]; hi,lo = int(v.argmax()),int(v.argmin()); bad = dict(high=hi, low=lo).get(t.measure.worse)
-    ratio = float(v[lo]/v[hi]) if t.ratio and v[hi] > 0 else None
+    ratio = float(v[lo]/v[hi]) if t.has_ratio and v[hi] > 0 else None
     if len(v) == 1: return Gap(t.view.name, t.name, t.measure.criterion, 0., 0., 0., highest=t.cells[0], lowest=t.cells[0], reason="one group only: nothing to compare it with", **about)
-    c = _critical(family['difference'], settings['level']); low,high = _max_gap(t.difference, c); p = _p_adjusted(_statistics(t.difference)[0].max(), family['difference'])
-    r = (None, None) if ratio is None else tuple(math.exp(-x) for x in _max_gap(t.ratio, _critical(family['ratio'], settings['level'])))[::-1]
-    if ratio == 0: r = (0., r[1])
+    c = _critical(family.top, settings['level']); low,high = _max_gap(t.difference, c); p = _p_adjusted(_statistics(t.difference)[0].max(), family.top); r = None,None
+    if ratio is not None: a,b = _ratios(t, c, family.own_level(settings['level'])); r = float(a.min(where=~np.eye(len(a), dtype=bool), initial=1.)),float(b.min(where=~np.eye(len(b), dtype=bool), initial=1.))
     widest = t.measure.high-(0. if t.measure.x.ndim > 1 else t.measure.low)
     return Gap(t.view.name, t.name, t.measure.criterion, float(v[hi]-v[lo]), low, min(high, widest), ratio, *r, t.cells[hi], t.cells[lo], None if bad is None else t.cells[bad], p,
                float(_detectable(t.difference, c, settings['power']).max()), **about)
@@ -505,32 +513,40 @@ def _detectable(s, c, power):
     i,j = np.triu_indices(len(s.mid), 1)
     return (c+ndtri(power))*_pair_se(s)[i, j]+s.shift[i]+s.shift[j]
 
-# %% ../nbs/api/16_fairness.ipynb #fd98254c
+# %% ../nbs/api/16_fairness.ipynb #786db356
 def _comparisons(t, family, holm_p, settings):
     "Every pair of evaluated groups of one tested metric"
     from scipy.special import ndtri
-    d,m = t.difference,t.measure; stat,i,j = _statistics(d); c = _critical(family['difference'], settings['level']); v,n = t.value[t.ok],t.n[t.ok]
+    d,m = t.difference,t.measure; stat,i,j = _statistics(d); c = _critical(family.top, settings['level']); v,n = t.value[t.ok],t.n[t.ok]
     half = c*_pair_se(d)[i, j]+d.shift[i]+d.shift[j]; mid = d.mid[i]-d.mid[j]; widest = m.high-(0. if m.x.ndim > 1 else m.low)
     k = t.S[t.ok, 1]; z = float(ndtri((1+settings['level'])/2))
     one = newcombe(k[i], n[i], k[j], n[j], settings['level']) if t.is_share else (mid-(one_half := z*_pair_se(d)[i, j]+d.shift[i]+d.shift[j]), mid+one_half)
     low,high = (np.clip(x, -widest, widest) for x in (mid-half, mid+half)); see = _detectable(d, c, settings['power'])
-    if t.ratio is None: ratio = np.full((3, len(i)), np.nan)
-    else:
-        l,w = t.ratio.mid[i]-t.ratio.mid[j], _critical(family['ratio'], settings['level'])*_pair_se(t.ratio)[i, j]
-        with np.errstate(invalid='ignore', divide='ignore'): ratio = np.array([v[i]/v[j], np.exp(l-w), np.exp(l+w)])
-        ratio[1, v[i] == 0] = 0.; ratio[:, v[j] == 0] = np.nan
-    number = lambda x: None if math.isnan(x) else float(x)
+    ratio = np.full((3, len(i)), np.nan)
+    if t.has_ratio:
+        a,b = _ratios(t, c, family.own_level(settings['level']))
+        with np.errstate(invalid='ignore', divide='ignore'): ratio = np.where(v[j] > 0, [v[i]/v[j], a[i, j], b[i, j]], np.nan)
+    number = lambda x: float(x) if math.isfinite(x) else None
     return [Comparison(t.view.name, t.name, t.cells[a], t.cells[b], float(v[a]-v[b]), float(low[q]), float(high[q]), (float(one[0][q]), float(one[1][q])), *map(number, ratio[:, q]),
-                       _p_adjusted(stat[q], family['difference']), float(holm_p[q]), float(see[q])) for q,(a,b) in enumerate(zip(i, j))]
+                       _p_adjusted(stat[q], family.top), float(holm_p[q]), float(see[q])) for q,(a,b) in enumerate(zip(i, j))]
+
+# %% ../nbs/api/16_fairness.ipynb #4b64121d
+@dataclass(frozen=True)
+class _Family:
+    "What tests that hold together share"
+    top:np.ndarray   # Largest statistic of each resample, (B,)
+    cells:int        # Cells whose own ends are used for ratios
+    def own_level(self, level): return 1-.1*(1-level)/max(1, self.cells)   # all of them fail with at most a tenth of what is allowed
 
 def _family(among):
-    "The largest statistic over several tested metrics, by scale: (B,) each"
-    return {k: np.max([t.top[k] for t in among if k in t.top], 0) for k in ('difference', 'ratio') if any(k in t.top for t in among)}
+    "Several tested metrics as one"
+    among = [t for t in among if t.top is not None]
+    return _Family(np.max([t.top for t in among], 0), sum(len(t.ok) for t in among if t.has_ratio)) if among else None
 
 def _holm_of(t, among):
     "Holm's p-values of the pairs of `t` among those of a family"
     from scipy.special import erfc
-    p = [erfc(_statistics(o.difference)[0]/2**.5) if o.difference.sign < 0 else _p_alone(o.difference) for o in among]
+    p = [erfc(_statistics(o.difference)[0]/2**.5) if o.difference.dev is None else _p_alone(o.difference) for o in among]
     at = next(i for i,o in enumerate(among) if o is t); start = sum(map(len, p[:at]))
     return holm(np.concatenate(p))[start:start+len(p[at])]
 
@@ -563,7 +579,7 @@ class Multicalibration:
         return (f"{_range(self.error, self.low, self.high)} in {_label(self.cell)} ({self.view}) at confidence {self.bin[0]:.3g} to {self.bin[1]:.3g}: "
                 f"{way}-confident, {self.conf:.3f} said and {self.right.value:.3f} right of {self.n}")
 
-# %% ../nbs/api/16_fairness.ipynb #4d9e9eea
+# %% ../nbs/api/16_fairness.ipynb #4302a561
 def multicalibration(
     counts:GroupCounts, # Counted with `probs`
     *,
@@ -573,6 +589,7 @@ def multicalibration(
     missing:str='own', # Missing group values: "own" group, or "exclude"
 ) -> Multicalibration:
     "Largest distance between confidence and accuracy over groups x confidence bins (Hébert-Johnson et al. 2018)"
+    _check_counts(counts); level,min_n = check_number('level', level),check_number('min_n', min_n, 1, math.inf, whole=True)
     empty = lambda why, skipped=0: Multicalibration(None, None, None, None, None, None, None, None, 0, 0, skipped, level, why)
     if counts.conf is None: return empty("no probabilities were given")
     b,x,cells = counts.columns['bin'],np.c_[counts.count, counts.count*counts.columns['right'], counts.conf],[]
@@ -587,7 +604,7 @@ def multicalibration(
     return Multicalibration(float(off[w]), float(near.max()), float(far.max()), v.name, v.cells[i], (j/counts.n_bins, (j+1)/counts.n_bins), float(said[w]/n[w]), share, int(n[w]),
                             len(keep), len(cells)-len(keep), level)
 
-# %% ../nbs/api/16_fairness.ipynb #004a370f
+# %% ../nbs/api/16_fairness.ipynb #3b34e39d
 def _one(gaps, metric, view):
     found = [g for g in gaps if g.metric == metric and view in (None, g.view)]
     if found: return found[0]
@@ -614,9 +631,10 @@ class Fairness:
         return [r for r in self.rates if (r.metric, r.view) == (metric, view)]
     def pairs(self, metric:str, view:str=None) -> list:
         "Every `Comparison` of two groups of a view"
-        view = self.gap(metric, view).view; t = next(t for t in self.tests if (t.name, t.view.name) == (metric, view))
-        among = [o for o in self.tests if o.top and (self.settings['family'] == 'all' or o is t)]
-        return _comparisons(t, _family(among), _holm_of(t, among), self.settings) if t.top else []
+        view = self.gap(metric, view).view; t = next((t for t in self.tests if (t.name, t.view.name) == (metric, view)), None)
+        if t is None: raise ConfigurationError(f"{metric!r} has no pairs of its own" if self.tests else "a report without its tests has no pairs", hint="Ask for those of tpr and fpr" if self.tests else "Make the report again", argument='metric')
+        among = [o for o in self.tests if o.top is not None and (self.settings['family'] == 'all' or o is t)]
+        return _comparisons(t, _family(among), _holm_of(t, among), self.settings) if t.top is not None else []
     def to_dict(self) -> dict:
         "JSON-safe"
         part = lambda xs: [x.to_dict() for x in xs]
@@ -641,10 +659,10 @@ def _as_markdown(f):
     lines += [f"Multicalibration error: {f.multicalibration}.", ''] + [f"{a}: {k} rows have no value." for a,k in f.missing.items() if k]
     return '\n'.join(lines+[f"Not evaluated: {m}, {why}." for m,why in f.not_evaluated.items()])
 
-# %% ../nbs/api/16_fairness.ipynb #ba50c7ff
-def _measures(counts, metrics, positive, cost, abstain_cost):
+# %% ../nbs/api/16_fairness.ipynb #0208afea
+def _measures(counts, metrics, positive, cost):
     "Name -> Measure, and name -> why there is none"
-    K,names = len(counts.classes),counts.classes; see = lambda p: _outcomes(counts, p, cost, abstain_cost)
+    K,names = len(counts.classes),counts.classes; see = lambda p: _outcomes(counts, p, cost)
     if positive is None and K == 2: positive = 1
     if positive not in (None, 'each') or positive in names: positive = _index(positive, names)
     found,why,t = {},{},see(None if positive == 'each' else positive); each = [see(k) for k in range(K)] if positive == 'each' else []
@@ -667,32 +685,34 @@ def _index(positive, names):
     if isinstance(positive, (int, np.integer)) and 0 <= positive < len(names): return int(positive)
     raise ConfigurationError(f"`positive` must be a class, its index or 'each', got {positive!r}", argument='positive', hint=f"Classes are {', '.join(names[:10])}")
 
-# %% ../nbs/api/16_fairness.ipynb #835a2edf
-def _resampled(counts, n_boot, rng):
+# %% ../nbs/api/16_fairness.ipynb #c6958f27
+def _resampled(counts, n_boot, rng, width):
     "Blocks of (b, E) resampled counts: multinomial draws, or rows drawn and counted where there are nearly as many entries as rows"
     E,n = len(counts),counts.n; of = np.repeat(np.arange(E), counts.count) if E > n/8 and E > 1000 else None
-    for start in range(0, n_boot, step := max(1, (1 << 22)//E)):
+    for start in range(0, n_boot, step := max(1, (1 << 22)//max(E, width))):
         b = min(step, n_boot-start)
         yield rng.multinomial(n, counts.count/n, size=b).astype(np.float64) if of is None else np.stack([np.bincount(of[rng.integers(0, n, n)], minlength=E)*1. for _ in range(b)])
 
 def _check_settings(level, power, min_n, n_boot, family):
-    for k,v in (('level', level), ('power', power)):
-        if not 0 < v < 1: raise ConfigurationError(f"`{k}` must be in (0, 1), got {v!r}", argument=k)
-    if min_n < 1: raise ConfigurationError(f"`min_n` must be at least 1, got {min_n!r}", argument='min_n')
+    level,power,min_n,n_boot = check_number('level', level),check_number('power', power),check_number('min_n', min_n, 1, math.inf, whole=True),check_number('n_boot', n_boot, 0, math.inf, whole=True)
     if family not in ('all', 'metric'): raise ConfigurationError(f"`family` must be all or metric, got {family!r}", argument='family')
     if math.ceil((n_boot+1)*level) > n_boot: raise ConfigurationError(f"`n_boot` of {n_boot} is too few for level {level}; at least {math.ceil(level/(1-level))} are needed", argument='n_boot')
+    return dict(level=level, power=power, min_n=min_n, n_boot=n_boot, family=family)
 
 def _tests(counts, views, found, n_boot, min_n, rng):
-    "Every metric in every view, from one table and its resampled copies"
+    "Every metric in every view, from one table and its resampled copies, block by block"
     if not found: return []
-    parts = [_moments(m) for m in found.values()]; x = np.concatenate(parts, 1); cut = np.cumsum([0, *(p.shape[1] for p in parts)])
-    blocks = [[_by_cell(w, v, x) for v in views] for w in _resampled(counts, n_boot, rng)]; again = [np.concatenate(b) for b in zip(*blocks)]
-    once = [_by_cell(counts.count[None]*1., v, x)[0] for v in views]
-    return [_test(v, k, m, S[:, a:b], R[..., a:b], min_n, rng) for v,S,R in zip(views, once, again) for (k,m),a,b in zip(found.items(), cut, cut[1:])]
+    moments = [_moments(m) for m in found.values()]; x = np.concatenate(moments, 1); cut = np.cumsum([0, *(p.shape[1] for p in moments)])
+    once = [_by_cell(counts.count[None]*1., v, x)[0] for v in views]; tests = [[_test(v, k, m, S[:, a:b], min_n) for (k,m),a,b in zip(found.items(), cut, cut[1:])] for v,S in zip(views, once)]; parts = [[[] for _ in ts] for ts in tests]
+    for w in _resampled(counts, n_boot, rng, max(S.size for S in once)):
+        for v,ts,ps in zip(views, tests, parts):
+            R = _by_cell(w, v, x)
+            for t,p,a,b in zip(ts, ps, cut, cut[1:]): p.append(_block(t, R[..., a:b], rng))
+    return [replace(t, difference=_scale(t.measure, t.S[t.ok], p)) for ts,ps in zip(tests, parts) for t,p in zip(ts, ps)]
 
 def _gaps(tests, settings):
     "The gap of every metric in every view but that of all rows, and equalised odds where both its parts are"
-    every = _family([t for t in tests if t.top and t.view.name != 'all rows']); out = []
+    every = _family([t for t in tests if t.view.name != 'all rows']); out = []
     fam = lambda *ts: every if settings['family'] == 'all' else _family(ts)
     for t in tests:
         if t.view.name == 'all rows': continue
@@ -700,17 +720,17 @@ def _gaps(tests, settings):
         if t.name == 'tpr' and fpr: out.append(_equalised_odds(*(_gap(o, fam(t, fpr), settings) for o in (t, fpr))))
     return out
 
-def _missing_rows(c): return {a: int(c.count[np.array([v is None for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
+def _missing_rows(c): return {a: int(c.count[np.array([v == _MISSING for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
 
-# %% ../nbs/api/16_fairness.ipynb #d6a5430c
+# %% ../nbs/api/16_fairness.ipynb #3015a5d5
 def group_report(
     counts:GroupCounts, # What was counted
     *,
     seed:int, # Of the bootstrap
     positive=None, # Class that counts as positive, name or index; "each": one-vs-rest for every class; class 1 when there are two
-    cost=None, # cost[true, decided], shape (K, K)
-    abstain_cost=None, # Cost of an abstention: a number, or one per true class (K,)
-    metrics:list=None, # Names in `GROUP_METRICS`; every one when `None`
+    cost=None, # `CostMatrix`, or cost[true, decided], shape (K, K)
+    abstain_cost=None, # Cost of an abstention where `cost` has none: a number, or one per true class (K,)
+    metrics=None, # Name or names in `GROUP_METRICS`; every one when `None`
     order:int=2, # Crossings of up to so many attributes
     missing:str='own', # Missing group values: an "own" group, or "exclude"
     min_n:int=30, # Rows a denominator needs to be evaluated
@@ -720,18 +740,19 @@ def group_report(
     family:str='all', # Intervals and tests hold together over "all" gaps, or within each "metric" of a view
 ) -> Fairness:
     "Every metric by group and crossing, the largest gaps with simultaneous intervals and tests"
-    _check_settings(level, power, min_n, n_boot, family); rng = np.random.default_rng(seed)
-    found,why,positive = _measures(counts, metrics, positive, cost, abstain_cost); views,more = _views(counts, order, missing)
-    ask = dict(seed=int(seed), positive=positive, level=level, power=power, min_n=min_n, n_boot=n_boot, family=family, order=order, missing=missing)
-    tests = _tests(counts, views, found, n_boot, min_n, rng)
+    _check_counts(counts); ask = _check_settings(level, power, min_n, n_boot, family); rng = np.random.default_rng(check_seed(seed)); views,more = _views(counts, order, missing)
+    c = None if cost is None else as_cost(cost, len(counts.classes), classes=counts.classes, abstain_cost=abstain_cost)
+    if c and c.classes != counts.classes and set(c.classes) == set(counts.classes): raise ConfigurationError(f"`cost` is for classes {c.classes[:6]}, the counts for {counts.classes[:6]}: the same in another order", argument='cost')
+    found,why,positive = _measures(counts, [metrics] if isinstance(metrics, str) else metrics, positive, c)
+    ask = dict(seed=int(seed), positive=positive, **ask, order=int(order), missing=missing); tests = _tests(counts, views, found, ask['n_boot'], min_n, rng)
     return Fairness(counts.n, ask, tuple(r for t in tests for r in _rates(t, min_n, level)), tuple(_gaps(tests, ask)), {**why, **more}, _missing_rows(counts),
                     multicalibration(counts, order=order, min_n=min_n, level=level, missing=missing), tuple(tests))
 
-# %% ../nbs/api/16_fairness.ipynb #77470c1c
+# %% ../nbs/api/16_fairness.ipynb #48b39155
 def _z_sum(level, power, comparisons):
     from scipy.special import ndtri
-    if not (0 < level < 1 and 0 < power < 1 and comparisons >= 1): raise ConfigurationError(f"`level` and `power` must be in (0, 1) and `comparisons` at least 1, got {level!r}, {power!r}, {comparisons!r}")
-    return float(ndtri(1-(1-level)/(2*comparisons))+ndtri(power))
+    level,power,m = check_number('level', level),check_number('power', power),check_number('comparisons', comparisons, 1, math.inf, closed='low')
+    return float(ndtri(1-(1-level)/(2*m))+ndtri(power))
 
 def detectable_gap(
     n1, # Rows of one group, scalar or array
@@ -743,10 +764,14 @@ def detectable_gap(
     comparisons:int=1, # Pairs tested together, by Bonferroni
 ): # Difference in the rate, same shape
     "The true gap between two groups that a test of this size finds with probability `power`"
-    return _z_sum(level, power, comparisons)*np.sqrt(rate*(1-rate)*(1/np.asarray(n1)+1/np.asarray(n2)))
+    n,rate = [],check_number('rate', rate)
+    for k,v in (('n1', n1), ('n2', n2)):
+        a = as_float_array(v, k)[0]; n.append(a.astype(np.float64))
+        if not (a >= 1).all(): raise ConfigurationError(f"`{k}` must be at least 1, got {v!r}", argument=k)
+    return (_z_sum(level, power, comparisons)*np.sqrt(rate*(1-rate)*(1/n[0]+1/n[1])))[()]
 
 def rows_for_gap(
-    gap:float, # True difference to be found, above 0
+    gap:float, # True difference to be found, in (0, 1)
     rate:float=.5, # Rate that is compared, in (0, 1)
     *,
     level:float=.95, # As for `detectable_gap`
@@ -754,10 +779,10 @@ def rows_for_gap(
     comparisons:int=1,
 ) -> int: # Rows in each of the two groups
     "The fewest rows in each group with which a gap is found with probability `power`"
-    if not gap > 0: raise ConfigurationError(f"`gap` must be above 0, got {gap!r}", argument='gap')
+    gap,rate = check_number('gap', gap),check_number('rate', rate)
     return math.ceil(2*rate*(1-rate)*(_z_sum(level, power, comparisons)/gap)**2)
 
-# %% ../nbs/api/16_fairness.ipynb #0e2352e8
+# %% ../nbs/api/16_fairness.ipynb #a2a5d24b
 def plot_groups(
     rates:list, # `GroupRate`s of one metric in one view
     *,
@@ -765,6 +790,7 @@ def plot_groups(
     ax=None, # Matplotlib axes; new ones when `None`
 ): # The axes
     "Dots and intervals by group; groups that were not evaluated say so"
+    if not rates: raise ConfigurationError("`rates` is empty: there is no group to draw", hint="Pass report.by_group(metric, view)", argument='rates')
     if ax is None:
         import matplotlib.pyplot as plt
         _,ax = plt.subplots(figsize=(4, min(3, .7+.28*len(rates))), layout='constrained')
@@ -773,5 +799,5 @@ def plot_groups(
         if r.value is None: ax.text(.02, i, 'not evaluated', transform=ax.get_yaxis_transform(), va='center', size=8, color='.5'); continue
         ax.plot([r.low, r.high], [i, i], color='C0', lw=2, solid_capstyle='butt'); ax.plot(r.value, i, 'o', color='C0', ms=5)
     ax.set_yticks(range(len(rates)), [f"{r.label}  (n = {r.n})" for r in rates]); ax.set_ylim(len(rates)-.5, -.5)
-    ax.set_xlabel(rates[0].metric.replace('_', ' ') if rates else '')
+    ax.set_xlabel(rates[0].metric.replace('_', ' '))
     return ax

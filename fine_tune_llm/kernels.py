@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Kernel', 'kernel', 'readable', 'threads', 'by_rows', 'compile_times']
 
-# %% ../nbs/api/08_kernels.ipynb #dcb20983
-import functools, os, threading, time
+# %% ../nbs/api/08_kernels.ipynb #1dabb0d1
+import functools, hashlib, os, threading, time
 from concurrent.futures import ThreadPoolExecutor
 from types import FunctionType
 
@@ -30,15 +30,34 @@ class Kernel:
         return out
     def __reduce__(self): return self.__qualname__   # by name, like the function it wraps
 
-# %% ../nbs/api/08_kernels.ipynb #bf6fac81
+# %% ../nbs/api/08_kernels.ipynb #c55eae6a
+def _inner(k):
+    "Kernels that a kernel calls, by name"
+    g = k.__wrapped__.__globals__
+    return {n: g[n] for n in k.__wrapped__.__code__.co_names if isinstance(g.get(n), Kernel)}
+
+def _source(code):
+    "The file that a kernel stands in, or its code where there is no file to read"
+    try:
+        with open(code.co_filename, 'rb') as f: return f.read()
+    except OSError: return code.co_code+repr((code.co_consts, code.co_names)).encode()
+
+def _sources(k):
+    "Hash of all that is compiled into a kernel"
+    codes,todo = set(), [k]
+    while todo: v = todo.pop(); codes.add(v.__wrapped__.__code__); todo += [i for i in _inner(v).values() if i.__wrapped__.__code__ not in codes]
+    return hashlib.blake2b(b''.join(sorted({_source(c) for c in codes})), digest_size=8).hexdigest()
+
+# %% ../nbs/api/08_kernels.ipynb #5341041b
 def _compile(k, keep=True):
     "numba's dispatcher for a kernel, with the kernels it calls"
     from numba import njit
     with _lock:
         if k._fast is not None and keep: return k._fast
-        f = k.__wrapped__; named = {n: f.__globals__.get(n) for n in f.__code__.co_names}
-        inner = {n: _compile(v, keep) for n,v in named.items() if isinstance(v, Kernel)}
-        if inner: f = FunctionType(f.__code__, {**f.__globals__, **inner}, f.__name__, f.__defaults__)
+        f = k.__wrapped__; inner = _inner(k)
+        if inner:
+            f = FunctionType(f.__code__, {**f.__globals__, **{n: _compile(v, keep) for n,v in inner.items()}}, f.__name__, f.__defaults__)
+            f.__qualname__ = f"{k.__qualname__}_{_sources(k)}"    # numba names its files by it, and looks for changes in the outermost file only
         flags = dict(nogil=True, error_model='numpy', **k._flags)
         try: k._fast = njit(cache=keep, **flags)(f)
         except RuntimeError: k._fast = njit(**flags)(f)           # no folder to keep it in

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['hide', 'redact', 'adopt_libraries', 'configure_logging', 'get_logger', 'log_context', 'capture_logs']
 
-# %% ../nbs/api/01_logs.ipynb #33aa364f
+# %% ../nbs/api/01_logs.ipynb #7d4f6f65
 import json, logging, re, sys, threading
 from contextlib import contextmanager
+from functools import lru_cache
+from numbers import Number
 from urllib.parse import quote
 
 import structlog
@@ -29,36 +31,70 @@ def hide(
 
 def _no_hidden(x): return _hidden_re.sub('[redacted]', x) if _hidden_re and isinstance(x, str) else x
 
-# %% ../nbs/api/01_logs.ipynb #911f74c0
-_SECRET_KEY = re.compile(r'(^|_)(pass(word|wd|phrase)?|secret|token|api_?key|authorization|credentials?|private_key)($|_)', re.I)
-_SECRET_VALUE = re.compile(r'\b(hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|AKIA[A-Z0-9]{16}'
-                           r'|xox[abp]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+|(?<=[Bb]earer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@))')
-_TEXT_KEY = {'text', 'texts', 'prompt', 'prompts', 'completion', 'message_text'}
+# %% ../nbs/api/01_logs.ipynb #9dc1f991
+_KEYS = r'(?:api|access|private|secret|signing|encryption|openai|anthropic|cohere|mistral|groq|hf|huggingface|wandb|aws|azure|google|github|gitlab|slack|stripe)[_-]?keys?'
+_WORDS = rf'(?:pass(?:word|wd|phrase)s?|pwd|secrets?|credentials?|{_KEYS})'
+_SECRET_KEY = re.compile(rf'(?:^|_)(?:(?:pass|auth|authorization|cookie|{_WORDS})(?:$|_)|token$)')
+_TOKEN_KEY = re.compile(r'(?:^|_)tokens?(?:$|_)')          # a secret unless it is a number: `n_tokens`, `token_count`
+_TEXT_KEY = {'text', 'texts', 'text_list', 'prompt', 'prompts', 'completion', 'completions', 'message_text', 'input', 'inputs', 'input_text', 'content', 'contents'}
 
-# %% ../nbs/api/01_logs.ipynb #e248be81
+@lru_cache(4096)
+def _plain(key): return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+', '_', key).lower()     # `X-API-Key` and `xApiKey` are `x_api_key`
+
+# %% ../nbs/api/01_logs.ipynb #0c5758ca
+_START = r'(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))'               # also after a line break that `repr` has written out
+_SECRET_VALUE = re.compile(
+    _START+r'(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}'
+    r'|xox[abeprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)'
+    r"""|(?i:(?<=bearer )[^\s"'\\,;]+|(?<=basic )(?=\S*[0-9=])[A-Za-z0-9+/]{8,}={0,2})|(?<=://)[^/\s:@"']+:[^/\s@"']+(?=@)"""
+    r"""|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^"']*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=["'])|\Z)""")
+_SECRET_PAIR = re.compile(                                  # a name, `=` or `:`, a value; after a colon and without quotes it must have a digit, or prose would go
+    rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'](?![\s,;:)\]}}]))?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)""")
+
+# %% ../nbs/api/01_logs.ipynb #04bee6a9
+_SIGNS = ('hf_', 'sk-', 'k_live_', 'k_test_', 'ghp_', 'gho_', 'ghu_', 'ghs_', 'ghr_', 'github_pat_', 'glpat-', 'akia', 'aiza', 'xox', 'eyj', 'bearer ', 'basic ', '://', 'private key')
+_NAMES = ('pass', 'pwd', 'secret', 'token', 'credential', 'key')
+
+def _has(low, words):
+    for w in words:
+        if w in low: return True
+    return False
+
+def _clean(s, pairs=True):
+    "A text without credentials; the patterns are only tried where one of their words stands, which takes a twentieth of the time"
+    low = s.lower()
+    if _has(low, _SIGNS): s = _SECRET_VALUE.sub('[redacted]', s)
+    if pairs and ('=' in s or ':' in s) and _has(low, _NAMES): s = _SECRET_PAIR.sub(r'\1[redacted]', s)
+    return _no_hidden(s)
+
+# %% ../nbs/api/01_logs.ipynb #7946ed47
 def redact(
-    x, # Any value that is about to be written: text, number, list, dict
+    x, # Any value that is about to be written
     *,
     texts:bool=False, # Keep the values of keys that hold user texts?
-): # The same shape with secrets as `"[redacted]"` and texts as their length
+): # The same shape with secrets as `"[redacted]"` and texts as their length; an object whose `repr` shows a secret as that text, cleaned
     "A copy of `x` without credentials and, unless `texts`, without user texts"
-    if isinstance(x, str): return _no_hidden(_SECRET_VALUE.sub('[redacted]', x))
+    if isinstance(x, str): return _clean(x)
     if isinstance(x, (list, tuple)): return [redact(v, texts=texts) for v in x]
-    if not isinstance(x, dict): return x
-    return {_no_hidden(k): _redact_item(str(k), v, texts) for k,v in x.items()}
+    if isinstance(x, dict): return {_clean(k) if isinstance(k, str) else k: _redact_item(_plain(str(k)), v, texts) for k,v in x.items()}
+    if x is None or isinstance(x, Number): return x
+    try: shown = repr(x)
+    except Exception: return f"[{type(x).__name__}]"
+    return x if (safe := _clean(shown)) == shown else safe
 
 def _redact_item(k, v, texts):
-    if _SECRET_KEY.search(k): return '[redacted]'
-    if k.lower() in _TEXT_KEY and not texts: return f"[{len(v)} {'characters' if isinstance(v, str) else 'texts'}]" if hasattr(v, '__len__') else '[text]'
+    number = v is None or isinstance(v, Number)
+    if _SECRET_KEY.search(k) or not number and _TOKEN_KEY.search(k): return '[redacted]'
+    if k in _TEXT_KEY and not texts and not number: return f"[{len(v)} {'characters' if isinstance(v, str) else 'texts'}]" if hasattr(v, '__len__') else '[text]'
     return redact(v, texts=texts)
 
-# %% ../nbs/api/01_logs.ipynb #5c575afe
+# %% ../nbs/api/01_logs.ipynb #a364483f
 def _redactor(texts): return lambda logger, method, event: redact(event, texts=texts)
 
 def _processors(json_lines, texts, colors):
     shown = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr) if json_lines else structlog.dev.ConsoleRenderer(colors=colors)
     return [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt='iso', utc=True),
-            structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _no_hidden(line)]   # last, for what only its repr shows
+            structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _clean(line, pairs=False)]   # once more, for what only the finished line shows; JSON stays JSON
 
 # %% ../nbs/api/01_logs.ipynb #0caf59d0
 class _Where:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CATALOGUE', 'Entry', 'Source', 'find_model', 'quiet', 'pool', 'PooledClassifier', 'tokenize', 'collate',
-           'encode_batches', 'TextModel', 'load_model', 'load_adapter']
+           'encode_batches', 'TextModel', 'check_targets', 'load_model', 'load_adapter']
 
-# %% ../nbs/api/30_models.ipynb #08a3f664
+# %% ../nbs/api/30_models.ipynb #856e4892
 import difflib, importlib.util, json, os, re, socket
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,10 +19,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from .config import LoraSection
-from .errors import AdapterError, ConfigurationError, ModelLoadError
+from .errors import AdapterError, ConfigurationError, FineTuneLLMError, ModelLoadError, SecretError
 from .files import atomic_dir, read_json, sha256_file, sha256_json
+from .logs import get_logger, redact
 from .registry import Registry
 from .resilience import CircuitBreaker, retry
+from .vault import Secret
 
 # %% ../nbs/api/30_models.ipynb #77f9a292
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def _hub_trouble(e):
         e = e.__cause__
     return False
 
-# %% ../nbs/api/30_models.ipynb #aa3a17a9
+# %% ../nbs/api/30_models.ipynb #1893bfa8
 _BREAKERS = {}
 
 def _hub_breaker(host, **kwargs):
@@ -87,6 +89,13 @@ def _ask_hub(breaker, answers, get, **patience):
         if not answers(): raise ConnectionError("the hub does not answer")
         return retry(get, on=_hub_trouble, attempts=3, deadline=120., place=breaker.name, **patience)()
 
+def _hub_token():
+    "The secret `hf_token` (environment, keyring or vault); `None` when there is none, and the client then uses its own (`HF_TOKEN`, a login)"
+    try: return Secret('hf_token').reveal()
+    except FineTuneLLMError as e:
+        if not isinstance(e, SecretError) or e.context.get('name') != 'hf_token': get_logger('models').warning("the hub's token cannot be read", error=str(e))   # a vault that does not open; public models need no token
+    return None
+
 def _from_hub(repo, answers=_hub_answers):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
     from huggingface_hub import constants, snapshot_download
@@ -94,8 +103,8 @@ def _from_hub(repo, answers=_hub_answers):
     try: return get(local_files_only=True), None
     except Exception: missing = "not in the local cache, and "
     if constants.HF_HUB_OFFLINE: return None, missing+"HF_HUB_OFFLINE is set"
-    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5)), None
-    except Exception as e: return None, missing+f"{type(e).__name__}: {e}".split('\n')[0]
+    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5, token=_hub_token())), None
+    except Exception as e: return None, missing+redact(f"{type(e).__name__}: {e}".split('\n')[0])
 
 # %% ../nbs/api/30_models.ipynb #47de9b3e
 def _package_folder(package):
@@ -251,12 +260,28 @@ def _build(source, n_classes, dropout, pooling):
     if pooling == 'auto': pooling = 'mean_max' if kind in ENCODERS else 'last'
     return PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout), tok
 
-def _targets(net, names):
+def _targets(backbone, names):
     "Names of the linear layers to adapt, as they end"
-    have = {n.rsplit('.', 1)[-1] for n,m in net.backbone.named_modules() if isinstance(m, nn.Linear)}
+    have = {n.rsplit('.', 1)[-1] for n,m in backbone.named_modules() if isinstance(m, nn.Linear)}
     unknown = set(names)-have
     if unknown: raise AdapterError(f"`lora.targets` names no linear layer: {', '.join(sorted(unknown))}", hint=f"There are {', '.join(sorted(have))}")
     return sorted(names or have)
+
+# %% ../nbs/api/30_models.ipynb #be247f0c
+def check_targets(
+    name:str, # Catalogue name, hub id or folder
+    lora:LoraSection, # Its `targets` are looked up
+) -> None:
+    "`AdapterError` when a layer to adapt is not in the model; no weights are read"
+    from transformers import AutoConfig, AutoModel
+    if not lora.targets: return
+    with quiet(), torch.device('meta'): _targets(AutoModel.from_config(AutoConfig.from_pretrained(find_model(name).folder, local_files_only=True)), lora.targets)
+
+def _readable(max_length, config, tokenizer, name):
+    "`max_length`, or the fewer tokens that the model has positions for"
+    most = min(getattr(config, 'max_position_embeddings', None) or max_length, tokenizer.model_max_length)
+    if most < max_length: get_logger('models').info('max_length_cut', model=name, asked=max_length, reads=most)
+    return min(max_length, most)
 
 # %% ../nbs/api/30_models.ipynb #0cff81a0
 def load_model(
@@ -265,7 +290,7 @@ def load_model(
     *,
     seed:int, # Seed of the adapter and the head
     lora:LoraSection=LoraSection(), # Rank, scale, dropout and targets of the adapter
-    max_length:int=128, # Tokens read of each text
+    max_length:int=128, # Tokens read of each text, at most what the model takes
     pooling:str='auto', # "mean", "mean_max", "last"; auto takes "mean_max" for encoders and "last" for decoders
     dropout:float=.1, # Before the head, in training
 ) -> TextModel: # Base frozen; adapter and head ready to train
@@ -276,9 +301,9 @@ def load_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net,tok = _build(source, n_classes, dropout, pooling)
-        cfg = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=_targets(net, lora.targets), modules_to_save=['head'], exclude_modules=['head'])
+        cfg = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=_targets(net.backbone, lora.targets), modules_to_save=['head'], exclude_modules=['head'])
         net = get_peft_model(net, cfg)
-    return TextModel(net, tok, source, max_length)
+    return TextModel(net, tok, source, _readable(max_length, net.config, tok, name))
 
 # %% ../nbs/api/30_models.ipynb #7d2072a2
 def _save_adapter(net, folder):
@@ -303,4 +328,5 @@ def load_adapter(
     net,_ = _build(source, head['n_classes'], 0., head['pooling'])
     try: net = PeftModel.from_pretrained(net, str(adapter))
     except (OSError, ValueError, RuntimeError) as e: raise AdapterError(f"the adapter in `{adapter}` does not fit {name!r}: {str(e).splitlines()[0]}") from e
-    return TextModel(net.eval(), AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True), source, max_length)
+    tok = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    return TextModel(net.eval(), tok, source, _readable(max_length, net.base_model.model.config, tok, name))

@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['as_float_array', 'check_logits', 'row_max', 'row_is_distribution', 'prob_rows', 'top_of_rows', 'check_probs',
-           'check_labels', 'conf_right', 'softmax', 'Predictions', 'describe', 'take_rows', 'split_rows',
-           'save_parquet', 'load_parquet']
+           'check_labels', 'conf_right', 'softmax', 'group_names', 'Predictions', 'describe', 'row_index', 'take_rows',
+           'check_seed', 'split_rows', 'save_parquet', 'load_parquet']
 
-# %% ../nbs/api/10_predictions.ipynb #c11aa60e
+# %% ../nbs/api/10_predictions.ipynb #725a0bda
 import json
 from pathlib import Path
 
 import numpy as np
 
-from .errors import IntegrityError, NotFittedError, PredictionError
+from .errors import ConfigurationError, IntegrityError, NotFittedError, PredictionError
 from .files import atomic_write
 from .kernels import by_rows, kernel, readable
 
@@ -26,23 +26,27 @@ def _from_arrow(x):
     size = getattr(x.type, 'list_size', None)
     return x if not size or x.null_count else x.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
 
-# %% ../nbs/api/10_predictions.ipynb #ba47274a
+# %% ../nbs/api/10_predictions.ipynb #2a77ac04
 def as_float_array(
     x, # Array-like of numbers: numpy, torch (CPU), pandas, arrow, lists
     name:str, # What to call it in an error
 ) -> tuple: # The array (float16, float32 or float64) and the relative precision of the numbers it came from
     "`x` as a float array, with the precision its numbers were made in"
     eps = None
+    if type(x).__name__ == 'Predictions': raise PredictionError(f"`{name}` is a Predictions object", hint="Give its numbers: pass its `.probs` (or `.logits`)", argument=name)
     if hasattr(x, 'detach'):
         x = x.detach().cpu()
         if str(x.dtype) == 'torch.bfloat16': x,eps = x.float(),2**-7
-    try: a = np.asarray(_from_arrow(x))
+    try:
+        a = np.asarray(_from_arrow(x))
+        if a.dtype.kind == 'O' and a.ndim == 1 and any(isinstance(v, (list, tuple, np.ndarray)) for v in a): a = np.stack([np.asarray(v) for v in a])   # a column of vectors
     except ValueError as e: raise PredictionError(f"`{name}` is ragged: its rows differ in length", argument=name) from e
     if a.dtype.kind in 'iub': a = a.astype(np.float64)
     if a.dtype.kind == 'O':
         try: a = a.astype(np.float64)
         except (TypeError, ValueError) as e: raise PredictionError(f"`{name}` holds something that is no number: {e}", argument=name) from e
     if a.dtype.kind != 'f': raise PredictionError(f"`{name}` must hold numbers, got dtype {a.dtype}", argument=name)
+    if a.dtype.itemsize > 8: a = a.astype(np.float64)
     if not a.dtype.isnative: a = a.astype(a.dtype.newbyteorder('='))
     return a, eps or float(np.finfo(a.dtype).eps)
 
@@ -172,7 +176,11 @@ def check_probs(
     "The probabilities as an array, or a `PredictionError` that names the row"
     return top_of_rows(probs, name)[0]
 
-# %% ../nbs/api/10_predictions.ipynb #2c47cc8c
+# %% ../nbs/api/10_predictions.ipynb #33bff1a9
+def _plain(x):
+    "A torch tensor or an arrow column as something that numpy takes"
+    return x.detach().cpu() if hasattr(x, 'detach') else x.to_pylist() if hasattr(x, 'to_pylist') else x
+
 def check_labels(
     labels, # True classes: indices in [0, K), shape (n,), or class names when `classes` is given
     n:int, # Rows expected
@@ -180,12 +188,15 @@ def check_labels(
     classes=None, # Names of the K classes, to translate labels that are names
 ) -> np.ndarray: # int64, shape (n,)
     "The labels as class indices, or a `PredictionError` that names the row"
-    y = np.asarray(labels.detach().cpu() if hasattr(labels, 'detach') else labels)
+    try: y = np.asarray(_plain(labels))
+    except ValueError as e: raise PredictionError(f"`labels` must have shape ({n},) like the rows, got rows of different lengths", argument='labels') from e
     if y.shape != (n,): raise PredictionError(f"`labels` must have shape ({n},) like the rows, got {y.shape}", argument='labels')
     if y.dtype.kind in 'UO' and classes is not None and not all(isinstance(v, (int, np.integer)) for v in y): y = _from_names(y, classes)
     elif y.dtype.kind in 'fO':
         try: f = y.astype(np.float64)
-        except (TypeError, ValueError) as e: raise PredictionError(f"`labels` are names but `classes` is not given: {str(y[0])!r}", argument='labels') from e
+        except (TypeError, ValueError) as e:
+            i = next(i for i,v in enumerate(y) if not isinstance(v, (int, float, np.number)))
+            raise PredictionError(f"`labels` must be whole numbers, or names of `classes` where these are given; row {i} is {str(y[i])!r}", argument='labels', row=i) from e
         bad = ~(np.isfinite(f) & (f == np.floor(f)))
         if bad.any(): raise PredictionError(f"`labels` must be whole numbers, row {int(bad.argmax())} is {y[bad][0]}", argument='labels', row=int(bad.argmax()))
         y = f
@@ -209,30 +220,56 @@ def conf_right(
     p,conf,best = top_of_rows(probs)
     return conf, best == check_labels(labels, *p.shape)
 
-# %% ../nbs/api/10_predictions.ipynb #4f9000be
+# %% ../nbs/api/10_predictions.ipynb #e60bf36d
 def softmax(
-    logits:np.ndarray, # Shape (n, K), finite
+    logits, # Shape (n, K), finite
 ) -> np.ndarray: # Probabilities, shape (n, K), float64 for float64 logits and float32 otherwise
     "Logits to probabilities"
-    z = logits.astype(np.float64 if logits.dtype == np.float64 else np.float32, copy=False)
+    z = _matrix(logits, 'logits')[0]; z = z.astype(np.float64 if z.dtype == np.float64 else np.float32, copy=False)
     e = np.exp(z-z.max(1, keepdims=True))
     return e/e.sum(1, keepdims=True)
 
-# %% ../nbs/api/10_predictions.ipynb #a9645fba
+# %% ../nbs/api/10_predictions.ipynb #700f78b4
+def _text(v):
+    "A value as text; `None` for a missing one"
+    try: missing = v is None or bool(v != v)
+    except (TypeError, ValueError): missing = True
+    if missing: return None
+    if isinstance(v, (float, np.floating)) and abs(v) < 2**53 and v == int(v): return str(int(v))
+    return v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(v)
+
+def _texts(x, n, name):
+    "A column as text, shape (n,), object; `None` where missing"
+    x = _plain(x)
+    if np.ma.isMaskedArray(x): x = np.where(np.ma.getmaskarray(x), None, x.data)
+    a = np.asarray(x, dtype=None if hasattr(x, 'dtype') else object)
+    if a.shape != (n,): raise PredictionError(f"`{name}` must have shape ({n},) like the rows, got {a.shape}", hint="One value for each row", argument=name)
+    if a.dtype.kind != 'O': u,code = np.unique(a, return_inverse=True); return np.array([_text(v) for v in u], dtype=object)[code]
+    try: known = {k: _text(k[1]) for k in {(type(v), v) for v in a}}
+    except TypeError as e: raise PredictionError(f"`{name}` must hold one value for each row: {e}", argument=name) from e
+    return np.array([known[type(v), v] for v in a], dtype=object)
+
+# %% ../nbs/api/10_predictions.ipynb #d3a56942
+def group_names(
+    values, # Group of each row, shape (n,): texts, numbers, dates, whatever prints
+    n:int, # Rows expected
+    *,
+    argument:str='groups', # What to call it in an error
+) -> np.ndarray: # Text, shape (n,), object; "missing" where there was no value
+    "Groups by name: the same for a value whatever it came in"
+    a = _texts(values, n, argument)
+    return np.where(np.equal(a, None), 'missing', a).astype(object)
+
+# %% ../nbs/api/10_predictions.ipynb #7bf87b15
 def _column(x, n, name):
     "A per-row column of text, shape (n,), or an error"
-    if x is None: return None
-    a = np.asarray(x)
-    a = a.astype(object) if a.dtype.kind == 'O' else a.astype(str).astype(object)
-    if a.shape != (n,): raise PredictionError(f"`{name}` must have shape ({n},) like the rows, got {a.shape}", argument=name)
-    a = np.array([None if v is None or v != v else str(v) for v in a], dtype=object)
-    return _frozen(a)
+    return None if x is None else _frozen(_texts(x, n, name))
 
 def _frozen(a):
     a = a.view(); a.flags.writeable = False
     return a
 
-# %% ../nbs/api/10_predictions.ipynb #9a45624b
+# %% ../nbs/api/10_predictions.ipynb #b2bc98b2
 class Predictions:
     "What a model said about n inputs over K classes; read-only"
     def __init__(self, *,
@@ -247,11 +284,12 @@ class Predictions:
         if (logits is None) == (probs is None): raise PredictionError("exactly one of `logits` and `probs` is needed")
         x = check_logits(logits) if probs is None else check_probs(probs)
         n,K = x.shape
-        names = tuple(map(str, range(K) if classes is None else classes))
+        names = tuple(map(str, range(K) if classes is None else classes if np.iterable(classes) else [classes]))
+        if not hasattr({} if groups is None else groups, 'items'): raise PredictionError(f"`groups` must be a dict of columns by name, got {type(groups).__name__}", hint="Pass groups={'site': values}", argument='groups')
         if len(names) != K or len(set(names)) != K: raise PredictionError(f"`classes` must be {K} distinct names, got {len(names)}: {names[:6]}", argument='classes')
         keep = dict(logits=_frozen(x) if probs is None else None, _probs=None if probs is None else _frozen(x), classes=names,
                     labels=None if labels is None else _frozen(check_labels(labels, n, K, names)), ids=_column(ids, n, 'ids'),
-                    groups={str(k): _column(v, n, f'groups[{k!r}]') for k,v in (groups or {}).items()}, texts=_column(texts, n, 'texts'))
+                    groups={str(k): _column(v, n, f'groups[{k!r}]') for k,v in ({} if groups is None else groups).items()}, texts=_column(texts, n, 'texts'))
         self.__dict__.update(keep)
     def __setattr__(self, name, value): raise AttributeError(f"Predictions are read-only: cannot set `{name}`")
     def __len__(self): return len(self._probs if self.logits is None else self.logits)
@@ -287,17 +325,38 @@ def describe(p:Predictions) -> str: # Two or three facts for a notebook's output
     parts += [k for k in ('labels', 'ids', 'texts') if getattr(p, k) is not None] + [f"group {g}" for g in p.groups]
     return f"Predictions({', '.join(parts)})"
 
-# %% ../nbs/api/10_predictions.ipynb #f0f01452
+# %% ../nbs/api/10_predictions.ipynb #db6b2edd
+def row_index(
+    rows, # Slice, boolean mask of shape (n,), or indices in [-n, n)
+    n:int, # How many rows there are
+) -> np.ndarray: # Which rows, int64
+    "Indices of a choice of rows, or a `PredictionError`"
+    if isinstance(rows, slice): return np.arange(n)[rows]
+    a = np.asarray(_plain(rows)); a = a.astype(np.int64) if a.shape == (0,) else a
+    if a.ndim != 1 or a.dtype.kind not in 'biu' or (a.dtype.kind == 'b' and len(a) != n):
+        raise PredictionError(f"rows are chosen by a slice, a mask of shape ({n},) or a list of indices, got {rows!r}", hint="For one row pass [i]", argument='rows')
+    if a.dtype.kind == 'b': return np.flatnonzero(a)
+    bad = (a < -n) | (a >= n)
+    if bad.any(): raise PredictionError(f"there are {n} rows, and row {a[bad][0]} was asked for", argument='rows')
+    return a % n
+
 def take_rows(
     p:Predictions, # From where
     rows, # Index array, boolean mask or slice
 ) -> Predictions: # The same kind of predictions, those rows only
     "A subset of rows, everything that belongs to them included"
-    at = lambda a: None if a is None else a[rows]
+    i = rows if isinstance(rows, slice) else row_index(rows, len(p)); at = lambda a: None if a is None else a[i]
     x = dict(probs=at(p._probs)) if p.logits is None else dict(logits=at(p.logits))
     return Predictions(**x, labels=at(p.labels), classes=p.classes, ids=at(p.ids), groups={k: at(v) for k,v in p.groups.items()}, texts=at(p.texts))
 
-# %% ../nbs/api/10_predictions.ipynb #267369a5
+# %% ../nbs/api/10_predictions.ipynb #afa46aff
+def check_seed(
+    seed:int, # What came
+) -> int: # The same
+    "`seed`, or a `ConfigurationError` when it is no whole number of at least 0"
+    if not (isinstance(seed, (int, np.integer)) and seed >= 0): raise ConfigurationError(f"`seed` must be a whole number of at least 0, got {seed!r}", argument='seed')
+    return int(seed)
+
 def split_rows(
     p:Predictions, # What to split
     fraction:float, # Share of the rows that goes to the first part, in (0, 1)
@@ -305,10 +364,10 @@ def split_rows(
     seed:int, # Same seed, same split
 ) -> tuple: # Two `Predictions`; together every row once
     "Split at random"
-    if not 0 < fraction < 1: raise PredictionError(f"`fraction` must be in (0, 1), got {fraction}", argument='fraction')
+    if not (isinstance(fraction, (int, float, np.number)) and 0 < fraction < 1): raise PredictionError(f"`fraction` must be in (0, 1), got {fraction!r}", argument='fraction')
     n = round(len(p)*fraction)
     if not 0 < n < len(p): raise PredictionError(f"`fraction`={fraction} of {len(p)} rows leaves one part empty", argument='fraction')
-    order = np.random.default_rng(seed).permutation(len(p))
+    order = np.random.default_rng(check_seed(seed)).permutation(len(p))
     return take_rows(p, np.sort(order[:n])), take_rows(p, np.sort(order[n:]))
 
 # %% ../nbs/api/10_predictions.ipynb #4cd47afa
@@ -326,18 +385,27 @@ def save_parquet(
     table = pa.table(cols).replace_schema_metadata({'fine_tune_llm': json.dumps(dict(version=1, kind=kind, classes=p.classes))})
     with atomic_write(path) as tmp: pq.write_table(table, tmp)
 
-# %% ../nbs/api/10_predictions.ipynb #28857fe6
+# %% ../nbs/api/10_predictions.ipynb #3ab1ab06
 def load_parquet(
     path:Path, # A file that `save_parquet` wrote
 ) -> Predictions: # Bit-exact
     "Read predictions back, checked again at the door"
     import pyarrow as pa, pyarrow.parquet as pq
+    bad = lambda why: IntegrityError(f"`{path}` {why}", hint="Was it written by Predictions.save?", path=str(path))
+    if Path(path).is_dir(): raise bad("is a folder, not a Parquet file")
     try: table = pq.read_table(path)
     except FileNotFoundError: raise
-    except (OSError, pa.ArrowException) as e: raise IntegrityError(f"`{path}` is not readable as Parquet: {e}", path=str(path)) from e
-    meta = (table.schema.metadata or {}).get(b'fine_tune_llm')
-    if meta is None: raise IntegrityError(f"`{path}` holds no predictions", hint="Was it written by Predictions.save?", path=str(path))
-    meta = json.loads(meta); col = lambda c: table[c].to_numpy(zero_copy_only=False) if c in table.column_names else None
+    except (OSError, pa.ArrowException) as e: raise bad(f"is not readable as Parquet: {e}") from e
+    meta = _meta((table.schema.metadata or {}).get(b'fine_tune_llm'), table.column_names, bad); col = lambda c: table[c].to_numpy(zero_copy_only=False) if c in table.column_names else None
     x = table[meta['kind']].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
     groups = {c.removeprefix('group:'): col(c) for c in table.column_names if c.startswith('group:')}
     return Predictions(**{meta['kind']: x}, labels=col('label'), classes=meta['classes'], ids=col('id'), groups=groups, texts=col('text'))
+
+def _meta(raw, columns, bad):
+    "What `save_parquet` noted, checked"
+    if raw is None: raise bad("holds no predictions")
+    try: meta = json.loads(raw)
+    except ValueError as e: raise bad(f"describes itself in broken JSON: {e}") from e
+    if not isinstance(meta, dict) or meta.get('version') != 1: raise bad(f"is of version {meta.get('version') if isinstance(meta, dict) else meta!r}; this library reads version 1")
+    if meta.get('kind') not in ('probs', 'logits') or meta['kind'] not in columns or not isinstance(meta.get('classes'), list): raise bad("does not say what its columns are")
+    return meta

@@ -81,13 +81,14 @@ p{margin:.5rem 0}.soft{color:var(--soft)}code{font-size:.87em;background:#f4f6f8
 table{border-collapse:collapse;margin:.6rem 0;width:100%;font-variant-numeric:tabular-nums}th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid var(--line);vertical-align:top}
 th{font-weight:600;color:var(--soft);font-size:.87rem}td.n,th.n{text-align:right;white-space:nowrap}.box{border-left:4px solid var(--goodline);background:var(--good);padding:.7rem 1rem;margin:.8rem 0}
 .box.warn{border-color:var(--warnline);background:var(--warn)}.none{color:var(--warnline)}svg{max-width:100%;height:auto}figure{margin:.8rem 0}figcaption{color:var(--soft);font-size:.9rem}
-.wrap{overflow-x:auto}.texts td:first-child{min-width:16rem}@media print{body{margin:0;max-width:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
+.one{white-space:nowrap}.wrap{overflow-x:auto}.texts td:first-child{min-width:16rem}@media print{body{margin:0;max-width:none}h2{break-after:avoid}figure,table{break-inside:avoid}}
 """
 _MACROS = """
-{%- macro pct(x, d=1) -%}{{ '%.*f'|format(d, 100*x) }}%{%- endmacro -%}
+{%- macro pct(x, d=1) -%}{{ '%.*f'|format(d, (100*x)|round(d)+0) }}%{%- endmacro -%}
 {%- macro name(c) -%}{% for part in c.split('_') %}{{ part }}{% if not loop.last %}_<wbr>{% endif %}{% endfor %}{%- endmacro -%}
 {%- macro num(x, d=3) -%}{{ '%.*f'|format(d, x) }}{%- endmacro -%}
 {%- macro open(g) -%}<span class="none">not evaluated</span>: {{ g.reason }}{%- endmacro -%}
+{%- macro measure(r, m) -%}{% if r.value is none %}<span class="none">not evaluated</span>{% elif m == 'set_size' %}{{ num(r.value, 2) }} <span class="soft one">[{{ num(r.low, 2) }}, {{ num(r.high, 2) }}]</span>{% else %}{{ pct(r.value) }} <span class="soft one">[{{ pct(r.low) }}, {{ pct(r.high) }}]</span>{% endif %}{%- endmacro -%}
 {%- macro share(s) -%}{% if s.evaluated is defined %}{{ open(s) }}{% else %}{{ pct(s.value) }} <span class="soft">[{{ pct(s.low) }}, {{ pct(s.high) }}] {{ s.k }}/{{ s.n }}</span>{% endif %}{%- endmacro -%}
 """
 
@@ -113,14 +114,14 @@ _IDENTITY = """{% from 'macros' import pct, num, open, share %}<h2>1 Identity</h
 <div class="wrap"><table><tr><th>role</th><th>used for</th><th class="n">rows</th>{% if data.classes|length <= 12 %}{% for c in data.classes %}<th class="n">{{ c }}</th>{% endfor %}{% endif %}</tr>
 {% for r, use in {'train': 'fitting the model', 'validation': 'choosing the epoch, fitting the calibrator', 'calibration': 'thresholds and certificates', 'test': 'this report'}.items() %}
 <tr><td>{{ r }}</td><td class="soft">{{ use }}</td><td class="n">{{ data.roles[r] }}</td>{% if data.classes|length <= 12 %}{% for n in data.counts[r] %}<td class="n">{{ n }}</td>{% endfor %}{% endif %}</tr>{% endfor %}</table></div>
-<p>No row has two roles; texts equal up to case and spacing share one. Repeated texts: {{ data.findings.repeated_texts }}. Texts with several labels: {{ data.findings.texts_with_several_labels }}. Left out because they are in the test file: {{ data.findings.left_out_as_in_test_file }}.</p>
+<p>No row has two roles; texts equal up to case and spacing share one, and outside the train role each counts once, because rows that repeat one another are not independent. Repeated texts: {{ data.findings.repeated_texts }}, of which {{ data.findings.repeats_left_out }} were left out{% if data.findings.repeated_in_test_file %} and {{ data.findings.repeated_in_test_file }} are counted as they stand in the test file{% endif %}. Texts with several labels: {{ data.findings.texts_with_several_labels }}. Left out because they are in the test file: {{ data.findings.left_out_as_in_test_file }}.</p>
 """
 
 # %% ../nbs/api/51_report.ipynb #f5549bd2
 _PERFORMANCE = """{% from 'macros' import pct, num, open, share %}<h2>3 Performance on the test role, deciding everything</h2><table>
 <tr><th>classifier</th><th>accuracy</th></tr><tr><td><b>this model</b></td><td>{{ share(performance.accuracy) }}</td></tr>
 <tr><td>TF-IDF with logistic regression</td><td>{{ share(performance.baselines.tfidf) }}</td></tr><tr><td>always the commonest class</td><td>{{ share(performance.baselines.majority) }}</td></tr></table>
-<p>NLL {{ num(performance.nll) }}, Brier {{ num(performance.brier) }}, area under the risk-coverage curve {{ num(performance.aurc, 4) }} (after calibration).</p>
+{% if data.note %}<p class="soft">{{ data.note }}.</p>{% endif %}<p>NLL {{ num(performance.nll) }}, Brier {{ num(performance.brier) }}, area under the risk-coverage curve {{ num(performance.aurc, 4) }} (after calibration).</p>
 <details{% if data.classes|length <= 12 %} open{% endif %}><summary>By class</summary><table><tr><th>class</th><th>recall</th><th>precision</th></tr>
 {% for k, v in performance.per_class.items() %}<tr><td>{{ k }}</td><td>{{ share(v.recall) }}</td><td>{{ share(v.precision) }}</td></tr>{% endfor %}</table></details>
 <h2>4 Calibration</h2><p>{% if calibration.temperature is none %}Calibrator: {{ calibration.method|replace('_', ' ') }}{% else %}Temperature {{ num(calibration.temperature) }}{% endif %}, fitted on the validation role{% if calibration.choice %}; the simplest of {{ calibration.choice.rows|map(attribute='name')|map('replace', '_', ' ')|join(', ') }} whose cross-fitted likelihood there is within one standard error of the best{% endif %}. {{ calibration.n_bins }} equal-width bins, test role.</p>
@@ -140,13 +141,23 @@ Coverage on {{ coverage.n_test }} test rows is {{ pct(coverage.coverage) }}; if 
 """
 
 # %% ../nbs/api/51_report.ipynb #1819e5a1
-_REST = """{% from 'macros' import pct, num, open, share, name %}<h2>7 Left to a person</h2>{% if abstentions %}<p>Abstentions on the test role, from the least sure to the threshold.</p>
+_GROUPS = """{% from 'macros' import pct, num, open, measure %}<h2>7 Groups</h2>{% if not by_attribute %}<p>{{ open(fairness) }}</p>{% else %}{% set s = fairness.settings %}
+<p>On the test role. A group needs {{ s.min_n }} rows to be evaluated; its intervals stand alone. The intervals of gaps hold with {{ pct(s.level, 0) }} for all gaps on this page together, and p is the chance of a gap as clear as this one
+anywhere on the page if all groups were alike. The last column is the smallest true gap that a test role of this size would have shown in {{ pct(s.power, 0) }} of cases: a gap not found may still be as large.</p>
+{% for attribute, a in by_attribute.items() %}<h3>{{ attribute }}</h3><div class="wrap"><table><tr><th>group</th><th class="n">rows</th>{% for m, t in group_columns.items() %}<th>{{ t }}</th>{% endfor %}</tr>
+{% for g, by in a.groups.items() %}<tr><td>{{ g }}</td><td class="n">{{ by.coverage.n }}</td>{% for m in group_columns %}<td>{{ measure(by[m], m) if m in by }}</td>{% endfor %}</tr>{% endfor %}</table></div>
+<div class="wrap"><table><tr><th>largest gap in</th><th>between</th><th>gap</th><th class="n">p</th><th class="n">would have been seen</th></tr>
+{% for g in a.gaps %}<tr><td>{{ group_columns[g.metric] }}</td>{% if g.difference is none %}<td colspan="4"><span class="none">not evaluated</span>: {{ g.reason }}</td>{% else %}<td>{{ g.highest }}{% if g.lowest %} and {{ g.lowest }}{% endif %}</td><td>{{ measure(dict(value=g.difference, low=g.low, high=g.high), g.metric) if g.low is not none else g.reason }}</td>
+<td class="n">{{ num(g.p_value, 3) if g.p_value is not none }}</td><td class="n">{% if g.detectable is not none %}{{ num(g.detectable, 2) if g.metric == 'set_size' else pct(g.detectable) }}{% endif %}</td>{% endif %}</tr>{% endfor %}</table></div>{% endfor %}
+{% for a, k in fairness.missing.items() if k %}<p class="soft">{{ a }}: {{ k }} test rows have no value and form a group of their own.</p>{% endfor %}{% endif %}
+"""
+_REST = """{% from 'macros' import pct, num, open, share, name %}<h2>8 Left to a person</h2>{% if abstentions %}<p>Abstentions on the test role, from the least sure to the threshold.</p>
 <div class="wrap"><table class="texts"><tr><th>text</th><th>true class</th><th>likeliest</th><th class="n">confidence</th><th>prediction set</th></tr>
 {% for a in abstentions %}<tr><td>{{ a.text }}</td><td>{{ name(a.true) }}</td><td>{{ name(a.likeliest) }}</td><td class="n">{{ num(a.confidence, 2) }}</td><td>{% for c in a.prediction_set %}{{ name(c) }}{{ ', ' if not loop.last }}{% else %}empty{% endfor %}</td></tr>{% endfor %}</table></div>
 {% else %}<p>No test row was left to a person.</p>{% endif %}
-<h2>8 Out of scope</h2><p>{% if out_of_scope.evaluated is defined %}{{ open(out_of_scope) }}{% else %}Of {{ out_of_scope.n }} texts that are none of the classes it decided {{ share(out_of_scope.decided) }} all the same.
+<h2>9 Out of scope</h2><p>{% if out_of_scope.evaluated is defined %}{{ open(out_of_scope) }}{% else %}Of {{ out_of_scope.n }} texts that are none of the classes it decided {{ share(out_of_scope.decided) }} all the same.
 The certificate does not cover such texts: they are not exchangeable with the calibration rows.{% endif %}</p>
-<h2>9 Not evaluated</h2><table>{% for k, v in {'groups and fairness': fairness, 'behaviour tests': behaviour, 'drift': drift, 'spread over seeds': seeds}.items() %}<tr><th>{{ k }}</th><td>{{ open(v) }}</td></tr>{% endfor %}</table>
+<h2>10 Not evaluated</h2><table>{% for k, v in {'behaviour tests': behaviour, 'drift': drift, 'spread over seeds': seeds}.items() %}<tr><th>{{ k }}</th><td>{{ open(v) }}</td></tr>{% endfor %}</table>
 <p class="soft">Every number on this page is in audit.json beside it. This page is no legal or professional advice.</p></body></html>
 """
 _CARD = """{% from 'macros' import pct, num, open, share %}---
@@ -166,11 +177,24 @@ A calibrated, certified, abstaining classifier: {{ identity.model }} with a LoRA
 {% if selective.certificate %}| decided | {{ pct(selective.test.decided.value) }} |
 | wrong among the decided (certified at most {{ pct(selective.certificate.target_risk) }}, delta {{ pct(selective.certificate.delta, 0) }}) | {{ pct(selective.test.wrong.value) if selective.test.wrong.value is defined else 'not evaluated' }} |{% else %}| certificate for decisions | refused: {{ selective.refusal.message }} |{% endif %}
 
-Certificate `{{ identity.certificate }}`. Not evaluated: groups and fairness, behaviour tests, drift, spread over seeds. See report.html and audit.json.
+Certificate `{{ identity.certificate }}`. Not evaluated: {{ 'groups and fairness, ' if fairness.evaluated is defined }}behaviour tests, drift, spread over seeds. See report.html and audit.json.
 """
 
 # %% ../nbs/api/51_report.ipynb #1c9ae342
-_PARTS = dict(macros=_MACROS, page=_HEAD+_IDENTITY+_PERFORMANCE+_COVERAGE+_REST, card=_CARD)
+_GROUP_COLUMNS = dict(abstention_rate='left to a person', selective_risk='wrong among decided', coverage='coverage', set_size='classes in a set', overconfidence='confidence minus accuracy')
+
+def _by_attribute(f):
+    "Rows and gaps of the group evidence, attribute by attribute; `None` when there is none"
+    if 'rates' not in f: return None
+    cell = lambda c: ', '.join('(missing)' if v is None else v for v in c) if c else ''
+    out = {}
+    for r in f['rates']:
+        if r['view'] == 'all rows': continue
+        a = out.setdefault(r['view'], dict(groups={}, gaps=[])); a['groups'].setdefault(cell(r['cell']), {})[r['metric']] = r
+    for g in f['gaps']: out[g['view']]['gaps'].append(dict(g, highest=cell(g['highest']), lowest=cell(g['lowest'])))
+    return out
+
+_PARTS = dict(macros=_MACROS, page=_HEAD+_IDENTITY+_PERFORMANCE+_COVERAGE+_GROUPS+_REST, card=_CARD)
 
 def _render(name, values):
     env = Environment(loader=DictLoader(_PARTS), autoescape=name == 'page', undefined=StrictUndefined, trim_blocks=True)
@@ -181,7 +205,7 @@ def render_report(
 ) -> str: # A whole HTML page; nothing in it is fetched from anywhere
     "The evidence as a page; every text is escaped"
     figs = dict(fig_reliability=fig_reliability(evidence), fig_risk_coverage=fig_risk_coverage(evidence), fig_set_sizes=fig_set_sizes(evidence))
-    return _render('page', dict(evidence, style=Markup(_STYLE), **figs))
+    return _render('page', dict(evidence, style=Markup(_STYLE), by_attribute=_by_attribute(evidence['fairness']), group_columns=_GROUP_COLUMNS, **figs))
 
 # %% ../nbs/api/51_report.ipynb #2e818115
 def render_card(

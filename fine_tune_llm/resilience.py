@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['error_stats', 'is_failure', 'ErrorStats', 'full_jitter', 'retry', 'CircuitBreaker']
 
-# %% ../nbs/api/03_resilience.ipynb #1a80ccf9
+# %% ../nbs/api/03_resilience.ipynb #5487f3c2
 import functools, inspect, math, os, random, threading, time
 from collections import Counter, deque
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
-from numbers import Real
 from types import SimpleNamespace
 
-from .errors import CircuitOpenError, ConfigurationError, FineTuneLLMError, OperationTimeoutError
+from .errors import CircuitOpenError, ConfigurationError, FineTuneLLMError, OperationTimeoutError, check_number
 from .logs import get_logger
 
 # %% ../nbs/api/03_resilience.ipynb #7342462f
@@ -23,17 +22,13 @@ def is_failure(
     "Did something go wrong, or was it only stopped?"
     return isinstance(e, Exception) and not isinstance(e, CancelledError)
 
-# %% ../nbs/api/03_resilience.ipynb #00f47837
+# %% ../nbs/api/03_resilience.ipynb #48eb73db
 def _matcher(on):
     "`on` as a question that only failures are asked"
     types = on if isinstance(on, tuple) else (on,)
     if all(isinstance(t, type) and issubclass(t, BaseException) for t in types): return lambda e: is_failure(e) and isinstance(e, types)
     if isinstance(on, (tuple, type)) or not callable(on): raise ConfigurationError(f"`on` must be an exception type, a tuple of them or a function of the error, got {on!r}")
     return lambda e: is_failure(e) and bool(on(e))
-
-def _check_number(name, x, low, high=math.inf, *, whole=False, above=False):
-    if isinstance(x, bool) or not isinstance(x, Real) or not low <= x <= high or above and x == low or whole and x % 1:
-        raise ConfigurationError(f"`{name}` must be a {'whole ' if whole else ''}number in {'(' if above else '['}{low:g}, {high:g}], got {x!r}")
 
 # %% ../nbs/api/03_resilience.ipynb #1ff66f90
 def _is_async(fn):
@@ -72,7 +67,7 @@ def _summary(rows, window):
     recent = sum(r[1] for r in rows)
     return dict(total=sum(r[0] for r in rows), recent=recent, per_minute=60*recent/window, last_seen=max((r[2] for r in rows), default=None))
 
-# %% ../nbs/api/03_resilience.ipynb #42c14903
+# %% ../nbs/api/03_resilience.ipynb #f83cacbd
 class ErrorStats:
     "Errors by code and place: all since the start, those of the last `window` seconds, when last seen; safe to share between threads"
     def __init__(self,
@@ -81,7 +76,7 @@ class ErrorStats:
         limit:int=1000, # Pairs of code and place told apart; further ones are counted as "other"
         clock=time.time, # Seconds since 1970
     ):
-        _check_number('window', window, 0, 1e9, above=True); _check_number('limit', limit, 1, whole=True)
+        check_number('window', window, 0, 1e9, above=True); check_number('limit', limit, 1, whole=True)
         self.window,self.limit,self.clock = window,limit,clock
         self._lock,self._since,self._rows = threading.Lock(),clock(),{}
     def record(self,
@@ -161,7 +156,7 @@ def _retrying(fn, p, sleep):
     def run(*args, **kwargs): return _finished(Retrying(**_hooks(p), **({'sleep': sleep} if sleep else {}))(lambda: fn(*args, **kwargs)), fn)
     return run_async if _is_async(fn) else run
 
-# %% ../nbs/api/03_resilience.ipynb #94da7fd3
+# %% ../nbs/api/03_resilience.ipynb #043b595a
 def retry(
     fn=None, # Function, plain or async; `None` when used as `@retry(...)`
     *,
@@ -169,7 +164,7 @@ def retry(
     attempts:int=4, # Calls in all, 1 or more
     base:float=.5, # Ceiling of the first wait, seconds
     cap:float=8., # Ceiling of every wait, seconds
-    deadline:float=60., # Seconds over all attempts and waits; infinity for none
+    deadline:float=60., # Seconds after the first attempt began, after which no other begins; one that runs is not cut short; infinity for none
     place:str=None, # Name in logs and statistics; the function's own when `None`
     clock=time.monotonic, # Seconds
     sleep=None, # Waits for so many seconds, plain or async; the real one when `None`
@@ -177,13 +172,13 @@ def retry(
     stats:ErrorStats=None, # Where errors are counted; `error_stats` when `None`
 ): # The function, protected; a decorator when `fn` is `None`
     "Call again after trouble that may pass: `@retry`, `@retry(attempts=2)` or `retry(fetch, on=OSError)(url)`"
-    may = _matcher(on); _check_number('attempts', attempts, 1, whole=True); _check_number('deadline', deadline, 0)
-    for name,x in dict(base=base, cap=cap).items(): _check_number(name, x, 0, 86400)
+    may = _matcher(on); check_number('attempts', attempts, 1, whole=True); check_number('deadline', deadline, 0)
+    for name,x in dict(base=base, cap=cap).items(): check_number(name, x, 0, 86400)
     stats = error_stats if stats is None else stats
     def wrap(fn): return _retrying(fn, SimpleNamespace(place=place or _place(fn), may=may, attempts=attempts, base=base, cap=cap, deadline=deadline, clock=clock, rng=rng, stats=stats), sleep)
     return wrap if fn is None else wrap(fn)
 
-# %% ../nbs/api/03_resilience.ipynb #d2452c3f
+# %% ../nbs/api/03_resilience.ipynb #74824455
 class CircuitBreaker:
     "Refuses calls for a while when too many of the last ones failed; safe to share between threads and tasks"
     def __init__(self,
@@ -199,7 +194,7 @@ class CircuitBreaker:
         stats:ErrorStats=None, # Where failures and refusals are counted; `error_stats` when `None`
     ):
         if level not in ('debug', 'info', 'warning', 'error'): raise ConfigurationError(f"`level` must be debug, info, warning or error, got {level!r}")
-        _check_number('rate', rate, 0, 1, above=True); _check_number('window', window, 1, whole=True); _check_number('min_calls', min_calls, 1, window, whole=True); _check_number('cool_down', cool_down, 0)
+        check_number('rate', rate, 0, 1, above=True); check_number('window', window, 1, whole=True); check_number('min_calls', min_calls, 1, window, whole=True); check_number('cool_down', cool_down, 0)
         self.name,self.rate,self.min_calls,self.cool_down,self.level,self.clock = name,rate,min_calls,cool_down,level,clock
         self._fails,self._stats = _matcher(on),error_stats if stats is None else stats
         self._lock,self._telling,self._news,self._listeners = threading.Lock(),False,deque(),[]

@@ -6,8 +6,8 @@
 __all__ = ['PREDICTED_FOR', 'derive_certificate', 'Run', 'read_events', 'promises', 'fit']
 
 # %% ../nbs/api/41_run.ipynb #493217a8
-import os, shutil, time
-from contextlib import nullcontext
+import errno, math, os, shutil, time
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,17 +15,18 @@ from pathlib import Path
 import numpy as np
 
 from .calibration import CALIBRATORS, calibrator_from_dict, select_calibrator
+from . import __version__
 from .config import Config, Layer, Machine, load_config, make_config, resolve_config
-from .conformal import SCORES, ConformalClassifier
+from .conformal import SCORES, ConformalClassifier, tune_score
 from .data import ROLES, Dataset, load, split_ledger
-from .errors import CertificateError, ConfigurationError, DataValidationError, RunError
-from .events import DataSplit, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
+from .errors import CertificateError, ConfigurationError, DataValidationError, IntegrityError, ResourceError, RunError
+from .events import DataSplit, DecisionMade, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
 from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
 from .inference import make_decisions, occlusion
 from .logs import adopt_libraries, configure_logging, get_logger, log_context
 from .losses import LOSSES
 from .metrics import METRICS
-from .models import CATALOGUE, find_model, load_adapter, load_model
+from .models import CATALOGUE, check_targets, find_model, load_adapter, load_model
 from .predictions import Predictions
 from .resilience import error_stats
 from .risk import SelectiveClassifier
@@ -121,19 +122,24 @@ def _predict(out, ds, ledger, config):
                     groups={g: v[ix] for g,v in ds.groups.items()}, texts=texts).save(out/'predictions'/f'{role}.parquet')
 
 # %% ../nbs/api/41_run.ipynb #186e46b0
+def _calibrator(v, config):
+    "Fitted on the validation role; with `select` also the table it was chosen from"
+    if config.calibration.method != 'select': return CALIBRATORS.create(config.calibration.method).fit(v.logits, v.labels), None
+    c = select_calibrator(v.logits, v.labels, seed=config.seed)
+    return c.calibrator, {k: x for k,x in c.to_dict().items() if k != 'calibrator'}
+
 def derive_certificate(
     validation:Predictions, # Fits the calibrator, places the start of the walk
     calibration:Predictions, # Sets the thresholds
     config:Config, # calibrator, score, alpha, target_risk, delta
     *,
-    chosen:str=None, # With the method `select`: the calibrator that was chosen, when that is known
+    keep:dict=None, # A certificate whose calibrator and score settings are kept; both are found here when `None`
 ) -> dict: # calibrator and how it was chosen, conformal, selective (or `None` with refusal): JSON-safe
     "What is promised, from predictions alone"
-    method,v,choice = chosen or config.calibration.method,validation,None
-    if method == 'select': c = select_calibrator(v.logits, v.labels, seed=config.seed).to_dict(); method = c['name']; choice = {k: x for k,x in c.items() if k != 'calibrator'}
-    cal = CALIBRATORS.create(method).fit(v.logits, v.labels)
+    cal,choice = (calibrator_from_dict(keep['calibrator']), None) if keep else _calibrator(validation, config)
     pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
-    conf = ConformalClassifier(config.conformal.score, config.conformal.alpha, seed=config.seed).fit(pc, calibration.labels)
+    c = config.conformal; tuned = keep['conformal'].get('settings') if keep else tune_score(pv, validation.labels, score=c.score, seed=config.seed, alpha=c.alpha)
+    conf = ConformalClassifier(c.score, c.alpha, seed=config.seed, settings=tuned).fit(pc, calibration.labels)
     out = dict(calibrator=cal.to_dict(), choice=choice, conformal=conf.to_dict(), selective=None, refusal=None)
     try: out['selective'] = SelectiveClassifier(config.risk.target_risk, config.risk.delta).fit(pc, calibration.labels, pilot=(pv, validation.labels)).certificate_.to_dict()
     except CertificateError as e: out['refusal'] = e.to_dict()
@@ -141,34 +147,43 @@ def derive_certificate(
 
 # %% ../nbs/api/41_run.ipynb #3d436bd2
 def _settings_hash(config):
-    "All fixed settings but the model's name: its weights have a fingerprint of their own, and a folder may move"
-    d = config.fixed()
+    "All fixed settings but how a run is watched, and the model's name: its weights have a fingerprint of their own, and a folder may move"
+    d = {k: v for k,v in config.fixed().items() if k != 'monitoring'}
     return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
 
 def _fingerprints(out, config, classes):
     "Hashes of everything a certificate was made for"
     return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(list(classes)), config=_settings_hash(config),
-                prompt=None, validation_rows=sha256_file(out/'predictions'/'validation.parquet'), calibration_rows=sha256_file(out/'predictions'/'calibration.parquet'))
+                data=sha256_json(read_json(out/'data.json')), prompt=None, **{f'{r}_rows': sha256_file(out/'predictions'/f'{r}.parquet') for r in ROLES})
 
 def _certify(out, config, classes):
     if (out/'certificate.json').exists(): return
     parts = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config)
-    body = dict(version=1, classes=list(classes), **parts, fingerprints=dict(_fingerprints(out, config, classes), calibrator=sha256_json(parts['calibrator'])))
+    body = dict(version=1, library=__version__, classes=list(classes), **parts, fingerprints=dict(_fingerprints(out, config, classes), calibrator=sha256_json(parts['calibrator'])))
     write_json(out/'certificate.json', dict(body, id=sha256_json(body)[:16]))
 
 # %% ../nbs/api/41_run.ipynb #7b9420b9
+def _same(was, now):
+    "Is everything in `was` in `now`, too? Numbers but for the last digits"
+    if isinstance(was, dict): return isinstance(now, dict) and all(k in now and _same(v, now[k]) for k,v in was.items())
+    if isinstance(was, (list, tuple)): return isinstance(now, (list, tuple)) and len(was) == len(now) and all(map(_same, was, now))
+    if isinstance(was, float) or isinstance(now, float): return None not in (was, now) and not isinstance(was, str) and math.isclose(was, now, rel_tol=1e-6, abs_tol=1e-12)
+    return was == now
+
 def _verify(out, config, data, cert):
     "`CertificateError` that lists everything that is not as it was"
     said = cert['fingerprints']; broken = []
     if sha256_json({k: v for k,v in cert.items() if k != 'id'})[:16] != cert.get('id'): broken.append('certificate.json')
     try: now = dict(_fingerprints(out, config, data['classes']), calibrator=sha256_json(cert['calibrator']))
-    except OSError as e: raise CertificateError(f"the certificate of `{out}` is void: {e}", path=str(out)) from e
+    except (OSError, IntegrityError) as e: raise CertificateError(f"the certificate of `{out}` is void: {e}", path=str(out)) from e
     broken += [k for k in said if said[k] != now.get(k)]
     if list(cert['classes']) != list(data['classes']) and 'labels' not in broken: broken.append('labels')
     if not broken:
-        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, chosen=(cert.get('choice') or {}).get('name'))
-        broken = [k for k,v in again.items() if k != 'choice' and sha256_json(v) != sha256_json(cert[k])]
-    if broken: raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
+        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, keep=cert)
+        broken = [k for k in ('conformal', 'selective', 'refusal') if not _same(cert[k], again[k])]
+    if broken:
+        made = cert.get('library', 'an earlier version'); other = f" (it was made by fine_tune_llm {made}, this is {__version__})" if made != __version__ else ''
+        raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}{other}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
 
 # %% ../nbs/api/41_run.ipynb #4660b3d6
 class Run:
@@ -203,6 +218,7 @@ class Run:
         *,
         ids=None, # n ids; row numbers when `None`
         rationale:bool=True, # Measure the words that moved each decision (up to 24 more passes per text)
+        bus:EventBus=None, # Where a `DecisionMade` is published for each text
     ) -> list: # n `Decision`s
         "Decide, or abstain, under the certificate"
         texts = [texts] if isinstance(texts, str) else list(texts)
@@ -211,7 +227,9 @@ class Run:
         if not texts: return []
         p = self.predict_proba(texts)
         why = occlusion(self.predict_proba, texts, self.classes, probs=p) if rationale else None
-        return make_decisions(p, self.classes, self.conformal.predict(p, sparse=False), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
+        made = make_decisions(p, self.classes, self.conformal.predict(p, sparse=False), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
+        for d in made if bus else (): bus.publish(DecisionMade(input_id=d.id, decision=d.decision, abstain=d.abstain, confidence=d.confidence, set_size=len(d.prediction_set), run=self.path.name))
+        return made
     def _repr_markdown_(self): return promises(self)
     def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
 
@@ -260,13 +278,21 @@ def fit(
     ds,n_test = _read(data, test, cfg); out = Path(out)
     ledger = split_ledger(ds, {r: getattr(cfg.data, r) for r in ROLES}, seed=cfg.seed, n_test_file=n_test)
     record = dict(source=ds.source, classes=list(ds.classes), counts=ds.counts(), groups=sorted(ds.groups), ledger=ledger.to_dict())
-    find_model(cfg.model.name)
+    find_model(cfg.model.name); check_targets(cfg.model.name, cfg.lora)
     _claim(out, cfg, record)
-    with single_writer(out), log_context(run=out.name):
+    with single_writer(out), log_context(run=out.name), _disk(out):
         _stages(out, ds, ledger, cfg, record, progress, watch, bus)
         return Run.load(out)
 
 # %% ../nbs/api/41_run.ipynb #bb3c0d34
+@contextmanager
+def _disk(out):
+    "A full disk in words"
+    try: yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): raise
+        raise ResourceError(f"`{out}` cannot be written: {e.strerror.lower()}", hint="Make room, then call fit again with the same arguments: it goes on where it stopped", path=str(out)) from e
+
 def _relog(old, new):
     "A change of the logging settings takes effect at once"
     if old.logging != new.logging: configure_logging(new.logging.level, json_lines=new.logging.json_lines, texts=new.logging.texts)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['SCORES', 'lac', 'aps', 'raps', 'saps', 'margin', 'topk', 'entropy_adaptive', 'row_uniforms', 'PredictionSets',
-           'as_sets', 'Scorer']
+           'check_sets', 'as_sets', 'Scorer']
 
-# %% ../nbs/api/12_scores.ipynb #22d9046e
+# %% ../nbs/api/12_scores.ipynb #85846129
 import hashlib, inspect, math
 from dataclasses import dataclass
 from functools import partial
@@ -17,30 +17,44 @@ from fastcore.basics import patch
 
 from .errors import ConfigurationError, PredictionError
 from .kernels import by_rows, kernel
-from .predictions import check_labels, check_probs, prob_rows, row_is_distribution, row_max
+from .predictions import as_float_array, check_labels, check_probs, check_seed, group_names, prob_rows, row_index, row_is_distribution, row_max
 from .registry import Registry
 
-# %% ../nbs/api/12_scores.ipynb #0f1ff65b
+# %% ../nbs/api/12_scores.ipynb #86415caa
 SCORES = Registry('score')   # probs (n, K) -> scores of every label (n, K), larger is stranger; one that takes `u` (n,) can be randomized
 
-def _u(u): return 0. if u is None else np.asarray(u, dtype=np.float64)[:, None]
+def _p(probs):
+    p = as_float_array(probs, 'probs')[0]
+    if p.ndim != 2 or p.shape[1] < 2: raise PredictionError(f"`probs` must have shape (n, K) with K >= 2, got {p.shape}", argument='probs')
+    return p.astype(np.float64, copy=False)
 
-def _byconformal_rank(probs, f):
+def _u(u, n):
+    if u is None: return 0.
+    u = as_float_array(u, 'u')[0]
+    if u.shape != (n,) or not ((u >= 0) & (u <= 1)).all(): raise PredictionError(f"`u` must hold {n} numbers in [0, 1], one for each row, got shape {u.shape} from {u.min(initial=np.inf)} to {u.max(initial=-np.inf)}", argument='u')
+    return u[:, None]
+
+def _setting(x, name, *, above=False):
+    "A setting of a score: a finite number, at least 0 or above it"
+    if isinstance(x, (int, float, np.number)) and np.isfinite(x) and (x > 0 if above else x >= 0): return float(x)
+    raise ConfigurationError(f"`{name}` must be a finite number {'above' if above else 'of at least'} 0, got {x!r}", argument=name)
+
+def _by_rank(probs, f):
     "`f(mass above, mass, rank)` for every label, computed in the order of falling probability, ties by index"
-    p = np.asarray(probs, dtype=np.float64); order = np.argsort(-p, axis=1, kind='stable'); out = np.empty(p.shape)
+    p = _p(probs); order = np.argsort(-p, axis=1, kind='stable'); out = np.empty(p.shape)
     q = (np.take_along_axis(p, order, 1)+1)-1
     np.put_along_axis(out, order, f(q.cumsum(1)-q, q, np.arange(1., p.shape[1]+1)), 1)
     return out
 
-# %% ../nbs/api/12_scores.ipynb #5291d9f2
+# %% ../nbs/api/12_scores.ipynb #c363541f
 @SCORES.register('lac')
 def lac(
     probs:np.ndarray, # Probabilities, shape (n, K)
 ) -> np.ndarray: # 1 - p, shape (n, K), float64
     "One minus the probability of the label (Sadinle, Lei and Wasserman 2019): the smallest sets on average"
-    return 1-np.asarray(probs, dtype=np.float64)
+    return 1-_p(probs)
 
-# %% ../nbs/api/12_scores.ipynb #16a9c32f
+# %% ../nbs/api/12_scores.ipynb #624bf4df
 @SCORES.register('aps')
 def aps(
     probs:np.ndarray, # Probabilities, shape (n, K)
@@ -48,9 +62,10 @@ def aps(
     u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
 ) -> np.ndarray: # In [0, 1], shape (n, K), float64
     "Mass of the labels above, and `1-u` of the label's own (Romano, Sesia and Candès 2020)"
-    return _byconformal_rank(probs, lambda above, q, rank: above+(1-_u(u))*q)
+    u = _u(u, len(probs))
+    return _by_rank(probs, lambda above, q, rank: above+(1-u)*q)
 
-# %% ../nbs/api/12_scores.ipynb #5b4ec585
+# %% ../nbs/api/12_scores.ipynb #f7783565
 @SCORES.register('raps')
 def raps(
     probs:np.ndarray, # Probabilities, shape (n, K)
@@ -60,10 +75,10 @@ def raps(
     k_reg:float=5, # Ranks that cost nothing, at least 0
 ) -> np.ndarray: # At least 0, shape (n, K), float64
     "APS with a penalty on far ranks (Angelopoulos et al. 2021)"
-    if not (penalty >= 0 and k_reg >= 0): raise ConfigurationError(f"`penalty` and `k_reg` must be at least 0, got {penalty!r} and {k_reg!r}", argument='penalty')
-    return _byconformal_rank(probs, lambda above, q, rank: above+(1-_u(u))*q+penalty*np.maximum(0., rank-k_reg))
+    u,penalty,k_reg = _u(u, len(probs)), _setting(penalty, 'penalty'), _setting(k_reg, 'k_reg')
+    return _by_rank(probs, lambda above, q, rank: above+(1-u)*q+penalty*np.maximum(0., rank-k_reg))
 
-# %% ../nbs/api/12_scores.ipynb #76caa971
+# %% ../nbs/api/12_scores.ipynb #2744e102
 @SCORES.register('saps')
 def saps(
     probs:np.ndarray, # Probabilities, shape (n, K)
@@ -72,21 +87,20 @@ def saps(
     weight:float=.1, # What a rank counts, above 0
 ) -> np.ndarray: # At least 0, shape (n, K), float64
     "The largest probability and the rank (Huang et al. 2024)"
-    if not weight > 0: raise ConfigurationError(f"`weight` must be above 0, got {weight!r}", argument='weight')
-    top = np.asarray(probs, dtype=np.float64).max(1, keepdims=True)
-    return _byconformal_rank(probs, lambda above, q, rank: np.where(rank == 1, (1-_u(u))*top, top+weight*((rank-1)-_u(u))))
+    u,weight,top = _u(u, len(probs)), _setting(weight, 'weight', above=True), _p(probs).max(1, keepdims=True)
+    return _by_rank(probs, lambda above, q, rank: np.where(rank == 1, (1-u)*top, top+weight*((rank-1)-u)))
 
-# %% ../nbs/api/12_scores.ipynb #3aa69d22
+# %% ../nbs/api/12_scores.ipynb #ac35b8b5
 @SCORES.register('margin')
 def margin(
     probs:np.ndarray, # Probabilities, shape (n, K)
 ) -> np.ndarray: # In [-1, 1], shape (n, K), float64
     "Probability of the best other label, less that of the label itself (Löfström et al. 2015)"
-    p = np.asarray(probs, dtype=np.float64); rows,best = np.arange(len(p)),p.argmax(1)
+    p = _p(probs); rows,best = np.arange(len(p)),p.argmax(1)
     rest = p.copy(); rest[rows, best] = -1; out = p[rows, best][:, None]-p; out[rows, best] = rest.max(1)-p[rows, best]
     return out
 
-# %% ../nbs/api/12_scores.ipynb #a00991fe
+# %% ../nbs/api/12_scores.ipynb #0add7232
 @SCORES.register('topk')
 def topk(
     probs:np.ndarray, # Probabilities, shape (n, K)
@@ -94,9 +108,10 @@ def topk(
     u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
 ) -> np.ndarray: # In (0, K], shape (n, K), float64
     "The rank of the label: every set has the same size, up to randomization"
-    return _byconformal_rank(probs, lambda above, q, rank: np.broadcast_to(rank-_u(u), q.shape))
+    u = _u(u, len(probs))
+    return _by_rank(probs, lambda above, q, rank: np.broadcast_to(rank-u, q.shape))
 
-# %% ../nbs/api/12_scores.ipynb #aab9cec5
+# %% ../nbs/api/12_scores.ipynb #378979a2
 @SCORES.register('entropy-adaptive')
 def entropy_adaptive(
     probs:np.ndarray, # Probabilities, shape (n, K)
@@ -104,8 +119,7 @@ def entropy_adaptive(
     floor:float=.1, # Difficulty of a row without doubt, above 0; a row of equal probabilities has 1 more
 ) -> np.ndarray: # At least 0, shape (n, K), float64
     "LAC in units of the row's difficulty, which is its entropy (normalised non-conformity: Papadopoulos, Gammerman and Vovk 2008)"
-    if not floor > 0: raise ConfigurationError(f"`floor` must be above 0, got {floor!r}", argument='floor')
-    p = np.asarray(probs, dtype=np.float64); h = np.zeros(p.shape); np.log(p, out=h, where=p > 0); h *= -p
+    p,floor = _p(probs), _setting(floor, 'floor', above=True); h = np.zeros(p.shape); np.log(p, out=h, where=p > 0); h *= -p
     return (1-p)/(floor+(((h+256)-256).sum(1, keepdims=True)/math.log(p.shape[1])))
 
 # %% ../nbs/api/12_scores.ipynb #8cd7ccbf
@@ -122,7 +136,7 @@ def _row_uniform(p, i, key):
         x = np.uint64(np.float32(p[i, j]).view(np.uint32) & np.uint32(0x7fffffff)); s += x*x
     return np.float64(_mix(_mix(s) ^ key) >> np.uint64(11))*2.**-53
 
-# %% ../nbs/api/12_scores.ipynb #9cd48acf
+# %% ../nbs/api/12_scores.ipynb #974651c5
 def _mixed(z):
     "`_mix` for an array, in numpy"
     for shift,m in ((30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb)): z = (z ^ (z >> np.uint64(shift)))*np.uint64(m)
@@ -131,24 +145,31 @@ def _mixed(z):
 def _key(seed, stream):
     return _mixed(np.array([(int(seed)*4+stream+1)*0x9e3779b97f4a7c15 % 2**64], dtype=np.uint64))[0]
 
-def _id_bits(ids):
-    a = np.asarray(ids)
-    if a.dtype.kind in 'iu': return a.astype(np.int64).view(np.uint64)
-    return np.array([int.from_bytes(hashlib.blake2b(str(v).encode(), digest_size=8).digest(), 'little') for v in a], dtype=np.uint64)
+def _id_bits(ids, n):
+    "64 bits for each id, a function of its text: the number that it spells, or a hash"
+    a = np.asarray(ids) if hasattr(ids, 'dtype') else None
+    if a is not None and a.shape == (n,) and a.dtype.kind in 'iu' and (a.dtype != np.uint64 or (a < 2**63).all()): bits = a.astype(np.int64).view(np.uint64)
+    else:
+        number = lambda v: int(v) % 2**64 if v.isascii() and v.removeprefix('-').isdigit() and str(int(v)) == v and abs(int(v)) < 2**63 else None
+        bits = lambda v: int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), 'little') if (x := number(v)) is None else x
+        bits = np.array([bits(v) for v in group_names(ids, n, argument='ids')], dtype=np.uint64)
+    first = np.unique(bits, return_index=True)[1]
+    if len(first) < n: i = int(np.setdiff1d(np.arange(n), first)[0]); raise PredictionError(f"`ids` must differ from each other; row {i} repeats {ids[i]!r}", argument='ids', row=i)
+    return bits
 
-# %% ../nbs/api/12_scores.ipynb #2266efc2
+# %% ../nbs/api/12_scores.ipynb #eb757e23
 def row_uniforms(
     probs:np.ndarray, # Probabilities, shape (n, K)
     *,
     seed:int, # Same seed, same numbers
-    ids=None, # Names or whole numbers of the rows, shape (n,), to take instead of their content
+    ids=None, # Names or numbers of the rows, shape (n,), all different, to take instead of their content; 7 and "7" are the same
     stream:int=0, # 0, 1 or 2: numbers that know nothing of each other
 ) -> np.ndarray: # In [0, 1), shape (n,), float64
     "A uniform number for each row, a hash of the seed and the row"
-    p = np.asarray(probs); key = _key(seed, stream)
+    if stream not in (0, 1, 2): raise ConfigurationError(f"`stream` must be 0, 1 or 2, got {stream!r}", argument='stream')
+    p = np.asarray(probs); key = _key(check_seed(seed), stream)
     def bits(a, b): x = (p[a:b].astype(np.float32).view(np.uint32) & np.uint32(0x7fffffff)).astype(np.uint64); return (x*x).sum(1, dtype=np.uint64)
-    s = np.concatenate(by_rows(bits, *p.shape)) if ids is None else _id_bits(ids)
-    if len(s) != len(p): raise PredictionError(f"`ids` must have shape ({len(p)},) like the rows, got {np.shape(ids)}", argument='ids')
+    s = np.concatenate(by_rows(bits, *p.shape)) if ids is None else _id_bits(ids, len(p))
     return (_mixed(_mixed(s) ^ key) >> np.uint64(11)).astype(np.float64)*2.**-53
 
 # %% ../nbs/api/12_scores.ipynb #42f686d9
@@ -271,16 +292,20 @@ def _sets(p, bits, tol, T, most, rows, u, hashed, key, kind, a, b, out, offset, 
         if T.shape[1] > 1: _thin(p, i, T[g], ui, top, kind, a, b, buf, o)
     return bad
 
-# %% ../nbs/api/12_scores.ipynb #059565d1
-@dataclass(frozen=True)
+# %% ../nbs/api/12_scores.ipynb #fb835a18
+@dataclass(frozen=True, eq=False)
 class PredictionSets:
     "Sets of labels, one for each row, as compressed sparse rows"
     indptr:np.ndarray # Where each row begins and the last one ends, shape (n+1,) int64
     indices:np.ndarray # Labels of all rows, rising within a row, int32
     n_classes:int # K
+    def __post_init__(self): _check_csr(self)
     def __len__(self): return len(self.indptr)-1
-    def __getitem__(self, i): i = range(len(self))[i]; return self.indices[self.indptr[i]:self.indptr[i+1]]
+    def __getitem__(self, rows): return _row(self, rows) if isinstance(rows, (int, np.integer)) else _take(self, row_index(rows, len(self)))
     def __iter__(self): return (self[i] for i in range(len(self)))
+    def __contains__(self, label): raise TypeError(f"sets of {len(self)} rows: ask one of them, `label in sets[i]`, or all, `sets.contains(labels)`")
+    def __eq__(self, other): return isinstance(other, PredictionSets) and self.shape == other.shape and np.array_equal(self.indptr, other.indptr) and np.array_equal(self.indices, other.indices)
+    __hash__ = None
     def __array__(self, dtype=None, copy=None): b = self.to_bool(); return b if dtype is None else b.astype(dtype, copy=False)
     def __repr__(self): return f"PredictionSets({len(self):,} rows, {self.n_classes:,} classes, {len(self.indices):,} labels)"
     @property
@@ -296,22 +321,59 @@ class PredictionSets:
         b = np.zeros(self.shape, dtype=bool); b[np.repeat(np.arange(len(self)), self.sizes), self.indices] = True
         return b
 
-# %% ../nbs/api/12_scores.ipynb #b78fe114
+# %% ../nbs/api/12_scores.ipynb #7d0629ce
+def _check_csr(s):
+    "Arrays of the right dtype that are compressed sparse rows, or an error"
+    for name,dtype in (('indptr', np.int64), ('indices', np.int32)):
+        a = np.asarray(getattr(s, name)); a = a.astype(dtype) if a.shape == (0,) else a
+        if a.ndim != 1 or a.dtype.kind not in 'iu': raise PredictionError(f"`{name}` must hold whole numbers, shape (m,), got shape {a.shape} and dtype {a.dtype}", argument=name)
+        s.__dict__[name] = a.astype(dtype, copy=False)
+    i,j = s.indptr,s.indices
+    if len(i) < 1 or i[0] != 0 or (np.diff(i) < 0).any() or i[-1] != len(j): raise PredictionError(f"`indptr` must rise from 0 to the number of labels, {len(j)}, got {i[:4]} ... {i[-1:]}", argument='indptr')
+    if len(j) and not 0 <= j.min() <= j.max() < s.n_classes: raise PredictionError(f"`indices` must lie in [0, {s.n_classes}), got {j.min()} to {j.max()}", argument='indices')
+    first = np.zeros(len(j)+1, dtype=bool); first[i] = True
+    if not ((np.diff(j) > 0) | first[1:-1]).all(): raise PredictionError("`indices` must rise within each row", argument='indices')
+
+def _trusted(size, indices, K):
+    "Sets from sizes and labels made here"
+    s = object.__new__(PredictionSets); s.__dict__.update(indptr=np.concatenate([[0], size.cumsum()]).astype(np.int64), indices=indices.astype(np.int32, copy=False), n_classes=K)
+    return s
+
+def _row(s, i):
+    if not -len(s) <= i < len(s): raise IndexError(f"there are {len(s)} rows, and row {i} was asked for")
+    i = i % len(s); return s.indices[s.indptr[i]:s.indptr[i+1]]
+
+def _take(s, rows):
+    size = s.sizes[rows]; at = np.repeat(s.indptr[rows]-(size.cumsum()-size), size)+np.arange(size.sum())
+    return _trusted(size, s.indices[at], s.n_classes)
+
+# %% ../nbs/api/12_scores.ipynb #ace8a63b
 def _to_csr(blocks, K):
     "`PredictionSets` from (sizes, labels) of blocks of rows"
-    size = np.concatenate([s for s,_ in blocks])
-    return PredictionSets(np.concatenate([[0], size.cumsum()]).astype(np.int64), np.concatenate([j for _,j in blocks]).astype(np.int32, copy=False), K)
+    return _trusted(np.concatenate([s for s,_ in blocks]), np.concatenate([j for _,j in blocks]), K)
 
 def _compress(b):
     at = np.flatnonzero(b); first = np.arange(len(b)+1)*b.shape[1]; size = np.diff(np.searchsorted(at, first))
     return size, (at-np.repeat(first[:-1], size)).astype(np.int32)
 
+def check_sets(
+    sets, # Prediction sets: `PredictionSets`, or booleans (or exactly 0 and 1), shape (n, K)
+): # `PredictionSets` as they are, anything else as booleans, shape (n, K)
+    "The sets, or a `PredictionError` when they are something else, such as probabilities"
+    if isinstance(sets, PredictionSets): return sets
+    a = np.asarray(sets) if getattr(sets, 'dtype', None) == bool else as_float_array(sets, 'sets')[0]
+    if a.ndim != 2 or not a.size: raise PredictionError(f"`sets` must have shape (n, K) with at least one row, got {a.shape}", argument='sets')
+    if a.dtype == bool: return a
+    bad = (a != 0) & (a != 1)
+    if bad.any(): raise PredictionError(f"`sets` must hold booleans, or exactly 0 and 1, got {a[bad][0]}", hint="Probabilities become sets by ConformalClassifier.predict", argument='sets')
+    return a == 1
+
 def as_sets(
-    sets:np.ndarray, # Is the label in the row's set? shape (n, K) bool
+    sets, # Is the label in the row's set? shape (n, K) bool
 ) -> PredictionSets: # The same sets
     "A matrix of booleans as `PredictionSets`"
-    b = np.asarray(sets, dtype=bool)
-    return _to_csr([_compress(b)], b.shape[1])
+    b = check_sets(sets)
+    return b if isinstance(b, PredictionSets) else _to_csr([_compress(b)], b.shape[1])
 
 # %% ../nbs/api/12_scores.ipynb #6eb31c81
 _SMALL = 1 << 20   # below this many numbers the definition is quick enough, and no kernel need be compiled
@@ -329,7 +391,7 @@ def _takes_u(score):
     try: return 'u' in inspect.signature(score).parameters
     except (TypeError, ValueError): return False
 
-# %% ../nbs/api/12_scores.ipynb #4f7a9cf3
+# %% ../nbs/api/12_scores.ipynb #1315134f
 class Scorer:
     "A score with its settings and its chance"
     def __init__(self,
@@ -339,14 +401,17 @@ class Scorer:
         randomize:bool=True, # Randomize a score that can be
         settings:dict=None, # Its settings, such as `dict(penalty=.01)`
     ):
-        self.name,self.seed,self.settings = name,seed,dict(settings or {}); self._f = SCORES.create(name, **self.settings)
+        if settings is not None and not hasattr(settings, 'items'): raise ConfigurationError(f"`settings` must be a dict such as dict(penalty=.01), got {settings!r}", argument='settings')
+        self.name,self.seed,self.settings = name,None if seed is None else check_seed(seed),dict(settings or {}); self._f = SCORES.create(name, **self.settings)
+        if getattr(getattr(self._f, 'func', self._f), '__module__', None) == __name__: self._f(np.full((1, 2), .5))   # complains about settings out of range
         self._fast,self.random = _fast(self._f),bool(randomize) and _takes_u(self._f)
-        if self._fast: self._f(np.full((1, 2), .5))                      # complains about settings out of range
         if self.random and seed is None:
             raise ConfigurationError(f"`seed` is needed: score {name!r} is randomized", hint="Pass seed=0, or randomize=False for larger sets without chance", argument='seed')
     def uniforms(self, p, ids=None):
         "The rows' uniform numbers, zeros without chance, shape (n,)"
-        return row_uniforms(p, seed=self.seed, ids=ids) if self.random else np.zeros(len(p))
+        if self.random: return row_uniforms(p, seed=self.seed, ids=ids)
+        if ids is not None: _id_bits(ids, len(p))                         # not needed, and yet wrong if wrong
+        return np.zeros(len(p))
     def every(self,
         p:np.ndarray, # Checked probabilities, shape (n, K)
         u:np.ndarray, # From `uniforms`, shape (n,)
@@ -386,7 +451,16 @@ def _collect(block, n, K, sparse):
 def _fill_empty(p, out):
     none = np.flatnonzero(~out.any(1)); out[none, p[none].argmax(1)] = True
 
-# %% ../nbs/api/12_scores.ipynb #f14a8a23
+# %% ../nbs/api/12_scores.ipynb #7a1e7c12
+def _check_below(thresholds, rows, n, K):
+    "Thresholds, shape (R, 1) or (R, K), and the row of them for each of `n` rows"
+    T = as_float_array(thresholds, 'thresholds')[0].astype(np.float64)
+    if T.ndim != 2 or not len(T) or T.shape[1] not in (1, K) or np.isnan(T).any(): raise PredictionError(f"`thresholds` must have shape (R, 1) or (R, {K}) without nan, got shape {T.shape}", argument='thresholds')
+    g = np.zeros(n, np.int64) if rows is None else np.asarray(rows)
+    if g.shape != (n,) or g.dtype.kind not in 'iu' or (n and not 0 <= g.min() <= g.max() < len(T)): raise PredictionError(f"`rows` must hold {n} whole numbers in [0, {len(T)}), got shape {g.shape}", argument='rows')
+    return np.ascontiguousarray(T), np.ascontiguousarray(g, dtype=np.int64)
+
+# %% ../nbs/api/12_scores.ipynb #f4ac370d
 @patch
 def below(self:Scorer,
     probs, # Probabilities, shape (n, K)
@@ -398,8 +472,8 @@ def below(self:Scorer,
     sparse:bool=None, # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
 ): # Is the label in the row's set? (n, K) bool, or `PredictionSets`
     "Labels whose score is at most the threshold"
-    p,tol = prob_rows(probs); n,K = p.shape; T = np.asarray(thresholds, dtype=np.float64); sparse,bad = K > _WIDE if sparse is None else sparse,[]
-    g = np.zeros(n, np.int64) if rows is None else rows; most = T[:, 0].copy() if T.shape[1] == 1 else np.where(np.isfinite(T), T, -np.inf).max(1)
+    p,tol = prob_rows(probs); n,K = p.shape; sparse,bad = K > _WIDE if sparse is None else sparse,[]; T,g = _check_below(thresholds, rows, n, K)
+    most = T[:, 0].copy() if T.shape[1] == 1 else np.where(np.isfinite(T), T, -np.inf).max(1)
     if self._fast and p.size >= _SMALL:
         bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64); args = self._kernel(p, ids)
         def block(a, b, out):

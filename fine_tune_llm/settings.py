@@ -22,7 +22,7 @@ from .events import Event
 from .files import read_json, write_json
 from .logs import get_logger
 
-# %% ../nbs/api/06_settings.ipynb #36663f50
+# %% ../nbs/api/06_settings.ipynb #5822d768
 def _flat(d, prefix=''):
     for k,v in d.items():
         if isinstance(v, dict): yield from _flat(v, f'{prefix}{k}.')
@@ -33,6 +33,8 @@ def config_diff(
     new:Config, # Settings after
 ) -> dict: # Full name -> (before, after), only where they differ
     "What changed from one `Config` to another"
+    for name,c in (('old', old), ('new', new)):
+        if not isinstance(c, Config): raise ConfigurationError(f"`{name}` must be a Config, got {type(c).__name__}", hint="Files are read by `load_config`, dicts by `make_config`", argument=name)
     a,b = dict(_flat(old.to_dict())),dict(_flat(new.to_dict()))
     return {k: (a[k], b[k]) for k in b if a[k] != b[k]}
 
@@ -66,13 +68,13 @@ def _author():
 
 def _now(): return datetime.now(timezone.utc).isoformat(timespec='seconds')
 
-# %% ../nbs/api/06_settings.ipynb #0cc7409c
+# %% ../nbs/api/06_settings.ipynb #84e94bdd
 class History:
     "Every version of a folder's settings, one file each; safe for two processes"
     def __init__(self, folder:Path, *, author:str=None, now=_now):
         self.folder,self.author,self._now = Path(folder),author or _author(),now
         self._threads,self._file = threading.RLock(),FileLock(str(self.folder/'history'/'.lock'), is_singleton=False)
-    def _paths(self): return sorted((self.folder/'history').glob('[0-9]*.json'), key=lambda p: int(p.stem))
+    def _paths(self): return sorted((p for p in (self.folder/'history').glob('[0-9]*.json') if p.stem.isdecimal()), key=lambda p: int(p.stem))
     def versions(self) -> list: "All `Version`s, oldest first"; return [_read_version(p) for p in self._paths()]
     def newest(self): "The last `Version`, or `None`"; return next((_read_version(p) for p in reversed(self._paths())), None)
     def get(self, number:int) -> Version:
@@ -84,9 +86,9 @@ class History:
     def writing(self):
         "Hold the history against other threads and other processes"
         with self._threads:
-            (self.folder/'history').mkdir(parents=True, exist_ok=True)
-            try: self._file.acquire(timeout=10)
+            try: (self.folder/'history').mkdir(parents=True, exist_ok=True); self._file.acquire(timeout=10)
             except Timeout as e: raise RunError(f"the settings of `{self.folder}` are being written by another process", hint="Try again", path=str(self.folder)) from e
+            except OSError as e: raise RunError(f"the settings of `{self.folder}` cannot be written: {(e.strerror or str(e)).lower()}", path=str(self.folder)) from e
             try: yield
             finally: self._file.release()
     def add(self, config:Config, places:dict, diff:dict, note:str='', write:bool=True) -> Version:
@@ -107,12 +109,12 @@ def _others_train(m):
     except Timeout: return True
     lock.release(); return False
 
-# %% ../nbs/api/06_settings.ipynb #da38ceda
+# %% ../nbs/api/06_settings.ipynb #a42a4a3e
 class ConfigManager:
     "The settings of a folder: changed whole or not at all, with their history, and announced"
     def __init__(self,
         folder, # Holds `config.yaml`, and `history/` once something was applied
-        config:Config=None, # What to begin with when the folder holds no settings yet
+        config:Config=None, # What to begin with when the folder holds no settings yet; a dict is laid over the defaults
         *,
         publish=None, # Called with an `Event` for every change made or refused, such as a bus's `publish` or a store's `append`
         live_only:bool=False, # Refuse changes of settings that results depend on
@@ -122,7 +124,7 @@ class ConfigManager:
     ):
         self.folder,self.publish,self.live_only,self.machine = Path(folder),publish,live_only,machine
         self._history,self._listeners,self._training = History(folder, author=author, now=now),[],False
-        self._version,self._config = _open(self._history, config)
+        self._version,self._config = _open(self._history, config if config is None or isinstance(config, Config) else make_config(config))
     @property
     def config(self) -> Config: "The settings in force"; return self._config
     @property
@@ -134,6 +136,7 @@ class ConfigManager:
         note:str='', # Why, for the history
     ) -> int: # Number of the version in force afterwards
         "Change settings; `ConfigurationError` when the whole would not be valid, and then nothing changes"
+        if not isinstance(note, str): raise ConfigurationError(f"`note` must be a text, got {type(note).__name__}", argument='note')
         return _change(self, lambda old: make_config(old, Layer('the change', changes), machine=self.machine), note)
     def reload(self) -> int: "Take up an edit of `config.yaml`, if there is one"; return _change(self)
     def rollback(self, version:int) -> int: "Apply an earlier version again, as a new one; an edit of `config.yaml` that waits is overwritten"; return _change(self, lambda old: self._history.get(version).config, f'rollback to {version}', edits=False)

@@ -29,6 +29,7 @@ CASES = {
     'a zip archive': (b'PK\x03\x04'+b'x'*100, 'zip archive'),
     'broken JSON': (b'{"text": "a", "label": "b"}\n{"text": \n', 'line 2 is not JSON'),
     'deeply nested JSON': (b'['*100_000, 'line 1 is not JSON'),
+    'half a character in a label': (jsonl(rows(label='a\ud800')), "have the label 'a?'"),
     'a JSON list': (b'[{"text": "a"}]', 'is a JSON list'),
 }
 
@@ -58,6 +59,7 @@ def test_file(name, tmp_path, monkeypatch, capsys):
     (['--target-risk', '0'], '`risk.target_risk`'), (['--delta', '1'], '`risk.delta`'), (['--epochs', '0'], '`training.epochs`'), (['--seed', '-1'], '`seed`'),
     (['--model', 'minilmm'], "Did you mean 'minilm'?"), (['--model', 'owner/nowhere'], 'cannot be loaded'), (['--model', 'empty'], 'holds no config.json'),
     (['--text', 'txet'], 'no column `txet`'), (['--label', 'lable'], 'Did you mean label=`label`?'), (['--group', 'age'], 'no column `age`'),
+    (['--set', 'lora.targets=foo'], 'names no linear layer: foo'), (['--set', 'model.max_length=0'], '`model.max_length`'),
     (['--out', 'd.jsonl/r'], 'cannot be written'), (['--out', '/proc/r'], 'cannot be written'), (['--out', 'd.jsonl'], 'cannot be written'),
     (['--test', 'nowhere.jsonl'], 'does not exist'), (['--config', 'nowhere.yaml'], 'is missing')])
 def test_option(words, said, tmp_path, monkeypatch, capsys):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fine_tune_llm import kernels, scores
 from fine_tune_llm.conformal import ConformalClassifier, PredictionSets, conformal_rank, coverage, coverage_band, covered, rows_needed, set_size
+from fine_tune_llm.coverage import coverage_report
 from fine_tune_llm.errors import PredictionError
-from fine_tune_llm.predictions import softmax
+from fine_tune_llm.predictions import Predictions, softmax
 from fine_tune_llm.scores import Scorer, as_sets, row_uniforms
 from fine_tune_llm.testing import synthetic_problem
 
@@ -99,6 +100,22 @@ def test_sets_grow_with_the_coverage_asked_for(table, name, randomize, condition
 
 
 @few
+@given(tables(rows=st.integers(1, 200)), st.sampled_from([None, 'class', 'group', 'class+group', 'cluster']), st.sampled_from(['all', 'marginal']), st.lists(st.sampled_from([.01, .02, .05, .1, .2, .3, .5, .8]), min_size=2, max_size=4, unique=True))
+def test_several_alphas_are_several_fits(table, condition, rare, alphas):
+    "Element by element: thresholds, which cells have too few rows, what is said of them, sets; and more coverage never means a smaller threshold"
+    p,y = table; g = np.array(['a', 'b', 'c'])[np.arange(len(y)) % 3] if 'group' in (condition or '') else None; cluster = dict(clusters=2, cluster_share=.5) if condition == 'cluster' else {}
+    of = lambda a: ConformalClassifier('lac', a, seed=1, condition=condition, rare=rare, **cluster).fit(p, y, groups=g); many = of(sorted(alphas))
+    if condition == 'cluster': assume(len(set(str(of(a).cell_of_) for a in alphas)) == 1 and str(of(alphas[0]).cell_of_) == str(many.cell_of_))   # clusters themselves depend on all alphas
+    rows = many.table(); pv = many.p_values(p, groups=g)
+    for i,a in enumerate(many.alphas):
+        one = of(a); np.testing.assert_array_equal(many.thresholds_[i], one.thresholds_[0]); np.testing.assert_array_equal(many.rare_[i], one.rare_[0])
+        assert (many.marginal_[i], many.pooled_[i]) == (one.marginal_[0], one.pooled_[0]) and [r for r in rows if r['alpha'] == a] == one.table()
+        sets = many.predict(p, groups=g, alpha=a); np.testing.assert_array_equal(sets, one.predict(p, groups=g)); np.testing.assert_array_equal(sets, pv > a)
+    for t in (many.thresholds_, many.pooled_, many.marginal_): assert (t[1:] <= t[:-1]).all()
+    if condition is None: assert not many.rare_.any()
+
+
+@few
 @given(tables(rows=st.integers(1, 8)), st.sampled_from(NAMES))
 def test_too_few_rows_take_every_label(table, name):
     p,y = table; c = classifier(name, .1).fit(p, y)
@@ -146,6 +163,21 @@ def test_blocks_and_threads_are_nothing(name, monkeypatch):
         assert d.to_dict() == want[0]; np.testing.assert_array_equal(d.predict(p), want[1]); np.testing.assert_array_equal(d.predict(p, sparse=True).indices, want[2].indices)
 
 
+def test_probabilities_are_no_sets():
+    s = synthetic_problem(50, 4, seed=0); p,y = softmax(s.logits),s.labels
+    for f in (lambda v: coverage(v, y), lambda v: covered(v, y), set_size, as_sets, lambda v: coverage_report(v, y, alpha=.1)):
+        for wrong in (p, np.full(p.shape, np.nan), p.tolist(), np.ones(50), np.ones((50, 4))*2):
+            with pytest.raises(PredictionError, match='`sets` must'): f(wrong)
+        assert str(f((p > .2).astype(float))) == str(f(p > .2)) == str(f((p > .2).tolist()))
+
+
+def test_thresholds_that_do_not_fit_never_reach_a_kernel():
+    p = np.full((300, 4000), 1/4000, np.float32); sc = Scorer('aps', seed=0)
+    for T,rows in (([[.5]], np.full(300, 7)), ([[.5]], np.full(300, -10**9)), ([[.5]], np.zeros(5, np.int64)), ([[.5, .4, .3]], None), ([[np.nan]], None), ([[.5]], np.zeros(300)), ([.5], None)):
+        with pytest.raises(PredictionError, match='`rows` must hold|`thresholds` must have'): sc.below(p, T, rows=rows)
+    assert sc.below(p, [[.5]], rows=np.zeros(300, np.uint8)).shape == (300, 4000)
+
+
 def test_a_bad_row_is_named_by_the_kernels_too():
     p = np.full((600, 2000), 1/2000, np.float32); y = np.zeros(600, int); c = classifier('aps').fit(p, y)
     for bad,words in ((np.nan, 'must be finite'), (-.5, r'must lie in \[0, 1\]'), (.5, 'must sum to 1')):
@@ -157,10 +189,26 @@ def test_a_bad_row_is_named_by_the_kernels_too():
 def test_nobody_of_a_group():
     "A class and a group that calibration never saw; a test set without one of the groups"
     s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),np.minimum(s.labels, 2); g = np.array([None, 'x', 'y'], dtype=object)[np.arange(300) % 3]
-    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ['x', 'y', None] and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
-    assert c.table()[3]['threshold'] == c.threshold_ and c.predict(p[:6], groups=['x']*6).shape == (6, 4)
-    np.testing.assert_array_equal(c.predict(p, groups=['z']*300), ConformalClassifier().fit(p, y).predict(p))
-    assert ConformalClassifier(condition='class+group', rare='all').fit(p, y, groups=g).predict(p, groups=['z']*300).all()
+    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ['missing', 'x', 'y'] and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
+    assert c.table()[3]['threshold'] == c.pooled_[0] >= c.threshold_ and c.predict(p[:6], groups=['x']*6).shape == (6, 4) and c.table()[-1]['cell'] == 'all rows' and not c.table()[-1]['promised']
+    new = ['x']+['z']*299; np.testing.assert_array_equal(c.predict(p, groups=new)[1:], ((1-p) <= c.pooled_[0])[1:])
+    assert ConformalClassifier(condition='class+group', rare='all').fit(p, y, groups=g).predict(p, groups=new)[1:].all()
+    with pytest.raises(PredictionError, match="none of the `groups` was seen by fit"): c.predict(p, groups=['z']*300)
+
+
+def test_groups_are_names():
+    "The same groups from any column give the same sets; what is missing is one cell, and JSON holds it all"
+    import pandas as pd
+    import pyarrow as pa
+    s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),s.labels; g = np.arange(300) % 3; holed = np.where(g == 2, np.nan, g)
+    want = ConformalClassifier(condition='group').fit(p, y, groups=g).predict(p, groups=g)
+    for a in (g, g.astype(str), g.astype(float), g.tolist(), pd.array(g, dtype='Int64'), pa.array(g), pd.Categorical(g)):
+        for b in (g, g.astype(str), g.astype(object)): np.testing.assert_array_equal(ConformalClassifier(condition='group').fit(p, y, groups=a).predict(p, groups=b), want)
+    for a in (holed, holed.tolist(), pd.array(np.where(g == 2, None, g), dtype='Int64'), [None if v == 2 else str(v) for v in g], pa.array([None if v == 2 else v for v in g]), pd.array([pd.NA if v == 2 else str(v) for v in g], dtype='string')):
+        c = ConformalClassifier(condition='group').fit(p, y, groups=a); assert c.groups_ == ['0', '1', 'missing']; json.dumps(c.to_dict(), allow_nan=False); np.testing.assert_array_equal(c.predict(p, groups=holed), want)
+        assert Predictions(probs=p, groups=dict(site=a)).groups['site'][:3].tolist() == ['0', '1', None]
+    days = np.array(['2020-01-01', '2021-01-01', 'NaT'], 'M8[D]')[g]; c = ConformalClassifier(condition='group').fit(p, y, groups=days)
+    assert json.loads(json.dumps(c.to_dict()))['groups'] == ['2020-01-01', '2021-01-01', 'missing']
 
 
 def test_one_id_one_number():
@@ -170,25 +218,50 @@ def test_one_id_one_number():
     same = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a]); assert coverage(same.predict(p[b]), y[b]) >= .7-4*(.21/2000)**.5
     own = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a], ids=np.arange(2000)); lo,hi = coverage_band(2000, 2000, .3, level=.9999)
     assert lo <= coverage(own.predict(p[b], ids=np.arange(2000, 4000)), y[b]) <= hi < coverage(ConformalClassifier('aps', .3, randomize=False).fit(p[a], y[a]).predict(p[b]), y[b])
+    assert row_uniforms(p[:2], seed=0, ids=[1, 2]).tolist() == row_uniforms(p[:2], seed=0, ids=['1', '2']).tolist()
     assert (row_uniforms(p[:2], seed=0, ids=['a', 'b']) == row_uniforms(p[:2], seed=0, ids=['b', 'a'])[::-1]).all()
 
 
-@pytest.mark.parametrize('name,randomize,condition', [(n, r, c) for n in NAMES for r in (True, False) if r or n in ('aps', 'raps', 'saps', 'topk')
-                                                      for c in (None, 'class', 'group', 'class+group', 'cluster') if c != 'cluster' or n in ('lac', 'aps')])
-def test_the_promise_on_known_truth(name, randomize, condition):
+@pytest.mark.parametrize('name,randomize,condition,rare', [(n, r, c, few) for n in NAMES for r in (True, False) if r or n in ('aps', 'raps', 'saps', 'topk')
+                                                           for c in (None, 'class', 'group', 'class+group', 'cluster') if c != 'cluster' or n in ('lac', 'aps') for few in ('all', 'marginal') if few == 'all' or (c and n in ('lac', 'aps'))])
+def test_the_promise_on_known_truth(name, randomize, condition, rare):
     "Fresh problems: mean coverage is at least 1 - alpha, and no more than the theorem allows where scores do not tie"
     n,off,times = 300,[],60 if condition != 'cluster' else 15
     for i in range(times):
         s = synthetic_problem(2*n, 4, temperature=2., seed=i); p = softmax(s.logits); g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); of = lambda v: v if 'group' in (condition or '') else None
-        c = ConformalClassifier(name, .1, seed=i, randomize=randomize, condition=condition, rare='all', **(dict(clusters=2, cluster_share=.3) if condition == 'cluster' else {})).fit(p[:n], s.labels[:n], groups=of(g[:n]))
+        c = ConformalClassifier(name, .1, seed=i, randomize=randomize, condition=condition, rare=rare, **(dict(clusters=2, cluster_share=.3) if condition == 'cluster' else {})).fit(p[:n], s.labels[:n], groups=of(g[:n]))
         off.append(coverage(c.predict(p[n:], groups=of(g[n:])), s.labels[n:])-.9)
     se = np.std(off)/times**.5; cells = 8 if condition == 'class+group' else 4 if condition else 1
     assert np.mean(off) > -4*se and (not randomize or np.mean(off) < 4*se+cells/n)
 
 
+@pytest.mark.parametrize('name,kw', [('lac', {}), ('aps', {}), ('saps', {}), ('lac', dict(K=60, share=.2)), ('lac', dict(share=.7)), ('lac', dict(n=300)), ('lac', dict(easy=.3, hard=.9))])
+def test_rare_classes_by_default(name, kw):
+    "Nothing is promised to rare classes, nor exactly to all rows, and both come out as asked where they are easier or harder than the common ones; the table says so"
+    def problem(seed, n=1000, K=160, share=.4, easy=.9, hard=.3):
+        rng = np.random.default_rng(seed); y = np.where(rng.uniform(size=n) < share, rng.integers(10, K, n), rng.integers(0, 10, n)); w = np.clip(np.where(y < 10, easy, hard)+rng.normal(scale=.08, size=n), .01, .99)
+        p = rng.dirichlet(np.full(K, .5), n)*(1-w)[:, None]; p[np.arange(n), y] += w; return p, y
+    off = []
+    for i in range(30):
+        (p,y),(q,t) = problem(i, **kw),problem(1000+i, **kw); c = ConformalClassifier(name, .1, seed=0, condition='class').fit(p, y); hit = covered(c.predict(q), t); off.append([hit.mean()-.9, hit[c.rare_[0][t]].mean()-.9])
+        assert c.table()[-1] == dict(cell='all rows', n=len(y), alpha=.1, threshold=None, promised=False) and 'not exactly' in c._repr_markdown_()
+    assert (np.mean(off, 0) > -4*np.std(off, 0)/30**.5).all(), np.mean(off, 0)
+
+
+def test_the_band_of_cells():
+    "The 99% band of a conditional classifier holds 99% of the time, for classes, groups, clusters and cells that take every label"
+    for condition,n,more in (('class', 200, dict(rare='all')), ('group', 200, {}), ('class+group', 200, dict(rare='all')), ('cluster', 500, dict(clusters=2, cluster_share=.4))):
+        held = []
+        for i in range(100):
+            s = synthetic_problem(n+1000, 8, seed=i); p,y = softmax(s.logits),s.labels; g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); of = lambda a, g=g, c=condition: g[a] if 'group' in c else None; a,b = slice(n),slice(n, None)
+            c = ConformalClassifier(condition=condition, seed=i, **more).fit(p[a], y[a], groups=of(a)); r = coverage_report(c.predict(p[b], groups=of(b)), y[b], alpha=.1, fitted=c, groups=of(b))
+            if r.band: held.append(r.band[0] <= r.coverage.value <= r.band[1])
+        assert len(held) > 50 and np.mean(held) >= .95, (condition, len(held), np.mean(held))   # 95 of 100 or fewer: chance below 1 in 1,000
+
+
 def test_rows_needed_is_exact():
     from scipy.stats import beta
-    for alpha,slack,delta in ((.1, .02, .1), (.05, .01, .05), (.5, .1, .2), (.1, .2, .01)):
+    for alpha,slack,delta in ((.1, .02, .1), (.05, .01, .05), (.5, .1, .2), (.1, .2, .01), (.1, .003, .01), (.37, .05, .3), (.9, .01, .1)):
         n = rows_needed(alpha, slack, delta); ok = lambda m, a=alpha, s=slack, d=delta: (k := conformal_rank(m, a)) <= m and beta.cdf(1-a+s, k, m+1-k)-beta.cdf(1-a-s, k, m+1-k) >= 1-d
         assert all(ok(m) for m in range(n, n+n//4+50)) and (n == rows_needed(alpha) or not ok(n-1))
 
@@ -209,4 +282,4 @@ def test_real_outputs(real_data):
             sets = ConformalClassifier(name, .05, seed=0, randomize=r).fit(p[a], y[a]).predict(p[b]); size[name, r] = set_size(sets); assert lo <= coverage(sets, y[b]) <= (hi if r or name in ('lac', 'margin') else 1), name
     assert size['aps', False] > 1.05*size['lac', True] and size['aps', False] > size['aps', True]
     for condition in ('class', 'cluster'):
-        c = ConformalClassifier(condition=condition, alpha=.05, seed=0).fit(p[a], y[a]); assert lo-.01 <= coverage(c.predict(p[b]), y[b]) <= hi+.01
+        c = ConformalClassifier(condition=condition, alpha=.05, seed=0).fit(p[a], y[a]); r = coverage_report(c.predict(p[b]), y[b], alpha=.05, fitted=c); assert r.band[0] <= r.coverage.value <= r.band[1], (condition, r.band, r.coverage)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fine_tune_llm.drift import (ACI, COMPOSITE, MONITORS, ConformalMartingale, ConformalPID, DtACI, LabelFreeTrigger, LateLabels, Monitor, RiskMonitor, RollingRiskControl,
-                                 ScoreBag, WeightedConformal, effective_rows, evidence, growing_p_values, restore, risk_upper, rolling_mean, weighted_quantile)
+                                 ScoreBag, WeightedConformal, effective_rows, evidence, growing_p_values, plot_wealth, restore, rolling_mean, weighted_quantile)
 from fine_tune_llm.errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, SchemaError
 
 UNIT = st.floats(0, 1)
@@ -91,7 +91,7 @@ def test_late_labels_survive_json_and_refuse_nonsense():
     with pytest.raises(PredictionError, match='must differ'): q.issue([1, 1], np.eye(2))
     with pytest.raises(PredictionError, match='differ in length: 1 and 2'): q.issue([1], np.eye(2))
     with pytest.raises(PredictionError, match='classes from 0 to 1, got 2'): r = LateLabels(seed=0); r.issue([1], [[0, 1]]); r.arrive([1], [2])
-    with pytest.raises(ConfigurationError, match='`share` in'): LateLabels(0, seed=0)
+    with pytest.raises(ConfigurationError, match='`share` must be in'): LateLabels(0, seed=0)
 
 
 def test_doors():
@@ -100,9 +100,10 @@ def test_doors():
         with pytest.raises(PredictionError, match=words): m.update(bad)
         assert m.to_dict() == before
     for make,words in ((lambda: ConformalMartingale(seed=-1), '`seed` must be a whole number'), (lambda: ConformalMartingale(seed=0, rule='page'), '`rule` must be'), (lambda: ConformalMartingale(seed=0, level=5), r'`level` must be in \(0, 1\), got 5'),
-                       (lambda: ConformalMartingale((0,), seed=0), r'rates in \(0, 1\]'), (lambda: RiskMonitor(2.), r'`tolerance` must be in \[0, 1\)'), (lambda: risk_upper([0], .1, method='x'), '`method` must be'),
-                       (lambda: ConformalPID(start=np.inf), '`start` must be finite'), (lambda: DtACI(gammas=()), '`n_gammas` must be positive'), (lambda: LabelFreeTrigger(block=1), '`block` must be at least 10'),
-                       (lambda: WeightedConformal(clip=1), '`clip` above 1'), (lambda: rolling_mean([1], 0), '`window` must be'), (lambda: ACI(start=2), '`start` must be in')):
+                       (lambda: ConformalMartingale((0,), seed=0), r'rates in \(0, 1\]'), (lambda: RiskMonitor(2.), r'`tolerance` must be in \[0, 1\)'), (lambda: RiskMonitor(.1, source='x'), 'unknown risk_test'),
+                       (lambda: ConformalPID(start=np.inf), '`start` must be finite'), (lambda: DtACI(gammas=()), '`gammas` must hold at least one'), (lambda: LabelFreeTrigger(block=1), '`block` must be a whole number, 10 or more'),
+                       (lambda: WeightedConformal(clip=1), '`clip` must be'), (lambda: WeightedConformal(folds=2.7), '`folds` must be a whole number, 2 or more, got 2.7'), (lambda: ACI().bound(0), '`n` must be a whole number, 1 or more'), (lambda: RollingRiskControl(low=-np.inf), '`low` must be finite'),
+                       (lambda: ConformalMartingale('a', seed=0), r'rates in'), (lambda: growing_p_values([1.], seed='a'), '`seed` must be'), (lambda: ConformalPID(start='a'), '`start` must be finite'), (lambda: plot_wealth([0.], threshold=0), '`threshold` must be positive'), (lambda: rolling_mean([1], 0), '`window` must be'), (lambda: ACI(start=2), '`start` must be in')):
         with pytest.raises(ConfigurationError, match=words): make()
     for monitor in (RiskMonitor(), LabelFreeTrigger()):
         with pytest.raises(NotFittedError, match='is not fitted'): monitor.update(0)
@@ -122,6 +123,9 @@ def test_any_array_will_do():
 def test_states_of_others_are_refused():
     with pytest.raises(SchemaError, match="state of a 'aci', not of a 'dtaci'"): DtACI.from_dict(ACI().to_dict())
     with pytest.raises(SchemaError, match="no monitor's state"): restore({})
+    whole = DtACI().to_dict()
+    for damage in (dict(settings=dict(foo=1)), dict(settings=[]), dict(state=dict(alpha='x', step_='x')), dict(state=dict(alphas_=dict(array='!!', dtype='<f8', shape=[2]))), dict(state=[1]), dict(state=dict(weights_=[.5, .5]))):
+        with pytest.raises(SchemaError, match="no state of a 'dtaci'"): restore({**whole, **damage})
     assert set(MONITORS) == {'conformal_martingale', 'risk_monitor', 'aci', 'dtaci', 'rolling_risk', 'conformal_pid', 'weighted_conformal', 'label_free_trigger', 'late_labels'}
 
 
@@ -140,6 +144,23 @@ def test_weights():
     assert 0 < e.value.context['ess'] < 400
     with pytest.raises(PredictionError, match=r'`target` must have shape \(n, 1\), got \(1000, 2\)'): WeightedConformal().fit(s, x, np.c_[z, z], seed=0)
     with pytest.raises(NotFittedError, match='is not fitted'): WeightedConformal().thresholds([[1.]])
+    with pytest.raises(CertificateError): w.fit(s, x, z+9, seed=0)
+    with pytest.raises(NotFittedError): w.thresholds(z)   # what was learnt before the refusal is gone
+
+
+@pytest.mark.parametrize('n', [1000, 10_000])
+def test_disjoint_domains_are_refused(n):
+    "By the default settings: clipped weights look as good as equal ones, so the rows are counted before clipping, and target rows beyond the clip too"
+    r = np.random.default_rng(0); x,s = r.normal(size=(n, 2)), np.abs(r.normal(size=n))
+    with pytest.raises(CertificateError, match='hardly overlap') as e: WeightedConformal(.1).fit(s, x, r.normal(size=(n, 2))+6, seed=0)
+    assert e.value.context['ess'] < .02*n+100 and e.value.context['auc'] > .99
+    with pytest.raises(CertificateError, match='of the target rows have weights above 20'): WeightedConformal(.1, floor=1).fit(s, x, r.normal(size=(n, 2))+6, seed=0)
+    assert WeightedConformal(.1).fit(s, x, r.normal(size=(n, 2))+.5, seed=0).clipped_ < .1
+
+
+def test_ranks_need_as_many_numbers_as_scores():
+    for u,words in (([.5], '`u` must be as many as `scores`, 6, got 1'), ([5.]*6, r'`u` must lie in \[0, 1\]')):
+        with pytest.raises(PredictionError, match=words): ScoreBag(np.arange(5.)).p_values(np.arange(6.), u)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

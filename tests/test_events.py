@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from shlex import quote
@@ -33,11 +34,13 @@ def numbers(path, what='user.*'):
     with EventStore(path, readonly=True) as s: return [e.data['i'] for e in s.query(what)]
 
 
-def line(p):
-    "The next line a process prints; its error when it has ended"
-    said = p.stdout.readline()
-    assert said, p.stderr.read()
-    return said.strip()
+def line(p, seconds=60):
+    "The next line a process prints; its error when it has ended, and a failure when nothing comes"
+    said = []; reader = threading.Thread(target=lambda: said.append(p.stdout.readline()), daemon=True)
+    reader.start(); reader.join(seconds)
+    if not said: p.kill(); pytest.fail(f"the process printed nothing within {seconds} s")
+    assert said[0], p.stderr.read()
+    return said[0].strip()
 
 
 WRITE = """
@@ -152,23 +155,39 @@ def test_file_held_by_another_process(tmp_path):
         assert line(p) == 'held'
         s.append(Event('user.note', dict(i=1)))
         assert not s.flush() and 'locked' in s.stats['trouble'] and s.stats['waiting'] == 1
-        p.communicate('\n')
+        p.communicate('\n', timeout=60)
         assert s.flush() and numbers(path) == [0, 1] and s.stats['dropped'] == 0
+
+
+OTHER = """
+with EventStore(sys.argv[2]) as s: s.append(Event('user.note')); s.query()          # everything that is imported late is imported now: another user may not reach it
+try: EventStore(os.path.dirname(path)+'/no/such.db')
+except OSError: pass
+try:
+    if os.getuid() == 0: os.setuid(65534)
+    os.stat(path)
+except PermissionError as e: print('unreachable', e); sys.exit()
+with EventStore(path, readonly=True) as s: print([e.data['i'] for e in s.query()], sorted(os.listdir(os.path.dirname(path))))
+try: EventStore(path)
+except Exception as e: print(type(e).__name__)
+"""
 
 
 def test_folder_that_may_only_be_read(tmp_path):
     "As another user, a run in a folder that user may not write"
-    d = tmp_path/'run'; d.mkdir()
+    d = tmp_path/'run'; d.mkdir(); above = {up: up.stat().st_mode for up in (tmp_path, tmp_path.parent, tmp_path.parent.parent)}
     with EventStore(d/'events.db') as s: s.append(Event('user.note', dict(i=7)))
     d.chmod(0o555); (d/'events.db').chmod(0o444)
-    for up in (tmp_path, tmp_path.parent, tmp_path.parent.parent): up.chmod(0o755)
-    become = 'if os.getuid() == 0: os.setuid(65534)\n'
     try:
-        p = python(become+"with EventStore(path, readonly=True) as s: print([e.data['i'] for e in s.query()], sorted(os.listdir(os.path.dirname(path))))", d/'events.db')
-        out,err = p.communicate(timeout=60)
-        assert out.strip() == "[7] ['events.db']", err
-        p = python(become+"EventStore(path)", d/'events.db'); assert 'IntegrityError' in p.communicate(timeout=60)[1]
-    finally: d.chmod(0o755)
+        if os.getuid() == 0:
+            for up,mode in above.items(): up.chmod(mode | 0o055)
+        out,err = python(OTHER, d/'events.db', tmp_path/'first.db').communicate(timeout=60)
+    finally:
+        for up,mode in above.items():
+            if os.getuid() == 0: up.chmod(mode)
+        d.chmod(0o755)
+    if out.startswith('unreachable'): pytest.skip(f"another user cannot reach the temporary folder: {out.strip()}")
+    assert out.splitlines() == ["[7] ['events.db']", 'IntegrityError'], err
 
 
 def test_forked_child_leaves_the_file_to_its_parent(tmp_path):
@@ -197,6 +216,9 @@ def test_command(ftllm, run_dir, tmp_path):
     r = ftllm('events', 'r', '--type', 'data', '--json', cwd=tmp_path); e, = map(json.loads, r.stdout.splitlines())
     assert (e['type'], e['data'], e['id']) == ('data.split', dict(counts=dict(train=3)), 1)
     assert len(ftllm('events', 'r', '--since', '1970-01-01 00:01:20', cwd=tmp_path).stdout.splitlines()) == 10
+    said = ftllm('events', 'r', '--summary', '--window', '1m', '--value', 'loss', '--json', cwd=tmp_path); s = json.loads(said.stdout)
+    assert [(w['start'], w['by'], w['count'], w['max']) for w in s['windows']] == [(0, 'data.split', 1, None), (60, 'training.stepped', 30, 1)] and s['failures'] == [] and said.stderr == ''
+    assert '0 failures' in ftllm('events', 'r', '--summary', cwd=tmp_path).stdout
     (tmp_path/'empty').mkdir()
     for folder in ('empty', 'nowhere'):
         r = ftllm('events', folder, cwd=tmp_path); assert r.returncode == 2 and 'is not a run directory' in r.stderr and r.stdout == ''

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from fine_tune_llm.files import single_writer
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.run import Run
 
@@ -64,10 +65,11 @@ def test_killed_then_resumed(tiny, whole, tmp_path, i):
 
 
 def test_two_writers(tiny, tmp_path):
-    "The second process is refused while the first one writes, and the first is not disturbed"
-    out = tmp_path/'run'; first = start(tiny, out)
-    while not (out/'data.json').exists() and first.poll() is None: time.sleep(.02)
-    code,err = finish(start(tiny, out))
-    assert finish(first)[0] in (0, 3)
-    assert code in (0, 3) or (code == 2 and 'another process' in err)
+    "While one process holds a run's folder, a second is refused and writes nothing; afterwards it may"
+    out = tmp_path/'run'; out.mkdir()
+    with single_writer(out):
+        code,err = finish(start(tiny, out))
+        assert code == 2 and 'another process' in ' '.join(err.split()), err
+        assert [p.name for p in out.iterdir()] == ['.lock']
+    assert finish(start(tiny, out))[0] in (0, 3)
     Run.load(out)

@@ -7,6 +7,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -82,7 +83,7 @@ def circumstances():
 
 
 def save(name, result):
-    "Write `results/NAME.json` and show it"
-    (HERE/'results').mkdir(exist_ok=True)
+    "Write `results/NAME.json` and show it; with `--quick` into the temporary folder, for such numbers say nothing"
+    folder = Path(tempfile.gettempdir())/'statistics-quick' if '--quick' in sys.argv else HERE/'results'; folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**result, **circumstances()}, indent=1)
-    (HERE/'results'/f'{name}.json').write_text(text+'\n', encoding='utf-8'); print(text)
+    (folder/f'{name}.json').write_text(text+'\n', encoding='utf-8'); print(text); print(f"written to {folder/f'{name}.json'}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Speed of certificates beside MAPIE's controllers on the same arrays, and of what has no peer
 
 MAPIE's `BinaryClassificationController` certifies a precision over thresholds: the same promise as abstention with a certified error rate over two classes. Its p-values for 0/1 losses are binomial
-tails too, where the share n*(1-precision) does not round up to one error more than there are; so with its correction we certify the same thresholds or a few more, and in a fixed sequence more still. Its `MultiLabelClassificationController` is conformal risk control of the recall.
+tails too, but n times the share of errors is rounded up and may come to one error more than there are; then it takes that tail, or Hoeffding's bound where that is smaller. So with its correction we certify the same thresholds or a few more, and in a fixed sequence more still. Its `MultiLabelClassificationController` is conformal risk control of the recall.
 """
 import warnings
 
@@ -47,7 +47,7 @@ def contestants(case, quick):
         return {'fine_tune_llm, Bonferroni': lambda: ours(p, y, correction='bonferroni'), 'fine_tune_llm, fixed sequence': lambda: ours(p, y), 'mapie, Bonferroni': lambda: mapie_precision(p, y)}
     if case == 'recall of sets, 20 labels':
         p,true = several_labels(1000 if quick else 10_000)
-        return {'fine_tune_llm': lambda: ConformalRiskControl(.1).fit(p, true), 'mapie': (lambda: mapie_recall(p, true), 3)}
+        return {'fine_tune_llm': lambda: ConformalRiskControl(.1).fit(p, true), 'mapie': lambda: mapie_recall(p, true)}
     rng = np.random.default_rng(2); n = 10_000 if quick else 100_000
     if case == 'betting over 280 thresholds':
         loss = rng.choice([0., .02, .1, 1.], n, p=[.9, .06, .03, .01]); z = Nested(loss, np.searchsorted(-GRID, -rng.beta(6, 1, n)), len(GRID)); wsr = risk_test('wsr', loss, 0)[1]
@@ -57,25 +57,29 @@ def contestants(case, quick):
     return {'fine_tune_llm': lambda: bayes_decide(x, c), 'numpy: probs @ cost, argmin': lambda: (x @ c.cost).argmin(1)}
 
 
-CASES = 'precision over 280 thresholds', 'recall of sets, 20 labels', 'betting over 280 thresholds', 'Bayes decisions, K=77'
+CASES = {'precision over 280 thresholds': 100_000, 'recall of sets, 20 labels': 10_000, 'betting over 280 thresholds': 100_000, 'Bayes decisions, K=77': 100_000}   # rows; a tenth when quick
 
 
 def agreement(quick):
     "The same thresholds certified, with the same p-values; what the fixed sequence keeps beyond; the same Hoeffding-Bentkus values; the same recall threshold within MAPIE's grid of .01"
     from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
+    from scipy.special import rel_entr
     p,y = two_classes(2000 if quick else 20_000); g = GRID[GRID >= .5]; m,s = mapie_precision(p, y), ours(p, y, correction='bonferroni')
-    z = Nested(1.-y, np.searchsorted(-g, -p[:, 1]), len(g)); rows,wrong = z.totals(); use = rows > 0; exact = binomial_p_value(wrong, rows, .05)[use]; one_more = binomial_p_value(wrong+1, rows, .05)[use]; theirs_p = np.ravel(m.p_values)[use]
+    z = Nested(1.-y, np.searchsorted(-g, -p[:, 1]), len(g)); rows,wrong = z.totals(); use = rows > 0; exact = binomial_p_value(wrong, rows, .05)[use]; one_more = binomial_p_value(np.minimum(wrong+1, rows), rows, .05)[use]; hoeffding = np.exp(-rows*(rel_entr(q := np.minimum(wrong/np.maximum(rows, 1), .05), .05)+rel_entr(1-q, .95)))[use]; theirs_p = np.ravel(m.p_values)[use]
+    like = lambda x: np.abs(theirs_p-x) < 1e-9; equal,more,hoeff = like(exact), like(one_more), like(np.minimum(hoeffding, one_more))
     mean = np.linspace(.0013, .0987, 50); hb = hoeffding_bentkus(mean*1000, 1000, .1); theirs = compute_hoeffding_bentkus_p_value(mean, 1000, .1).ravel()
     q,true = several_labels(1000)
-    return dict(lowest_threshold=dict(ours=s.threshold_, mapie=float(np.min(m.valid_predict_params))), p_values=dict(equal=int((np.abs(theirs_p-exact) < 1e-9).sum()), mapie_counts_one_error_more=int(((np.abs(theirs_p-one_more) < 1e-9) & (np.abs(theirs_p-exact) >= 1e-9)).sum()), of=int(use.sum())),
+    return dict(lowest_threshold=dict(ours=s.threshold_, mapie=float(np.min(m.valid_predict_params))), p_values=dict(equal=int(equal.sum()), mapie_counts_one_error_more=int((more & ~equal).sum()), mapie_takes_hoeffding_instead=int((hoeff & ~more & ~equal).sum()), unexplained=int((~(equal | more | hoeff)).sum()), of=int(use.sum())),
                 decided=dict(bonferroni=s.certificate_.selective_coverage, fixed_sequence=ours(p, y).certificate_.selective_coverage), hoeffding_bentkus_largest_difference=float(np.abs(hb-theirs).max()),
                 recall_threshold=dict(ours=ConformalRiskControl(.1).fit(q, true).threshold_, mapie=float(np.ravel(mapie_recall(q, true).best_predict_param)[0])))
 
 
 def main():
     a = common.arguments()
+    if a.memory: contestants(a.memory[0], a.quick)[a.memory[1]](); print(common.peak()); return
+    memory = {c: {k: common.peak_mb(__file__, c, k, a.quick) for k in contestants(c, True)} for c in CASES}   # first: a child's peak starts at its parent's
     out = {c: common.race(contestants(c, a.quick), repeats=5) for c in CASES}
-    common.save('risk'+('_quick' if a.quick else ''), dict(agreement=agreement(a.quick), cases=out))
+    common.save('risk'+('_quick' if a.quick else ''), dict(agreement=agreement(a.quick), rows={c: n//(10 if a.quick else 1) for c,n in CASES.items()}, memory_mb=memory, cases=out))
 
 
 if __name__ == '__main__': main()

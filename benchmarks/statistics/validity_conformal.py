@@ -1,4 +1,4 @@
-"""Are the promises kept? Coverage over 1,000 resplits of real outputs and 1,000 fresh problems of known truth, for every score and condition; and the same sets as torchcp and MAPIE, label for label
+"""Are the promises kept? Coverage over 1,000 resplits of real outputs and 1,000 fresh problems of known truth, for every score and condition, with both treatments of cells with too few rows; and the same sets as torchcp and MAPIE, label for label
 
     FTLLM_DATA=... python benchmarks/statistics/validity_conformal.py [--quick]
 """
@@ -35,21 +35,21 @@ def draw(source, i, n_cal, n_test):
     p,y = p[o],y[o]; g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); return [(p[s], y[s], g[s]) for s in (slice(n_cal), slice(n_cal, None))]
 
 
-def one(source, i, score, randomize, condition, n_cal, n_test):
+def one(source, i, score, randomize, condition, rare, n_cal, n_test):
     "(coverage, least it should be on average, labels in a set) of one split; by cell where the promise is by cell"
     (p,y,g),(q,t,h) = draw(source, i, n_cal, n_test); group = lambda v: v if 'group' in (condition or '') else None
     more = dict(clusters=2, cluster_share=.4) if condition == 'cluster' else {}
-    c = ConformalClassifier(score, .1, seed=i, randomize=randomize, condition=condition, rare='all', **more).fit(p, y, groups=group(g)); sets = c.predict(q, groups=group(h)); hit = covered(sets, t)
+    c = ConformalClassifier(score, .1, seed=i, randomize=randomize, condition=condition, rare=rare, **more).fit(p, y, groups=group(g)); sets = c.predict(q, groups=group(h)); hit = covered(sets, t)
     cell = c.cell_of_[np.array([c.groups_.index(v) for v in h]) if 'group' in (condition or '') else 0, t if c.cell_of_.shape[1] > 1 else 0]
     cell = np.broadcast_to(cell, hit.shape); by = {}
     for k in np.unique(cell):
-        if k >= 0 and not c.rare_[k]: m = int(c.cell_n_[k]); by[int(k)] = (float(hit[cell == k].mean()), conformal_rank(m, .1)/(m+1))
+        if k >= 0 and not c.rare_[0, k]: m = int(c.cell_n_[k]); by[int(k)] = (float(hit[cell == k].mean()), conformal_rank(m, .1)/(m+1))
     return float(hit.mean()), set_size(sets), by
 
 
-def study(source, score, randomize, condition, times, n_cal, n_test):
+def study(source, score, randomize, condition, rare, times, n_cal, n_test):
     "Mean coverage against what it must be: over all rows, and in each cell the mean of (coverage - k/(n+1))"
-    r = [one(source, i, score, randomize, condition, n_cal, n_test) for i in range(times)]
+    r = [one(source, i, score, randomize, condition, rare, n_cal, n_test) for i in range(times)]
     cov = np.array([x[0] for x in r]); se = cov.std()/times**.5; cells = {}
     for _,_,by in r:
         for k,(v,want) in by.items(): cells.setdefault(k, []).append(v-want)
@@ -57,7 +57,24 @@ def study(source, score, randomize, condition, times, n_cal, n_test):
     pooled = [d for by in (x[2] for x in r) for d in [np.mean([v-w for v,w in by.values()])] if by]
     zp = float(np.mean(pooled)/max(np.std(pooled)/len(pooled)**.5, 1e-12))
     low = min([zp, *z.values()]); high = max([zp, *z.values()])
-    return dict(data=source, n_cal=n_cal, score=score, randomize=randomize, condition=condition, coverage=float(cov.mean()), se=float(se), labels=float(np.mean([x[1] for x in r])), z_pooled=zp, z_lowest_cell=low, z_highest_cell=high, cells=len(z))
+    return dict(data=source, n_cal=n_cal, score=score, randomize=randomize, condition=condition, rare=rare, coverage=float(cov.mean()), se=float(se), labels=float(np.mean([x[1] for x in r])), z_pooled=zp, z_lowest_cell=low, z_highest_cell=high, cells=len(z))
+
+
+def common_and_rare(n, seed, K=160):
+    "Ten common classes, with 60% of the rows and weight .9 on the truth, and 150 rare ones with .3"
+    rng = np.random.default_rng(seed); y = np.where(rng.uniform(size=n) < .4, rng.integers(10, K, n), rng.integers(0, 10, n)); w = np.clip(np.where(y < 10, .9, .3)+rng.normal(scale=.08, size=n), .01, .99)
+    p = rng.dirichlet(np.full(K, .5), n)*(1-w)[:, None]; p[np.arange(n), y] += w
+    return p, y
+
+
+def rare_classes(score, condition, rare, times, n=1000):
+    "What is covered where most classes have too few rows, and nothing is promised to them, nor exactly to all rows"
+    rows = []
+    for i in range(times):
+        (p,y),(q,t) = common_and_rare(n, 2*i),common_and_rare(n, 2*i+1); c = ConformalClassifier(score, .1, seed=i, condition=condition, rare=rare).fit(p, y); sets = c.predict(q); hit = covered(sets, t)
+        rows.append([hit.mean(), hit[t >= 10].mean(), hit[t < 10].mean(), set_size(sets)])
+    m,se = np.mean(rows, 0),np.std(rows, 0)/times**.5
+    return dict(score=score, condition=condition, rare=rare, rows=n, **{k: dict(mean=float(a), se=float(b)) for k,a,b in zip(('all_rows', 'rare_classes', 'common_classes', 'labels'), m, se)})
 
 
 def same_as_torchcp(p, y, q):
@@ -109,13 +126,14 @@ def main():
     a = arguments(); times = 100 if a.quick else 1000; sources = [('synthetic', 300, 300)]; missing = None
     try: real(); sources.append(('cifar10_vgg', 1000, 1000))
     except OSError as e: missing = f"not evaluated: {e}"
-    jobs = [(source, score, r, condition, times, n_cal, n_test) for source,n_cal,n_test in sources for score in SCORES for r in ((True, False) if score in RANDOM else (True,)) for condition in CONDITIONS]
+    jobs = [(source, score, r, condition, rare, times, n_cal, n_test) for source,n_cal,n_test in sources for score in SCORES for r in ((True, False) if score in RANDOM else (True,)) for condition in CONDITIONS
+            for rare in (('all', 'marginal') if condition and score in ('lac', 'aps') else ('all',))]; few = [(score, condition, rare, times//4) for score in ('lac', 'aps') for condition,rare in ((None, 'marginal'), ('class', 'marginal'), ('class', 'all'))]
     os.environ['OMP_NUM_THREADS'] = '1'                   # one process for each core instead
-    with ProcessPoolExecutor() as pool: rows = list(pool.map(study, *zip(*jobs)))
+    with ProcessPoolExecutor() as pool: rows = list(pool.map(study, *zip(*jobs))); sparse = list(pool.map(rare_classes, *zip(*few)))
     chance = [r for r in rows if r['randomize'] and r['data'] == 'synthetic']; whole = len(rows)
     s = synthetic_problem(6000, 10, seed=0, spread=1.); f = s.true_probs; half = np.arange(6000) < 3000
     result = dict(what="coverage over resplits: z is (mean coverage - k/(n+1)) in standard errors, pooled over cells and in the worst cell; k/(n+1) >= 0.9 is what the theorem promises; where scores tie, coverage lies above",
-                  resplits=times, studies=rows, lowest_z=min(r['z_lowest_cell'] for r in rows), highest_z_where_scores_do_not_tie=max(r['z_highest_cell'] for r in chance),
+                  resplits=times, studies=rows, rare_classes=sparse, lowest_z=min(r['z_lowest_cell'] for r in rows), highest_z_where_scores_do_not_tie=max(r['z_highest_cell'] for r in chance),
                   promises_kept=f"{sum(r['z_lowest_cell'] > -4 for r in rows)} of {whole} within 4 sigma from below", exact=f"{sum(r['z_highest_cell'] < 4 for r in chance)} of {len(chance)} randomized or continuous studies within 4 sigma from above",
                   cifar10_vgg=missing, torchcp=dict(synthetic=same_as_torchcp(f[half], s.labels[half], f[~half])), calibrated_model=peers_coverage(f[half], s.labels[half], f[~half], s.labels[~half]))
     if missing is None: p,y = real(); result['torchcp']['cifar10_vgg'] = same_as_torchcp(p[:5000], y[:5000], p[5000:]); result['cifar10_peers'] = peers_coverage(p[:5000], y[:5000], p[5000:], y[5000:])
