@@ -111,6 +111,12 @@ def test_numbers_of_numpy_are_numbers():
     c = risk_coverage_curve(P, Y); assert json.loads(json.dumps(c.to_dict()))['risk'][-1] == c.risk[-1] and 'points' in repr(c)
 
 
+def test_labels_in_bfloat16():
+    torch = pytest.importorskip('torch')
+    with pytest.raises(PredictionError, match='`labels` are bfloat16'): ece(P, torch.tensor(Y).bfloat16())
+    assert ece(P, torch.tensor(Y)) == ece(P, Y)
+
+
 def test_streams_refuse_what_is_not_theirs():
     s = StreamingCalibration(5).update(P, Y); d = s.to_dict(); few = P[:, :2]/P[:, :2].sum(1, keepdims=True)
     with pytest.raises(PredictionError, match='have 4 classes, `probs` has 2'): s.update(few, Y % 2)
