@@ -8,7 +8,7 @@ __all__ = ['CALIBRATORS', 'WAYS', 'CANDIDATES', 'Rows', 'tempered', 'Calibrator'
            'PlattScaling', 'BetaCalibration', 'IsotonicCalibration', 'HistogramBinning', 'VennAbers',
            'CalibratorChoice', 'select_calibrator']
 
-# %% ../nbs/api/12_calibration.ipynb #e6983c9f
+# %% ../nbs/api/12_calibration.ipynb #8adc3a92
 import copy, inspect, math
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,13 +17,13 @@ import numpy as np
 
 from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError
 from .kernels import by_rows, kernel, readable
-from .metrics import brier, ece
+from .intervals import _check_share, _check_whole
+from .metrics import _FLOOR, brier, ece
 from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max
 from .registry import Registry
 
-# %% ../nbs/api/12_calibration.ipynb #453c02f4
+# %% ../nbs/api/12_calibration.ipynb #94441077
 _SMALL = 1 << 20                                # below this many numbers numpy is quick enough, and no kernel need be compiled
-_FLOOR = float(np.finfo(np.float32).tiny)       # probabilities below this count as this
 
 @kernel(reassociate=True)
 def _row_finite(z, i):
@@ -47,11 +47,13 @@ def _logit_rows(logits):
     else:
         z = readable(z); top = np.empty(len(z), z.dtype)
         if z.shape[1] < 2 or sum(by_rows(lambda a, b: _look(z, top, a, b), *z.shape)): check_logits(z)
+    if z.dtype == np.float64 and (far := max(float(top.max()), *(-float(m) for m in by_rows(lambda a, b: z[a:b].min(), *z.shape)))) > 1e100:
+        raise CalibrationError(f"`logits` must lie within ±1e100, got one of size {far:.3g}", hint="Was -inf replaced by a very large number? -1e4 says the same", argument='logits')
     if len(z) > 3 and _distribution(z[:4]) and _distribution(z):
         raise CalibrationError("`logits` are probabilities: every row lies in [0, 1] and sums to one", hint="Pass them by name, probs=", argument='logits')
     return z, top
 
-# %% ../nbs/api/12_calibration.ipynb #82c66a02
+# %% ../nbs/api/12_calibration.ipynb #a83f509c
 class Rows:
     "Rows to learn from or to calibrate: logits and probabilities, each made from the other when asked for"
     def __init__(self,
@@ -71,7 +73,6 @@ class Rows:
         def of(a, b): return np.log(np.exp(self.logits[a:b].astype(np.float64)-self.top[a:b, None]).sum(1))+self.top[a:b]
         return np.concatenate(by_rows(of, *self.shape))
 
-# %% ../nbs/api/12_calibration.ipynb #cae6e6cb
 def tempered(
     r:Rows, # What to calibrate
     beta:float, # Factor on the logits, 1/T
@@ -84,7 +85,7 @@ def tempered(
     by_rows(block, *r.shape)
     return out
 
-# %% ../nbs/api/12_calibration.ipynb #c818a873
+# %% ../nbs/api/12_calibration.ipynb #01dfa441
 def _plain(v):
     "Arrays as lists of Python numbers"
     if isinstance(v, (list, tuple)): return [_plain(x) for x in v]
@@ -97,21 +98,28 @@ def _settings(c): return {k: getattr(c, k) for k in inspect.signature(type(c)).p
 
 def _to_dict(c):
     if not hasattr(c, 'n_classes_'): raise NotFittedError(f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first")
-    learned = {k: _plain(getattr(c, f'{k}_')) for k in c.state}
-    return dict(kind=c.kind, n_classes=c.n_classes_, **{k: _plain(v) for k,v in _settings(c).items()}, **learned)
+    learned = {k: _plain(getattr(c, f'{k}_')) for k in c.state if hasattr(c, f'{k}_')}
+    return dict(kind=c.kind, n_classes=c.n_classes_, **(dict(of='probs') if getattr(c, 'of_', '') == 'probs' else {}), **{k: _plain(v) for k,v in _settings(c).items()}, **learned)
 
 def _from_dict(cls, d):
-    names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d]
-    if d.get('kind') != cls.kind or missing:
-        raise CalibrationError(f"this is no saved {cls.kind} calibrator: kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
-    c = cls(**{k: d[k] for k in names}); c.n_classes_ = d.get('n_classes')
-    for k,read in cls.state.items(): setattr(c, f'{k}_', read(d[k]))
+    names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d and k not in cls.later]; wrong = lambda why: CalibrationError(f"this is no saved {cls.kind} calibrator: {why}", hint="Pass what to_dict returned")
+    if d.get('kind') != cls.kind or missing: raise wrong(f"kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
+    c = cls(**{k: d[k] for k in names}); c.n_classes_,c.of_ = d.get('n_classes'),d.get('of', 'logits')
+    if c.n_classes_ is not None: _check_whole('n_classes', c.n_classes_, 2)
+    for k,read in cls.state.items():
+        if k not in d: continue
+        try: v = read(d[k])
+        except (TypeError, ValueError) as e: raise wrong(f"`{k}` is {str(d[k])[:60]!r}") from e
+        if not all(np.isfinite(x).all() for x in (v if isinstance(v, list) else [v])): raise wrong(f"`{k}` holds what is no finite number")
+        setattr(c, f'{k}_', v)
+    if why := c._amiss(): raise wrong(why)
     return c
 
-# %% ../nbs/api/12_calibration.ipynb #1952e9c0
+# %% ../nbs/api/12_calibration.ipynb #45f1288d
 class Calibrator:
     "What every calibrator does; each says how it learns (`_learn`) and how it is applied (`_apply`)"
     kind,state,keeps_decision = '',{},False     # name in `CALIBRATORS`; learned name -> how to read it back; can the most probable class never change?
+    later = ()                                  # names of `state` that older files lack
     def fit(self,
         logits=None, # Shape (n, K), from the validation role; probabilities go by name
         labels=None, # True classes, shape (n,)
@@ -120,10 +128,10 @@ class Calibrator:
     ) -> 'Calibrator':
         "Learn from rows whose class is known"
         r = Rows(logits, probs); y = check_labels(labels, *r.shape)
-        self._learn(r, y); self.n_classes_ = r.shape[1]
+        self._learn(r, y); self.n_classes_,self.of_ = r.shape[1],'logits' if probs is None else 'probs'
         return self
     def predict_proba(self,
-        logits=None, # Shape (n, K); probabilities go by name
+        logits=None, # Shape (n, K), one row or many; probabilities go by name
         *,
         probs=None, # Probabilities instead of logits, shape (n, K)
     ) -> np.ndarray: # Calibrated probabilities, shape (n, K), float64
@@ -133,9 +141,11 @@ class Calibrator:
     @classmethod
     def from_dict(cls, d:dict) -> 'Calibrator': "Rebuild from `to_dict`"; return _from_dict(cls, d)
     def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k,v in _settings(self).items())})"
+    def _amiss(self): "Why what was read back cannot have been learned, or None"; t = getattr(self, 'temperature_', 1.); return None if t > 0 else f"`temperature` is {t}"
     def _door(self, logits, probs):
         if not hasattr(self, 'n_classes_'): raise NotFittedError(f"`{type(self).__name__}` is not fitted", hint="Call fit(logits, labels) first")
         r = Rows(logits, probs)
+        if probs is None and getattr(self, 'of_', 'logits') == 'probs' and _distribution(r.logits): raise CalibrationError(f"fitted on probabilities, and {'this row is one' if len(r.logits) == 1 else 'these rows are'} too", hint="Pass them by name: predict_proba(probs=...)", argument='logits')
         if self.n_classes_ and r.shape[1] != self.n_classes_: raise CalibrationError(f"fitted on {self.n_classes_} classes, got rows of {r.shape[1]}")
         return r
 
@@ -210,7 +220,7 @@ def _root(moments, v, ends, tol, probe):
         else: v += step
     return v
 
-# %% ../nbs/api/12_calibration.ipynb #6d494944
+# %% ../nbs/api/12_calibration.ipynb #aa6c2510
 def _slopes(r, y, step):
     "g, c and k as a function of beta, over every `step`-th row"
     if r.logits.size < _SMALL: return lambda beta: _moments_small(r.logits, r.top, y, beta)
@@ -223,6 +233,12 @@ def _best(r, y, bounds, tol=1e-13):
     for step in [*steps, 1]: v = _root(_slopes(r, y, step), v, ends, tol if step == 1 else 1e-9, probe=step == max([*steps, 1]))
     return float(bounds[1] if v == ends[0] else bounds[0] if v == ends[1] else np.exp(-v))
 
+def _check_bounds(bounds):
+    try: low,high = (float(b) for b in bounds)
+    except (TypeError, ValueError): low = high = math.nan
+    if not 0 < low < high < math.inf: raise ConfigurationError(f"`bounds` must be two numbers, 0 < low < high, got {bounds!r}", argument='bounds')
+    return low,high
+
 def best_temperature(
     logits=None, # Shape (n, K), finite
     labels=None, # True classes, shape (n,)
@@ -232,10 +248,11 @@ def best_temperature(
     tol:float=1e-13, # Stop when the cube of the last move of log T is below this
 ) -> float: # The T that minimises the negative log-likelihood, or the bound it runs into
     "Temperature by Halley's method; sums in float64 whatever the input, which is not copied"
-    r = Rows(logits, probs)
+    bounds,r = _check_bounds(bounds),Rows(logits, probs)
+    if not (isinstance(tol, (float, np.floating)) and 0 < tol < 1): raise ConfigurationError(f"`tol` must be in (0, 1), got {tol!r}", argument='tol')
     return _best(r, check_labels(labels, *r.shape), bounds, tol)
 
-# %% ../nbs/api/12_calibration.ipynb #f90987e7
+# %% ../nbs/api/12_calibration.ipynb #b9d42c82
 @CALIBRATORS.register('temperature')
 class TemperatureScaling(Calibrator):
     "Divide logits by one learnt temperature (Guo et al. 2017); the decision never changes"
@@ -243,14 +260,13 @@ class TemperatureScaling(Calibrator):
     def __init__(self,
         bounds:tuple=(.01, 100.), # Temperatures considered
     ):
-        self.bounds = tuple(map(float, bounds))
-        if len(self.bounds) != 2 or not 0 < self.bounds[0] < self.bounds[1] < np.inf: raise CalibrationError(f"`bounds` must be 0 < low < high, got {self.bounds}")
+        self.bounds = _check_bounds(bounds)
     @property
     def at_bound_(self) -> bool: "Were the rows all right or all wrong, so that T ran into a bound?"; return self.temperature_ in self.bounds
     def _learn(self, r, y): self.temperature_ = _best(r, y, self.bounds)
     def _apply(self, r): return tempered(r, 1/self.temperature_)
 
-# %% ../nbs/api/12_calibration.ipynb #a9718d87
+# %% ../nbs/api/12_calibration.ipynb #45693d04
 def _mixture(a):
     "Weights on the simplex that maximise the mean of log(a @ w), shape (m,) for `a` of shape (n, m)"
     from scipy.optimize import minimize
@@ -266,6 +282,7 @@ def _mixture(a):
 class EnsembleTemperature(Calibrator):
     "Mixture of the tempered, the raw and the uniform distribution (Zhang et al. 2020); the decision never changes"
     kind,state,keeps_decision = 'ensemble_temperature',dict(temperature=float, weights=_array),True
+    def _amiss(self): w = self.weights_; return super()._amiss() or (None if w.shape == (3,) and (w >= 0).all() and abs(w.sum()-1) < 1e-6 else f"`weights` are {w.tolist()}")
     def _learn(self, r, y):
         self.temperature_ = _best(r, y, (.01, 100.)); i = np.arange(len(y))
         a = np.stack([tempered(r, 1/self.temperature_)[i, y], tempered(r, 1.)[i, y], np.full(len(y), 1/r.shape[1])], 1)
@@ -292,7 +309,7 @@ def _linear_loss(u, inverse, r, beta, y, pen):
         for a,h in [block(0, m)] if full else by_rows(block, m, K): f += a/n; g += h/n
     return f, (inverse @ g[:, :, None])[:, :, 0].ravel()
 
-# %% ../nbs/api/12_calibration.ipynb #d16a6021
+# %% ../nbs/api/12_calibration.ipynb #1ec2d2d1
 def _coordinates(r, beta, pen):
     "Inverse Cholesky factors of each class's block of the Hessian where nothing has changed, from some 2,000 rows; for more than 200 classes one block for all"
     step = max(1, r.shape[0]//2048); x = (r.logits[::step]-r.log_total[::step, None])*beta; p = np.exp(x); p /= p.sum(1, keepdims=True); v = p*(1-p)/len(x); q = pen.shape[1]
@@ -310,16 +327,20 @@ class _Linear(Calibrator):
         out = minimize(_linear_loss, np.zeros(pen.size), (inverse, r, 1/t, y, pen), jac=True, method='L-BFGS-B', options=dict(maxiter=2000, maxfun=4000, maxcor=20, ftol=0., gtol=1e-7))
         if np.abs(out.jac).max() > 1e-4: raise ConvergenceError(f"{self.kind} scaling stopped with a gradient of {np.abs(out.jac).max():.1e}: {out.message}")
         w = (out.x.reshape(pen.shape)[:, None] @ inverse)[:, 0]; self.factors_,self.offsets_ = w[:, :-1],w[:, -1]
+    def _amiss(self):
+        K,f = len(self.offsets_) if self.offsets_.ndim == 1 else 0, self.factors_.shape
+        return super()._amiss() or (None if K == (self.n_classes_ or K) > 0 and f == (K, K if self.kind == 'dirichlet' else 1) else f"factors of shape {f} and {K} offsets for {self.n_classes_} classes")
     def _apply(self, r):
         out,w = np.empty(r.shape),np.c_[self.factors_, self.offsets_]
         def block(a, b): out[a:b] = _linear_pass(r, 1/self.temperature_, w, None, a, b)
         by_rows(block, *r.shape)
         return out
 
-# %% ../nbs/api/12_calibration.ipynb #e03d91e8
+# %% ../nbs/api/12_calibration.ipynb #0013c67e
 def _not_negative(**x):
     for k,v in x.items():
-        if v is not None and not (isinstance(v, (int, float)) and 0 <= v < np.inf): raise ConfigurationError(f"`{k}` must be 0 or more, or None, got {v!r}", argument=k)
+        if v is not None and (isinstance(v, (bool, np.bool_)) or not (isinstance(v, (int, float, np.integer, np.floating)) and 0 <= v < np.inf)): raise ConfigurationError(f"`{k}` must be 0 or more, or None, got {v!r}", argument=k)
+    return [None if v is None else float(v) for v in x.values()]
 
 @CALIBRATORS.register('vector')
 class VectorScaling(_Linear):
@@ -328,7 +349,7 @@ class VectorScaling(_Linear):
     def __init__(self,
         mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
         nu:float=None, # Weight of the mean squared change of factor; K/(0.18n) when `None`
-    ): _not_negative(mu=mu, nu=nu); self.mu,self.nu = mu,nu
+    ): self.mu,self.nu = _not_negative(mu=mu, nu=nu)
     def _penalty(self, n, K): return np.tile([1/(.18*n) if self.nu is None else self.nu/K, 1/(2*n) if self.mu is None else self.mu/K], (K, 1))
 
 @CALIBRATORS.register('dirichlet')
@@ -339,13 +360,13 @@ class DirichletScaling(_Linear):
         lam:float=None, # Weight of the mean squared off-diagonal factor; K²(K-1)/(0.08n) when `None`
         mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
         nu:float=None, # Weight of the mean squared change on the diagonal; K/(0.18n) when `None`
-    ): _not_negative(lam=lam, mu=mu, nu=nu); self.lam,self.mu,self.nu = lam,mu,nu
+    ): self.lam,self.mu,self.nu = _not_negative(lam=lam, mu=mu, nu=nu)
     def _penalty(self, n, K):
         pen = np.full((K, K+1), K/(.08*n) if self.lam is None else self.lam/(K*(K-1))); np.fill_diagonal(pen, 1/(.18*n) if self.nu is None else self.nu/K)
         pen[:, -1] = 1/(2*n) if self.mu is None else self.mu/K
         return pen
 
-# %% ../nbs/api/12_calibration.ipynb #2efc570e
+# %% ../nbs/api/12_calibration.ipynb #782697cb
 def _columns(p):
     "Column k with its complement, and likewise for the most probable class; complements do not lose digits where p is near 1"
     i,top = np.arange(len(p)),p.argmax(1); conf = p[i, top].astype(np.float64); others = p.astype(np.float64); others[i, top] = 0; left = others.sum(1)
@@ -355,6 +376,7 @@ def _columns(p):
 def _with_confidence(p, top, q):
     "Rows of `p` with probability `q` at their top; the rest in proportion, none above `q`"
     i = np.arange(len(p)); out = p.astype(np.float64); out[i, top] = 0; q = np.maximum(q, 1/p.shape[1]); cap = q[:, None]*(1-1e-12); rest = out.sum(1)
+    tiny = (rest > 0) & (rest < 1e-290); out[tiny] /= out[tiny].max(1, keepdims=True)     # subnormal numbers: their reciprocals overflow
     out[rest <= 0] = 1; out[i, top] = 0; out *= ((1-q)/out.sum(1))[:, None]
     for _ in range(p.shape[1]):
         over = out >= cap; need = (over & (out > cap)).any(1)
@@ -364,7 +386,7 @@ def _with_confidence(p, top, q):
     out[i, top] = q
     return out
 
-# %% ../nbs/api/12_calibration.ipynb #01af0d30
+# %% ../nbs/api/12_calibration.ipynb #4e487052
 WAYS = 'one-vs-rest', 'confidence', 'top-label'
 
 class _TwoClass(Calibrator):
@@ -378,9 +400,16 @@ class _TwoClass(Calibrator):
     def _learn(self, r, y):
         column,top,conf,left = _columns(r.probs); K = r.shape[1]; one = lambda p, q, hit: np.asarray(self._one(p, q, hit.astype(np.float64)), dtype=np.float64)
         if self.by == 'one-vs-rest': self.maps_ = [one(*column(k), y == k) for k in ([1] if K == 2 else range(K))]; return
-        own = [top == k for k in range(K)] if self.by == 'top-label' else []
-        self.maps_ = [one(conf[m], left[m], y[m] == k) if m.sum() >= self.fewest else np.empty(0) for k,m in enumerate(own)]+[one(conf, left, y == top)]
+        own = _rows_of(top, K) if self.by == 'top-label' else []
+        self.maps_ = [one(conf[m], left[m], y[m] == k) if len(m) >= self.fewest else np.empty(0) for k,m in enumerate(own)]+[one(conf, left, y == top)]
     def _apply(self, r): return self._combine(r, lambda m, p, q: np.clip(self._map(m, p, q), _FLOOR, 1-2**-53))
+    def _amiss(self):
+        maps,K = self.maps_,self.n_classes_; n = {'one-vs-rest': 1 if K == 2 else K, 'confidence': 1, 'top-label': (K or 0)+1}[self.by]
+        if not maps or K and len(maps) != n: return f"{len(maps)} maps by {self.by} for {K} classes"
+        spare = self.by == 'top-label'                # where an empty map means the last one
+        if any(m.ndim != 1 or not (self._is_map(m) or spare and not len(m) and m is not maps[-1]) for m in maps): return f"a map of {', '.join(str(len(m)) for m in maps[:9])} numbers"
+    @staticmethod
+    def _is_map(m): return len(m) > 0
     fewest = 30                                      # rows from which a predicted class has a map of its own
     def _combine(self, r, f):
         column,top,conf,left = _columns(r.probs); K = r.shape[1]
@@ -389,12 +418,13 @@ class _TwoClass(Calibrator):
             return q/q.sum(1, keepdims=True) if K > 2 else np.concatenate([1-q, q], 1)
         return _with_confidence(r.probs, top, _by_label(self.maps_, top, conf, left, f))
 
+def _rows_of(top, K): order = np.argsort(top, kind='stable'); return np.split(order, np.searchsorted(top[order], np.arange(1, K)))
+
 def _by_label(maps, top, conf, left, f):
     "Each row through the map of its predicted class, or the last map"
     out = f(maps[-1], conf, left)
-    for k,m in enumerate(maps[:-1]):
-        rows = top == k
-        if len(m) and rows.any(): out[rows] = f(m, conf[rows], left[rows])
+    for m,rows in zip(maps[:-1], _rows_of(top, len(maps)-1) if len(maps) > 1 else []):
+        if len(m) and len(rows): out[rows] = f(m, conf[rows], left[rows])
     return out
 
 # %% ../nbs/api/12_calibration.ipynb #8bb4b121
@@ -422,22 +452,22 @@ def _targets(hit): n = hit.sum(); return np.where(hit > 0, (n+1)/(n+2), 1/(len(h
 def _log(p): return np.log(np.maximum(p, _FLOOR))
 def _sigmoid(x): return .5*(1+np.tanh(.5*x))
 
-# %% ../nbs/api/12_calibration.ipynb #a47b6a64
+# %% ../nbs/api/12_calibration.ipynb #768504eb
 @CALIBRATORS.register('platt')
 class PlattScaling(_TwoClass):
     "A logistic curve on the log-odds with smoothed targets (Platt 1999)"
-    kind = 'platt'
+    kind,_is_map = 'platt',staticmethod(lambda m: len(m) == 2)
     def _one(self, p, q, hit): return _logistic(np.stack([_log(p)-_log(q), np.ones_like(p)], 1), _targets(hit), np.array([1., 0]))[0]
     def _map(self, m, p, q): return _sigmoid(m[0]*(_log(p)-_log(q))+m[1])
 
 @CALIBRATORS.register('beta')
 class BetaCalibration(_TwoClass):
     "A logistic curve on the two logarithms, rising (Kull et al. 2017)"
-    kind = 'beta'
+    kind,_is_map = 'beta',staticmethod(lambda m: len(m) == 3)
     def _one(self, p, q, hit): return _logistic(np.stack([_log(p), -_log(q), np.ones_like(p)], 1), _targets(hit), np.array([1., 1, 0]), signed=2)[0]
     def _map(self, m, p, q): return _sigmoid(m[0]*_log(p)-m[1]*_log(q)+m[2])
 
-# %% ../nbs/api/12_calibration.ipynb #c29763fb
+# %% ../nbs/api/12_calibration.ipynb #0195927a
 def _ties(p, hit):
     "Distinct values in order, how often each occurs, and the sum of `hit` there"
     x,at,n = np.unique(p, return_inverse=True, return_counts=True)
@@ -446,43 +476,48 @@ def _ties(p, hit):
 @CALIBRATORS.register('isotonic')
 class IsotonicCalibration(_TwoClass):
     "The best rising function (Zadrozny and Elkan 2002)"
-    kind = 'isotonic'
+    kind,_is_map = 'isotonic',staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0)
     def _one(self, p, q, hit):
         from scipy.optimize import isotonic_regression
         x,n,h = _ties(p, hit); f = isotonic_regression(h/n, weights=n).x; ends = np.r_[True, (np.diff(f[:-1]) != 0) | (np.diff(f[1:]) != 0), True][:len(f)]
         e = 1/(len(p)+2); return np.r_[x[ends], np.clip(f[ends], e, 1-e)]
     def _map(self, m, p, q): h = len(m)//2; return np.interp(p, m[:h], m[h:])
 
-# %% ../nbs/api/12_calibration.ipynb #5b04bede
+# %% ../nbs/api/12_calibration.ipynb #cd4c5ad9
 @CALIBRATORS.register('histogram')
 class HistogramBinning(_TwoClass):
     "Share right in bins of equally many rows (Zadrozny and Elkan 2001), with the guarantee of Gupta and Ramdas (2021)"
-    kind = 'histogram'
+    kind,later,_is_map = 'histogram',('inside',),staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0)
+    state = dict(maps=_arrays, inside=lambda v: [float(x) for x in v])      # rows in the emptiest bin of each map
     def __init__(self,
         n_bins:int=15, # Bins of a map; fewer where there are not two rows for each
         by:str='confidence', # From two classes to K: "one-vs-rest", "confidence" or "top-label"
     ):
-        if not (isinstance(n_bins, int) and n_bins > 0): raise ConfigurationError(f"`n_bins` must be a whole number, 1 or more, got {n_bins!r}", argument='n_bins')
-        super().__init__(by); self.n_bins = n_bins
+        super().__init__(by); self.n_bins = _check_whole('n_bins', n_bins)
+    def _learn(self, r, y): self._inside = []; super()._learn(r, y); self.inside_ = self.__dict__.pop('_inside')
+    def _amiss(self): n = sum(map(bool, map(len, self.maps_))); return super()._amiss() or (f"`inside` is {self.inside_}" if hasattr(self, 'inside_') and (len(self.inside_) != n or min(self.inside_) < 1) else None)
     def _one(self, p, q, hit):
         n = len(p); B = max(1, min(self.n_bins, n//2)); order = np.argsort(p, kind='stable'); cut = order[np.arange(1, B)*(n+1)//B-1]
         edges,first = np.unique(p[cut], return_index=True); use = np.ones(n, bool); use[cut[first]] = False
         at = np.searchsorted(edges, p, side='right'); count = np.bincount(at[use], minlength=len(edges)+1); kept = np.flatnonzero(count)
+        if hasattr(self, '_inside'): self._inside.append(float(count[kept].min()))
         share = np.bincount(at[use], weights=hit[use], minlength=len(count))[kept]/count[kept]; e = 1/(n+2)
         return np.r_[n, edges[kept[1:]-1], np.clip(share, e, 1-e)]
     def _map(self, m, p, q): B = len(m)//2; return m[B:][np.searchsorted(m[1:B], p, side='right')]
     def guarantee(self,
         delta:float=.1, # Probability, over the rows of `fit`, that it fails somewhere
-    ) -> float: # Largest distance of a returned probability from the true one, in any bin; 1 when nothing can be said
-        "What Gupta and Ramdas (2021) promise for scores without ties"
-        if not 0 < delta < 1: raise ConfigurationError(f"`delta` must be in (0, 1), got {delta!r}", argument='delta')
+    ) -> float: # Largest distance of a returned confidence (or probability of class 1 of two) from the true one, in any bin; 1 when nothing can be said
+        "What Gupta and Ramdas (2021) promise of `predict_proba`, with the rows of the emptiest bin"
+        delta = _check_share('delta', delta)
         if not hasattr(self, 'maps_'): raise NotFittedError("`HistogramBinning` is not fitted", hint="Call fit(logits, labels) first")
-        if self.by == 'one-vs-rest' and self.n_classes_ > 2:
-            raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
-        maps = [m for m in self.maps_ if len(m)]
-        return max(_bin_bound(m[0], max(1, min(self.n_bins, int(m[0])//2)), delta/len(maps)) for m in maps)
+        if self.by == 'one-vs-rest' and self.n_classes_ > 2: raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
+        if not hasattr(self, 'inside_'): raise CalibrationError("saved before the rows of bins were kept", hint="Fit it again")
+        maps = self.maps_[:-1] or self.maps_
+        if not all(len(m) for m in maps): return 1.                             # a class without a map of its own goes through that of all, which is not about it
+        low = 0 if self.by == 'one-vs-rest' else 1/self.n_classes_              # to which a confidence is raised
+        return min(1., max(_bin_bound(m[0], max(1, min(self.n_bins, int(m[0])//2)), inside, delta/len(maps))+max(0., low-m[len(m)//2:].min()) for m,inside in zip(maps, self.inside_)))
 
-def _bin_bound(n, B, delta): inside = n//B-1; return min(1., math.sqrt(math.log(2*B/delta)/(2*inside))+1/(n+2)) if inside > 0 else 1.
+def _bin_bound(n, B, inside, delta): return min(1., math.sqrt(math.log(2*B/delta)/(2*inside))+1/(n+2))
 
 # %% ../nbs/api/12_calibration.ipynb #2e85e15c
 @kernel
@@ -509,11 +544,11 @@ def _venn(n, h):
     f = _label_one if len(n) > 500 else _label_one.__wrapped__; n,h = n.astype(np.int64), h.astype(np.int64)
     return np.r_[0., 1-f(n[::-1].copy(), (n-h)[::-1].copy())[::-1]], np.r_[f(n, h), 1.]
 
-# %% ../nbs/api/12_calibration.ipynb #8f111cfa
+# %% ../nbs/api/12_calibration.ipynb #5984a01f
 @CALIBRATORS.register('venn_abers')
 class VennAbers(_TwoClass):
     "Two isotonic maps, one of which is perfectly calibrated (Vovk and Petej 2014, inductive)"
-    kind = 'venn_abers'
+    kind,_is_map = 'venn_abers',staticmethod(lambda m: len(m) > 4 and len(m) % 3 == 2)
     def _one(self, p, q, hit): x,n,h = _ties(p, hit); return np.r_[x, np.concatenate(_venn(n, h))]
     def _pair(self, m, p, q=None):
         k = (len(m)-2)//3; x,low,high = m[:k],m[k:2*k+1],m[2*k+1:]
@@ -568,10 +603,19 @@ def _cross_fitted(c, take, y, fold):
         for k,v in dict(nll=loss[out].mean(), ece=ece(p, y[out]), brier=brier(p, y[out])).items(): by[k].append(float(v))
     return loss, by
 
-# %% ../nbs/api/12_calibration.ipynb #0e9fd830
+# %% ../nbs/api/12_calibration.ipynb #3f450b46
 def _row(name, loss, by, best):
     d = loss-best; stats = {k: float(np.mean(v)) for k,v in by.items()} | {f'{k}_spread': float(np.std(v, ddof=1)) for k,v in by.items()}
     return dict(name=name, **stats, behind=float(d.mean()), behind_se=float(d.std(ddof=1)/len(d)**.5), reason=None)
+
+def _candidates(candidates):
+    "Name -> calibrator"
+    if isinstance(candidates, str) or not hasattr(candidates, '__iter__') or not (candidates := list(candidates)): raise ConfigurationError(f"`candidates` must be names in CALIBRATORS or calibrators, one or more, got {candidates!r}", argument='candidates')
+    for c in candidates:
+        if isinstance(c, type) or not (isinstance(c, str) or hasattr(c, 'fit')): raise ConfigurationError(f"`candidates` holds {c!r}, which is neither a name nor a calibrator", hint=f"Write {c.__name__}()" if isinstance(c, type) else '', argument='candidates')
+    made = {(c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c) if isinstance(c, str) else c for c in candidates}
+    if len(made) < len(candidates): raise ConfigurationError(f"`candidates` holds one twice: {[c if isinstance(c, str) else repr(c) for c in candidates]}", argument='candidates')
+    return made
 
 def select_calibrator(
     logits=None, # Shape (n, K), from the validation role; probabilities go by name
@@ -583,10 +627,8 @@ def select_calibrator(
     folds:int=5, # Parts of the rows, from 2 to n
 ) -> CalibratorChoice: # The table, and the chosen calibrator fitted on all rows
     "The simplest calibrator whose cross-fitted loss is within one standard error of the best (of the difference, and of the best one's loss: Breiman et al. 1984)"
-    r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape)
-    if not (isinstance(folds, int) and 2 <= folds <= n): raise CalibrationError(f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument='folds')
-    made = {(c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c) if isinstance(c, str) else c for c in candidates}
-    if not made: raise CalibrationError("`candidates` is empty", argument='candidates')
+    r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape); folds,seed,made = _check_whole('folds', folds, 2), _check_whole('seed', seed, 0), _candidates(candidates)
+    if folds > n: raise ConfigurationError(f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument='folds')
     take = (lambda m: dict(logits=r.logits[m])) if probs is None else (lambda m: dict(probs=r.probs[m]))
     fold = _fold_of(y, folds, np.random.default_rng(seed)); done,failed = {},{}
     for name,c in made.items():

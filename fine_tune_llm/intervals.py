@@ -5,14 +5,30 @@
 # %% auto #0
 __all__ = ['Interval', 'check_level', 'clopper_pearson', 'wilson', 'newcombe', 'holm']
 
-# %% ../nbs/api/10_intervals.ipynb #c9eb8ca9
+# %% ../nbs/api/10_intervals.ipynb #08cdfe6b
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from .errors import ConfigurationError
 
-# %% ../nbs/api/10_intervals.ipynb #322a7417
+# %% ../nbs/api/10_intervals.ipynb #6b40e34d
+def _check_share(name, v, *, one=False):
+    "`v` as a float in (0, 1), or in (0, 1] with `one`"
+    range_ = '(0, 1]' if one else '(0, 1)'
+    if isinstance(v, (bool, np.bool_)) or not isinstance(v, (int, float, np.integer, np.floating)): raise ConfigurationError(f"`{name}` must be in {range_}, got {v!r}", argument=name)
+    if not (0 < v < 1 or one and v == 1): raise ConfigurationError(f"`{name}` must be in {range_}, got {v!r}"+(f"; {v:g}% is {v/100:g}" if 1 < v < 100 else ''), argument=name)
+    return float(v)
+
+def _check_whole(name, v, least=1, most=None):
+    "`v` as an int of at least `least`"
+    if isinstance(v, (bool, np.bool_)) or not isinstance(v, (int, np.integer)): raise ConfigurationError(f"`{name}` must be a whole number, {least} or more, got {v!r}", argument=name)
+    if v < least: raise ConfigurationError(f"`{name}` must be at least {least}, got {v!r}", argument=name)
+    if most is not None and v > most: raise ConfigurationError(f"`{name}` must be at most {most:,}, got {v!r}", argument=name)
+    return int(v)
+
+# %% ../nbs/api/10_intervals.ipynb #2411e3ff
 @dataclass(frozen=True)
 class Interval:
     "A number with the range its truth lies in"
@@ -21,17 +37,16 @@ class Interval:
     high:float # Upper end
     level:float # Probability that a range made like this holds the truth, in (0, 1)
     method:str # By which method
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
+    def to_dict(self) -> dict: "JSON-safe; `None` for an end that is infinite, or a value that is not a number"; return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k,v in asdict(self).items()}
     def __contains__(self, x): return bool(self.low <= x <= self.high)
     def __str__(self): return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
-# %% ../nbs/api/10_intervals.ipynb #b161bf7b
+# %% ../nbs/api/10_intervals.ipynb #c140650b
 def check_level(
     level:float, # Probability that a range holds the truth
 ) -> float: # The same
     "`level`, or a `ConfigurationError` when it is not in (0, 1)"
-    if not (isinstance(level, (int, float, np.floating)) and 0 < level < 1): raise ConfigurationError(f"`level` must be in (0, 1), got {level!r}", argument='level')
-    return float(level)
+    return _check_share('level', level)
 
 def _numbers(x, name):
     try: a = np.asarray(x, dtype=np.float64)

@@ -11,15 +11,15 @@ __all__ = ['SCOPE_SCORES', 'METRICS', 'WATCHED', 'accuracy', 'top_k_accuracy', '
            'max_prob_score', 'margin_score', 'entropy_score', 'energy_score', 'auroc', 'auprc', 'fpr_at_tpr', 'summary',
            'interval', 'OutOfScope', 'out_of_scope', 'StreamingCalibration']
 
-# %% ../nbs/api/11_metrics.ipynb #ebe82051
+# %% ../nbs/api/11_metrics.ipynb #6f15bf24
 import math, threading
 from dataclasses import asdict, dataclass
 from functools import partial
 
 import numpy as np
 
-from .errors import ConfigurationError, NotFittedError, PredictionError
-from .intervals import Interval, clopper_pearson, wilson
+from .errors import ConfigurationError, NotFittedError, PredictionError, ResourceError
+from .intervals import Interval, _check_share, _check_whole, clopper_pearson, wilson
 from .kernels import by_rows, kernel
 from .predictions import as_float_array, check_labels, check_logits, check_probs, conf_right, top_of_rows
 from .registry import Registry
@@ -42,7 +42,7 @@ def _exact_sums(x, bins=None, n_bins=1):
 def _quotient(total, n): return total/(n << 75)
 def _mean(x): return _quotient(_exact_sums(x)[0], len(x))
 
-# %% ../nbs/api/11_metrics.ipynb #2372c4b8
+# %% ../nbs/api/11_metrics.ipynb #ef9d1abe
 def accuracy(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
@@ -65,16 +65,16 @@ def top_k_accuracy(
     k:int=5, # How many classes are looked at, at least 1; with k >= K the answer is 1
 ) -> float: # In [0, 1]
     "Share of rows whose true class is among the `k` most probable; ties go to the lower index"
-    if k < 1: raise ConfigurationError(f"`k` must be at least 1, got {k}", argument='k')
-    return float(_is_top_k(*_check(probs, labels), k).mean())
+    return float(_is_top_k(*_check(probs, labels), _check_whole('k', k)).mean())
 
-# %% ../nbs/api/11_metrics.ipynb #45a9bbad
+# %% ../nbs/api/11_metrics.ipynb #9e6bbb20
 def confusion(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
 ) -> np.ndarray: # Rows by true and decided class, shape (K, K), int64: K² numbers
     "`confusion[true, decided]`"
     p,_,best = top_of_rows(probs); n,K = p.shape
+    if K > 10_000: raise ResourceError(f"`confusion` of {K:,} classes would be a table of {K*K*8/1e9:,.0f} GB", hint="balanced_accuracy and macro_f1 need no table; or join rare classes first")
     return np.bincount(check_labels(labels, n, K)*K+best, minlength=K*K).reshape(K, K)
 
 def _class_counts(probs, labels):
@@ -99,20 +99,22 @@ def macro_f1(
     "Mean over the classes that occur or are decided of 2 hits / (rows of the class + rows decided as it)"
     return float(_macro_f1_of(*_class_counts(probs, labels)))
 
-# %% ../nbs/api/11_metrics.ipynb #0acde476
-def _nll_rows(p, y): return -np.log(np.maximum(p[np.arange(len(y)), y], np.finfo(p.dtype).tiny).astype(np.float64))
+# %% ../nbs/api/11_metrics.ipynb #e9825e7d
+_FLOOR = float(np.finfo(np.float32).tiny)       # probabilities below this count as this, whatever their dtype: a row's loss is at most 87.3
+
+def _nll_rows(p, y): return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), _FLOOR))
 
 def _brier_rows(p, y):
     "Squared distance to the one-hot label; a row's number does not depend on the rows around it"
     out = np.empty(len(p))
-    def block(a, b): q = p[a:b].astype(np.float64); q *= q; out[a:b] = q.sum(1)
+    def block(a, b): q = p[a:b].astype(np.float64); q[np.arange(b-a), y[a:b]] -= 1; q *= q; out[a:b] = q.sum(1)
     by_rows(block, *p.shape)
-    return 1+out-2*p[np.arange(len(y)), y].astype(np.float64)
+    return out
 
 def nll(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
-) -> float: # In nats, 0 or more; a probability of exactly 0 counts as the smallest normal number of its dtype
+) -> float: # In nats, 0 or more; a probability below 1.2e-38, 0 included, counts as that: float32's smallest normal number
     "Negative log-likelihood: mean of -log p of the true class"
     return _mean(_nll_rows(*_check(probs, labels)))
 
@@ -123,9 +125,9 @@ def brier(
     "Brier score: mean squared distance to the one-hot label, summed over classes"
     return _mean(_brier_rows(*_check(probs, labels)))
 
-# %% ../nbs/api/11_metrics.ipynb #68b2344f
+# %% ../nbs/api/11_metrics.ipynb #a8ad3316
 def _check_bins(n_bins, strategy):
-    if not (isinstance(n_bins, (int, np.integer)) and n_bins >= 1): raise ConfigurationError(f"`n_bins` must be at least 1, got {n_bins!r}", argument='n_bins')
+    _check_whole('n_bins', n_bins, most=1_000_000)
     if strategy not in ('width', 'mass'): raise ConfigurationError(f"`strategy` must be 'width' or 'mass', got {strategy!r}", argument='strategy')
 
 def _mass_ranks(n, n_bins): return -(-np.arange(1, n_bins)*n//n_bins)-1     # where sorted rows are cut
@@ -225,14 +227,15 @@ def reliability(
     at = np.searchsorted(edges[1:-1], conf)
     return _table_of(edges, np.bincount(at, minlength=B), np.bincount(at[right], minlength=B), _exact_sums(conf, at, B))
 
-# %% ../nbs/api/11_metrics.ipynb #dfed09e5
+# %% ../nbs/api/11_metrics.ipynb #30183b70
 def _error_of(w, gap, norm):
     "Norm of the gaps (confidence minus accuracy) of bins with shares `w`, over the last axis"
     if norm == 'l1': return (w*np.abs(gap)).sum(-1)
     if norm == 'l2': return np.sqrt((w*gap*gap).sum(-1))
     if norm == 'max': return np.where(w > 0, np.abs(gap), 0).max(-1)
-    if norm in ('over', 'under'): return (w*np.maximum(gap if norm == 'over' else -gap, 0)).sum(-1)
-    raise ConfigurationError(f"`norm` must be l1, l2 or max, got {norm!r}", argument='norm')
+    return (w*np.maximum(gap if norm == 'over' else -gap, 0)).sum(-1)
+
+def _ece_of(r, norm): return float(_error_of(r.count/r.count.sum(), np.nan_to_num(r.conf-r.acc), norm))
 
 def ece(
     probs, # Probabilities, shape (n, K)
@@ -243,8 +246,8 @@ def ece(
     strategy:str='width', # Bins of equal width, or of equal "mass"
 ) -> float: # In [0, 1]; 0 is perfect
     "Expected calibration error: gap between confidence and accuracy, weighted by rows per bin (Naeini et al. 2015, Guo et al. 2017)"
-    r = reliability(probs, labels, n_bins, strategy=strategy)
-    return float(_error_of(r.count/r.count.sum(), np.nan_to_num(r.conf-r.acc), norm))
+    if norm not in ('l1', 'l2', 'max'): raise ConfigurationError(f"`norm` must be l1, l2 or max, got {norm!r}", argument='norm')
+    return _ece_of(reliability(probs, labels, n_bins, strategy=strategy), norm)
 
 def _squared_of(count, gap, acc):
     "Estimate of the squared calibration error without the bias of the plug-in; bins of one row say nothing"
@@ -263,7 +266,7 @@ def ece_debiased(
     e = float(_squared_of(r.count, np.nan_to_num(r.conf-r.acc), np.nan_to_num(r.acc)))
     return e if squared else max(e, 0.)**.5
 
-# %% ../nbs/api/11_metrics.ipynb #11a07902
+# %% ../nbs/api/11_metrics.ipynb #f6128e42
 def mce(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
@@ -278,7 +281,7 @@ def overconfidence(
     n_bins:int=15, # Equal-width bins over [0, 1]
 ) -> float: # In [0, 1], at most `ece`
     "The part of the ECE from bins whose confidence exceeds their accuracy"
-    return ece(probs, labels, n_bins, norm='over')
+    return _ece_of(reliability(probs, labels, n_bins), 'over')
 
 def underconfidence(
     probs, # Probabilities, shape (n, K)
@@ -286,7 +289,7 @@ def underconfidence(
     n_bins:int=15, # Equal-width bins over [0, 1]
 ) -> float: # In [0, 1], at most `ece`
     "The part of the ECE from bins whose accuracy exceeds their confidence"
-    return ece(probs, labels, n_bins, norm='under')
+    return _ece_of(reliability(probs, labels, n_bins), 'under')
 
 # %% ../nbs/api/11_metrics.ipynb #614cb66d
 def classwise_ece(
@@ -339,7 +342,7 @@ def smooth_ece(
     conf,right = conf_right(probs, labels); conf = np.minimum(conf, 1)
     return float(_fixed_point(_waves(conf, (right-conf)/len(conf))))
 
-# %% ../nbs/api/11_metrics.ipynb #76f89e6a
+# %% ../nbs/api/11_metrics.ipynb #48ea797f
 @dataclass(frozen=True)
 class CalibrationTest:
     "A test of `every row is right with the probability it states`"
@@ -351,10 +354,9 @@ class CalibrationTest:
     def __str__(self): return f"{self.name}: {self.statistic:.4g}, p = {self.p_value:.3g} ({self.n} rows)"
 
 def _walk(conf, right):
-    "Cumulative (right - conf)/n by rising confidence, from 0, and its standard deviation at the end if calibrated"
-    conf = np.minimum(conf, 1); order = np.argsort(conf, kind='stable'); c = conf[order]
-    ends = np.r_[c[1:] != c[:-1], True]
-    return np.r_[0, np.cumsum(right[order]-c)[ends]/len(c)], math.sqrt(float((c*(1-c)).sum()))/len(c)
+    "Cumulative (right - conf)/n by rising confidence, from 0, and its standard deviation at the end if calibrated; outcomes may be stacked, shape (..., n)"
+    conf = np.minimum(conf, 1); order = np.argsort(conf, kind='stable'); c = conf[order]; walk = np.cumsum(right[..., order]-c, -1)[..., np.r_[c[1:] != c[:-1], True]]/len(c)
+    return np.concatenate([np.zeros((*walk.shape[:-1], 1)), walk], -1), math.sqrt(float((c*(1-c)).sum()))/len(c)
 
 def _tail(x, weight, step):
     "An alternating sum of normal tails"
@@ -366,43 +368,61 @@ def _tail(x, weight, step):
 def _largest_tail(x): return _tail(x, lambda k: 4, lambda k: 2*k-1)   # P(max |B| > x) over [0, 1]
 def _range_tail(x): return _tail(x, lambda k: 8*k, lambda k: k)       # P(max B - min B > x)
 
-# %% ../nbs/api/11_metrics.ipynb #09c20a79
 def _in_sd(x, sd): return x/sd if sd else (math.inf if x else 0.)
 
+def _p_value(conf, stat, seen, tail, seed):
+    "`tail`, the p-value of many rows; where sum conf(1-conf) is below 5 the share of draws from Bernoulli(conf) with a `stat` as large as `seen`, itself counted among them"
+    c = np.sort(np.minimum(conf, 1)); v = float((c*(1-c)).sum()); n = len(c); D = min(1999, max(199, 200_000_000//n)); rng = np.random.default_rng(_check_whole('seed', seed, 0))
+    if v >= 5 or v == 0: return tail
+    step = max(1, (1 << 20)//n); hits = sum(int((stat(c, rng.random((min(step, D-s), n)) < c) >= seen-1e-12).sum()) for s in range(0, D, step))
+    return (1+hits)/(1+D)
+
+def _walk_test(name, probs, labels, size, tail, seed):
+    conf,right = conf_right(probs, labels); c,sd = _walk(conf, right); d = float(size(c))
+    return CalibrationTest(name, d, _p_value(conf, lambda c, r: size(_walk(c, r)[0]), d, tail(_in_sd(d, sd)), seed), len(conf))
+
+# %% ../nbs/api/11_metrics.ipynb #593f8697
 def ks_test(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
+    *,
+    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
 ) -> CalibrationTest: # Statistic: the largest cumulative gap, in units of probability
-    "Kolmogorov-Smirnov test of calibration (Gupta et al. 2021; Arrieta-Ibarra et al. 2022)"
-    c,sd = _walk(*conf_right(probs, labels)); d = float(np.abs(c).max())
-    return CalibrationTest('Kolmogorov-Smirnov', d, _largest_tail(_in_sd(d, sd)), len(labels))
+    "Kolmogorov-Smirnov test of calibration (Gupta et al. 2021; Arrieta-Ibarra et al. 2022); its p-value is asymptotic, or drawn"
+    return _walk_test('Kolmogorov-Smirnov', probs, labels, lambda w: np.abs(w).max(-1), _largest_tail, seed)
 
 def kuiper_test(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
+    *,
+    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
 ) -> CalibrationTest: # Statistic: the largest gap of any range of confidences, in units of probability
-    "Kuiper test of calibration (Arrieta-Ibarra et al. 2022)"
-    c,sd = _walk(*conf_right(probs, labels)); d = float(c.max()-c.min())
-    return CalibrationTest('Kuiper', d, _range_tail(_in_sd(d, sd)), len(labels))
+    "Kuiper test of calibration (Arrieta-Ibarra et al. 2022); its p-value is asymptotic, or drawn"
+    return _walk_test('Kuiper', probs, labels, lambda w: np.ptp(w, -1), _range_tail, seed)
 
 def spiegelhalter_test(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
+    *,
+    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
 ) -> CalibrationTest: # Statistic: z; above 0 the Brier score is worse than the confidences predict
-    "Spiegelhalter's z-test of calibration (1986), two-sided"
+    "Spiegelhalter's z-test of calibration (1986), two-sided; its p-value is asymptotic, or drawn"
     from scipy.special import ndtr
-    conf,right = conf_right(probs, labels); c = np.minimum(conf, 1); slope = 1-2*c
-    excess = float(((right-c)*slope).sum()); z = math.copysign(_in_sd(abs(excess), math.sqrt(float((slope*slope*c*(1-c)).sum()))), excess)
-    return CalibrationTest('Spiegelhalter', z, float(2*ndtr(-abs(z))), len(c))
+    conf,right = conf_right(probs, labels); c = np.minimum(conf, 1); excess = float(((right-c)*(1-2*c)).sum())
+    z = math.copysign(_in_sd(abs(excess), math.sqrt(float(((1-2*c)**2*c*(1-c)).sum()))), excess)
+    return CalibrationTest('Spiegelhalter', z, _p_value(c, lambda c, r: np.abs(((r-c)*(1-2*c)).sum(-1)), abs(excess), float(2*ndtr(-abs(z))), seed), len(c))
 
 def ks_error(
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
 ) -> float: # In [0, 1]
     "Largest cumulative gap between confidence and accuracy (Gupta et al. 2021): a calibration error without bins"
-    return ks_test(probs, labels).statistic
+    return float(np.abs(_walk(*conf_right(probs, labels))[0]).max())
 
-# %% ../nbs/api/11_metrics.ipynb #5ddb786a
+# %% ../nbs/api/11_metrics.ipynb #d0307ffa
+def _drawable(r, kind, source):
+    if not isinstance(r, kind): raise ConfigurationError(f"`r` must come from {source}(probs, labels), got {type(r).__name__}", argument='r')
+
 def _axes(ax, size):
     if ax is not None: return ax
     import matplotlib.pyplot as plt
@@ -416,7 +436,7 @@ def plot_reliability(
     level:float=.95, # Of the intervals of the accuracies
 ): # The axes, for the caller to decorate or save
     "Accuracy by bin with its interval against confidence, the diagonal, and the rows per bin"
-    ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
+    _drawable(r, Reliability, 'reliability'); _check_share('level', level); ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
     ax.bar(r.edges[:-1]+width/2, share, width, color='0.85', edgecolor='w', lw=.5, label='share of rows')
     for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
         if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
@@ -434,7 +454,7 @@ def plot_confidence(
     title:str=None, # Above the axes
 ): # The axes
     "How sure the model is where it is right, and where it is wrong"
-    ax = _axes(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
+    _drawable(r, Reliability, 'reliability'); ax = _axes(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
     ax.bar(r.edges[:-1], right, width, align='edge', color='C0', alpha=.6, label='right')
     ax.bar(r.edges[:-1], r.count-right, width, bottom=right, align='edge', color='C3', alpha=.8, label='wrong')
     ax.set(xlabel='confidence', ylabel='rows', xlim=(0, 1), title=title); ax.legend(fontsize=8, loc='upper left', frameon=False)
@@ -483,13 +503,15 @@ def _risk_of(t, share):
     i = (end >= k[..., None]).argmax(-1)[..., None]; at = lambda x: np.take_along_axis(x, i, -1)[..., 0]; size = at(t.sum(-2))
     return (at(cum[..., 0, :]-wrong)+(k-at(end)+size)*at(wrong)/size)/k
 
-# %% ../nbs/api/11_metrics.ipynb #29dfe042
+# %% ../nbs/api/11_metrics.ipynb #87d62b3d
 @dataclass(frozen=True)
 class RiskCoverage:
     "Risk-coverage curve, from the surest rows to all of them"
     threshold:np.ndarray # Confidence from which rows are kept, falling, shape (m,)
     selective_coverage:np.ndarray # Share of rows kept, in (0, 1]
     risk:np.ndarray # Share wrong among the kept, in [0, 1]
+    def to_dict(self) -> dict: "JSON-safe"; return {k: x.tolist() for k,x in vars(self).items()}
+    def __repr__(self): return f"RiskCoverage({len(self.risk)} points, risk {self.risk[-1]:.4g} when all are kept)"
 
 def risk_coverage_curve(
     probs, # Probabilities, shape (n, K)
@@ -500,7 +522,7 @@ def risk_coverage_curve(
     kept += wrong
     return RiskCoverage(np.unique(conf)[::-1], kept/len(conf), wrong/kept)
 
-# %% ../nbs/api/11_metrics.ipynb #6b97ab1a
+# %% ../nbs/api/11_metrics.ipynb #756f6345
 def _wrong_table(probs, labels): conf,right = conf_right(probs, labels); return _rank_table(conf, ~right)
 
 def aurc(
@@ -524,8 +546,8 @@ def selective_risk_at(
     selective_coverage:float=.8, # Share of the rows that is kept, the surest first, in (0, 1]
 ) -> float: # In [0, 1]
     "Share wrong among the surest rows, ties in expectation"
-    if not 0 < selective_coverage <= 1: raise ConfigurationError(f"`selective_coverage` must be in (0, 1], got {selective_coverage!r}", argument='selective_coverage')
-    return float(_risk_of(_wrong_table(probs, labels), selective_coverage))
+    share = _check_share('selective_coverage', selective_coverage, one=True)
+    return float(_risk_of(_wrong_table(probs, labels), share))
 
 def confidence_auroc(
     probs, # Probabilities, shape (n, K)
@@ -534,7 +556,7 @@ def confidence_auroc(
     "Chance that a row decided rightly is surer than one decided wrongly, ties half"
     return float(_auroc_of(_wrong_table(probs, labels)[::-1]))
 
-# %% ../nbs/api/11_metrics.ipynb #dafcb1ae
+# %% ../nbs/api/11_metrics.ipynb #894d49eb
 def plot_risk_coverage(
     r:RiskCoverage, # From `risk_coverage_curve`
     *,
@@ -542,7 +564,7 @@ def plot_risk_coverage(
     title:str=None, # Above the axes
 ): # The axes
     "Selective risk against selective coverage, with the error rate of deciding everything"
-    ax = _axes(ax, (3.4, 2.8))
+    _drawable(r, RiskCoverage, 'risk_coverage_curve'); ax = _axes(ax, (3.4, 2.8))
     ax.plot(r.selective_coverage, r.risk, color='C0', label='model')
     ax.axhline(r.risk[-1], ls=':', color='0.3', label='decide everything')
     ax.set(xlabel='selective coverage (share decided)', ylabel='selective risk (share wrong)', xlim=(0, 1), ylim=(0, None), title=title)
@@ -586,10 +608,12 @@ def energy_score(
     if (z >= 0).all() and np.allclose(z.sum(1), 1, atol=1e-3): raise PredictionError("`logits` are probabilities", hint="The energy score needs logits; from probabilities take max_prob, margin or entropy", argument='logits')
     return -logsumexp(z, axis=1)
 
-# %% ../nbs/api/11_metrics.ipynb #41b67a36
+# %% ../nbs/api/11_metrics.ipynb #a414df2e
 def _scored(scores, positive):
-    s,_ = as_float_array(scores, 'scores'); hit = np.asarray(positive)
-    if s.ndim != 1 or hit.shape != s.shape or hit.dtype.kind not in 'bui': raise PredictionError(f"`scores` and `positive` must be a score and a truth value per row, got shapes {s.shape} and {hit.shape}")
+    s,hit = as_float_array(scores, 'scores')[0], as_float_array(positive, 'positive')[0]
+    if s.ndim != 1 or hit.shape != s.shape or not len(s): raise PredictionError(f"`scores` and `positive` must be a score and a truth value per row, for one row or more, got shapes {s.shape} and {hit.shape}")
+    bad = (hit != 0) & (hit != 1)
+    if bad.any(): raise PredictionError(f"`positive` must hold truth values, or 0 and 1; row {int(bad.argmax())} is {hit[bad.argmax()]:g}", hint="For labels -1 and 1 pass labels == 1; for one class of many, labels == k", argument='positive')
     if np.isnan(s).any(): raise PredictionError(f"`scores` must be numbers, row {int(np.isnan(s).argmax())} is nan", argument='scores')
     return _rank_table(s, hit.astype(bool))
 
@@ -613,37 +637,44 @@ def fpr_at_tpr(
     tpr:float=.95, # Share of the positives that must be found, in (0, 1]
 ) -> float: # In [0, 1]; `nan` when one kind is absent
     "Share of the other rows found with them, at the highest threshold that finds so many positives"
-    return float(_fpr_of(_scored(scores, positive), tpr))
+    share = _check_share('tpr', tpr, one=True)
+    return float(_fpr_of(_scored(scores, positive), share))
 
-# %% ../nbs/api/11_metrics.ipynb #8824459d
+# %% ../nbs/api/11_metrics.ipynb #bd8ae82b
 def _tails(v, level): return [float(x) for x in np.quantile(v, [(1-level)/2, (1+level)/2])]
 
-def _invert(count, conf, acc, stat, truth, level, rng, draws, reach=None, fixed=False):
-    """Range of truth(t) over those t for which `stat` of tables drawn with gaps t times those seen is not in a tail.
+def _shrunk(count, conf, gap, centre):
+    "Gaps without the chance in bins of few rows: empirical Bayes, drawn to 0 or to their mean by as much as they vary less than chance would have them"
+    v,w = conf*(1-conf)/count, count/count.sum(); mid = (w*gap).sum() if centre == 'mean' else 0.
+    tau2 = max(0., (w*((gap-mid)**2-v)).sum()); return mid+(gap-mid)*tau2/np.maximum(tau2+v, 1e-300)
+
+def _invert(count, conf, acc, stat, truth, level, rng, draws, *, reach=None, fixed=False, centre=None):
+    """Range of the truth of the gaps over those t for which `stat` of tables drawn with gaps t times those seen (`centre`: shrunk ones) is not in a tail.
     Counts of bins are drawn too, unless `fixed`; with `reach` the range goes up at least as far as a normal law with this standard deviation, or that of the draws"""
     from scipy.special import ndtri
-    gap,n = acc-conf,int(count.sum()); seen = stat(count, conf, acc); tail = (1-level)/2
-    m = np.tile(count, (draws, 1)) if fixed else rng.multinomial(n, count/n, draws); seed = int(rng.integers(1 << 62))
+    gap = _shrunk(count, conf, acc-conf, centre) if centre else acc-conf; n,seen,tail = int(count.sum()),stat(count, conf, acc),(1-level)/2
+    if not gap.any(): gap = np.where(acc >= conf, .5, -.5)*np.sqrt(conf*(1-conf)/count)
+    m = np.tile(count, (draws, 1)) if fixed else rng.multinomial(n, count/n, draws); seed = int(rng.integers(1 << 62)); p = lambda t: np.clip(conf+t*gap, 0, 1)
     def drawn(t):
-        right = np.random.default_rng(seed).binomial(m, np.clip(conf+t*gap, 0, 1))
+        right = np.random.default_rng(seed).binomial(m, p(t))
         return stat(m, conf, np.where(m > 0, right/np.maximum(m, 1), conf))
     def share(t, sign): return (sign*(drawn(t)-seen) >= -1e-12).mean()
     def edge(a, b, sign):
-        for _ in range(10): c = (a+b)/2; a,b = (a, c) if (share(c, sign) > tail) == (sign > 0) else (c, b)
+        for _ in range(12): c = (a+b)/2; a,b = (a, c) if (share(c, sign) > tail) == (sign > 0) else (c, b)
         return (a+b)/2
-    low = 0. if share(0, 1) > tail else edge(0., 1., 1); top = 1.
-    while share(top, -1) > tail and top < 64: top *= 2
-    high = float(truth(edge(0. if top == 1 else top/2, top, -1)))
-    return float(truth(low)), min(high, 1.) if reach is None else min(1., max(high, float(seen+ndtri(1-tail)*max(reach, drawn(1).std()))))
+    at = lambda t: float(truth(p(t)-conf)); top = 1.
+    while share(top, -1) > tail and top < 1e4: top *= 2
+    low,high = 0. if share(0, 1) > tail else edge(0., top, 1), at(edge(0. if top == 1 else top/2, top, -1))
+    return at(low), min(high, 1.) if reach is None else min(1., max(high, float(seen+ndtri(1-tail)*max(reach, drawn(1).std()))))
 
-# %% ../nbs/api/11_metrics.ipynb #bd76b4fc
+# %% ../nbs/api/11_metrics.ipynb #be7b0580
 def _bin_interval(f, p, y, level, rng, draws, n_bins=15, norm='l1', strategy=None, squared=False):
     "For errors of the bins of the confidence"
     norm = {mce: 'max', overconfidence: 'over', underconfidence: 'under', ece_debiased: 'l2'}.get(f, norm)
     r = reliability(p, y, n_bins, strategy=strategy or ('mass' if f is ece_debiased else 'width')); count,conf,acc = (v[r.count > 0] for v in (r.count, r.conf, r.acc)); w = count/len(y)
     if f is ece_debiased: stat = lambda m, c, a: _squared_of(m, c-a, a)
     else: stat = lambda m, c, a: _error_of(m/len(y), c-a, norm)
-    return *_invert(count, conf, acc, stat, lambda t: (t*_error_of(w, conf-acc, norm))**(2 if squared else 1), level, rng, draws, 0. if norm == 'max' else None), 'bootstrap of bins, inverted'
+    return *_invert(count, conf, acc, stat, lambda g: _error_of(w, -g, norm)**(2 if squared else 1), level, rng, draws, reach=0. if norm == 'max' else None, centre='mean' if f is ece and norm == 'l1' else None), 'bootstrap of bins, inverted'
 
 def _fine_interval(f, p, y, level, rng, draws):
     "For errors without bins: 200 narrow ones stand for the rows"
@@ -651,18 +682,19 @@ def _fine_interval(f, p, y, level, rng, draws):
     sd = ((count*(acc*(1-acc)+(acc-conf)**2)).sum()/n-((count*(acc-conf)).sum()/n)**2)**.5/n**.5       # of the mean gap
     if f is ks_error:
         stat = lambda m, c, a: np.abs(np.cumsum(m*(a-c), -1)).max(-1)/n
-        return *_invert(count, conf, acc, stat, lambda t: t*stat(count, conf, acc), level, rng, draws, sd), 'bootstrap of narrow bins, inverted'
-    waves = _waves(conf, count*(acc-conf)/n, 1 << 9); width = _fixed_point(waves)
+        return *_invert(count, conf, acc, stat, lambda g: stat(count, conf, conf+g), level, rng, draws, reach=sd), 'bootstrap of narrow bins, inverted'
+    width = _fixed_point(_waves(conf, count*(acc-conf)/n, 1 << 9))
     stat = lambda m, c, a: _smoothed(_waves(c, m*(a-c)/n, 1 << 9), width)
-    return *_invert(count, conf, acc, stat, lambda t: _fixed_point(t*waves), level, rng, min(draws, 300), sd), 'bootstrap of narrow bins, inverted'
+    return *_invert(count, conf, acc, stat, lambda g: _fixed_point(_waves(conf, count*g/n, 1 << 9)), level, rng, min(draws, 300), reach=sd), 'bootstrap of narrow bins, inverted'
 
 def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
     "For errors of every class's bins; as a row has one class, columns depend on each other: of two they are the same, so the spread is that of K/(K-1) independent ones"
-    m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, 'mass' if f is ace else strategy)); full = m > 0; count,conf,acc = m[full].astype(np.int64), (s[full]/m[full]), (hit[full]/m[full])
+    if f is ace: strategy = 'mass'
+    m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, strategy)); full = m > 0; count,conf,acc = m[full].astype(np.int64), (s[full]/m[full]), (hit[full]/m[full])
     apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum(-1)/p.size); draws = max(100, min(draws, 4_000_000//len(count)))
-    return *_invert(count, conf, acc, stat, lambda t: t*stat(count, conf, acc), level, rng, draws, fixed=True), "bootstrap of every class's bins, inverted"
+    return *_invert(count, conf, acc, stat, lambda g: (count*np.abs(g)).sum()/p.size, level, rng, draws, fixed=True, centre='zero' if strategy == 'width' else None), "bootstrap of every class's bins, inverted"
 
-# %% ../nbs/api/11_metrics.ipynb #2cb64d25
+# %% ../nbs/api/11_metrics.ipynb #5296599c
 def _share_interval(f, p, y, level, rng, draws, k=1):
     "For shares of rows"
     hit = _is_top_k(p, y, k)
@@ -678,53 +710,65 @@ def _mean_interval(f, p, y, level, rng, draws):
         t,how = [],'bootstrap-t'
         for _ in range(10): z = x[rng.integers(n, size=(max(draws//10, 1), n))]; t.append((z.mean(1)-m)/np.maximum(z.std(1, ddof=1), s*1e-3)*n**.5)
         t = _tails(np.concatenate(t), level)
-    return max(0., m-t[1]*s/n**.5), m-t[0]*s/n**.5, how
+    return max(0., m-t[1]*s/n**.5), min(m-t[0]*s/n**.5, -math.log(_FLOOR) if f is nll else 2.), how
 
 def _confusion_interval(f, p, y, level, rng, draws):
-    "For functions of the table of confusions"
-    n,K = p.shape; code,count = np.unique(y*K+top_of_rows(p)[2], return_counts=True); m = rng.multinomial(n, count/n, draws).T
-    def by(cls, keep): out = np.zeros((K, draws)); np.add.at(out, cls[keep], m[keep]); return out.T
-    every = np.ones(len(code), bool); t,d = code//K, code%K
-    low,high = _tails((_balanced_of if f is balanced_accuracy else _macro_f1_of)(by(t, t == d), by(t, every), by(d, every)), level); hits = count[t == d].sum()
-    if 0 < hits < n: return low, high, 'bootstrap of confusions'
-    a,b = clopper_pearson(hits, n, level); return min(low, a), max(high, b), 'bootstrap of confusions, at least Clopper-Pearson'
+    "For functions of the table of confusions, of which only the pairs and classes that occur are kept"
+    n,K = p.shape; code,count = np.unique(y*K+top_of_rows(p)[2], return_counts=True); t,d = np.unique(np.r_[code//K, code%K], return_inverse=True)[1].reshape(2, -1)
+    of,width = _balanced_of if f is balanced_accuracy else _macro_f1_of, max(t.max(), d.max())+1; same = t == d; hits = count[same].sum(); out = []
+    def by(m, cls, keep): return np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
+    for _ in range(0, draws, step := min(draws, max(1, (1 << 22)//len(code)))):
+        m = rng.multinomial(n, count/n, step); out.append(of(by(m, t, same), by(m, t, slice(None)), by(m, d, slice(None))))
+    if 0 < hits < n: return *_logit_interval(float(f(p, y)), float(np.concatenate(out).std()), level), 'bootstrap of confusions, logit scale'
+    return *map(float, clopper_pearson(hits, n, level)), 'Clopper-Pearson of the share right'
 
-# %% ../nbs/api/11_metrics.ipynb #2666fa1c
+def _row_interval(f, p, y, level, rng, draws, **settings):
+    "For anything: percentile bootstrap of rows"
+    v = np.array([f(p[i], y[i], **settings) for i in (rng.integers(len(y), size=len(y)) for _ in range(min(draws, 200)))], dtype=np.float64); bad = int(np.isnan(v).sum())
+    if len(y) < 2 or bad: return -math.inf, math.inf, 'not evaluated: '+(f'nan in {bad} of {len(v)} resamples' if bad else 'one row says nothing')
+    return *_tails(v, level), 'bootstrap of rows'
+
+# %% ../nbs/api/11_metrics.ipynb #7e5340e9
 def _merged(t, most=1000):
     "Neighbouring ranks together until at most `most` are left"
     if t.shape[1] <= most: return t
     cum = t.sum(0).cumsum(); cut = np.unique(np.searchsorted(cum, np.linspace(0, cum[-1], most+1)[1:-1], side='left')+1)
     return np.add.reduceat(t, np.r_[0, cut[cut < t.shape[1]]], axis=1)
 
-def _rank_bootstrap(t, stat, level, rng, draws, kinds=False):
-    "Bootstrap of a statistic of a table of ranks; with `kinds` the two kinds keep their numbers of rows"
-    t0 = t; t = _merged(t); draw = lambda c: rng.multinomial(c.sum(), c/c.sum(), draws)
-    b = np.stack([draw(t[0]), draw(t[1])], 1) if kinds else draw(t.ravel()).reshape(draws, *t.shape)
-    return [min(max(float(stat(t0)+d), 0.), 1.) for d in _tails(stat(b)-stat(t), level)]
+def _rank_draws(t, stat, rng, draws, kinds=False):
+    "Bootstrap of a statistic of a table of ranks, less its value; with `kinds` the two kinds keep their numbers of rows"
+    t = _merged(t); draw = lambda c: rng.multinomial(c.sum(), c/c.sum(), draws)
+    return stat(np.stack([draw(t[0]), draw(t[1])], 1) if kinds else draw(t.ravel()).reshape(draws, *t.shape))-stat(t)
+
+def _logit_interval(v, sd, level):
+    "A share in (0, 1) with this standard deviation, normal on the logit scale"
+    from scipy.special import expit, logit, ndtri
+    h = float(ndtri((1+level)/2))*sd/(v*(1-v)); return float(expit(logit(v)-h)), float(expit(logit(v)+h))
 
 def _rank_interval(f, p, y, level, rng, draws, selective_coverage=.8):
     "For the risk-coverage curve; never narrower than the share of errors it rests on allows"
-    t = _wrong_table(p, y); n = t.sum()
-    stat = dict([(aurc, _aurc_of), (e_aurc, lambda t: _aurc_of(t)-_least_aurc_of(t)), (selective_risk_at, lambda t: _risk_of(t, selective_coverage))])[f]
-    low,high = _rank_bootstrap(t, stat, level, rng, draws); how = 'bootstrap of ranks'
+    t = _wrong_table(p, y); n,wrong = int(t.sum()),int(t[0].sum()); few,many = (float(x) for x in clopper_pearson(wrong, n, level))
     if f is selective_risk_at:
-        k = math.ceil(selective_coverage*n-1e-9); a,b = clopper_pearson(stat(t)*k, k, level); low,high,how = min(low, float(a)), max(high, float(b)), how+', at least Clopper-Pearson'
-    elif not t[0].any(): high = max(high, float(clopper_pearson(0, n, level)[1]))
-    return low, high, how
+        stat = lambda t: _risk_of(t, selective_coverage); v,k = float(stat(t)), math.ceil(selective_coverage*n-1e-9); a,b = clopper_pearson(v*k, k, level); low,high = (min(max(v+d, 0.), 1.) for d in _tails(_rank_draws(t, stat, rng, draws), level))
+        return min(low, float(a)), max(high, float(b)), 'bootstrap of ranks, at least Clopper-Pearson'
+    if wrong in (0, n): return (few if f is aurc else 0.), many, 'Clopper-Pearson of the share wrong'
+    stat = _aurc_of if f is aurc else lambda t: _aurc_of(t)-_least_aurc_of(t); v = float(stat(t)); how = 'bootstrap of ranks, logit scale'
+    if v < 1e-12: return 0., _logit_interval(float(_aurc_of(t)), float(_rank_draws(t, _aurc_of, rng, draws).std()), level)[1], how+' of aurc, which is larger'
+    return *_logit_interval(v, float(_rank_draws(t, stat, rng, draws).std()), level), how
 
 def _delong(t, level):
     "DeLong et al. (1988) on the logit scale; where all pairs are in order the variance of Hanley and McNeil (1982), solved as Newcombe does (2006)"
     from scipy.optimize import brentq
-    from scipy.special import expit, logit, ndtri
+    from scipy.special import ndtri
     pos,neg,cum = _steps(t); P,N = (int(v) for v in cum[:, -1]); z = float(ndtri((1+level)/2))
     if not (P and N): return 0., 1., 'not evaluated: one kind is absent'
     a = float(_auroc_of(t)); above,below = (cum[0]-pos/2)/P, (N-cum[1]+neg/2)/N
     var = (pos*(below-a)**2).sum()/max(P-1, 1)/P + (neg*(above-a)**2).sum()/max(N-1, 1)/N
-    if 0 < a < 1 and var > 0 and min(P, N) > 1: h = z*var**.5/(a*(1-a)); return float(expit(logit(a)-h)), float(expit(logit(a)+h)), 'DeLong'
+    if 0 < a < 1 and var > 0 and min(P, N) > 1: return *_logit_interval(a, var**.5, level), 'DeLong'
     m = (P+N)/2-1; sd = lambda v: z*(v*(1-v)/(P*N)*(1+m*(1-v)/(2-v)+m*v/(1+v)))**.5
     return (brentq(lambda v: v+sd(v)-a, 1e-12, a-1e-10) if a > 1e-9 else 0.), (brentq(lambda v: v-sd(v)-a, a+1e-10, 1-1e-12) if a < 1-1e-9 else 1.), 'Newcombe'
 
-# %% ../nbs/api/11_metrics.ipynb #93f45f6a
+# %% ../nbs/api/11_metrics.ipynb #617d787b
 METRICS = Registry('metric')   # (probs, labels) -> number
 for f in (accuracy, balanced_accuracy, macro_f1, top_k_accuracy, nll, brier, ece, ece_debiased, mce, overconfidence, underconfidence, classwise_ece, ace, smooth_ece, ks_error,
           aurc, e_aurc, selective_risk_at, confidence_auroc): METRICS.register(f.__name__, f)
@@ -739,40 +783,48 @@ def summary(
     names:tuple=WATCHED, # Names in `METRICS`
 ) -> dict: # Name -> plain float
     "The numbers that are watched while a model trains, or others"
+    if isinstance(names, str): raise ConfigurationError(f"`names` must be a tuple of names, got {names!r}", hint=f"For one: names=({names!r},)", argument='names')
     p,y = _check(probs, labels)
     return {n: float(METRICS.create(n, **(dict(n_bins=n_bins) if METRICS.get(n) in _BINNED else {}))(p, y)) for n in names}
 
-# %% ../nbs/api/11_metrics.ipynb #3ed79909
+# %% ../nbs/api/11_metrics.ipynb #e0fd3c9a
 _INTERVALS = {accuracy: _share_interval, top_k_accuracy: partial(_share_interval, k=5), nll: _mean_interval, brier: _mean_interval, balanced_accuracy: _confusion_interval, macro_f1: _confusion_interval,
               **dict.fromkeys((ece, ece_debiased, mce, overconfidence, underconfidence), _bin_interval), **dict.fromkeys((classwise_ece, ace), _class_interval),
               **dict.fromkeys((smooth_ece, ks_error), _fine_interval), **dict.fromkeys((aurc, e_aurc, selective_risk_at), _rank_interval),
               confidence_auroc: lambda f, p, y, level, rng, draws: _delong(_wrong_table(p, y)[::-1], level)}
 
-def _row_interval(f, p, y, level, rng, draws, **settings):
-    "For anything: percentile bootstrap of rows"
-    rows = (rng.integers(len(y), size=len(y)) for _ in range(min(draws, 200)))
-    return *_tails([f(p[i], y[i], **settings) for i in rows], level), 'bootstrap of rows'
+def _widened(f, p, y, level, value, low, high, how, n_bins=15, norm='l1', strategy='width', squared=False):
+    "No row wrong, or none right, is no proof that none is: what the Clopper-Pearson share of the kind not seen would do"
+    conf,right = conf_right(p, y); wrong,n = int((~right).sum()),len(right); u = float(clopper_pearson(0, n, level)[1])
+    if f in (nll, brier) and wrong == n: return min(low, value*(1-u)), high, how
+    if wrong: return low, high, how
+    if f is nll: return low, math.inf, 'no row is wrong: what a wrong one costs was not seen'
+    if f is brier: u = min(2., value+2*u)
+    elif f is mce or norm == 'max': r = reliability(p, y, n_bins, strategy=strategy); full = r.count > 0; u = float((r.conf[full]-1+clopper_pearson(0, r.count[full], level)[1]).max())
+    return low, max(high, u*u if squared else u), how+', at least Clopper-Pearson of the share wrong'
 
 def interval(
-    metric, # Name in `METRICS`, or a function of (probs, labels); settings by `METRICS.create` or `functools.partial`
+    metric, # Name in `METRICS`, or a function of (probs, labels) that gives one number; settings by `METRICS.create` or `functools.partial`
     probs, # Probabilities, shape (n, K)
     labels, # True classes, shape (n,)
     level:float=.95, # Probability that a range made like this holds the truth, in (0, 1)
     *,
-    seed:int, # For the methods that draw
-    draws:int=1000, # Resampled tables, at least 100
+    seed:int, # For the methods that draw, 0 or more
+    draws:int=1000, # Resampled tables, at least 100; at most 300 are used for `smooth_ece`, 200 where rows are resampled, and fewer than asked where every class has bins of its own and classes are many
 ) -> Interval: # Low end, value, high end and by which method
     "A metric with the range of its value in the population the rows were drawn from"
-    if not 0 < level < 1: raise ConfigurationError(f"`level` must be in (0, 1), got {level!r}", argument='level')
-    if draws < 100: raise ConfigurationError(f"`draws` must be at least 100, got {draws!r}", argument='draws')
-    f = METRICS.create(metric) if isinstance(metric, str) else metric; p,y = _check(probs, labels); value = float(f(p, y)); f,own = (f.func, f.keywords) if isinstance(f, partial) else (f, {})
+    level,draws,rng = _check_share('level', level), _check_whole('draws', draws, 100), np.random.default_rng(_check_whole('seed', seed, 0))
+    if not (isinstance(metric, str) or callable(metric)): raise ConfigurationError(f"`metric` must be a name in METRICS or a function of (probs, labels), got {metric!r}", argument='metric')
+    f = METRICS.create(metric) if isinstance(metric, str) else metric; p,y = _check(probs, labels); value = f(p, y); f,own = (f.func, f.keywords) if isinstance(f, partial) else (f, {})
+    if np.ndim(value) or not isinstance(value, (int, float, np.number)): raise ConfigurationError(f"`metric` must give one number, {getattr(f, '__name__', f)} gave {type(value).__name__}", hint="For a part of a result: lambda p, y: murphy(p, y).resolution", argument='metric')
     try: how = _INTERVALS.get(f, _row_interval)
     except TypeError: how = _row_interval
-    low,high,method = how(f, p, y, level, np.random.default_rng(seed), draws, **own)
-    if math.isnan(value): return Interval(value, 0., 1., level, method)
+    value = float(value); low,high,method = how(f, p, y, level, rng, draws, **own)
+    if how in (_mean_interval, _bin_interval, _fine_interval, _class_interval): low,high,method = _widened(f, p, y, level, value, low, high, method, **own)
+    if math.isnan(value): return Interval(value, *((-math.inf, math.inf) if how is _row_interval else (0., 1.)), level, method)
     return Interval(value, min(float(low), value), max(float(high), value), level, method)
 
-# %% ../nbs/api/11_metrics.ipynb #d91f2924
+# %% ../nbs/api/11_metrics.ipynb #607f252b
 @dataclass(frozen=True)
 class OutOfScope:
     "How well a score tells inputs of no class from inputs of the classes"
@@ -780,9 +832,9 @@ class OutOfScope:
     n_inside:int # Rows in scope
     n_outside:int # Rows out of scope
     auroc:Interval # Chance that a row out of scope is stranger than one in scope; DeLong
-    auprc:Interval # Average precision of finding the rows out of scope; bootstrap
+    auprc:Interval # Average precision of finding the rows out of scope; normal on the logit scale (Boyd et al. 2013)
     let_through:Interval # Share of the rows out of scope let through when 95% of those in scope are ("FPR at 95% TPR"); bootstrap, at least Clopper-Pearson
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
+    def to_dict(self) -> dict: "JSON-safe"; return {k: v.to_dict() if isinstance(v, Interval) else v for k,v in vars(self).items()}
     def _repr_markdown_(self): return f"| {self.score} | value | interval |\n|---|---|---|\n"+'\n'.join(f"| {k} | {v.value:.4f} | {v.low:.4f}-{v.high:.4f} |" for k,v in vars(self).items() if isinstance(v, Interval))
 
 def out_of_scope(
@@ -792,46 +844,65 @@ def out_of_scope(
     *,
     level:float=.95, # Of the intervals, in (0, 1)
     seed:int, # For the bootstrap
-    draws:int=1000, # Resampled tables
+    draws:int=1000, # Resampled tables, at least 100
 ) -> OutOfScope:
     "Measure the detection of inputs that belong to no class (Hendrycks and Gimpel 2017)"
-    f,rng = SCOPE_SCORES.create(score), np.random.default_rng(seed); a,b = f(inside), f(outside); x = np.r_[a, b]; out = np.arange(len(x)) >= len(a)
+    level,draws,rng = _check_share('level', level), _check_whole('draws', draws, 100), np.random.default_rng(_check_whole('seed', seed, 0))
+    if (k := np.shape(inside)[-1:]) != (m := np.shape(outside)[-1:]): raise PredictionError(f"`inside` and `outside` must be of the same classes, got rows of {k} and of {m} numbers", argument='outside')
+    f = SCOPE_SCORES.create(score); a,b = f(inside), f(outside); x = np.r_[a, b]; out = np.arange(len(x)) >= len(a)
     find,keep = _rank_table(x, out), _rank_table(-x, ~out); through = lambda t: _fpr_of(t, .95)
-    lo,hi,how = _delong(find, level); v = float(through(keep)); l2,h2 = _rank_bootstrap(keep, through, level, rng, draws, kinds=True); c0,c1 = clopper_pearson(round(v*len(b)), len(b), level)
-    return OutOfScope(score, len(a), len(b), Interval(float(_auroc_of(find)), lo, hi, level, how), Interval(float(_auprc_of(find)), *_rank_bootstrap(find, _auprc_of, level, rng, draws, kinds=True), level, 'bootstrap of ranks'),
-                      Interval(v, min(l2, float(c0)), max(h2, float(c1)), level, 'bootstrap of ranks, at least Clopper-Pearson'))
+    v = float(through(keep)); l,h = (v+d for d in _tails(_rank_draws(keep, through, rng, draws, kinds=True), level)); c0,c1 = clopper_pearson(round(v*len(b)), len(b), level)
+    lo,hi,how = _delong(find, level); ap = float(_auprc_of(find)); e = min(ap, 1-.5/len(b)); l2,h2 = _logit_interval(e, (e*(1-e)/len(b))**.5, level)
+    return OutOfScope(score, len(a), len(b), Interval(float(_auroc_of(find)), lo, hi, level, how), Interval(ap, l2, max(h2, ap), level, 'Boyd'),
+                      Interval(v, max(0., min(l, float(c0))), min(1., max(h, float(c1))), level, 'bootstrap of ranks, at least Clopper-Pearson'))
 
-# %% ../nbs/api/11_metrics.ipynb #1d20418b
+# %% ../nbs/api/11_metrics.ipynb #01b158df
 class StreamingCalibration:
     "Accuracy, proper scores and calibration of a stream in constant memory; every split of the rows and order of merging gives the same bits"
     def __init__(self,
         n_bins:int=15, # Equal-width bins over [0, 1]
     ):
-        _check_bins(n_bins, 'width'); self.n_bins,self._lock = int(n_bins),threading.Lock(); self._sums = dict(count=[0]*n_bins, right=[0]*n_bins, conf=[0]*n_bins, nll=[0], brier=[0])
+        _check_bins(n_bins, 'width'); self.n_bins,self.n_classes,self._lock = int(n_bins),None,threading.Lock(); self._sums = dict(count=[0]*self.n_bins, right=[0]*self.n_bins, conf=[0]*self.n_bins, nll=[0], brier=[0])
     def update(self,
-        probs, # Probabilities of a batch, shape (n, K)
+        probs, # Probabilities of a batch, shape (n, K), of the same classes as those before
         labels, # Their true classes, shape (n,)
     ) -> 'StreamingCalibration':
         "Add rows; from several threads at once, if need be"
         p,conf,best = top_of_rows(probs); y = check_labels(labels, *p.shape); right = best == y; B = self.n_bins
         at = np.searchsorted(np.linspace(0, 1, B+1)[1:-1], conf); count = lambda x: np.bincount(x, minlength=B).tolist()
-        return self._add(dict(count=count(at), right=count(at[right]), conf=_exact_sums(conf, at, B), nll=_exact_sums(_nll_rows(p, y)), brier=_exact_sums(_brier_rows(p, y))))
-    def _add(self, sums):
-        with self._lock: self._sums = {k: [a+b for a,b in zip(v, sums[k])] for k,v in self._sums.items()}
+        return self._add(dict(count=count(at), right=count(at[right]), conf=_exact_sums(conf, at, B), nll=_exact_sums(_nll_rows(p, y)), brier=_exact_sums(_brier_rows(p, y))), p.shape[1], 'probs')
+    def _add(self, sums, n_classes, argument):
+        with self._lock:
+            if None not in (n_classes, self.n_classes) and n_classes != self.n_classes: raise PredictionError(f"rows so far have {self.n_classes} classes, `{argument}` has {n_classes}", argument=argument)
+            self.n_classes = self.n_classes or n_classes; self._sums = {k: [a+b for a,b in zip(v, sums[k])] for k,v in self._sums.items()}
         return self
     def merge(self,
         other:'StreamingCalibration', # With as many bins
     ) -> 'StreamingCalibration':
         "Add the rows that another one has seen"
+        if not isinstance(other, StreamingCalibration): raise ConfigurationError(f"`other` must be a StreamingCalibration, got {type(other).__name__}", hint="From a dict: StreamingCalibration.from_dict", argument='other')
         if other.n_bins != self.n_bins: raise ConfigurationError(f"cannot merge {other.n_bins} bins into {self.n_bins}", argument='other')
-        return self._add(other._sums)
+        return self._add(other._sums, other.n_classes, 'other')
     def __len__(self): return sum(self._sums['count'])
+    def __repr__(self): return f"StreamingCalibration({self.n_bins} bins, {len(self)} rows)"
     def reliability(self) -> Reliability: "As `reliability` of all rows"; s = self._sums; return _table_of(np.linspace(0, 1, self.n_bins+1), s['count'], s['right'], s['conf'])
-    def summary(self) -> dict: return _summary_of(self._sums, self.reliability())
-    def to_dict(self) -> dict: "JSON-safe; sums are text, as JSON numbers would lose digits"; return dict(n_bins=self.n_bins, unit=2.**-75, **{k: [str(x) for x in v] for k,v in self._sums.items()})
+    def summary(self) -> dict: "As `summary` of all rows"; return _summary_of(self._sums, self.reliability())
+    def to_dict(self) -> dict: "JSON-safe; sums are text, as JSON numbers would lose digits"; return dict(n_bins=self.n_bins, n_classes=self.n_classes, unit=2.**-75, **{k: [str(x) for x in v] for k,v in self._sums.items()})
     @classmethod
-    def from_dict(cls, d:dict) -> 'StreamingCalibration': "Rebuild from `to_dict`"; c = cls(d['n_bins']); c._sums = {k: [int(x) for x in d[k]] for k in c._sums}; return c
+    def from_dict(cls, d:dict) -> 'StreamingCalibration': "Rebuild from `to_dict`"; return _stream_of(cls, d)
     def __reduce__(self): return self.from_dict, (self.to_dict(),)
+
+# %% ../nbs/api/11_metrics.ipynb #0eb0f4c0
+def _stream_of(cls, d):
+    wrong = lambda why: ConfigurationError(f"this is no saved StreamingCalibration: {why}", hint="Pass what to_dict returned", argument='d')
+    if not isinstance(d, dict) or 'n_bins' not in d: raise wrong(f"`n_bins` is missing in {sorted(d)}" if isinstance(d, dict) else f"a {type(d).__name__}")
+    c = cls(d['n_bins']); c.n_classes = d.get('n_classes')
+    if d.get('unit') != 2.**-75: raise wrong(f"its unit is {d.get('unit')!r}, not 2**-75")
+    try: sums = {k: [int(x) for x in d[k]] for k in c._sums}
+    except (KeyError, TypeError, ValueError) as e: raise wrong(f"{type(e).__name__} {e}") from e
+    if any(len(v) != len(c._sums[k]) or min(v) < 0 for k,v in sums.items() if k != 'brier') or len(sums['brier']) != 1: raise wrong("its sums are not those of so many bins")
+    if any(r > n or s > int(n*1.001*2**75) for r,n,s in zip(sums['right'], sums['count'], sums['conf'])): raise wrong("more rows are right, or surer, than there are")
+    c._sums = sums; return c
 
 def _summary_of(sums, r):
     n = sum(sums['count'])

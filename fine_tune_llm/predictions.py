@@ -188,6 +188,7 @@ def check_labels(
     classes=None, # Names of the K classes, to translate labels that are names
 ) -> np.ndarray: # int64, shape (n,)
     "The labels as class indices, or a `PredictionError` that names the row"
+    if str(getattr(labels, 'dtype', '')) == 'torch.bfloat16': raise PredictionError("`labels` are bfloat16, which holds no whole number above 256 exactly", hint="Pass integers, as they were before", argument='labels')
     try: y = np.asarray(_plain(labels))
     except ValueError as e: raise PredictionError(f"`labels` must have shape ({n},) like the rows, got rows of different lengths", argument='labels') from e
     if y.shape != (n,): raise PredictionError(f"`labels` must have shape ({n},) like the rows, got {y.shape}", argument='labels')

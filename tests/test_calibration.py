@@ -1,9 +1,13 @@
 "Calibrators on real model outputs, under other layouts and orders, and where a saved one is not what it says"
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from fine_tune_llm.calibration import (CALIBRATORS, WAYS, BetaCalibration, HistogramBinning, IsotonicCalibration, PlattScaling, VectorScaling, VennAbers, _moments, _moments_small, _venn,
+from fine_tune_llm.calibration import (CALIBRATORS, WAYS, BetaCalibration, HistogramBinning, IsotonicCalibration, PlattScaling, VectorScaling, VennAbers, _moments, _moments_small, _venn, _with_confidence,
                                        best_temperature, calibrator_from_dict, select_calibrator)
 from fine_tune_llm.errors import CalibrationError, ConfigurationError
 from fine_tune_llm.metrics import accuracy, ece, nll
@@ -57,6 +61,11 @@ def test_compiled_venn_abers():
         assert p1[i] == pytest.approx(isotonic_regression((h+one)/(n+one), weights=n+one).x[i], abs=1e-12)
 
 
+def test_subnormals_share_what_is_left():
+    "The rest in proportion, where their sum has no finite reciprocal"
+    np.testing.assert_allclose(_with_confidence(np.array([[1., 5e-324, 0.], [1., 1e-310, 3e-310]]), np.array([0, 0]), np.array([.6, .6])), [[.6, .4, 0], [.6, .1, .3]], rtol=1e-6)
+
+
 def test_what_is_no_calibrator():
     with pytest.raises(CalibrationError, match='temperature missing'): calibrator_from_dict(dict(kind='temperature'))
     with pytest.raises(CalibrationError, match='a dict with its kind'): calibrator_from_dict([1])
@@ -64,7 +73,53 @@ def test_what_is_no_calibrator():
     with pytest.raises(ConfigurationError, match="Did you mean 'temperature'"): calibrator_from_dict(dict(kind='temperatur'))
     with pytest.raises(ConfigurationError, match='`by` must be one of one-vs-rest'): BetaCalibration('label')
     with pytest.raises(ConfigurationError, match='`mu` must be 0 or more'): VectorScaling(mu=-1)
-    with pytest.raises(ConfigurationError, match='`n_bins` must be a whole number'): HistogramBinning(0)
+    for n in (0, True, 2.5, '3'):
+        with pytest.raises(ConfigurationError, match='`n_bins` must be'): HistogramBinning(n)
+    assert HistogramBinning(np.int64(3)).n_bins == 3 and json.dumps(VectorScaling(mu=np.float32(1)).fit([[1., 0], [0, 1]], [0, 1]).to_dict())
+
+
+@pytest.mark.parametrize('c', EVERY, ids=repr)
+def test_saved_ones_that_were_cut_or_changed(c, rows):
+    "Lists shorter than what was learned, or with nan: refused when read, and not at the first row"
+    d = json.loads(json.dumps(c.fit(*rows[:2]).to_dict()))
+    for k in c.state:
+        for bad in ('x', None, [], [float('nan')], [[[1.]]], d[k][:-1] if isinstance(d[k], list) else -d[k]):
+            with pytest.raises(CalibrationError, match=f'no saved {c.kind} calibrator'): calibrator_from_dict(d | {k: bad})
+    with pytest.raises((CalibrationError, ConfigurationError)): calibrator_from_dict(d | dict(n_classes=1))
+
+
+def test_a_histogram_saved_before_bins_were_counted(rows):
+    c = HistogramBinning(5).fit(*rows[:2]); d = c.to_dict(); d.pop('inside'); old = calibrator_from_dict(d)
+    np.testing.assert_array_equal(old.predict_proba(rows[2]), c.predict_proba(rows[2]))
+    assert 0 < c.guarantee() < 1 and 'inside' not in old.to_dict()
+    with pytest.raises(CalibrationError, match='Fit it again'): old.guarantee()
+    for delta in (0, 1, '.1', 10, True):
+        with pytest.raises(ConfigurationError, match='`delta` must be'): c.guarantee(delta)
+
+
+@pytest.mark.parametrize('c', EVERY, ids=repr)
+def test_what_was_fitted_on_probabilities_asks_for_them(c, rows):
+    "One row of a service, as many rows, after a save: probabilities by position are refused, by name they are taken, and logits still are"
+    z,y,new = rows; c = calibrator_from_dict(json.loads(json.dumps(c.fit(probs=softmax(z), labels=y).to_dict()))); p = softmax(new)
+    for n in (1, 3, 50):
+        with pytest.raises(CalibrationError, match='by name'): c.predict_proba(p[:n])
+        assert c.predict_proba(probs=p[:n]).shape == c.predict_proba(new[:n]).shape == (n, 4)
+    assert c.fit(z, y).predict_proba(p[:1]).shape == (1, 4) and 'of' not in c.to_dict()
+
+
+number = st.one_of(st.floats(-30, 30, width=32), st.sampled_from([0., 5e-324, 1e-310, -1e-310, 1e-45, 700.]))
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.lists(st.tuples(st.lists(number, min_size=3, max_size=3), st.integers(0, 2)), min_size=2, max_size=8), st.integers(2, 5))
+def test_duplicates_and_subnormals(rows, times):
+    "Rows again and again, numbers below the smallest normal one: distributions, finite, and of duplicated rows the same temperature"
+    z,y = np.array([r for r,_ in rows]), np.array([k for _,k in rows]); many = np.repeat(z, times, 0), np.repeat(y, times)
+    assert np.isclose(np.log(best_temperature(*many)), np.log(best_temperature(z, y)), atol=1e-6)
+    for c in (CALIBRATORS.create(k) for k in CALIBRATORS):
+        for x in (dict(logits=many[0]), dict(probs=softmax(many[0]))):
+            p = c.fit(**x, labels=many[1]).predict_proba(**x)
+            assert (p >= 0).all() and np.abs(p.sum(1)-1).max() < 1e-9 and (p[::times] == p[1::times]).all(), c
 
 
 def test_a_candidate_that_fails_is_not_evaluated(rows):

@@ -1,17 +1,22 @@
 "Metrics beside netcal, torchmetrics, relplot and MAPIE: the same arrays in one run, in turns. `--quick` is smaller, to see that it runs"
 import json
 import math
+import os
 import pickle
 import warnings
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 
-from common import arguments, bandwidth, peak, peak_mb, race, save
+from common import ROOT, arguments, bandwidth, peak, peak_mb, race, save
 from fine_tune_llm.kernels import compile_times
-from fine_tune_llm.metrics import (METRICS, StreamingCalibration, accuracy, ace, aurc, auroc, brier, classwise_ece, conf_right, confidence_auroc, ece, interval, ks_test, kuiper_test, mce, murphy, nll,
-                                   smooth_ece, spiegelhalter_test)
+from fine_tune_llm.metrics import (METRICS, StreamingCalibration, accuracy, ace, auprc, aurc, auroc, brier, classwise_ece, conf_right, confidence_auroc, ece, interval, ks_test, kuiper_test, mce, murphy, nll,
+                                   out_of_scope, smooth_ece, spiegelhalter_test)
+from fine_tune_llm.predictions import softmax
+from fine_tune_llm.testing import synthetic_problem
 
 warnings.simplefilter('ignore')   # peers' own; this is a script and no library
 
@@ -54,6 +59,15 @@ def other_metrics(n, K):
     fs = {f.__name__: partial(f, p, y) for f in (accuracy, nll, brier, mce, classwise_ece, murphy, smooth_ece, aurc, confidence_auroc)}
     fs = {k: (f, 3) for k,f in fs.items()} | dict(ace=(partial(ace, p, y), 1), interval_ece=(partial(interval, 'ece', p, y, seed=0), 1), interval_auroc=(partial(interval, 'confidence_auroc', p, y, seed=0), 1))
     return dict(n=n, K=K, seconds={k: v['median'] for k,v in race(fs).items()})
+
+
+def one_bin(sizes):
+    "The same where all confidences share a bin, as most do in a good model: float32(.9), 80% right"
+    out,c = [],np.float32(.9)
+    for n in sizes:
+        p = np.empty((n, 2), np.float32); p[:] = c, 1-c; y = (np.arange(n) % 5 == 0).astype(np.int64); truth = abs(float(c)-.8)
+        out.append(dict(n=n, truth=truth, ours=ece(p, y)/truth-1, torchmetrics=torchmetrics_ece(p, y, 2)/truth-1)); del p, y
+    return out
 
 
 def accuracy_at(sizes):
@@ -109,17 +123,61 @@ def population(acc):
 POPULATIONS = dict(calibrated=(.55, .65, .75, .85, .95), over=(.55, .62, .7, .75, .8), mixed=(.65, .7, .75, .85, .9))
 
 
+def vgg():
+    "Probabilities and labels of VGG-16 on CIFAR-10, where they are at hand"
+    f = Path(os.environ.get('FTLLM_DATA', ROOT.parent/'shared/data'))/'cifar10_vgg'/'cifar10_test_probs.npz'
+    if not f.exists(): return None
+    with np.load(f) as d: return d['probs'], d['labels']
+
+
+def rows_of(kind):
+    if kind in POPULATIONS: return population(POPULATIONS[kind])
+    if kind == 'cifar10_vgg': return vgg()
+    s = synthetic_problem(100_000, 20, temperature=2., seed=0); return softmax(s.logits), s.labels
+
+
+QUICK = 'accuracy', 'balanced_accuracy', 'macro_f1', 'brier', 'aurc', 'e_aurc', 'confidence_auroc', 'selective_risk_at'
+
+
 def held(job):
     "How often the 90% interval of a metric holds the population's value, over samples of 250 rows"
-    name,kind,sets = job; pop = population(POPULATIONS[kind]); truth,rng = METRICS.create(name)(*pop), np.random.default_rng(10)
-    hit = [truth in interval(name, pop[0][i], pop[1][i], .9, seed=j, draws=200) for j in range(sets) for i in [rng.integers(10_000, size=250)]]
+    name,kind,sets = job; p,y = rows_of(kind); truth,rng = METRICS.create(name)(p, y), np.random.default_rng(10)
+    hit = [truth in interval(name, p[i], y[i], .9, seed=j, draws=200) for j in range(sets) for i in [rng.integers(len(y), size=250)]]
     return name, kind, float(np.mean(hit))
 
 
 def coverage(sets):
-    names = [n for n in METRICS if n not in ('top_k_accuracy', 'e_aurc')]; jobs = [(n, k, sets) for n in names for k in POPULATIONS]
-    with ProcessPoolExecutor(2) as pool: out = list(pool.map(held, jobs))
-    return dict(level=.9, rows=250, sets=sets, tolerance_3_sigma=3*(.09/sets)**.5, held={n: {k: v for m,k,v in out if m == n} for n in names})
+    names = [n for n in METRICS if n != 'top_k_accuracy']; kinds = [*POPULATIONS, '20 classes', *(['cifar10_vgg'] if vgg() else [])]
+    jobs = [(n, k, sets*(2 if n in QUICK else 1)//(1 if k in POPULATIONS or n in QUICK else 2)) for n in names for k in kinds]
+    with ProcessPoolExecutor(2, mp_context=get_context('spawn')) as pool: out = list(pool.map(held, jobs))
+    return dict(level=.9, rows=250, sets=sets, sets_of_quick=2*sets, quick=QUICK, sets_of_others_elsewhere=sets//2, tolerance_3_sigma=3*(.09/sets)**.5,
+                held={n: {k: v for m,k,v in out if m == n} for n in names}, not_evaluated={} if vgg() else dict(cifar10_vgg='its outputs are not on this machine'))
+
+
+def two_classes(rng, apart, n, m):
+    "Probabilities of n rows in scope and m out of it, whose scores are normal and `apart`; the score is one minus the first"
+    x = np.r_[rng.normal(-apart, 1, n), rng.normal(0, 1, m)]; return np.stack([1/(1+np.exp(x)), 1/(1+np.exp(-x))], 1)/2+[.5, 0]
+
+
+def scope_coverage(sets):
+    "How often the 90% intervals of AUROC and average precision hold: rows in scope and out of it"
+    out,rng = [],np.random.default_rng(1)
+    for apart,n,m in ((1.5, 200, 40), (3, 200, 40), (4, 200, 40), (1.5, 1000, 200)):
+        s = 1-two_classes(rng, apart, 2000*n, 2000*m)[:, 0]; out_of = np.arange(len(s)) >= 2000*n; a,b = auroc(s, out_of), auprc(s, out_of); found = []
+        for j in range(sets): x = two_classes(rng, apart, n, m); o = out_of_scope(x[:n], x[n:], level=.9, seed=j, draws=100); found.append((a in o.auroc, b in o.auprc))
+        out.append(dict(apart=apart, inside=n, outside=m, auroc=a, auprc=b, held=dict(zip(('auroc', 'auprc'), np.mean(found, 0).tolist()))))
+    return dict(level=.9, sets=sets, cases=out)
+
+
+def levels_of_tests(sets):
+    "How often the tests refuse a calibrated model at 5%, over confidences of three kinds"
+    rng,cases = np.random.default_rng(3),{'200 rows at .999': lambda: np.full(200, .999), '250 rows in (.5, 1)': lambda: rng.uniform(.5, 1, 250)}; out = {}
+    if v := vgg(): c = np.minimum(v[0].max(1).astype(float), 1); cases['100 rows of cifar10_vgg'] = lambda: rng.choice(c, 100)
+    for k,draw in cases.items():
+        p = []
+        for _ in range(sets): q = draw(); p.append([f(np.c_[q, 1-q], (rng.uniform(size=len(q)) > q).astype(int)).p_value for f in (ks_test, kuiper_test, spiegelhalter_test)])
+        out[k] = dict(zip(('ks', 'kuiper', 'spiegelhalter'), (np.array(p) <= .05).mean(0).tolist()))
+    return dict(level=.05, sets=sets, refused=out)
 
 
 if __name__ == '__main__':
@@ -128,6 +186,6 @@ if __name__ == '__main__':
         p,y = rows(n, K); contestants(p, y)[a.memory[1]]() if a.memory[1] != 'input' else None; print(peak())
     else:
         memory = {k: peak_mb(__file__, 'ece', k, a.quick) for k in ('input', 'ours', 'netcal', 'torchmetrics')}
-        result = dict(ece=speed(n, K), peak_mb=memory, accuracy=accuracy_at((100_000, 1_000_000) if a.quick else (1_000_000, 3_000_000, 10_000_000)), stream=streams(*((10, 1000, 20) if a.quick else (50, 20_000, 100))),
-                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(40 if a.quick else 200), first_calls=compile_times())
+        result = dict(ece=speed(n, K), peak_mb=memory, accuracy=accuracy_at((100_000, 1_000_000) if a.quick else (1_000_000, 3_000_000, 10_000_000)), accuracy_one_bin=one_bin((1_000_000,) if a.quick else (10_000_000, 30_000_000)), stream=streams(*((10, 1000, 20) if a.quick else (50, 20_000, 100))),
+                      agreement=agreement(2000 if a.quick else 100_000), others=other_metrics(n, K), coverage=coverage(20 if a.quick else 200), scope_coverage=scope_coverage(50 if a.quick else 500), test_levels=levels_of_tests(50 if a.quick else 500), first_calls=compile_times())
         save('metrics', result)
