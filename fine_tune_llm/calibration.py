@@ -15,9 +15,8 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError
+from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError, check_number, check_seed
 from .kernels import by_rows, kernel, readable
-from .intervals import _check_share, _check_whole
 from .metrics import _FLOOR, brier, ece
 from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max
 from .registry import Registry
@@ -105,7 +104,7 @@ def _from_dict(cls, d):
     names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d and k not in cls.later]; wrong = lambda why: CalibrationError(f"this is no saved {cls.kind} calibrator: {why}", hint="Pass what to_dict returned")
     if d.get('kind') != cls.kind or missing: raise wrong(f"kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
     c = cls(**{k: d[k] for k in names}); c.n_classes_,c.of_ = d.get('n_classes'),d.get('of', 'logits')
-    if c.n_classes_ is not None: _check_whole('n_classes', c.n_classes_, 2)
+    if c.n_classes_ is not None: check_number('n_classes', c.n_classes_, 2, whole=True)
     for k,read in cls.state.items():
         if k not in d: continue
         try: v = read(d[k])
@@ -493,7 +492,7 @@ class HistogramBinning(_TwoClass):
         n_bins:int=15, # Bins of a map; fewer where there are not two rows for each
         by:str='confidence', # From two classes to K: "one-vs-rest", "confidence" or "top-label"
     ):
-        super().__init__(by); self.n_bins = _check_whole('n_bins', n_bins)
+        super().__init__(by); self.n_bins = check_number('n_bins', n_bins, 1, whole=True)
     def _learn(self, r, y): self._inside = []; super()._learn(r, y); self.inside_ = self.__dict__.pop('_inside')
     def _amiss(self): n = sum(map(bool, map(len, self.maps_))); return super()._amiss() or (f"`inside` is {self.inside_}" if hasattr(self, 'inside_') and (len(self.inside_) != n or min(self.inside_) < 1) else None)
     def _one(self, p, q, hit):
@@ -508,7 +507,7 @@ class HistogramBinning(_TwoClass):
         delta:float=.1, # Probability, over the rows of `fit`, that it fails somewhere
     ) -> float: # Largest distance of a returned confidence (or probability of class 1 of two) from the true one, in any bin; 1 when nothing can be said
         "What Gupta and Ramdas (2021) promise of `predict_proba`, with the rows of the emptiest bin"
-        delta = _check_share('delta', delta)
+        delta = check_number('delta', delta)
         if not hasattr(self, 'maps_'): raise NotFittedError("`HistogramBinning` is not fitted", hint="Call fit(logits, labels) first")
         if self.by == 'one-vs-rest' and self.n_classes_ > 2: raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
         if not hasattr(self, 'inside_'): raise CalibrationError("saved before the rows of bins were kept", hint="Fit it again")
@@ -627,7 +626,7 @@ def select_calibrator(
     folds:int=5, # Parts of the rows, from 2 to n
 ) -> CalibratorChoice: # The table, and the chosen calibrator fitted on all rows
     "The simplest calibrator whose cross-fitted loss is within one standard error of the best (of the difference, and of the best one's loss: Breiman et al. 1984)"
-    r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape); folds,seed,made = _check_whole('folds', folds, 2), _check_whole('seed', seed, 0), _candidates(candidates)
+    r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape); folds,seed,made = check_number('folds', folds, 2, whole=True), check_seed(seed), _candidates(candidates)
     if folds > n: raise ConfigurationError(f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument='folds')
     take = (lambda m: dict(logits=r.logits[m])) if probs is None else (lambda m: dict(probs=r.probs[m]))
     fold = _fold_of(y, folds, np.random.default_rng(seed)); done,failed = {},{}

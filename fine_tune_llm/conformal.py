@@ -15,7 +15,7 @@ import numpy as np
 
 from fastcore.basics import patch
 
-from .errors import ConfigurationError, NotFittedError, PredictionError, SchemaError
+from .errors import ConfigurationError, NotFittedError, PredictionError, SchemaError, check_number
 from .kernels import by_rows
 from .predictions import as_float_array, check_labels, check_probs, group_names
 from .scores import SCORES, PredictionSets, Scorer, check_sets, row_uniforms
@@ -32,10 +32,6 @@ def check_alpha(
         raise ConfigurationError(f"`alpha` must be in (0, 1), got {alpha!r}", hint="For 90% coverage pass alpha=0.1", argument='alpha')
     return float(alpha)
 
-def _check_count(n, name, least=1):
-    if not (isinstance(n, (int, np.integer)) and n >= least): raise ConfigurationError(f"`{name}` must be a whole number of at least {least}, got {n!r}", argument=name)
-    return int(n)
-
 def _ranks(n, alpha):
     "`conformal_rank` of a whole number or an array of them, in exact integers"
     miss,whole = Fraction(repr(float(alpha))).as_integer_ratio()
@@ -47,7 +43,7 @@ def conformal_rank(
     alpha:float, # Miss rate asked for, in (0, 1)
 ) -> int: # ceil((n+1)(1-alpha)), which may exceed n
     "Which of the sorted scores is the threshold, computed in fractions"
-    return int(_ranks(_check_count(n, 'n', 0), check_alpha(alpha)))
+    return int(_ranks(check_number('n', n, 0, whole=True), check_alpha(alpha)))
 
 # %% ../nbs/api/13_conformal.ipynb #bbc8d14b
 def conformal_quantile(
@@ -68,10 +64,6 @@ def _within(n, alpha, slack):
     p = betainc(k, np.maximum(b, 1), min(1., 1-alpha+slack))-betainc(k, np.maximum(b, 1), max(0., 1-alpha-slack))
     return np.where(b >= 1, p, float(slack >= alpha))
 
-def _check_share(x, name):
-    if not (isinstance(x, (int, float, np.floating)) and 0 < x < 1): raise ConfigurationError(f"`{name}` must be in (0, 1), got {x!r}", argument=name)
-    return float(x)
-
 # %% ../nbs/api/13_conformal.ipynb #b5b13b68
 def rows_needed(
     alpha:float, # Miss rate asked for, in (0, 1)
@@ -82,7 +74,7 @@ def rows_needed(
     from scipy.special import ndtri
     a = Fraction(repr(check_alpha(alpha))); least = math.ceil((1-a)/a)
     if slack is None and delta is None: return least
-    s,d = _check_share(slack, 'slack'), _check_share(delta, 'delta')
+    s,d = check_number('slack', slack), check_number('delta', delta)
     guess = max(least, math.ceil(float(ndtri(1-d/2))**2*float(alpha)*(1-float(alpha))/s**2)); wide = math.ceil(10/s)+50; low,high = guess-wide,guess+wide   # rounding of ranks moves it by a few times 1/s
     while True:
         n = np.arange(max(least, low), high+1); bad = n[_within(n, float(alpha), s) < 1-d]
@@ -98,7 +90,7 @@ def coverage_slack(
 ) -> float: # The smallest slack, in (0, 1]; `nan` when the threshold would be infinite
     "How near to `1-alpha` coverage lies with probability `1-delta`: the inverse of `rows_needed`"
     from scipy.optimize import brentq
-    n_cal,alpha,delta = _check_count(n_cal, 'n_cal'), check_alpha(alpha), _check_share(delta, 'delta')
+    n_cal,alpha,delta = check_number('n_cal', n_cal, 1, whole=True), check_alpha(alpha), check_number('delta', delta)
     if n_cal < rows_needed(alpha): return math.nan
     return float(brentq(lambda s: _within(n_cal, alpha, s)[0]-(1-delta), 0., 1., xtol=1e-12))
 
@@ -150,7 +142,7 @@ def coverage_band(
 ) -> tuple: # (low, high), shares of all test rows; (1, 1) when the threshold is infinite
     "Where coverage on test rows must lie by chance alone"
     from scipy.signal import convolve
-    n,m = (np.asarray(v) for v in (n_cal, n_test)); several = n.ndim == 1; alpha,level = check_alpha(alpha), _check_share(level, 'level')
+    n,m = (np.asarray(v) for v in (n_cal, n_test)); several = n.ndim == 1; alpha,level = check_alpha(alpha), check_number('level', level)
     ok = n.shape == m.shape and n.ndim < 2 and n.dtype.kind in 'iu' and m.dtype.kind in 'iu' and (n >= 1-several).all() and (m >= 1-several).all() and m.sum() >= 1
     if not ok: raise ConfigurationError(f"`n_cal` and `n_test` must be whole numbers of at least 1, or one of each for every cell, got {n_cal!r} and {n_test!r}", argument='n_cal')
     p = [_chances(a, b, alpha) for a,b in zip(n.reshape(-1).tolist(), m.reshape(-1).tolist()) if b]
@@ -228,8 +220,8 @@ class ConformalClassifier:
             if value not in legal: raise ConfigurationError(f"`{name}` must be one of {', '.join(map(repr, legal))}, got {value!r}", argument=name)
         if not self.alphas: raise ConfigurationError("`alpha` is empty", hint="For 90% coverage pass alpha=0.1", argument='alpha')
         if condition != 'cluster' and (clusters, cluster_share) != (None, None): raise ConfigurationError(f"`clusters` and `cluster_share` are for condition='cluster', got condition={condition!r}", argument='clusters')
-        if clusters is not None: self.clusters = _check_count(clusters, 'clusters', 2)
-        if cluster_share is not None: _check_share(cluster_share, 'cluster_share')
+        if clusters is not None: self.clusters = check_number('clusters', clusters, 2, whole=True)
+        if cluster_share is not None: check_number('cluster_share', cluster_share)
         if seed is None and condition == 'cluster': raise ConfigurationError("`seed` is needed: clusters are found on a random part of the rows", hint="Pass seed=0", argument='seed')
         self.scorer = Scorer(score, seed=seed, randomize=randomize, settings=settings); self.settings,self.seed = self.scorer.settings,self.scorer.seed
     def __repr__(self): return f"ConformalClassifier({self.score!r}, alpha={', '.join(map(str, self.alphas))}, condition={self.condition!r}), {f'fitted on {self.n_:,} rows of {self.n_classes_:,} classes' if hasattr(self, 'n_') else 'not fitted'}"

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .conformal import ConformalClassifier, check_alpha, coverage_band, covered, set_sizes
-from .errors import ConfigurationError, PredictionError
-from .intervals import Interval, check_level, clopper_pearson
-from .predictions import as_float_array, check_labels, check_seed, group_names
+from .errors import ConfigurationError, PredictionError, check_number, check_seed
+from .intervals import Interval, clopper_pearson
+from .predictions import as_float_array, check_labels, group_names
 from .scores import check_sets
 
 # %% ../nbs/api/17_coverage.ipynb #ff63941f
@@ -42,7 +42,7 @@ def _num(x): return None if x != x else float(x)
 
 # %% ../nbs/api/17_coverage.ipynb #7f199e6c
 def _tabulate(cells, code, hit, level, min_rows):
-    check_level(level)
+    check_number('level', level)
     if not (isinstance(min_rows, (int, np.integer)) and min_rows >= 0): raise ConfigurationError(f"`min_rows` must be a whole number of at least 0, got {min_rows!r}", argument='min_rows')
     n = np.bincount(code, minlength=len(cells)); k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64); least = max(1, int(min_rows)); ok = n >= least
     low,high = clopper_pearson(k, n, 1-(1-level)/max(1, ok.sum()))

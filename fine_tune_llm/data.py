@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ConfigurationError, DataLoadingError, DataValidationError, LeakageError, SchemaError
+from .errors import ConfigurationError, DataLoadingError, DataValidationError, LeakageError, SchemaError, check_seed
 from .registry import Registry
 
 # %% ../nbs/api/20_data.ipynb #8c532c91
@@ -238,7 +238,7 @@ def _deal(m, shares):
 def _check_split(shares, roles, seed):
     bad = {r: shares.get(r) for r in roles if not (isinstance(shares.get(r), (int, float)) and 0 < shares[r] < math.inf)}
     if bad: raise ConfigurationError(f"`shares` must be positive for {', '.join(roles)}, got {bad}", argument='shares')
-    if not (isinstance(seed, (int, np.integer)) and seed >= 0): raise ConfigurationError(f"`seed` must be a whole number from 0 on, got {seed!r}", argument='seed')
+    check_seed(seed)
 
 def _check_classes(ds, hashes, rows, n_roles):
     "Every class needs as many distinct texts as there are roles"

@@ -16,8 +16,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from fastcore.basics import patch
 
-from .bounds import check_number, check_seed, reading, risk_test, upper_bound
-from .errors import CertificateError, ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, SchemaError
+from .bounds import reading, risk_test, upper_bound
+from .errors import CertificateError, ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, SchemaError, check_number, check_seed
 from .kernels import kernel, readable
 from .predictions import as_float_array
 from .registry import Registry

@@ -7,11 +7,12 @@ __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDepe
            'DataLoadingError', 'DataValidationError', 'ProcessingError', 'LeakageError', 'ModelError', 'ModelLoadError',
            'CheckpointError', 'AdapterError', 'TrainingError', 'ConvergenceError', 'ResourceError', 'CallbackError',
            'PredictionError', 'CalibrationError', 'CertificateError', 'NotFittedError', 'ServiceError',
-           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'check_number', 'error_table']
+           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'check_number', 'check_seed',
+           'error_table']
 
 # %% ../nbs/api/00_errors.ipynb #49ca6fd3
 import math
-from numbers import Real
+from numbers import Integral, Real
 
 # %% ../nbs/api/00_errors.ipynb #28c00811
 def _json_safe(x):
@@ -153,16 +154,28 @@ class RunError(FineTuneLLMError, RuntimeError):
 # %% ../nbs/api/00_errors.ipynb #378ea526
 def check_number(
     name:str, # The argument, for the message
-    x, # What came
-    low:float, # Least value allowed
-    high:float=math.inf, # Greatest value allowed
+    v, # What came
+    low:float=0., # Least value
+    high:float=None, # Greatest value; 1 when `None`, infinity for whole numbers
     *,
+    closed:str='', # Ends that are allowed as well: "low", "high" or "both"; always both for whole numbers
     whole:bool=False, # Only whole numbers?
-    above:bool=False, # Is `low` itself excluded?
-) -> None:
-    "`ConfigurationError` unless `x` is a number in the range; `nan`, texts, `True` and `None` are not"
-    if isinstance(x, bool) or not isinstance(x, Real) or not low <= x <= high or above and x == low or whole and x % 1:
-        raise ConfigurationError(f"`{name}` must be a {'whole ' if whole else ''}number in {'(' if above else '['}{low:g}, {high:g}], got {x!r}", argument=name)
+): # The same as a float, or as an int when `whole`
+    "A number in its range, or a `ConfigurationError`; `nan`, texts, `True` and `None` are none"
+    high = high if high is not None else math.inf if whole else 1.
+    at_low,at_high = (whole or closed in (e, 'both') for e in ('low', 'high'))
+    ok = isinstance(v, Integral if whole else Real) and not isinstance(v, bool)
+    if ok and (low <= v if at_low else low < v) and (v <= high if at_high else v < high): return int(v) if whole else float(v)
+    want = (f"a whole number, {low:g} or more" if whole and high == math.inf else f"a whole number from {low:g} to {high:g}" if whole
+            else f"in {'(['[at_low]}{low:g}, {high:g}{')]'[at_high]}" if high < math.inf else 'finite' if low == -math.inf else 'positive and finite' if low == 0 and not at_low else f"{'at least' if at_low else 'above'} {low:g} and finite")
+    percent = f"; {v:g}% is {v/100:g}" if ok and not whole and (low, high) == (0, 1) and 1 < v <= 100 else ''
+    raise ConfigurationError(f"`{name}` must be {want}, got {v!r}{percent}", argument=name)
+
+def check_seed(
+    seed:int, # What came
+) -> int: # The same
+    "A seed: a whole number, 0 or more"
+    return check_number('seed', seed, whole=True)
 
 # %% ../nbs/api/00_errors.ipynb #73b688cd
 def error_table() -> list: # Rows of (code, class name, the builtins it also is, first line of its docstring)

@@ -571,7 +571,7 @@ class EventStore:
     ):
         check_number('batch', batch, 1, whole=True); check_number('buffer', buffer, 1, whole=True)
         for name,v,above in (('every', every, False), ('keep_age', keep_age, True)):
-            if v is not None: check_number(name, v, 0, 1e9, above=above)
+            if v is not None: check_number(name, v, 0, 1e9, closed='high' if above else 'both')
         if not isinstance(path, (str, os.PathLike)): raise ConfigurationError(f"`path` must be the name of a file, got {type(path).__name__}", argument='path')
         self.path,self._io = Path(path),threading.RLock()
         self._db,self._columns = _open(self.path, readonly)
@@ -636,7 +636,7 @@ def tail(self:EventStore,
     stop=lambda: False, # Asked at every look; `True` ends it
 ): # An iterator of `Event`s
     "The newest events, then, with `follow`, every new one"
-    what,since,n,run = _checked_what(what),_moment('since', since),_count('n', n),None if run is None else _safe_key(run); check_number('poll', poll, 0, 3600)
+    what,since,n,run = _checked_what(what),_moment('since', since),_count('n', n),None if run is None else _safe_key(run); check_number('poll', poll, 0, 3600, closed='both')
     return _tail(self, n, what, run, since, follow, poll, stop)
 
 def _tail(self, n, what, run, since, follow, poll, stop):
@@ -660,7 +660,7 @@ def prune(self:EventStore,
 ) -> int: # Deleted
     "Delete old events (the newest one stays); their room in the file is used again"
     if not self._writer: raise ConfigurationError(f"`{self.path}` was opened for reading", hint="Open it without `readonly`")
-    if max_age is not None: check_number('max_age', max_age, 0)
+    if max_age is not None: check_number('max_age', max_age, 0, math.inf, closed='low')
     max_events,now = _count('max_events', max_events, 1),time.time() if now is None else _moment('now', now); self.flush()
     with self._io:
         try: return _prune(self._db, max_age, max_events, now)
@@ -733,8 +733,8 @@ def aggregate(
 ) -> list: # Dicts in order of time and key: start, by, count, rate (per second), and of `value`: n, mean, min, max, p50, ...
     "How many events of each kind in each window (windows and kinds without any are left out)"
     import numpy as np
-    check_number('window', window, 1e-6, 1e12)
-    for p in (percentiles if isinstance(percentiles, (list, tuple)) else [percentiles]): check_number('percentiles', p, 0, 100)
+    check_number('window', window, 1e-6, 1e12, closed='both')
+    for p in (percentiles if isinstance(percentiles, (list, tuple)) else [percentiles]): check_number('percentiles', p, 0, 100, closed='both')
     for name,x in (('by', by), ('value', value)):
         if not isinstance(x, str) and not (x is None if name == 'value' else callable(x)): raise ConfigurationError(f"`{name}` must be the name of a key, got {x!r}", argument=name)
     groups = {}

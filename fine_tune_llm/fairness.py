@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from .bounds import check_number, check_seed, reading
-from .errors import ConfigurationError, PredictionError
+from .bounds import reading
+from .errors import ConfigurationError, PredictionError, check_number, check_seed
 from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
 from .predictions import as_float_array, check_labels, group_names, top_of_rows
 from .registry import Registry

@@ -18,8 +18,8 @@ from functools import partial
 
 import numpy as np
 
-from .errors import ConfigurationError, NotFittedError, PredictionError, ResourceError
-from .intervals import Interval, _check_share, _check_whole, clopper_pearson, wilson
+from .errors import ConfigurationError, NotFittedError, PredictionError, ResourceError, check_number, check_seed
+from .intervals import Interval, clopper_pearson, wilson
 from .kernels import by_rows, kernel
 from .predictions import as_float_array, check_labels, check_logits, check_probs, conf_right, top_of_rows
 from .registry import Registry
@@ -65,7 +65,7 @@ def top_k_accuracy(
     k:int=5, # How many classes are looked at, at least 1; with k >= K the answer is 1
 ) -> float: # In [0, 1]
     "Share of rows whose true class is among the `k` most probable; ties go to the lower index"
-    return float(_is_top_k(*_check(probs, labels), _check_whole('k', k)).mean())
+    return float(_is_top_k(*_check(probs, labels), check_number('k', k, 1, whole=True)).mean())
 
 # %% ../nbs/api/11_metrics.ipynb #9e6bbb20
 def confusion(
@@ -127,7 +127,7 @@ def brier(
 
 # %% ../nbs/api/11_metrics.ipynb #a8ad3316
 def _check_bins(n_bins, strategy):
-    _check_whole('n_bins', n_bins, most=1_000_000)
+    check_number('n_bins', n_bins, 1, 1_000_000, whole=True)
     if strategy not in ('width', 'mass'): raise ConfigurationError(f"`strategy` must be 'width' or 'mass', got {strategy!r}", argument='strategy')
 
 def _mass_ranks(n, n_bins): return -(-np.arange(1, n_bins)*n//n_bins)-1     # where sorted rows are cut
@@ -372,7 +372,7 @@ def _in_sd(x, sd): return x/sd if sd else (math.inf if x else 0.)
 
 def _p_value(conf, stat, seen, tail, seed):
     "`tail`, the p-value of many rows; where sum conf(1-conf) is below 5 the share of draws from Bernoulli(conf) with a `stat` as large as `seen`, itself counted among them"
-    c = np.sort(np.minimum(conf, 1)); v = float((c*(1-c)).sum()); n = len(c); D = min(1999, max(199, 200_000_000//n)); rng = np.random.default_rng(_check_whole('seed', seed, 0))
+    c = np.sort(np.minimum(conf, 1)); v = float((c*(1-c)).sum()); n = len(c); D = min(1999, max(199, 200_000_000//n)); rng = np.random.default_rng(check_seed(seed))
     if v >= 5 or v == 0: return tail
     step = max(1, (1 << 20)//n); hits = sum(int((stat(c, rng.random((min(step, D-s), n)) < c) >= seen-1e-12).sum()) for s in range(0, D, step))
     return (1+hits)/(1+D)
@@ -436,7 +436,7 @@ def plot_reliability(
     level:float=.95, # Of the intervals of the accuracies
 ): # The axes, for the caller to decorate or save
     "Accuracy by bin with its interval against confidence, the diagonal, and the rows per bin"
-    _drawable(r, Reliability, 'reliability'); _check_share('level', level); ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
+    _drawable(r, Reliability, 'reliability'); check_number('level', level); ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
     ax.bar(r.edges[:-1]+width/2, share, width, color='0.85', edgecolor='w', lw=.5, label='share of rows')
     for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
         if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
@@ -546,7 +546,7 @@ def selective_risk_at(
     selective_coverage:float=.8, # Share of the rows that is kept, the surest first, in (0, 1]
 ) -> float: # In [0, 1]
     "Share wrong among the surest rows, ties in expectation"
-    share = _check_share('selective_coverage', selective_coverage, one=True)
+    share = check_number('selective_coverage', selective_coverage, closed='high')
     return float(_risk_of(_wrong_table(probs, labels), share))
 
 def confidence_auroc(
@@ -637,7 +637,7 @@ def fpr_at_tpr(
     tpr:float=.95, # Share of the positives that must be found, in (0, 1]
 ) -> float: # In [0, 1]; `nan` when one kind is absent
     "Share of the other rows found with them, at the highest threshold that finds so many positives"
-    share = _check_share('tpr', tpr, one=True)
+    share = check_number('tpr', tpr, closed='high')
     return float(_fpr_of(_scored(scores, positive), share))
 
 # %% ../nbs/api/11_metrics.ipynb #bd8ae82b
@@ -813,7 +813,7 @@ def interval(
     draws:int=1000, # Resampled tables, at least 100; at most 300 are used for `smooth_ece`, 200 where rows are resampled, and fewer than asked where every class has bins of its own and classes are many
 ) -> Interval: # Low end, value, high end and by which method
     "A metric with the range of its value in the population the rows were drawn from"
-    level,draws,rng = _check_share('level', level), _check_whole('draws', draws, 100), np.random.default_rng(_check_whole('seed', seed, 0))
+    level,draws,rng = check_number('level', level), check_number('draws', draws, 100, whole=True), np.random.default_rng(check_seed(seed))
     if not (isinstance(metric, str) or callable(metric)): raise ConfigurationError(f"`metric` must be a name in METRICS or a function of (probs, labels), got {metric!r}", argument='metric')
     f = METRICS.create(metric) if isinstance(metric, str) else metric; p,y = _check(probs, labels); value = f(p, y); f,own = (f.func, f.keywords) if isinstance(f, partial) else (f, {})
     if np.ndim(value) or not isinstance(value, (int, float, np.number)): raise ConfigurationError(f"`metric` must give one number, {getattr(f, '__name__', f)} gave {type(value).__name__}", hint="For a part of a result: lambda p, y: murphy(p, y).resolution", argument='metric')
@@ -847,7 +847,7 @@ def out_of_scope(
     draws:int=1000, # Resampled tables, at least 100
 ) -> OutOfScope:
     "Measure the detection of inputs that belong to no class (Hendrycks and Gimpel 2017)"
-    level,draws,rng = _check_share('level', level), _check_whole('draws', draws, 100), np.random.default_rng(_check_whole('seed', seed, 0))
+    level,draws,rng = check_number('level', level), check_number('draws', draws, 100, whole=True), np.random.default_rng(check_seed(seed))
     if (k := np.shape(inside)[-1:]) != (m := np.shape(outside)[-1:]): raise PredictionError(f"`inside` and `outside` must be of the same classes, got rows of {k} and of {m} numbers", argument='outside')
     f = SCOPE_SCORES.create(score); a,b = f(inside), f(outside); x = np.r_[a, b]; out = np.arange(len(x)) >= len(a)
     find,keep = _rank_table(x, out), _rank_table(-x, ~out); through = lambda t: _fpr_of(t, .95)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['as_float_array', 'check_logits', 'row_max', 'row_is_distribution', 'prob_rows', 'top_of_rows', 'check_probs',
            'check_labels', 'conf_right', 'softmax', 'group_names', 'Predictions', 'describe', 'row_index', 'take_rows',
-           'check_seed', 'split_rows', 'save_parquet', 'load_parquet']
+           'split_rows', 'save_parquet', 'load_parquet']
 
 # %% ../nbs/api/10_predictions.ipynb #725a0bda
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ConfigurationError, IntegrityError, NotFittedError, PredictionError
+from .errors import IntegrityError, NotFittedError, PredictionError, check_seed
 from .files import atomic_write
 from .kernels import by_rows, kernel, readable
 
@@ -351,13 +351,6 @@ def take_rows(
     return Predictions(**x, labels=at(p.labels), classes=p.classes, ids=at(p.ids), groups={k: at(v) for k,v in p.groups.items()}, texts=at(p.texts))
 
 # %% ../nbs/api/10_predictions.ipynb #afa46aff
-def check_seed(
-    seed:int, # What came
-) -> int: # The same
-    "`seed`, or a `ConfigurationError` when it is no whole number of at least 0"
-    if not (isinstance(seed, (int, np.integer)) and seed >= 0): raise ConfigurationError(f"`seed` must be a whole number of at least 0, got {seed!r}", argument='seed')
-    return int(seed)
-
 def split_rows(
     p:Predictions, # What to split
     fraction:float, # Share of the rows that goes to the first part, in (0, 1)

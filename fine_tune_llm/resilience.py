@@ -76,7 +76,7 @@ class ErrorStats:
         limit:int=1000, # Pairs of code and place told apart; further ones are counted as "other"
         clock=time.time, # Seconds since 1970
     ):
-        check_number('window', window, 0, 1e9, above=True); check_number('limit', limit, 1, whole=True)
+        check_number('window', window, 0, 1e9, closed='high'); check_number('limit', limit, 1, whole=True)
         self.window,self.limit,self.clock = window,limit,clock
         self._lock,self._since,self._rows = threading.Lock(),clock(),{}
     def record(self,
@@ -172,8 +172,8 @@ def retry(
     stats:ErrorStats=None, # Where errors are counted; `error_stats` when `None`
 ): # The function, protected; a decorator when `fn` is `None`
     "Call again after trouble that may pass: `@retry`, `@retry(attempts=2)` or `retry(fetch, on=OSError)(url)`"
-    may = _matcher(on); check_number('attempts', attempts, 1, whole=True); check_number('deadline', deadline, 0)
-    for name,x in dict(base=base, cap=cap).items(): check_number(name, x, 0, 86400)
+    may = _matcher(on); check_number('attempts', attempts, 1, whole=True); check_number('deadline', deadline, 0, math.inf, closed='low')
+    for name,x in dict(base=base, cap=cap).items(): check_number(name, x, 0, 86400, closed='both')
     stats = error_stats if stats is None else stats
     def wrap(fn): return _retrying(fn, SimpleNamespace(place=place or _place(fn), may=may, attempts=attempts, base=base, cap=cap, deadline=deadline, clock=clock, rng=rng, stats=stats), sleep)
     return wrap if fn is None else wrap(fn)
@@ -194,7 +194,7 @@ class CircuitBreaker:
         stats:ErrorStats=None, # Where failures and refusals are counted; `error_stats` when `None`
     ):
         if level not in ('debug', 'info', 'warning', 'error'): raise ConfigurationError(f"`level` must be debug, info, warning or error, got {level!r}")
-        check_number('rate', rate, 0, 1, above=True); check_number('window', window, 1, whole=True); check_number('min_calls', min_calls, 1, window, whole=True); check_number('cool_down', cool_down, 0)
+        check_number('rate', rate, closed='high'); check_number('window', window, 1, whole=True); check_number('min_calls', min_calls, 1, window, whole=True); check_number('cool_down', cool_down, 0, math.inf, closed='low')
         self.name,self.rate,self.min_calls,self.cool_down,self.level,self.clock = name,rate,min_calls,cool_down,level,clock
         self._fails,self._stats = _matcher(on),error_stats if stats is None else stats
         self._lock,self._telling,self._news,self._listeners = threading.Lock(),False,deque(),[]

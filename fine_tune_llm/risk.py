@@ -17,8 +17,8 @@ from fractions import Fraction
 import numpy as np
 from fastcore.basics import patch
 
-from .bounds import CORRECTIONS, Nested, binomial_p_value, check_number, graphical, reading, risk_bounds, risk_test, rows_that_would_do, theorem_of
-from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError
+from .bounds import CORRECTIONS, Nested, binomial_p_value, graphical, reading, risk_bounds, risk_test, rows_that_would_do, theorem_of
+from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, check_number
 from .intervals import clopper_pearson
 from .kernels import by_rows, kernel, readable
 from .predictions import as_float_array, check_labels, check_probs, group_names, top_of_rows

@@ -15,9 +15,9 @@ import numpy as np
 
 from fastcore.basics import patch
 
-from .errors import ConfigurationError, PredictionError
+from .errors import ConfigurationError, PredictionError, check_seed
 from .kernels import by_rows, kernel
-from .predictions import as_float_array, check_labels, check_probs, check_seed, group_names, prob_rows, row_index, row_is_distribution, row_max
+from .predictions import as_float_array, check_labels, check_probs, group_names, prob_rows, row_index, row_is_distribution, row_max
 from .registry import Registry
 
 # %% ../nbs/api/12_scores.ipynb #86415caa
