@@ -417,6 +417,7 @@ class _TwoClass(Calibrator):
             return q/q.sum(1, keepdims=True) if K > 2 else np.concatenate([1-q, q], 1)
         return _with_confidence(r.probs, top, _by_label(self.maps_, top, conf, left, f))
 
+# %% ../nbs/api/12_calibration.ipynb #e0db2187
 def _rows_of(top, K): order = np.argsort(top, kind='stable'); return np.split(order, np.searchsorted(top[order], np.arange(1, K)))
 
 def _by_label(maps, top, conf, left, f):

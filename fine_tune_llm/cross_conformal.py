@@ -14,6 +14,13 @@ from .predictions import check_probs
 from .scores import row_uniforms
 
 # %% ../nbs/api/17_cross_conformal.ipynb #583882e4
+def _check_folds(folds, n):
+    f = np.asarray(folds)
+    if f.shape != (n,) or f.dtype.kind not in 'iu' or f.min() < 0 or f.max() < 1 or f.max() >= n or not np.bincount(f).all():
+        raise ConfigurationError(f"`folds` must be whole numbers 0..F-1, each used, F >= 2, shape ({n},); got shape {f.shape}, values {np.unique(f)[:6].tolist()}", argument='folds')
+    return f
+
+# %% ../nbs/api/17_cross_conformal.ipynb #7b34eff7
 class CrossConformal:
     "CV+ and jackknife+ prediction sets: every row both trains and calibrates"
     def __init__(self,
@@ -30,9 +37,7 @@ class CrossConformal:
         folds, # Fold of each row, whole numbers 0..F-1, shape (n,); all different for the jackknife+
     ) -> 'CrossConformal':
         "Keep the sorted scores of each fold"
-        p,y,s = self._c.scorer.of_labels(probs, labels); n,self.n_classes_ = p.shape; f = np.asarray(folds)
-        if f.shape != (n,) or f.dtype.kind not in 'iu' or f.min() < 0 or f.max() < 1 or f.max() >= n or not np.bincount(f).all():
-            raise ConfigurationError(f"`folds` must be whole numbers 0..F-1, each used, F >= 2, shape ({n},); got shape {f.shape}, values {np.unique(f)[:6].tolist()}", argument='folds')
+        p,y,s = self._c.scorer.of_labels(probs, labels); n,self.n_classes_ = p.shape; f = _check_folds(folds, n)
         F = int(f.max())+1; self._sorted,self._start = by_cell(s, f.astype(np.int64), F); self.n_,self.n_folds_ = n,F
         return self
     def predict(self,
