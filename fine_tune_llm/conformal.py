@@ -17,7 +17,7 @@ from fastcore.basics import patch
 
 from .errors import ConfigurationError, NotFittedError, PredictionError, SchemaError, check_number
 from .kernels import by_rows
-from .predictions import as_float_array, check_labels, check_probs, group_names
+from .predictions import as_float_array, check_labels, check_probs, group_codes, group_names
 from .scores import SCORES, PredictionSets, Scorer, check_sets, row_uniforms
 
 # %% ../nbs/api/13_conformal.ipynb #a14c0781
@@ -153,11 +153,6 @@ def coverage_band(
 # %% ../nbs/api/13_conformal.ipynb #01a17666
 CONDITIONS = None, 'class', 'group', 'class+group', 'cluster'
 
-def _names(groups, n):
-    "(distinct names, code of each row) of a column of groups"
-    u,code = np.unique(group_names(groups, n), return_inverse=True)
-    return u.tolist(), code
-
 def _cells(condition, g, n_groups, y, K):
     "(cell of group and class, shape (G, 1) or (G, K); cell of each row)"
     C = K if 'class' in (condition or '') else 1
@@ -239,7 +234,7 @@ def fit(self:ConformalClassifier,
 ) -> ConformalClassifier:
     "Learn the thresholds; with too few rows one is infinite and `rows_missing_` says how many are wanted"
     _check_groups(self, groups); p,y,s = self.scorer.of_labels(probs, labels, ids=ids); K = p.shape[1]
-    self.groups_,g = ([None], np.zeros(len(y), np.int64)) if groups is None else _names(groups, len(y)); self.cell_of_,cell = _cells(self.condition, g, len(self.groups_), y, K)
+    self.groups_,g = ((None,), np.zeros(len(y), np.int64)) if groups is None else group_codes(groups, len(y)); self.cell_of_,cell = _cells(self.condition, g, len(self.groups_), y, K)
     if self.condition == 'cluster':
         of,rest = _clusters(s, y, K, self.alphas, self.clusters, self.cluster_share, row_uniforms(p, seed=self.seed, ids=ids, stream=2), self.seed)
         s,y = s[rest],y[rest]; self.cell_of_,cell = of[None],of[y]
@@ -286,8 +281,8 @@ def _group_rows(c, groups, n):
     "Row of `_table` for each row"
     _check_groups(c, groups)
     if groups is None: return np.zeros(n, np.int64)
-    u,code = _names(groups, n); at = {v: i for i,v in enumerate(c.groups_)}
-    if not at.keys() & set(u): raise PredictionError(f"none of the `groups` was seen by fit: {u[:6]} against {c.groups_[:6]}", hint="Is it the same column?", argument='groups')
+    u,code = group_codes(groups, n); at = {v: i for i,v in enumerate(c.groups_)}
+    if not at.keys() & set(u): raise PredictionError(f"none of the `groups` was seen by fit: {list(u[:6])} against {list(c.groups_[:6])}", hint="Is it the same column?", argument='groups')
     return np.array([at.get(v, len(at)) for v in u], dtype=np.int64)[code]
 
 # %% ../nbs/api/13_conformal.ipynb #3b36aea4
@@ -398,14 +393,14 @@ def from_dict(cls:ConformalClassifier,
     "Rebuild from `to_dict`"
     names = 'seed', 'randomize', 'condition', 'rare', 'empty', 'settings', 'clusters', 'cluster_share'; missing = [k for k in ('score', 'alpha', 'threshold', 'n', 'n_classes') if not isinstance(d, dict) or k not in d]
     if missing: raise SchemaError(f"not a dict of to_dict: {', '.join(map(repr, missing))} missing", argument='d')
-    c = cls(d['score'], d.get('alphas', d['alpha']), **{k: d[k] for k in names if k in d}); c.n_,c.n_classes_,c.groups_ = d['n'],d['n_classes'],d.get('groups', [None])
+    c = cls(d['score'], d.get('alphas', d['alpha']), **{k: d[k] for k in names if k in d}); c.n_,c.n_classes_,c.groups_ = d['n'],d['n_classes'],tuple(d.get('groups', [None]))
     try: _restore(c, d)
     except (TypeError, ValueError, IndexError) as e: raise SchemaError(f"the dict does not fit together: {e}", argument='d') from e
     return c
 
 def _restore(c, d):
     "What was learned, from the dict"
-    if 'group' in (c.condition or ''): c.groups_ = group_names(c.groups_, len(c.groups_)).tolist()
+    if 'group' in (c.condition or ''): c.groups_ = tuple(group_names(c.groups_, len(c.groups_)))
     floats = lambda k, old: np.array(_back(d.get(k, old)), dtype=np.float64); c.marginal_ = floats('marginal', [d['threshold']]); c.pooled_ = floats('pooled', d.get('marginal', [d['threshold']]))
     c.cell_n_ = np.array(d.get('cell_n', [c.n_]), dtype=np.int64); c.thresholds_ = floats('thresholds', [[d['threshold']]]); none = np.zeros(0, np.int64)
     c.cell_of_ = _cells(c.condition, none, len(c.groups_), none, c.n_classes_)[0] if d.get('cell_of') is None else np.array([d['cell_of']], dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from .conformal import ConformalClassifier, check_alpha, coverage_band, covered, set_sizes
 from .errors import ConfigurationError, PredictionError, check_number, check_seed
 from .intervals import Interval, clopper_pearson
-from .predictions import as_float_array, check_labels, group_names
+from .predictions import as_float_array, check_labels, group_codes, group_names
 from .scores import check_sets
 
 # %% ../nbs/api/17_coverage.ipynb #ff63941f
@@ -59,8 +59,8 @@ def coverage_by(
     "Coverage within classes or groups, with simultaneous exact intervals"
     sets = check_sets(sets); hit = covered(sets, labels)
     if by is None: return _tabulate([f'class {k}' for k in range(sets.shape[1])], check_labels(labels, *sets.shape), hit, level, min_rows)
-    names,code = np.unique(group_names(by, len(hit), argument='by'), return_inverse=True)
-    return _tabulate(names.tolist(), code, hit, level, min_rows)
+    names,code = group_codes(by, len(hit), argument='by')
+    return _tabulate(list(names), code, hit, level, min_rows)
 
 # %% ../nbs/api/17_coverage.ipynb #0df8d6a9
 def cov_gap(

@@ -16,19 +16,12 @@ import numpy as np
 from .bounds import reading
 from .errors import ConfigurationError, PredictionError, check_number, check_seed
 from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
-from .predictions import as_float_array, check_labels, group_names, top_of_rows
+from .predictions import MISSING, as_float_array, check_labels, group_codes, top_of_rows
 from .registry import Registry
 from .risk import as_cost, check_decided
 
 # %% ../nbs/api/16_fairness.ipynb #74b9f7c7
 def _array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
-
-def _codes(column, name, n):
-    "Distinct names of groups in order, a missing one last, and the index of each row's"
-    names,at = np.unique(group_names(column, n, argument=f'groups[{name!r}]').astype(str), return_inverse=True); order = np.argsort(names == _MISSING, kind='stable')
-    return tuple(names[order].tolist()), np.argsort(order)[at].astype(np.int64)
-
-_MISSING = 'missing'   # the name of rows without a value
 
 def _distinct(columns, sizes):
     "Distinct rows of integer columns, each in [0, size): the rows as columns, in order, and where each row went"
@@ -112,7 +105,7 @@ def _group_columns(groups, n):
     if groups is not None and not isinstance(groups, dict): raise PredictionError(f"`groups` must be names of attributes and their values, got {type(groups).__name__}", hint="Pass groups={'name': values}", argument='groups')
     if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
     if len({str(a) for a in groups}) < len(groups) or 'all rows' in groups: raise PredictionError(f"`groups` needs distinct names other than 'all rows', got {list(groups)}", argument='groups')
-    values,codes = zip(*(_codes(v, k, n) for k,v in groups.items()))
+    values,codes = zip(*(group_codes(v, n, argument=f'groups[{k!r}]') for k,v in groups.items()))
     return tuple(map(str, groups)), values, {f'group:{a}': c for a,c in zip(groups, codes)}
 
 def _count(labels, decided, groups, probs, sets, classes, n_bins):
@@ -141,7 +134,7 @@ def _counts_to_dict(c):
                 columns={k: num(v) for k,v in c.columns.items()}, count=num(c.count), conf=num(c.conf))
 
 def _counts_from_dict(d):
-    return GroupCounts(tuple(d['attributes']), tuple(tuple(_MISSING if v is None else v for v in x) for x in d['values']), tuple(d['classes']), d['n_bins'], {k: np.array(v, np.int64) for k,v in d['columns'].items()},
+    return GroupCounts(tuple(d['attributes']), tuple(tuple(MISSING if v is None else v for v in x) for x in d['values']), tuple(d['classes']), d['n_bins'], {k: np.array(v, np.int64) for k,v in d['columns'].items()},
                        np.array(d['count'], np.int64), None if d['conf'] is None else np.array(d['conf'], np.float64))
 
 # %% ../nbs/api/16_fairness.ipynb #0f4e0503
@@ -266,7 +259,7 @@ def _views(c, order, missing):
             name = ' x '.join(c.attributes[i] for i in names)
             if len(rows[0]) > _MOST: more[name] = f"{len(rows[0])} groups; at most {_MOST} are compared"; continue
             cells = [tuple(c.values[i][j] for i,j in zip(names, row)) for row in zip(*rows)]
-            keep = np.array([missing == 'own' or _MISSING not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
+            keep = np.array([missing == 'own' or MISSING not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
             out.append(_View(name, tuple(cell for cell,k in zip(cells, keep) if k), to[at]))
     return out, more
 _MOST = 200   # groups in a view
@@ -720,7 +713,7 @@ def _gaps(tests, settings):
         if t.name == 'tpr' and fpr: out.append(_equalised_odds(*(_gap(o, fam(t, fpr), settings) for o in (t, fpr))))
     return out
 
-def _missing_rows(c): return {a: int(c.count[np.array([v == _MISSING for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
+def _missing_rows(c): return {a: int(c.count[np.array([v == MISSING for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
 
 # %% ../nbs/api/16_fairness.ipynb #3015a5d5
 def group_report(

@@ -189,7 +189,7 @@ def test_a_bad_row_is_named_by_the_kernels_too():
 def test_nobody_of_a_group():
     "A class and a group that calibration never saw; a test set without one of the groups"
     s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),np.minimum(s.labels, 2); g = np.array([None, 'x', 'y'], dtype=object)[np.arange(300) % 3]
-    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ['missing', 'x', 'y'] and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
+    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ('x', 'y', 'missing') and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
     assert c.table()[3]['threshold'] == c.pooled_[0] >= c.threshold_ and c.predict(p[:6], groups=['x']*6).shape == (6, 4) and c.table()[-1]['cell'] == 'all rows' and not c.table()[-1]['promised']
     new = ['x']+['z']*299; np.testing.assert_array_equal(c.predict(p, groups=new)[1:], ((1-p) <= c.pooled_[0])[1:])
     assert ConformalClassifier(condition='class+group', rare='all').fit(p, y, groups=g).predict(p, groups=new)[1:].all()
@@ -205,7 +205,7 @@ def test_groups_are_names():
     for a in (g, g.astype(str), g.astype(float), g.tolist(), pd.array(g, dtype='Int64'), pa.array(g), pd.Categorical(g)):
         for b in (g, g.astype(str), g.astype(object)): np.testing.assert_array_equal(ConformalClassifier(condition='group').fit(p, y, groups=a).predict(p, groups=b), want)
     for a in (holed, holed.tolist(), pd.array(np.where(g == 2, None, g), dtype='Int64'), [None if v == 2 else str(v) for v in g], pa.array([None if v == 2 else v for v in g]), pd.array([pd.NA if v == 2 else str(v) for v in g], dtype='string')):
-        c = ConformalClassifier(condition='group').fit(p, y, groups=a); assert c.groups_ == ['0', '1', 'missing']; json.dumps(c.to_dict(), allow_nan=False); np.testing.assert_array_equal(c.predict(p, groups=holed), want)
+        c = ConformalClassifier(condition='group').fit(p, y, groups=a); assert c.groups_ == ('0', '1', 'missing'); json.dumps(c.to_dict(), allow_nan=False); np.testing.assert_array_equal(c.predict(p, groups=holed), want)
         assert Predictions(probs=p, groups=dict(site=a)).groups['site'][:3].tolist() == ['0', '1', None]
     days = np.array(['2020-01-01', '2021-01-01', 'NaT'], 'M8[D]')[g]; c = ConformalClassifier(condition='group').fit(p, y, groups=days)
     assert json.loads(json.dumps(c.to_dict()))['groups'] == ['2020-01-01', '2021-01-01', 'missing']
