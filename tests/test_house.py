@@ -66,6 +66,12 @@ def test_imports_keep_to_cells_of_their_own(path):
     assert not [c for c in tests if is_mixed(c)]
 
 
+@pytest.mark.parametrize('path', NOTEBOOKS, ids=lambda p: p.stem)
+def test_no_notebook_shows_an_error(path):
+    outputs = [o for c in json.loads(path.read_text(encoding='utf-8'))['cells'] for o in c.get('outputs', [])]
+    assert not [o['ename'] for o in outputs if o['output_type'] == 'error']
+
+
 def seconds(*words):
     "Median of five whole processes"
     def once():
