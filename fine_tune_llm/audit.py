@@ -78,8 +78,8 @@ def _identity(run):
     return dict(name=run.path.name, certificate=c['id'], model=_model_name(run.config.model.name), seed=run.config.seed, fingerprints=c['fingerprints'],
                 versions={**{p: _version(p) for p in ('fine_tune_llm', 'torch', 'transformers', 'peft', 'numpy', 'scikit-learn')}, 'python': platform.python_version()})
 
-def _data(run):
-    d = run.data; by = {r: np.bincount(run.predictions(r).labels, minlength=len(run.classes)).tolist() for r in ROLES}
+def _data(run, predictions):
+    d = run.data; by = {r: np.bincount(p.labels, minlength=len(run.classes)).tolist() for r,p in predictions.items()}
     return dict(source=d['source'], classes=list(run.classes), roles={r: len(d['ledger']['roles'][r]) for r in ROLES}, counts=by, findings=d['ledger']['findings'], groups=d['groups'], note=_note(d['source']))
 
 # %% ../nbs/api/50_audit.ipynb #e11871e1
@@ -98,33 +98,32 @@ def _calibration(test, probs, cert):
                 after=dict(summary(probs, test.labels, n), table=_table(reliability(probs, test.labels, n))))
 
 # %% ../nbs/api/50_audit.ipynb #715ffd59
-def _coverage(run, test, probs):
-    c = run.conformal; sets = c.predict(probs, sparse=False); lo,hi = coverage_band(c.n_, len(test), c.alpha); cov = coverage(sets, test.labels)
+def _coverage(run, test, sets):
+    c = run.conformal; lo,hi = coverage_band(c.n_, len(test), c.alpha); cov = coverage(sets, test.labels)
     return dict(score=c.score, alpha=c.alpha, threshold=run.certificate['conformal']['threshold'], n_calibration=c.n_, rows_missing=c.rows_missing_, n_test=len(test), coverage=cov, band=[lo, hi], band_level=.99,
                 inside=bool(lo <= cov <= hi), mean_set_size=set_size(sets), sizes=np.bincount(sets.sum(1), minlength=2).tolist())
 
-def _selective(run, test, probs):
+def _selective(run, test, probs, decided):
     cert = run.certificate; r = risk_coverage_curve(probs, test.labels); at = np.unique(np.linspace(0, len(r.risk)-1, 200).round().astype(int))
     curve = dict(selective_coverage=r.selective_coverage[at].tolist(), risk=r.risk[at].tolist())
     if cert['selective'] is None: return dict(certificate=None, refusal=cert['refusal'], curve=curve, test=not_evaluated("no certificate was given, so nothing is decided"))
-    d = decide_at(probs, run.threshold); kept = d >= 0
-    return dict(certificate=cert['selective'], refusal=None, curve=curve, test=dict(decided=share(kept.sum(), len(d)), wrong=share((d[kept] != test.labels[kept]).sum(), kept.sum())))
+    kept = decided >= 0
+    return dict(certificate=cert['selective'], refusal=None, curve=curve, test=dict(decided=share(kept.sum(), len(kept)), wrong=share((decided[kept] != test.labels[kept]).sum(), kept.sum())))
 
 # %% ../nbs/api/50_audit.ipynb #aa51c0df
 GROUP_MEASURES = 'abstention_rate', 'selective_risk', 'coverage', 'set_size', 'overconfidence'
 
-def _fairness(run, test, probs):
+def _fairness(run, test, probs, sets, decided):
     "What each group gets, and how far apart groups are"
     if not test.groups: return not_evaluated("no group columns were named when the run was fitted")
-    counts = GroupCounts.from_arrays(test.labels, decide_at(probs, run.threshold), groups=test.groups, probs=probs, sets=run.conformal.predict(probs, sparse=False), classes=test.classes)
+    counts = GroupCounts.from_arrays(test.labels, decided, groups=test.groups, probs=probs, sets=sets, classes=test.classes)
     return group_report(counts, seed=run.config.seed, metrics=list(GROUP_MEASURES), order=1, min_n=run.config.audit.min_group_size).to_dict()
 
 # %% ../nbs/api/50_audit.ipynb #22961f7c
-def _examples(run, test, probs, n=8):
+def _examples(test, probs, sets, decided, n=8):
     "Abstentions on the test role, evenly from the least sure to the threshold"
-    conf = probs.max(1); out = np.flatnonzero(decide_at(probs, run.threshold) < 0); out = out[np.argsort(conf[out], kind='stable')]
+    conf = probs.max(1); out = np.flatnonzero(decided < 0); out = out[np.argsort(conf[out], kind='stable')]
     pick = out[np.unique(np.linspace(0, len(out)-1, n).round().astype(int))] if len(out) else []
-    sets = run.conformal.predict(probs, sparse=False)
     return [dict(id=test.ids[i], text=test.texts[i], true=test.classes[test.labels[i]], likeliest=test.classes[probs[i].argmax()], confidence=float(conf[i]), prediction_set=[test.classes[k] for k in np.flatnonzero(sets[i])]) for i in pick]
 
 def _out_of_scope(run, texts):
@@ -141,10 +140,11 @@ def audit(
     out_of_scope=None, # Texts that belong to none of the classes: how many would be decided all the same?
 ) -> dict: # JSON-safe; the same run gives the same bytes
     "Measure everything the report says, on the test role"
-    test,train = run.predictions('test'),run.predictions('train'); probs = run.calibrator.predict_proba(test.logits)
-    return dict(version=1, identity=_identity(run), data=_data(run), performance=_performance(test, probs, train), calibration=_calibration(test, probs, run.certificate),
-                coverage=_coverage(run, test, probs), selective=_selective(run, test, probs), abstentions=_examples(run, test, probs), out_of_scope=_out_of_scope(run, out_of_scope),
-                fairness=_fairness(run, test, probs),
+    predictions = {r: run.predictions(r) for r in ROLES}; test = predictions['test']
+    probs = run.calibrator.predict_proba(test.logits); sets,decided = run.conformal.predict(probs, sparse=False),decide_at(probs, run.threshold)
+    return dict(version=1, identity=_identity(run), data=_data(run, predictions), performance=_performance(test, probs, predictions['train']), calibration=_calibration(test, probs, run.certificate),
+                coverage=_coverage(run, test, sets), selective=_selective(run, test, probs, decided), abstentions=_examples(test, probs, sets, decided), out_of_scope=_out_of_scope(run, out_of_scope),
+                fairness=_fairness(run, test, probs, sets, decided),
                 behaviour=not_evaluated("tests with typos, negation and injected instructions are not part of this version"),
                 drift=not_evaluated("monitoring starts once the classifier is in use; `drift` has the monitors"), seeds=not_evaluated("one seed was trained; repeat fit with other seeds to see the spread"))
 

@@ -248,7 +248,7 @@ def best_temperature(
 ) -> float: # The T that minimises the negative log-likelihood, or the bound it runs into
     "Temperature by Halley's method; sums in float64 whatever the input, which is not copied"
     bounds,r = _check_bounds(bounds),Rows(logits, probs)
-    if not (isinstance(tol, (float, np.floating)) and 0 < tol < 1): raise ConfigurationError(f"`tol` must be in (0, 1), got {tol!r}", argument='tol')
+    check_number('tol', tol)
     return _best(r, check_labels(labels, *r.shape), bounds, tol)
 
 # %% ../nbs/api/12_calibration.ipynb #b9d42c82

@@ -15,7 +15,8 @@ import numpy as np
 from .conformal import ConformalClassifier, check_alpha, coverage_band, covered, set_sizes
 from .errors import ConfigurationError, PredictionError, check_number, check_seed
 from .intervals import Interval, clopper_pearson
-from .predictions import as_float_array, check_labels, group_codes, group_names
+from .metrics import axes_of
+from .predictions import as_float_array, check_labels, group_codes
 from .scores import check_sets
 
 # %% ../nbs/api/17_coverage.ipynb #ff63941f
@@ -43,7 +44,7 @@ def _num(x): return None if x != x else float(x)
 # %% ../nbs/api/17_coverage.ipynb #7f199e6c
 def _tabulate(cells, code, hit, level, min_rows):
     check_number('level', level)
-    if not (isinstance(min_rows, (int, np.integer)) and min_rows >= 0): raise ConfigurationError(f"`min_rows` must be a whole number of at least 0, got {min_rows!r}", argument='min_rows')
+    check_number('min_rows', min_rows, whole=True)
     n = np.bincount(code, minlength=len(cells)); k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64); least = max(1, int(min_rows)); ok = n >= least
     low,high = clopper_pearson(k, n, 1-(1-level)/max(1, ok.sum()))
     return CoverageTable(tuple(cells), n, k, np.where(ok, low, np.nan), np.where(ok, high, np.nan), level, least)
@@ -140,7 +141,7 @@ def worst_slab(
     hit,x,rng = covered(sets, labels),as_float_array(x, 'x')[0].astype(np.float64),np.random.default_rng(check_seed(seed)); n = len(hit)
     if x.ndim != 2 or len(x) != n or n < 4 or not x.shape[1]: raise PredictionError(f"`x` must have shape ({n}, d) with n >= 4 and d >= 1, got {x.shape}", argument='x')
     if not np.isfinite(x).all(): i = int((~np.isfinite(x).all(1)).argmax()); raise PredictionError(f"`x` must be finite, row {i} is not", hint="Fill what is missing, or leave these rows out", argument='x', row=i)
-    if not (isinstance(directions, (int, np.integer)) and directions >= 1): raise ConfigurationError(f"`directions` must be a whole number of at least 1, got {directions!r}", argument='directions')
+    check_number('directions', directions, 1, whole=True)
     if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1): raise ConfigurationError(f"`share` must be in (0, 1], got {share!r}", argument='share')
     a,b = np.split(rng.permutation(n), [n//2]); least = max(1, math.ceil(share*len(a))); best = (2.,)
     for v in (w/np.linalg.norm(w) for w in rng.normal(size=(directions, x.shape[1]))):
@@ -188,7 +189,8 @@ def _band(c, sets, labels, groups, alpha):
     if c.empty == 'top1': return None, "sets that would be empty were filled"
     if c.condition is None or not len(c.cell_n_): return coverage_band(c.n_, n, alpha), None
     if 'group' in c.condition and groups is None: return None, "`groups` are not given"
-    at = {v: i for i,v in enumerate(c.groups_)}; g = np.array([at.get(v, -1) for v in group_names(groups, n)]) if 'group' in c.condition else np.zeros(n, np.int64)
+    g = np.zeros(n, np.int64)
+    if 'group' in c.condition: names,code = group_codes(groups, n); at = {v: i for i,v in enumerate(c.groups_)}; g = np.array([at.get(v, -1) for v in names])[code]
     cell = np.where(g < 0, -1, c.cell_of_[g, y if c.cell_of_.shape[1] > 1 else 0]); few = np.append(c.rare_[c.alphas.index(alpha)], True)[cell]
     if c.rare == 'marginal' and few.any(): return None, f"{few.sum():,} of {n:,} rows are of cells with too few calibration rows"
     return coverage_band(np.append(0, c.cell_n_), np.bincount(cell+1, minlength=len(c.cell_n_)+1), alpha), None
@@ -220,8 +222,7 @@ def plot_coverage(
     shift:float=0., # Moves the points sideways, to draw two tables
 ): # The axes
     "Coverage within cells with its intervals; cells not evaluated stay empty"
-    if ax is None: import matplotlib.pyplot as plt; _,ax = plt.subplots(figsize=(4, 2.6), layout='constrained')
-    check_alpha(alpha); at = np.arange(len(table.cells)); c = table.coverage
+    ax = axes_of(ax, (4, 2.6)); check_alpha(alpha); at = np.arange(len(table.cells)); c = table.coverage
     ax.errorbar(at+shift, c, np.array([c-table.low, table.high-c]), fmt='o', ms=4, capsize=2, label=label); ax.axhline(1-alpha, ls=':', color='k', lw=1)
     ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90); ax.set_ylabel('coverage')
     return ax
@@ -232,6 +233,6 @@ def plot_sizes(
     ax=None, # matplotlib axes; new ones when `None`
 ): # The axes
     "Histogram of set sizes"
-    if ax is None: import matplotlib.pyplot as plt; _,ax = plt.subplots(figsize=(4, 2.6), layout='constrained')
+    ax = axes_of(ax, (4, 2.6))
     ax.bar(np.arange(len(sizes)), sizes, color='C0'); ax.set(xlabel='labels in the set', ylabel='test rows')
     return ax

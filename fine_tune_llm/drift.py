@@ -17,8 +17,9 @@ import numpy as np
 from fastcore.basics import patch
 
 from .bounds import reading, risk_test, upper_bound
-from .errors import CertificateError, ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, SchemaError, check_number, check_seed
+from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, SchemaError, check_number, check_seed
 from .kernels import kernel, readable
+from .metrics import axes_of
 from .predictions import as_float_array
 from .registry import Registry
 
@@ -326,13 +327,6 @@ def update(self:ConformalMartingale,
     return rung
 
 # %% ../nbs/api/15_drift.ipynb #5dd132b9
-def _axes(ax):
-    "The axes given, or those of a new figure"
-    if ax is not None: return ax
-    try: import matplotlib.pyplot as plt
-    except ImportError as e: raise MissingDependencyError("plots need matplotlib", hint="pip install matplotlib") from e
-    return plt.subplots(figsize=(4, 2.6), layout='constrained')[1]
-
 def plot_wealth(
     log_wealth, # Natural log of wealth, CUSUM or Shiryaev-Roberts after each observation, shape (n,)
     *,
@@ -342,7 +336,7 @@ def plot_wealth(
     label:str=None, # For a legend
 ): # The axes
     "Evidence over time, with the line at which it becomes an alarm"
-    threshold = _positive('threshold', threshold); ax = _axes(ax); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
+    threshold = _positive('threshold', threshold); ax = axes_of(ax, (4, 2.6)); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
     ax.axhline(math.log10(threshold), color=curve.get_color(), ls='--', lw=1)
     if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
     ax.set(xlabel='observation', ylabel='evidence, powers of ten')
@@ -464,7 +458,7 @@ def plot_coverage(
     label:str=None, # For a legend
 ): # The axes
     "Coverage over time, beside what was promised in the long run"
-    ax = _axes(ax); c = 1-rolling_mean(missed, window); ax.plot(np.arange(window, window+len(c)), c, lw=1, label=label)
+    ax = axes_of(ax, (4, 2.6)); c = 1-rolling_mean(missed, window); ax.plot(np.arange(window, window+len(c)), c, lw=1, label=label)
     ax.axhline(1-alpha, color='C3', ls='--', lw=1)
     if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
     ax.set(xlabel='observation', ylabel=f'coverage of the last {window}')

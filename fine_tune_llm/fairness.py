@@ -16,6 +16,7 @@ import numpy as np
 from .bounds import reading
 from .errors import ConfigurationError, PredictionError, check_number, check_seed
 from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
+from .metrics import axes_of
 from .predictions import MISSING, as_float_array, check_labels, group_codes, top_of_rows
 from .registry import Registry
 from .risk import as_cost, check_decided
@@ -784,9 +785,7 @@ def plot_groups(
 ): # The axes
     "Dots and intervals by group; groups that were not evaluated say so"
     if not rates: raise ConfigurationError("`rates` is empty: there is no group to draw", hint="Pass report.by_group(metric, view)", argument='rates')
-    if ax is None:
-        import matplotlib.pyplot as plt
-        _,ax = plt.subplots(figsize=(4, min(3, .7+.28*len(rates))), layout='constrained')
+    ax = axes_of(ax, (4, min(3, .7+.28*len(rates))))
     if overall is not None: ax.axvline(overall, color='.7', lw=1, zorder=0)
     for i,r in enumerate(rates):
         if r.value is None: ax.text(.02, i, 'not evaluated', transform=ax.get_yaxis_transform(), va='center', size=8, color='.5'); continue

@@ -6,10 +6,10 @@
 __all__ = ['SCOPE_SCORES', 'METRICS', 'WATCHED', 'accuracy', 'top_k_accuracy', 'confusion', 'balanced_accuracy', 'macro_f1',
            'nll', 'brier', 'Murphy', 'murphy', 'Reliability', 'reliability', 'ece', 'ece_debiased', 'mce',
            'overconfidence', 'underconfidence', 'classwise_ece', 'ace', 'smooth_ece', 'CalibrationTest', 'ks_test',
-           'kuiper_test', 'spiegelhalter_test', 'ks_error', 'plot_reliability', 'plot_confidence', 'RiskCoverage',
-           'risk_coverage_curve', 'aurc', 'e_aurc', 'selective_risk_at', 'confidence_auroc', 'plot_risk_coverage',
-           'max_prob_score', 'margin_score', 'entropy_score', 'energy_score', 'auroc', 'auprc', 'fpr_at_tpr', 'summary',
-           'interval', 'OutOfScope', 'out_of_scope', 'StreamingCalibration']
+           'kuiper_test', 'spiegelhalter_test', 'ks_error', 'axes_of', 'plot_reliability', 'plot_confidence',
+           'RiskCoverage', 'risk_coverage_curve', 'aurc', 'e_aurc', 'selective_risk_at', 'confidence_auroc',
+           'plot_risk_coverage', 'max_prob_score', 'margin_score', 'entropy_score', 'energy_score', 'auroc', 'auprc',
+           'fpr_at_tpr', 'summary', 'interval', 'OutOfScope', 'out_of_scope', 'StreamingCalibration']
 
 # %% ../nbs/api/11_metrics.ipynb #6f15bf24
 import math, threading
@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from .errors import ConfigurationError, NotFittedError, PredictionError, ResourceError, check_number, check_seed
+from .errors import ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, ResourceError, check_number, check_seed
 from .intervals import Interval, clopper_pearson, wilson
 from .kernels import by_rows, kernel
 from .predictions import as_float_array, check_labels, check_logits, check_probs, conf_right, top_of_rows
@@ -423,9 +423,14 @@ def ks_error(
 def _drawable(r, kind, source):
     if not isinstance(r, kind): raise ConfigurationError(f"`r` must come from {source}(probs, labels), got {type(r).__name__}", argument='r')
 
-def _axes(ax, size):
+def axes_of(
+    ax, # `matplotlib` axes, or `None`
+    size:tuple, # Width and height of a new figure, in inches
+): # The axes given, or those of a new figure
+    "Where to draw"
     if ax is not None: return ax
-    import matplotlib.pyplot as plt
+    try: import matplotlib.pyplot as plt
+    except ImportError as e: raise MissingDependencyError("plots need matplotlib", hint="pip install matplotlib") from e
     return plt.subplots(figsize=size, layout='constrained')[1]
 
 def plot_reliability(
@@ -436,7 +441,7 @@ def plot_reliability(
     level:float=.95, # Of the intervals of the accuracies
 ): # The axes, for the caller to decorate or save
     "Accuracy by bin with its interval against confidence, the diagonal, and the rows per bin"
-    _drawable(r, Reliability, 'reliability'); check_number('level', level); ax = _axes(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
+    _drawable(r, Reliability, 'reliability'); check_number('level', level); ax = axes_of(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
     ax.bar(r.edges[:-1]+width/2, share, width, color='0.85', edgecolor='w', lw=.5, label='share of rows')
     for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
         if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
@@ -454,7 +459,7 @@ def plot_confidence(
     title:str=None, # Above the axes
 ): # The axes
     "How sure the model is where it is right, and where it is wrong"
-    _drawable(r, Reliability, 'reliability'); ax = _axes(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
+    _drawable(r, Reliability, 'reliability'); ax = axes_of(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
     ax.bar(r.edges[:-1], right, width, align='edge', color='C0', alpha=.6, label='right')
     ax.bar(r.edges[:-1], r.count-right, width, bottom=right, align='edge', color='C3', alpha=.8, label='wrong')
     ax.set(xlabel='confidence', ylabel='rows', xlim=(0, 1), title=title); ax.legend(fontsize=8, loc='upper left', frameon=False)
@@ -564,7 +569,7 @@ def plot_risk_coverage(
     title:str=None, # Above the axes
 ): # The axes
     "Selective risk against selective coverage, with the error rate of deciding everything"
-    _drawable(r, RiskCoverage, 'risk_coverage_curve'); ax = _axes(ax, (3.4, 2.8))
+    _drawable(r, RiskCoverage, 'risk_coverage_curve'); ax = axes_of(ax, (3.4, 2.8))
     ax.plot(r.selective_coverage, r.risk, color='C0', label='model')
     ax.axhline(r.risk[-1], ls=':', color='0.3', label='decide everything')
     ax.set(xlabel='selective coverage (share decided)', ylabel='selective risk (share wrong)', xlim=(0, 1), ylim=(0, None), title=title)

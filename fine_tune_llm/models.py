@@ -269,13 +269,13 @@ def _targets(backbone, names):
 
 # %% ../nbs/api/30_models.ipynb #be247f0c
 def check_targets(
-    name:str, # Catalogue name, hub id or folder
+    source:Source, # From `find_model`
     lora:LoraSection, # Its `targets` are looked up
 ) -> None:
     "`AdapterError` when a layer to adapt is not in the model; no weights are read"
     from transformers import AutoConfig, AutoModel
     if not lora.targets: return
-    with quiet(), torch.device('meta'): _targets(AutoModel.from_config(AutoConfig.from_pretrained(find_model(name).folder, local_files_only=True)), lora.targets)
+    with quiet(), torch.device('meta'): _targets(AutoModel.from_config(AutoConfig.from_pretrained(source.folder, local_files_only=True)), lora.targets)
 
 def _readable(max_length, config, tokenizer, name):
     "`max_length`, or the fewer tokens that the model has positions for"

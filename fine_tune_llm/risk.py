@@ -21,7 +21,8 @@ from .bounds import CORRECTIONS, Nested, binomial_p_value, graphical, reading, r
 from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, check_number
 from .intervals import clopper_pearson
 from .kernels import by_rows, kernel, readable
-from .predictions import as_float_array, check_labels, check_probs, group_names, top_of_rows
+from .metrics import axes_of
+from .predictions import as_float_array, check_labels, check_probs, group_codes, group_names, top_of_rows
 from .registry import Registry
 
 # %% ../nbs/api/14_risk.ipynb #26acbbdd
@@ -500,7 +501,9 @@ def decide(self:SelectiveClassifier,
     if (None in self.thresholds_) != (groups is None): raise ConfigurationError(f"`groups` {'were not' if None in self.thresholds_ else 'are'} part of the fit", argument='groups')
     conf,best,K = _judge(probs, self.score, self.cost); cut = {g: np.inf if t is None else t for g,t in self.thresholds_.items()}
     if K != (self.n_classes_ or K): raise PredictionError(f"`probs` has {K} classes, fitted with {self.n_classes_}", argument='probs')
-    return np.where(conf >= (cut[None] if groups is None else np.array([cut.get(g, np.inf) for g in group_names(groups, len(conf))])), best, -1)
+    if groups is None: return np.where(conf >= cut[None], best, -1)
+    names,code = group_codes(groups, len(conf))
+    return np.where(conf >= np.array([cut.get(g, np.inf) for g in names])[code], best, -1)
 
 # %% ../nbs/api/14_risk.ipynb #b25b4c0f
 @patch
@@ -599,10 +602,7 @@ def plot_certificate(
     title:str=None, # Above the axes
 ): # The axes
     "Bound and observed risk against selective coverage, with the target and the chosen threshold"
-    if ax is None:
-        import matplotlib.pyplot as plt
-        _,ax = plt.subplots(figsize=(3.8, 2.8), layout='constrained')
-    x,i = c.selective_coverage, c.chosen
+    ax = axes_of(ax, (3.8, 2.8)); x,i = c.selective_coverage, c.chosen
     ax.plot(x, c.bound, color='C0', label='bound'); ax.plot(x, c.risk, color='C0', ls=':', label='observed')
     ax.axhline(c.target_risk, color='C3', lw=1, ls='--', label='target')
     ax.plot([x[i]], [c.bound[i]], 'o', ms=5, color='C1', label=f'decide from {c.threshold[i]:.3f}', zorder=3)

@@ -19,7 +19,7 @@ from . import __version__
 from .config import Config, Layer, Machine, load_config, make_config, resolve_config
 from .conformal import SCORES, ConformalClassifier, tune_score
 from .data import ROLES, Dataset, load, split_ledger
-from .errors import CertificateError, ConfigurationError, DataValidationError, IntegrityError, ResourceError, RunError
+from .errors import CertificateError, ConfigurationError, DataValidationError, ResourceError, RunError
 from .events import DataSplit, DecisionMade, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
 from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
 from .inference import make_decisions, occlusion
@@ -151,15 +151,15 @@ def _settings_hash(config):
     d = {k: v for k,v in config.fixed().items() if k != 'monitoring'}
     return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
 
-def _fingerprints(out, config, classes):
+def _fingerprints(out, config, data):
     "Hashes of everything a certificate was made for"
-    return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(list(classes)), config=_settings_hash(config),
-                data=sha256_json(read_json(out/'data.json')), prompt=None, **{f'{r}_rows': sha256_file(out/'predictions'/f'{r}.parquet') for r in ROLES})
+    return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(data['classes']), config=_settings_hash(config),
+                data=sha256_json(data), prompt=None, **{f'{r}_rows': sha256_file(out/'predictions'/f'{r}.parquet') for r in ROLES})
 
-def _certify(out, config, classes):
+def _certify(out, config, data):
     if (out/'certificate.json').exists(): return
     parts = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config)
-    body = dict(version=1, library=__version__, classes=list(classes), **parts, fingerprints=dict(_fingerprints(out, config, classes), calibrator=sha256_json(parts['calibrator'])))
+    body = dict(version=1, library=__version__, classes=data['classes'], **parts, fingerprints=dict(_fingerprints(out, config, data), calibrator=sha256_json(parts['calibrator'])))
     write_json(out/'certificate.json', dict(body, id=sha256_json(body)[:16]))
 
 # %% ../nbs/api/41_run.ipynb #7b9420b9
@@ -174,8 +174,8 @@ def _verify(out, config, data, cert):
     "`CertificateError` that lists everything that is not as it was"
     said = cert['fingerprints']; broken = []
     if sha256_json({k: v for k,v in cert.items() if k != 'id'})[:16] != cert.get('id'): broken.append('certificate.json')
-    try: now = dict(_fingerprints(out, config, data['classes']), calibrator=sha256_json(cert['calibrator']))
-    except (OSError, IntegrityError) as e: raise CertificateError(f"the certificate of `{out}` is void: {e}", path=str(out)) from e
+    try: now = dict(_fingerprints(out, config, data), calibrator=sha256_json(cert['calibrator']))
+    except OSError as e: raise CertificateError(f"the certificate of `{out}` is void: {e}", path=str(out)) from e
     broken += [k for k in said if said[k] != now.get(k)]
     if list(cert['classes']) != list(data['classes']) and 'labels' not in broken: broken.append('labels')
     if not broken:
@@ -278,7 +278,7 @@ def fit(
     ds,n_test = _read(data, test, cfg); out = Path(out)
     ledger = split_ledger(ds, {r: getattr(cfg.data, r) for r in ROLES}, seed=cfg.seed, n_test_file=n_test)
     record = dict(source=ds.source, classes=list(ds.classes), counts=ds.counts(), groups=sorted(ds.groups), ledger=ledger.to_dict())
-    find_model(cfg.model.name); check_targets(cfg.model.name, cfg.lora)
+    check_targets(find_model(cfg.model.name), cfg.lora)
     _claim(out, cfg, record)
     with single_writer(out), log_context(run=out.name), _disk(out):
         _stages(out, ds, ledger, cfg, record, progress, watch, bus)
@@ -326,7 +326,7 @@ def _stages(out, ds, ledger, cfg, record, progress, watch, bus):
     if not (out/'data.json').exists(): write_json(out/'data.json', record)
     with EventStore(out/'events.db', keep_age=manager.config.monitoring.retention_days*86400 or None) as es:
         publish = _publisher(es, bus, out.name); training = _per_step(publish, lambda: manager.config.monitoring.events_per_step)
-        stages = dict(training=lambda: _train(out, ds, ledger, cfg, training, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, ds.classes))
+        stages = dict(training=lambda: _train(out, ds, ledger, cfg, training, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, record))
         if not (out/'certificate.json').exists():
             manager.publish = publish
             if not es.query(DataSplit, limit=1): publish(DataSplit(counts={r: len(ix) for r,ix in ledger.roles.items()}, source=sha256_json(ds.source)))

@@ -40,3 +40,11 @@ def real_data():
     d = Path(os.environ.get('FTLLM_DATA', ROOT.parent/'shared'/'data'))
     if not d.is_dir(): pytest.skip(f"real data is not here: set FTLLM_DATA (looked in {d})")
     return d
+
+
+@pytest.fixture(scope='session')
+def vgg(real_data):
+    "Probabilities (10,000 x 10) and labels of VGG-16 on CIFAR-10 (Kumar et al. 2019)"
+    import numpy as np
+    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
+    return f['probs'], f['labels']

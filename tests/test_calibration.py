@@ -131,12 +131,6 @@ def test_a_candidate_that_fails_is_not_evaluated(rows):
     with pytest.raises(CalibrationError, match='no candidate could be fitted'): select_calibrator(z, y, seed=0, candidates=(Refuses(),))
 
 
-@pytest.fixture(scope='module')
-def vgg(real_data):
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
-    return f['probs'], f['labels']
-
-
 def test_real_outputs(vgg):
     "VGG-16 on CIFAR-10 (Kumar et al. 2019): every calibrator takes a third off the ECE or more and lowers the loss of rows it has not seen; what keeps decisions keeps them"
     p,y = vgg; fit,held = slice(0, 5000), slice(5000, None)

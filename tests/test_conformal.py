@@ -273,9 +273,9 @@ def test_deterministic_aps_explodes_where_lac_does_not():
     assert size['all of it'] > 2*size['lac'] and size['aps'] < size['all of it']/1.5
 
 
-def test_real_outputs(real_data):
+def test_real_outputs(vgg):
     "CIFAR-10: every score covers; deterministic APS needs more labels than any other; SAPS without chance covers"
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz'); p,y = f['probs'],f['labels']; o = np.random.default_rng(0).permutation(len(y)); a,b = o[:4000],o[4000:]; size = {}
+    p,y = vgg; o = np.random.default_rng(0).permutation(len(y)); a,b = o[:4000],o[4000:]; size = {}
     lo,hi = coverage_band(4000, 6000, .05, level=.9999)
     for name in NAMES:
         for r in (True, False):

@@ -172,9 +172,9 @@ def test_weighted_quantile_counts_copies(rows, new, alpha):
     assert got == want and 0 <= effective_rows(w) <= len(w)+1e-9
 
 
-def test_real_outputs(real_data):
+def test_real_outputs(vgg):
     "On the VGG outputs: quiet on shuffled rows, loud when confident rows give way to doubtful ones, and ACI holds"
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz'); p,y = f['probs'],f['labels']; s = 1-p[np.arange(len(y)), y].astype(np.float64); rang = []
+    p,y = vgg; s = 1-p[np.arange(len(y)), y].astype(np.float64); rang = []
     for seed in range(40):
         o = np.random.default_rng(seed).permutation(len(s)); rang.append(bool(ConformalMartingale(COMPOSITE, seed=seed).fit(s[o[:1000]]).update(s[o[1000:]])))
     assert np.mean(rang) <= .05+4*(.05*.95/40)**.5

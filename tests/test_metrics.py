@@ -15,12 +15,6 @@ from fine_tune_llm.predictions import softmax
 from fine_tune_llm.testing import synthetic_problem
 
 
-@pytest.fixture(scope='module')
-def vgg(real_data):
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
-    return f['probs'], f['labels']
-
-
 def test_intervals_hold_the_value_of_all_rows(vgg):
     "Samples of 500 of the 10,000 rows: each 90% interval holds the number of all rows as often as it says, less 4 sigma"
     p,y = vgg; rng = np.random.default_rng(0); picks = [rng.integers(len(y), size=500) for _ in range(400)]

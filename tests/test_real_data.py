@@ -34,12 +34,6 @@ def test_latin1_names_the_place(real_data):
     with pytest.raises(DataLoadingError, match='is not UTF-8: byte 0x.. in line'): load(real_data/'messy'/'snips_playmusic_latin1.json')
 
 
-@pytest.fixture(scope='module')
-def vgg(real_data):
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
-    return f['probs'], f['labels']
-
-
 def test_known_numbers(vgg):
     "RESEARCH: accuracy .9359, ECE .0398, NLL .257 (Kumar et al. 2019's VGG-16 outputs)"
     assert accuracy(*vgg) == pytest.approx(.9359, abs=5e-5)

@@ -17,12 +17,6 @@ quick = settings(max_examples=40, deadline=None, derandomize=True)
 GRID = np.array([.5, .5, .4, .2, .2, 0.])   # all at or below one less the targets used here: every walk begins at its first
 
 
-@pytest.fixture(scope='module')
-def vgg(real_data):
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
-    return f['probs'], f['labels']
-
-
 def share(c): return 0. if c is None else c.selective_coverage
 
 
