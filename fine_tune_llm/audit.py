@@ -27,133 +27,343 @@ from .run import Run
 
 # %% ../nbs/api/50_audit.ipynb #86592017
 def not_evaluated(
-    reason:str, # Why, one sentence
-) -> dict: # Stands where a number would
+    reason: str,  # Why, one sentence
+) -> dict:  # Stands where a number would
     "An open gap: never a number, never silence"
     return dict(evaluated=False, reason=reason)
 
 # %% ../nbs/api/50_audit.ipynb #6a080f31
 def share(
-    k:int, # Rows that have it
-    n:int, # Rows
-    level:float=.95, # Of the interval
-) -> dict: # value, low, high, k, n; not evaluated when n is 0
+    k: int,  # Rows that have it
+    n: int,  # Rows
+    level: float = 0.95,  # Of the interval
+) -> dict:  # value, low, high, k, n; not evaluated when n is 0
     "A share with its exact interval (Clopper & Pearson 1934)"
-    if n == 0: return not_evaluated("there is no such row")
-    low,high = clopper_pearson(k, n, level)
-    return dict(value=k/n, low=float(low), high=float(high), k=int(k), n=int(n), level=level)
+    if n == 0:
+        return not_evaluated("there is no such row")
+    low, high = clopper_pearson(k, n, level)
+    return dict(
+        value=k / n, low=float(low), high=float(high), k=int(k), n=int(n), level=level
+    )
 
 # %% ../nbs/api/50_audit.ipynb #a304d230
 def baselines(
-    train, # `Predictions` of the train role: only texts and labels are used
-    test, # Of the test role
-) -> dict: # accuracy of each with its interval
+    train,  # `Predictions` of the train role: only texts and labels are used
+    test,  # Of the test role
+) -> dict:  # accuracy of each with its interval
     "Majority class, and TF-IDF (words and pairs) with logistic regression"
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+
     top = np.bincount(train.labels, minlength=train.n_classes).argmax()
-    m = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True), LogisticRegression(C=10, max_iter=2000))
-    try: right = (m.fit(train.texts, train.labels).predict(test.texts) == test.labels).sum()
-    except ValueError as e: tfidf = not_evaluated(f"TF-IDF finds no words: {e}")
-    else: tfidf = share(right, len(test))
+    m = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        LogisticRegression(C=10, max_iter=2000),
+    )
+    try:
+        right = (
+            m.fit(train.texts, train.labels).predict(test.texts) == test.labels
+        ).sum()
+    except ValueError as e:
+        tfidf = not_evaluated(f"TF-IDF finds no words: {e}")
+    else:
+        tfidf = share(right, len(test))
     return dict(majority=share((test.labels == top).sum(), len(test)), tfidf=tfidf)
 
 # %% ../nbs/api/50_audit.ipynb #cfce9f33
 _THINNED = "The bundled sample leaves out messages that TF-IDF found easy, so the distance to TF-IDF is partly made and says nothing about language models (see the sample's card)"
 
+
 def _note(source):
     "What a reader of the baselines must know about the data"
-    sample = files('fine_tune_llm')/'samples'/'triage.jsonl'
-    return _THINNED if source.get('sha256') == sha256_file(sample) else None
+    sample = files("fine_tune_llm") / "samples" / "triage.jsonl"
+    return _THINNED if source.get("sha256") == sha256_file(sample) else None
+
 
 def _version(package):
-    try: return version(package)
-    except PackageNotFoundError: return 'not installed'
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
 
-def _model_name(name): return Path(name).name if Path(name).is_absolute() else name
+
+def _model_name(name):
+    return Path(name).name if Path(name).is_absolute() else name
+
 
 def _identity(run):
     c = run.certificate
-    return dict(name=run.path.name, certificate=c['id'], model=_model_name(run.config.model.name), seed=run.config.seed, fingerprints=c['fingerprints'],
-                versions={**{p: _version(p) for p in ('fine_tune_llm', 'torch', 'transformers', 'peft', 'numpy', 'scikit-learn')}, 'python': platform.python_version()})
+    return dict(
+        name=run.path.name,
+        certificate=c["id"],
+        model=_model_name(run.config.model.name),
+        seed=run.config.seed,
+        fingerprints=c["fingerprints"],
+        versions={
+            **{
+                p: _version(p)
+                for p in (
+                    "fine_tune_llm",
+                    "torch",
+                    "transformers",
+                    "peft",
+                    "numpy",
+                    "scikit-learn",
+                )
+            },
+            "python": platform.python_version(),
+        },
+    )
+
 
 def _data(run, predictions):
-    d = run.data; by = {r: np.bincount(p.labels, minlength=len(run.classes)).tolist() for r,p in predictions.items()}
-    return dict(source=d['source'], classes=list(run.classes), roles={r: len(d['ledger']['roles'][r]) for r in ROLES}, counts=by, findings=d['ledger']['findings'], groups=d['groups'], note=_note(d['source']))
+    d = run.data
+    by = {
+        r: np.bincount(p.labels, minlength=len(run.classes)).tolist()
+        for r, p in predictions.items()
+    }
+    return dict(
+        source=d["source"],
+        classes=list(run.classes),
+        roles={r: len(d["ledger"]["roles"][r]) for r in ROLES},
+        counts=by,
+        findings=d["ledger"]["findings"],
+        groups=d["groups"],
+        note=_note(d["source"]),
+    )
 
 # %% ../nbs/api/50_audit.ipynb #e11871e1
-def _table(r): return [dict(low=float(a), high=float(b), n=int(n), conf=float(c), acc=float(k)) for a,b,n,c,k in zip(r.edges, r.edges[1:], r.count, r.conf, r.acc) if n]
+def _table(r):
+    return [
+        dict(low=float(a), high=float(b), n=int(n), conf=float(c), acc=float(k))
+        for a, b, n, c, k in zip(r.edges, r.edges[1:], r.count, r.conf, r.acc)
+        if n
+    ]
+
 
 def _performance(test, probs, train):
-    pred = probs.argmax(1); K = test.n_classes
-    per = {c: dict(recall=share(((pred == k) & (test.labels == k)).sum(), (test.labels == k).sum()), precision=share(((pred == k) & (test.labels == k)).sum(), (pred == k).sum())) for k,c in enumerate(test.classes)}
-    confusion = np.zeros((K, K), int); np.add.at(confusion, (test.labels, pred), 1)
-    return dict(accuracy=share((pred == test.labels).sum(), len(test)), **{k: v for k,v in summary(probs, test.labels).items() if k in ('nll', 'brier')}, aurc=aurc(probs, test.labels),
-                per_class=per, confusion=confusion.tolist(), baselines=baselines(train, test))
+    pred = probs.argmax(1)
+    K = test.n_classes
+    per = {
+        c: dict(
+            recall=share(
+                ((pred == k) & (test.labels == k)).sum(), (test.labels == k).sum()
+            ),
+            precision=share(
+                ((pred == k) & (test.labels == k)).sum(), (pred == k).sum()
+            ),
+        )
+        for k, c in enumerate(test.classes)
+    }
+    confusion = np.zeros((K, K), int)
+    np.add.at(confusion, (test.labels, pred), 1)
+    return dict(
+        accuracy=share((pred == test.labels).sum(), len(test)),
+        **{
+            k: v
+            for k, v in summary(probs, test.labels).items()
+            if k in ("nll", "brier")
+        },
+        aurc=aurc(probs, test.labels),
+        per_class=per,
+        confusion=confusion.tolist(),
+        baselines=baselines(train, test),
+    )
+
 
 def _calibration(test, probs, cert):
-    raw = softmax(test.logits); n = 15
-    return dict(method=cert['calibrator']['kind'], choice=cert.get('choice'), temperature=cert['calibrator'].get('temperature'), n_bins=n, before=dict(summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))),
-                after=dict(summary(probs, test.labels, n), table=_table(reliability(probs, test.labels, n))))
+    raw = softmax(test.logits)
+    n = 15
+    return dict(
+        method=cert["calibrator"]["kind"],
+        choice=cert.get("choice"),
+        temperature=cert["calibrator"].get("temperature"),
+        n_bins=n,
+        before=dict(
+            summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))
+        ),
+        after=dict(
+            summary(probs, test.labels, n),
+            table=_table(reliability(probs, test.labels, n)),
+        ),
+    )
 
 # %% ../nbs/api/50_audit.ipynb #715ffd59
 def _coverage(run, test, sets):
-    c = run.conformal; lo,hi = coverage_band(c.n_, len(test), c.alpha); cov = coverage(sets, test.labels)
-    return dict(score=c.score, alpha=c.alpha, threshold=run.certificate['conformal']['threshold'], n_calibration=c.n_, rows_missing=c.rows_missing_, n_test=len(test), coverage=cov, band=[lo, hi], band_level=.99,
-                inside=bool(lo <= cov <= hi), mean_set_size=set_size(sets), sizes=np.bincount(sets.sum(1), minlength=2).tolist())
+    c = run.conformal
+    lo, hi = coverage_band(c.n_, len(test), c.alpha)
+    cov = coverage(sets, test.labels)
+    return dict(
+        score=c.score,
+        alpha=c.alpha,
+        threshold=run.certificate["conformal"]["threshold"],
+        n_calibration=c.n_,
+        rows_missing=c.rows_missing_,
+        n_test=len(test),
+        coverage=cov,
+        band=[lo, hi],
+        band_level=0.99,
+        inside=bool(lo <= cov <= hi),
+        mean_set_size=set_size(sets),
+        sizes=np.bincount(sets.sum(1), minlength=2).tolist(),
+    )
+
 
 def _selective(run, test, probs, decided):
-    cert = run.certificate; r = risk_coverage_curve(probs, test.labels); at = np.unique(np.linspace(0, len(r.risk)-1, 200).round().astype(int))
-    curve = dict(selective_coverage=r.selective_coverage[at].tolist(), risk=r.risk[at].tolist())
-    if cert['selective'] is None: return dict(certificate=None, refusal=cert['refusal'], curve=curve, test=not_evaluated("no certificate was given, so nothing is decided"))
+    cert = run.certificate
+    r = risk_coverage_curve(probs, test.labels)
+    at = np.unique(np.linspace(0, len(r.risk) - 1, 200).round().astype(int))
+    curve = dict(
+        selective_coverage=r.selective_coverage[at].tolist(), risk=r.risk[at].tolist()
+    )
+    if cert["selective"] is None:
+        return dict(
+            certificate=None,
+            refusal=cert["refusal"],
+            curve=curve,
+            test=not_evaluated("no certificate was given, so nothing is decided"),
+        )
     kept = decided >= 0
-    return dict(certificate=cert['selective'], refusal=None, curve=curve, test=dict(decided=share(kept.sum(), len(kept)), wrong=share((decided[kept] != test.labels[kept]).sum(), kept.sum())))
+    return dict(
+        certificate=cert["selective"],
+        refusal=None,
+        curve=curve,
+        test=dict(
+            decided=share(kept.sum(), len(kept)),
+            wrong=share((decided[kept] != test.labels[kept]).sum(), kept.sum()),
+        ),
+    )
 
 # %% ../nbs/api/50_audit.ipynb #aa51c0df
-GROUP_MEASURES = 'abstention_rate', 'selective_risk', 'coverage', 'set_size', 'overconfidence'
+GROUP_MEASURES = (
+    "abstention_rate",
+    "selective_risk",
+    "coverage",
+    "set_size",
+    "overconfidence",
+)
+
 
 def _fairness(run, test, probs, sets, decided):
     "What each group gets, and how far apart groups are"
-    if not test.groups: return not_evaluated("no group columns were named when the run was fitted")
-    counts = GroupCounts.from_arrays(test.labels, decided, groups=test.groups, probs=probs, sets=sets, classes=test.classes)
-    return group_report(counts, seed=run.config.seed, metrics=list(GROUP_MEASURES), order=1, min_n=run.config.audit.min_group_size).to_dict()
+    if not test.groups:
+        return not_evaluated("no group columns were named when the run was fitted")
+    counts = GroupCounts.from_arrays(
+        test.labels,
+        decided,
+        groups=test.groups,
+        probs=probs,
+        sets=sets,
+        classes=test.classes,
+    )
+    return group_report(
+        counts,
+        seed=run.config.seed,
+        metrics=list(GROUP_MEASURES),
+        order=1,
+        min_n=run.config.audit.min_group_size,
+    ).to_dict()
 
 # %% ../nbs/api/50_audit.ipynb #22961f7c
 def _examples(test, probs, sets, decided, n=8):
     "Abstentions on the test role, evenly from the least sure to the threshold"
-    conf = probs.max(1); out = np.flatnonzero(decided < 0); out = out[np.argsort(conf[out], kind='stable')]
-    pick = out[np.unique(np.linspace(0, len(out)-1, n).round().astype(int))] if len(out) else []
-    return [dict(id=test.ids[i], text=test.texts[i], true=test.classes[test.labels[i]], likeliest=test.classes[probs[i].argmax()], confidence=float(conf[i]), prediction_set=[test.classes[k] for k in np.flatnonzero(sets[i])]) for i in pick]
+    conf = probs.max(1)
+    out = np.flatnonzero(decided < 0)
+    out = out[np.argsort(conf[out], kind="stable")]
+    pick = (
+        out[np.unique(np.linspace(0, len(out) - 1, n).round().astype(int))]
+        if len(out)
+        else []
+    )
+    return [
+        dict(
+            id=test.ids[i],
+            text=test.texts[i],
+            true=test.classes[test.labels[i]],
+            likeliest=test.classes[probs[i].argmax()],
+            confidence=float(conf[i]),
+            prediction_set=[test.classes[k] for k in np.flatnonzero(sets[i])],
+        )
+        for i in pick
+    ]
+
 
 def _out_of_scope(run, texts):
-    if texts is None: return not_evaluated("no out-of-scope texts were given")
+    if texts is None:
+        return not_evaluated("no out-of-scope texts were given")
     texts = list(texts)
-    if not texts: raise DataValidationError("`out_of_scope` is empty", hint="Leave it out, or give texts that are none of the classes")
-    p = run.predict_proba(texts); decided = (decide_at(p, run.threshold) >= 0).sum()
-    return dict(n=len(texts), decided=share(decided, len(texts)), empty_sets=share((~run.conformal.predict(p, sparse=False)).all(1).sum(), len(texts)))
+    if not texts:
+        raise DataValidationError(
+            "`out_of_scope` is empty",
+            hint="Leave it out, or give texts that are none of the classes",
+        )
+    p = run.predict_proba(texts)
+    decided = (decide_at(p, run.threshold) >= 0).sum()
+    return dict(
+        n=len(texts),
+        decided=share(decided, len(texts)),
+        empty_sets=share(
+            (~run.conformal.predict(p, sparse=False)).all(1).sum(), len(texts)
+        ),
+    )
 
 # %% ../nbs/api/50_audit.ipynb #735ab230
 def audit(
-    run:Run, # A finished run
+    run: Run,  # A finished run
     *,
-    out_of_scope=None, # Texts that belong to none of the classes: how many would be decided all the same?
-) -> dict: # JSON-safe; the same run gives the same bytes
+    out_of_scope=None,  # Texts that belong to none of the classes: how many would be decided all the same?
+) -> dict:  # JSON-safe; the same run gives the same bytes
     "Measure everything the report says, on the test role"
-    predictions = {r: run.predictions(r) for r in ROLES}; test = predictions['test']
-    probs = run.calibrator.predict_proba(test.logits); sets,decided = run.conformal.predict(probs, sparse=False),decide_at(probs, run.threshold)
-    return dict(version=1, identity=_identity(run), data=_data(run, predictions), performance=_performance(test, probs, predictions['train']), calibration=_calibration(test, probs, run.certificate),
-                coverage=_coverage(run, test, sets), selective=_selective(run, test, probs, decided), abstentions=_examples(test, probs, sets, decided), out_of_scope=_out_of_scope(run, out_of_scope),
-                fairness=_fairness(run, test, probs, sets, decided),
-                behaviour=not_evaluated("tests with typos, negation and injected instructions are not part of this version"),
-                drift=not_evaluated("monitoring starts once the classifier is in use; `drift` has the monitors"), seeds=not_evaluated("one seed was trained; repeat fit with other seeds to see the spread"))
+    predictions = {r: run.predictions(r) for r in ROLES}
+    test = predictions["test"]
+    probs = run.calibrator.predict_proba(test.logits)
+    sets, decided = (
+        run.conformal.predict(probs, sparse=False),
+        decide_at(probs, run.threshold),
+    )
+    return dict(
+        version=1,
+        identity=_identity(run),
+        data=_data(run, predictions),
+        performance=_performance(test, probs, predictions["train"]),
+        calibration=_calibration(test, probs, run.certificate),
+        coverage=_coverage(run, test, sets),
+        selective=_selective(run, test, probs, decided),
+        abstentions=_examples(test, probs, sets, decided),
+        out_of_scope=_out_of_scope(run, out_of_scope),
+        fairness=_fairness(run, test, probs, sets, decided),
+        behaviour=not_evaluated(
+            "tests with typos, negation and injected instructions are not part of this version"
+        ),
+        drift=not_evaluated(
+            "monitoring starts once the classifier is in use; `drift` has the monitors"
+        ),
+        seeds=not_evaluated(
+            "one seed was trained; repeat fit with other seeds to see the spread"
+        ),
+    )
+
 
 def write_audit(
-    run:Run, # A finished run
-    evidence:dict, # From `audit`
+    run: Run,  # A finished run
+    evidence: dict,  # From `audit`
 ) -> None:
     "Put the evidence into the run directory as `audit.json`, and the fact into its events"
-    write_json(run.path/'audit.json', evidence)
-    found = {k: v['value'] for k,v in dict(evidence['selective']['test'], accuracy=evidence['performance']['accuracy']).items() if isinstance(v, dict) and 'value' in v}
-    with EventStore(run.path/'events.db') as es:
-        es.append(AuditFinished(certificate=evidence['identity']['certificate'], n_test=evidence['coverage']['n_test'], run=run.path.name, metrics=dict(found, coverage=evidence['coverage']['coverage'])))
+    write_json(run.path / "audit.json", evidence)
+    found = {
+        k: v["value"]
+        for k, v in dict(
+            evidence["selective"]["test"], accuracy=evidence["performance"]["accuracy"]
+        ).items()
+        if isinstance(v, dict) and "value" in v
+    }
+    with EventStore(run.path / "events.db") as es:
+        es.append(
+            AuditFinished(
+                certificate=evidence["identity"]["certificate"],
+                n_test=evidence["coverage"]["n_test"],
+                run=run.path.name,
+                metrics=dict(found, coverage=evidence["coverage"]["coverage"]),
+            )
+        )

@@ -14,7 +14,15 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .errors import CertificateError, ConfigurationError, FineTuneLLMError, PredictionError, SchemaError, check_number, check_seed
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    FineTuneLLMError,
+    PredictionError,
+    SchemaError,
+    check_number,
+    check_seed,
+)
 from .kernels import by_rows, kernel, readable
 from .registry import Registry
 
@@ -22,349 +30,648 @@ from .registry import Registry
 @dataclass(frozen=True)
 class Nested:
     "Losses of n rows under m settings, of which each uses the rows of the one before and more"
-    loss:np.ndarray # Loss once the row counts, shape (n,), in [0, 1]
-    enter:np.ndarray # First setting under which it counts, shape (n,), in 0..m; m for never
-    m:int # Settings
-    skip:bool = True # Before that: left out (`True`), or there with loss 0 (`False`)
-    def totals(self) -> tuple: # (rows, sum of losses) per setting, both of shape (m,)
+
+    loss: np.ndarray  # Loss once the row counts, shape (n,), in [0, 1]
+    enter: (
+        np.ndarray
+    )  # First setting under which it counts, shape (n,), in 0..m; m for never
+    m: int  # Settings
+    skip: bool = True  # Before that: left out (`True`), or there with loss 0 (`False`)
+
+    def totals(self) -> tuple:  # (rows, sum of losses) per setting, both of shape (m,)
         "All that tests by the mean need"
-        add = lambda w: np.cumsum(np.bincount(self.enter, weights=w, minlength=self.m+1)[:self.m])
-        return add(None) if self.skip else np.full(self.m, len(self.loss)), add(self.loss)
-    def at(self, j:int) -> np.ndarray: # Losses of the rows that setting `j` uses, in the order of rows
+        add = lambda w: np.cumsum(
+            np.bincount(self.enter, weights=w, minlength=self.m + 1)[: self.m]
+        )
+        return add(None) if self.skip else np.full(self.m, len(self.loss)), add(
+            self.loss
+        )
+
+    def at(
+        self, j: int
+    ) -> np.ndarray:  # Losses of the rows that setting `j` uses, in the order of rows
         "One setting alone"
         on = self.enter <= j
-        return self.loss[on] if self.skip else np.where(on, self.loss, 0.)
+        return self.loss[on] if self.skip else np.where(on, self.loss, 0.0)
 
 # %% ../nbs/api/10_bounds.ipynb #661563b5
 @contextmanager
 def reading(
-    what:str, # What is rebuilt, for the error
+    what: str,  # What is rebuilt, for the error
 ):
     "A `SchemaError` for whatever a saved state lacks or holds too much"
-    try: yield
-    except FineTuneLLMError: raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e: raise SchemaError(f"this is no {what}: {type(e).__name__}: {e}", hint="Pass what to_dict gave") from e
+    try:
+        yield
+    except FineTuneLLMError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as e:
+        raise SchemaError(
+            f"this is no {what}: {type(e).__name__}: {e}", hint="Pass what to_dict gave"
+        ) from e
 
 # %% ../nbs/api/10_bounds.ipynb #555af1b1
 def _counted(total, n, risk):
     "Sums of losses, rows and risks as float64, in range"
-    try: s,n,r = (np.asarray(x, dtype=np.float64) for x in (total, n, risk))
-    except (TypeError, ValueError) as e: raise PredictionError(f"losses, rows and risks must be numbers: {e}") from e
-    if not ((s >= 0) & (s <= n*(1+1e-9))).all() or not np.isfinite(n).all(): raise PredictionError(f"losses must lie between 0 and the number of rows, got {total!r} of {n!r}", argument='total')
-    if not ((r > 0) & (r < 1)).all(): raise ConfigurationError(f"`risk` must be in (0, 1), got {risk!r}", argument='risk')
+    try:
+        s, n, r = (np.asarray(x, dtype=np.float64) for x in (total, n, risk))
+    except (TypeError, ValueError) as e:
+        raise PredictionError(f"losses, rows and risks must be numbers: {e}") from e
+    if not ((s >= 0) & (s <= n * (1 + 1e-9))).all() or not np.isfinite(n).all():
+        raise PredictionError(
+            f"losses must lie between 0 and the number of rows, got {total!r} of {n!r}",
+            argument="total",
+        )
+    if not ((r > 0) & (r < 1)).all():
+        raise ConfigurationError(
+            f"`risk` must be in (0, 1), got {risk!r}", argument="risk"
+        )
     return s, n, r
 
+
 def binomial_p_value(
-    errors, # Errors seen, whole or (for planning) fractional, in [0, n], scalar or array
-    n, # Rows they were seen in, same shape
-    risk, # The risk that must be ruled out, in (0, 1), scalar or same shape
-): # P(Bin(n, risk) <= errors), same shape; 1 where n is 0
+    errors,  # Errors seen, whole or (for planning) fractional, in [0, n], scalar or array
+    n,  # Rows they were seen in, same shape
+    risk,  # The risk that must be ruled out, in (0, 1), scalar or same shape
+):  # P(Bin(n, risk) <= errors), same shape; 1 where n is 0
     "Exact p-value against `true risk > risk`"
     from scipy.special import betaincc
-    e,n,risk = _counted(errors, n, risk); inside = e < n
-    p = np.where(inside, betaincc(np.where(inside, e+1, 1), np.where(inside, n-e, 1), risk), 1.)
+
+    e, n, risk = _counted(errors, n, risk)
+    inside = e < n
+    p = np.where(
+        inside,
+        betaincc(np.where(inside, e + 1, 1), np.where(inside, n - e, 1), risk),
+        1.0,
+    )
     return p if p.ndim else float(p)
 
 # %% ../nbs/api/10_bounds.ipynb #15795a50
 def hoeffding_bentkus(
-    total, # Sum of the losses, in [0, n], scalar or array
-    n, # Rows they were seen in, same shape
-    risk, # The risk that must be ruled out, in (0, 1), scalar or same shape
-): # p-value, same shape; 1 where n is 0
+    total,  # Sum of the losses, in [0, n], scalar or array
+    n,  # Rows they were seen in, same shape
+    risk,  # The risk that must be ruled out, in (0, 1), scalar or same shape
+):  # p-value, same shape; 1 where n is 0
     "p-value against `true mean > risk` from the mean of losses in [0, 1] (Bates et al. 2021)"
     from scipy.special import xlogy
-    s,n,risk = _counted(total, n, risk); a = np.minimum(s/np.maximum(n, 1e-300), risk)
-    h = xlogy(a, a/risk)+xlogy(1-a, (1-a)/(1-risk))
-    p = np.minimum(np.minimum(np.exp(-n*h), math.e*binomial_p_value(np.ceil(s.round(9)), n, risk)), 1)
-    return np.where(n > 0, p, 1.)[()]
+
+    s, n, risk = _counted(total, n, risk)
+    a = np.minimum(s / np.maximum(n, 1e-300), risk)
+    h = xlogy(a, a / risk) + xlogy(1 - a, (1 - a) / (1 - risk))
+    p = np.minimum(
+        np.minimum(
+            np.exp(-n * h), math.e * binomial_p_value(np.ceil(s.round(9)), n, risk)
+        ),
+        1,
+    )
+    return np.where(n > 0, p, 1.0)[()]
 
 # %% ../nbs/api/10_bounds.ipynb #7f517820
-_TUNE = 2*math.log(10)
+_TUNE = 2 * math.log(10)
+
 
 @kernel
 def _fortunes(loss, enter, skip, risk, rows, best, start, stop):
     "Highest wealth of the bets under settings `start` to `stop`"
     for j in range(start, stop):
-        wealth = top = 1.; total = .5; spread = .25; seen = 0; r = risk[j]; scale = _TUNE/max(rows[j], 1)
+        wealth = top = 1.0
+        total = 0.5
+        spread = 0.25
+        seen = 0
+        r = risk[j]
+        scale = _TUNE / max(rows[j], 1)
         for i in range(len(loss)):
-            if enter[i] > j and skip: continue
-            x = loss[i] if enter[i] <= j else 0.
+            if enter[i] > j and skip:
+                continue
+            x = loss[i] if enter[i] <= j else 0.0
             seen += 1
-            wealth *= 1+min(1., math.sqrt(scale*seen/spread))*(r-x)
+            wealth *= 1 + min(1.0, math.sqrt(scale * seen / spread)) * (r - x)
             top = max(top, wealth)
-            if wealth < 1e-290 or wealth > 1e290: break
-            total += x; spread += (x-total/(seen+1))**2
+            if wealth < 1e-290 or wealth > 1e290:
+                break
+            total += x
+            spread += (x - total / (seen + 1)) ** 2
         best[j] = top
 
 # %% ../nbs/api/10_bounds.ipynb #8f9f594c
-RISK_TESTS = Registry('risk_test')   # (Nested, risk, a number or (m,)) -> p-values (m,)
+RISK_TESTS = Registry("risk_test")  # (Nested, risk, a number or (m,)) -> p-values (m,)
 
-@RISK_TESTS.register('exact')
-def exact_test(z:Nested, risk) -> np.ndarray:
+
+@RISK_TESTS.register("exact")
+def exact_test(z: Nested, risk) -> np.ndarray:
     "Binomial tail, for losses of 0 and 1"
     bad = (z.loss != 0) & (z.loss != 1)
-    if bad.any(): raise ConfigurationError(f"the exact test is for losses of 0 and 1, and row {bad.argmax()} has {z.loss[bad][0]:.4g}", hint="Use 'hb' or 'wsr'")
-    rows,total = z.totals(); return binomial_p_value(total, rows, risk)
+    if bad.any():
+        raise ConfigurationError(
+            f"the exact test is for losses of 0 and 1, and row {bad.argmax()} has {z.loss[bad][0]:.4g}",
+            hint="Use 'hb' or 'wsr'",
+        )
+    rows, total = z.totals()
+    return binomial_p_value(total, rows, risk)
 
-@RISK_TESTS.register('hb')
-def hb_test(z:Nested, risk) -> np.ndarray:
+
+@RISK_TESTS.register("hb")
+def hb_test(z: Nested, risk) -> np.ndarray:
     "Hoeffding-Bentkus, from the mean of losses in [0, 1]"
-    rows,total = z.totals(); return hoeffding_bentkus(total, rows, risk)
+    rows, total = z.totals()
+    return hoeffding_bentkus(total, rows, risk)
 
-@RISK_TESTS.register('wsr')
-def wsr_test(z:Nested, risk, *, seed) -> np.ndarray:
+
+@RISK_TESTS.register("wsr")
+def wsr_test(z: Nested, risk, *, seed) -> np.ndarray:
     "Betting on losses in [0, 1], row after row in an order drawn by `seed`"
-    o = np.random.default_rng(seed).permutation(len(z.loss)); best = np.ones(z.m)
-    args = readable(z.loss[o], np.float64), readable(z.enter[o], np.int64), z.skip, readable(np.broadcast_to(risk, z.m), np.float64), readable(z.totals()[0], np.int64)
+    o = np.random.default_rng(seed).permutation(len(z.loss))
+    best = np.ones(z.m)
+    args = (
+        readable(z.loss[o], np.float64),
+        readable(z.enter[o], np.int64),
+        z.skip,
+        readable(np.broadcast_to(risk, z.m), np.float64),
+        readable(z.totals()[0], np.int64),
+    )
     by_rows(lambda a, b: _fortunes(*args, best, a, b), z.m, max(1, len(o)))
-    return np.minimum(1/best, 1)
+    return np.minimum(1 / best, 1)
 
 # %% ../nbs/api/10_bounds.ipynb #d2184d59
 def risk_test(
-    method:str, # Name in `RISK_TESTS`, or "auto"
-    loss:np.ndarray, # The losses it will see: "auto" is `exact` when all are 0 or 1, else `wsr` with a seed and `hb` without
-    seed:int=None, # For tests that draw an order of rows
-) -> tuple: # (name, function of `Nested` and risk)
+    method: str,  # Name in `RISK_TESTS`, or "auto"
+    loss: np.ndarray,  # The losses it will see: "auto" is `exact` when all are 0 or 1, else `wsr` with a seed and `hb` without
+    seed: int = None,  # For tests that draw an order of rows
+) -> tuple:  # (name, function of `Nested` and risk)
     "The test that a name stands for"
-    if seed is not None: seed = check_seed(seed)
-    name = method if method != 'auto' else 'exact' if ((loss == 0) | (loss == 1)).all() else 'hb' if seed is None else 'wsr'
-    takes = 'seed' in inspect.signature(RISK_TESTS.get(name)).parameters
-    if takes and seed is None: raise ConfigurationError(f"the test {name!r} reads rows in an order that it draws", hint="Pass seed=", argument='seed')
+    if seed is not None:
+        seed = check_seed(seed)
+    name = (
+        method
+        if method != "auto"
+        else "exact"
+        if ((loss == 0) | (loss == 1)).all()
+        else "hb"
+        if seed is None
+        else "wsr"
+    )
+    takes = "seed" in inspect.signature(RISK_TESTS.get(name)).parameters
+    if takes and seed is None:
+        raise ConfigurationError(
+            f"the test {name!r} reads rows in an order that it draws",
+            hint="Pass seed=",
+            argument="seed",
+        )
     return name, RISK_TESTS.create(name, **(dict(seed=seed) if takes else {}))
 
 # %% ../nbs/api/10_bounds.ipynb #569afcfc
 def _losses(losses, bound):
     "Losses over their bound as float64 of shape (n, m), in [0, 1]"
-    bound = check_number('bound', bound, 0, math.inf)
-    try: x = np.asarray(losses, dtype=np.float64)/bound
-    except (TypeError, ValueError) as e: raise PredictionError(f"`losses` must hold numbers, rows of one length: {e}", argument='losses') from e
+    bound = check_number("bound", bound, 0, math.inf)
+    try:
+        x = np.asarray(losses, dtype=np.float64) / bound
+    except (TypeError, ValueError) as e:
+        raise PredictionError(
+            f"`losses` must hold numbers, rows of one length: {e}", argument="losses"
+        ) from e
     x = x[:, None] if x.ndim == 1 else x
-    if x.ndim != 2 or not x.size: raise PredictionError(f"`losses` must have shape (n,) or (n, m) with n and m at least 1, got {np.shape(losses)}", argument='losses')
+    if x.ndim != 2 or not x.size:
+        raise PredictionError(
+            f"`losses` must have shape (n,) or (n, m) with n and m at least 1, got {np.shape(losses)}",
+            argument="losses",
+        )
     bad = ~((x >= 0) & (x <= 1)).all(1)
-    if bad.any(): raise PredictionError(f"`losses` must lie in [0, {bound:g}]; {bad.sum()} of {len(x)} rows do not, first row {bad.argmax()}", hint="Pass bound= the largest possible loss", argument='losses')
+    if bad.any():
+        raise PredictionError(
+            f"`losses` must lie in [0, {bound:g}]; {bad.sum()} of {len(x)} rows do not, first row {bad.argmax()}",
+            hint="Pass bound= the largest possible loss",
+            argument="losses",
+        )
     return x
 
+
 def p_value(
-    losses, # Losses on n rows, under one setting of shape (n,), or m of shape (n, m), in [0, bound]
-    risk:float, # The risk that must be ruled out, in (0, bound)
-    method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
+    losses,  # Losses on n rows, under one setting of shape (n,), or m of shape (n, m), in [0, bound]
+    risk: float,  # The risk that must be ruled out, in (0, bound)
+    method: str = "auto",  # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
     *,
-    bound:float=1., # Largest possible loss
-    seed:int=None, # For `wsr`
-): # One p-value, or m
+    bound: float = 1.0,  # Largest possible loss
+    seed: int = None,  # For `wsr`
+):  # One p-value, or m
     "Evidence that the true mean loss is at most `risk`: small is strong"
-    x = _losses(losses, bound); test = risk_test(method, x, seed)[1]; r = check_number('risk', risk, 0, bound)/bound
+    x = _losses(losses, bound)
+    test = risk_test(method, x, seed)[1]
+    r = check_number("risk", risk, 0, bound) / bound
     p = np.array([test(Nested(c, np.zeros(len(c), np.int64), 1), r)[0] for c in x.T])
     return p if np.ndim(losses) == 2 else float(p[0])
 
 # %% ../nbs/api/10_bounds.ipynb #855c43b9
 def risk_bounds(
-    z:Nested, # Losses under m settings
-    delta:float, # Chance that one of the bounds is too low, in (0, 1)
-    test, # Of (Nested, risk), from `risk_test`
-) -> np.ndarray: # Shape (m,), in (0, 1]; each holds alone, not all at once
+    z: Nested,  # Losses under m settings
+    delta: float,  # Chance that one of the bounds is too low, in (0, 1)
+    test,  # Of (Nested, risk), from `risk_test`
+) -> np.ndarray:  # Shape (m,), in (0, 1]; each holds alone, not all at once
     "Smallest risk that a test at level `delta` rules out, by bisection to 1e-9; 1 where there is none"
-    lo,hi = np.zeros(z.m), np.ones(z.m)
+    lo, hi = np.zeros(z.m), np.ones(z.m)
     for _ in range(30):
-        mid = (lo+hi)/2; out = test(z, mid) <= delta
-        lo,hi = np.where(out, lo, mid), np.where(out, mid, hi)
+        mid = (lo + hi) / 2
+        out = test(z, mid) <= delta
+        lo, hi = np.where(out, lo, mid), np.where(out, mid, hi)
     return hi
 
+
 def upper_bound(
-    losses, # Losses on n rows, shape (n,), in [0, bound]
-    delta:float=.1, # Chance that the true mean is above what comes back, in (0, 1)
-    method:str='auto', # Name in `RISK_TESTS`
+    losses,  # Losses on n rows, shape (n,), in [0, bound]
+    delta: float = 0.1,  # Chance that the true mean is above what comes back, in (0, 1)
+    method: str = "auto",  # Name in `RISK_TESTS`
     *,
-    bound:float=1., # Largest possible loss
-    seed:int=None, # For `wsr`
-) -> float: # In (0, bound]
+    bound: float = 1.0,  # Largest possible loss
+    seed: int = None,  # For `wsr`
+) -> float:  # In (0, bound]
     "Upper confidence bound on the mean loss, valid for every n"
     x = _losses(losses, bound)
-    if x.shape[1] > 1: raise PredictionError(f"`losses` must have shape (n,), got {x.shape}: one bound holds for one setting", argument='losses')
-    x = x[:, 0]; return float(bound*risk_bounds(Nested(x, np.zeros(len(x), np.int64), 1), check_number('delta', delta), risk_test(method, x, seed)[1])[0])
+    if x.shape[1] > 1:
+        raise PredictionError(
+            f"`losses` must have shape (n,), got {x.shape}: one bound holds for one setting",
+            argument="losses",
+        )
+    x = x[:, 0]
+    return float(
+        bound
+        * risk_bounds(
+            Nested(x, np.zeros(len(x), np.int64), 1),
+            check_number("delta", delta),
+            risk_test(method, x, seed)[1],
+        )[0]
+    )
 
 # %% ../nbs/api/10_bounds.ipynb #ee34aa28
 def _most_loss(method, n, risk, delta):
     "Largest sum of losses with which n rows pass `method`, below 0 when none does; whole for losses of 0 and 1"
-    f,lo,hi = dict(exact=binomial_p_value, hb=hoeffding_bentkus)[method], -1, n
-    while hi-lo > 1: lo,hi = ((lo+hi)//2, hi) if f((lo+hi)//2, n, risk) <= delta else (lo, (lo+hi)//2)
+    f, lo, hi = dict(exact=binomial_p_value, hb=hoeffding_bentkus)[method], -1, n
+    while hi - lo > 1:
+        lo, hi = (
+            ((lo + hi) // 2, hi)
+            if f((lo + hi) // 2, n, risk) <= delta
+            else (lo, (lo + hi) // 2)
+        )
     return lo
+
 
 def _chance(method, n, target, delta, losses, risk, power, seed):
     "Chance that n rows like these pass; for a test of single losses 1 or 0: does it pass with a mean as high as one in 1/(1-power) has?"
     from scipy.special import ndtr, ndtri
-    sd = risk**.5 if losses is None else losses.std()
-    if method in ('exact', 'hb'):
+
+    sd = risk**0.5 if losses is None else losses.std()
+    if method in ("exact", "hb"):
         most = _most_loss(method, n, target, delta)
-        if most < 0: return 0.
-        if method == 'exact' or losses is None or sd == 0: return 1. if risk == 0 else 0. if most < n*risk and sd == 0 else binomial_p_value(min(most, n), n, risk)
-        return float(ndtr((most+.5-n*risk)/(sd*n**.5)))
-    return float(p_value(np.clip(np.resize(losses, n)+ndtri(power)*sd/n**.5, 0, 1), target, method, seed=seed) <= delta)
+        if most < 0:
+            return 0.0
+        if method == "exact" or losses is None or sd == 0:
+            return (
+                1.0
+                if risk == 0
+                else 0.0
+                if most < n * risk and sd == 0
+                else binomial_p_value(min(most, n), n, risk)
+            )
+        return float(ndtr((most + 0.5 - n * risk) / (sd * n**0.5)))
+    return float(
+        p_value(
+            np.clip(np.resize(losses, n) + ndtri(power) * sd / n**0.5, 0, 1),
+            target,
+            method,
+            seed=seed,
+        )
+        <= delta
+    )
 
 # %% ../nbs/api/10_bounds.ipynb #142c6eab
 def rows_that_would_do(
-    target_risk:float, # Risk to be ruled out, in (0, 1)
-    delta:float, # Chance that the certificate may fail, in (0, 1)
-    kept:float=1., # Share of the rows that is kept, in (0, 1]
-    risk:float=0., # Mean loss expected among the kept, in [0, 1]
+    target_risk: float,  # Risk to be ruled out, in (0, 1)
+    delta: float,  # Chance that the certificate may fail, in (0, 1)
+    kept: float = 1.0,  # Share of the rows that is kept, in (0, 1]
+    risk: float = 0.0,  # Mean loss expected among the kept, in [0, 1]
     *,
-    power:float=.8, # Chance that so many rows pass, when `kept` and `risk` are true, in (0, 1)
-    method:str='exact', # "exact" and "hb" plan from `risk`; any other name in `RISK_TESTS` needs `losses`
-    losses=None, # Losses of kept rows like those to come, in [0, 1]; their mean replaces `risk`
-    seed:int=None, # For `wsr`
-) -> int: # Calibration rows; `None` when no number would do (or none below two million, where losses must be repeated)
+    power: float = 0.8,  # Chance that so many rows pass, when `kept` and `risk` are true, in (0, 1)
+    method: str = "exact",  # "exact" and "hb" plan from `risk`; any other name in `RISK_TESTS` needs `losses`
+    losses=None,  # Losses of kept rows like those to come, in [0, 1]; their mean replaces `risk`
+    seed: int = None,  # For `wsr`
+) -> int:  # Calibration rows; `None` when no number would do (or none below two million, where losses must be repeated)
     "The fewest calibration rows with which a test at this threshold passes with probability `power`"
-    r,d,kept,power = check_number('target_risk', target_risk), check_number('delta', delta), check_number('kept', kept, closed='high'), check_number('power', power)
-    if losses is not None: losses = _losses(np.ravel(losses), 1)[:, 0]; risk = losses.mean()
-    if check_number('risk', risk, closed='both') >= r: return None
-    if method not in ('exact', 'hb') and (RISK_TESTS.get(method), losses)[1] is None: raise ConfigurationError(f"planning for {method!r} needs `losses` of rows like those to come", argument='losses')
-    passes,hi = lambda n: _chance(method, max(1, round(n*kept)), r, d, losses, risk, power, seed) >= power, 1
+    r, d, kept, power = (
+        check_number("target_risk", target_risk),
+        check_number("delta", delta),
+        check_number("kept", kept, closed="high"),
+        check_number("power", power),
+    )
+    if losses is not None:
+        losses = _losses(np.ravel(losses), 1)[:, 0]
+        risk = losses.mean()
+    if check_number("risk", risk, closed="both") >= r:
+        return None
+    if method not in ("exact", "hb") and (RISK_TESTS.get(method), losses)[1] is None:
+        raise ConfigurationError(
+            f"planning for {method!r} needs `losses` of rows like those to come",
+            argument="losses",
+        )
+    passes, hi = (
+        lambda n: (
+            _chance(method, max(1, round(n * kept)), r, d, losses, risk, power, seed)
+            >= power
+        ),
+        1,
+    )
     while not passes(hi):
         hi *= 2
-        if hi > (2**40 if method in ('exact', 'hb') else 2**21): return None
-    steps = np.unique(np.geomspace(hi//2, hi, 17).astype(int)).tolist() if hi > 1 else [0, 1]   # chances rise in saw teeth: from here on all of these pass
-    at = next(i for i in range(len(steps)-1, -1, -1) if i == 0 or not passes(steps[i])); lo,hi = steps[at], steps[at+1]
-    while hi-lo > 1: lo,hi = (lo, (lo+hi)//2) if passes((lo+hi)//2) else ((lo+hi)//2, hi)
+        if hi > (2**40 if method in ("exact", "hb") else 2**21):
+            return None
+    steps = (
+        np.unique(np.geomspace(hi // 2, hi, 17).astype(int)).tolist()
+        if hi > 1
+        else [0, 1]
+    )  # chances rise in saw teeth: from here on all of these pass
+    at = next(
+        i for i in range(len(steps) - 1, -1, -1) if i == 0 or not passes(steps[i])
+    )
+    lo, hi = steps[at], steps[at + 1]
+    while hi - lo > 1:
+        lo, hi = (
+            (lo, (lo + hi) // 2) if passes((lo + hi) // 2) else ((lo + hi) // 2, hi)
+        )
     return hi
 
 # %% ../nbs/api/10_bounds.ipynb #fe8e9296
-CORRECTIONS = Registry('correction')   # (p-values (m,), delta) -> rejected (m,) bool
+CORRECTIONS = Registry("correction")  # (p-values (m,), delta) -> rejected (m,) bool
+
 
 def _p_values(p):
     "p-values as float64, shape (m,), in [0, 1]"
-    try: a = np.asarray(p, dtype=np.float64)
-    except (TypeError, ValueError) as e: raise PredictionError(f"`p` must hold p-values: {e}", argument='p') from e
-    if a.ndim != 1 or not ((a >= 0) & (a <= 1)).all(): raise PredictionError(f"`p` must hold p-values in [0, 1], shape (m,), got {p!r:.80}", argument='p')
+    try:
+        a = np.asarray(p, dtype=np.float64)
+    except (TypeError, ValueError) as e:
+        raise PredictionError(f"`p` must hold p-values: {e}", argument="p") from e
+    if a.ndim != 1 or not ((a >= 0) & (a <= 1)).all():
+        raise PredictionError(
+            f"`p` must hold p-values in [0, 1], shape (m,), got {p!r:.80}", argument="p"
+        )
     return a
-def _leading(ok): return np.logical_and.accumulate(ok)
 
-@CORRECTIONS.register('fixed')
-def fixed_sequence(p, delta:float) -> np.ndarray:
+
+def _leading(ok):
+    return np.logical_and.accumulate(ok)
+
+
+@CORRECTIONS.register("fixed")
+def fixed_sequence(p, delta: float) -> np.ndarray:
     "In the order given, until the first that fails (Bauer 1991)"
-    return _leading(_p_values(p) <= check_number('delta', delta))
+    return _leading(_p_values(p) <= check_number("delta", delta))
 
-@CORRECTIONS.register('bonferroni')
-def bonferroni(p, delta:float) -> np.ndarray:
+
+@CORRECTIONS.register("bonferroni")
+def bonferroni(p, delta: float) -> np.ndarray:
     "Each at delta/m"
-    return _p_values(p) <= check_number('delta', delta)/max(1, len(p))
+    return _p_values(p) <= check_number("delta", delta) / max(1, len(p))
 
-@CORRECTIONS.register('holm')
-def holm_rejects(p, delta:float) -> np.ndarray:
+
+@CORRECTIONS.register("holm")
+def holm_rejects(p, delta: float) -> np.ndarray:
     "From the smallest p-value upwards, each at delta over the number that is left (Holm 1979)"
-    p = _p_values(p); o = np.argsort(p, kind='stable'); out = np.zeros(len(p), bool)
-    out[o] = _leading(p[o]*np.arange(len(p), 0, -1) <= check_number('delta', delta))
+    p = _p_values(p)
+    o = np.argsort(p, kind="stable")
+    out = np.zeros(len(p), bool)
+    out[o] = _leading(p[o] * np.arange(len(p), 0, -1) <= check_number("delta", delta))
     return out
 
 # %% ../nbs/api/10_bounds.ipynb #8cb133f4
 def _hand_on(w, g, k):
     "Weights and arrows once hypothesis `k` is rejected (Bretz et al. 2009, algorithm 1)"
-    loop = g[:, k]*g[k, :]
-    new = np.divide(g+np.outer(g[:, k], g[k]), (1-loop)[:, None], out=np.zeros_like(g), where=(loop < 1)[:, None])
-    new[k] = new[:, k] = 0; np.fill_diagonal(new, 0)
-    w = w+w[k]*g[k]; w[k] = 0
+    loop = g[:, k] * g[k, :]
+    new = np.divide(
+        g + np.outer(g[:, k], g[k]),
+        (1 - loop)[:, None],
+        out=np.zeros_like(g),
+        where=(loop < 1)[:, None],
+    )
+    new[k] = new[:, k] = 0
+    np.fill_diagonal(new, 0)
+    w = w + w[k] * g[k]
+    w[k] = 0
     return w, new
+
 
 def _check_graph(q, weights, transitions):
     def array(x, name):
-        try: return np.array(x, dtype=np.float64)
-        except (TypeError, ValueError) as e: raise ConfigurationError(f"`{name}` must hold numbers, got {x!r:.60}", argument=name) from e
-    w = np.full(q, 1/q) if weights is None else array(weights, 'weights')
-    g = (1-np.eye(q))/max(1, q-1) if transitions is None else array(transitions, 'transitions')
-    if w.shape != (q,) or not (w >= 0).all() or w.sum() > 1+1e-9: raise ConfigurationError(f"`weights` must be {q} shares of delta that sum to at most 1, got {weights!r}", argument='weights')
-    if g.shape != (q, q) or not (g >= 0).all() or (g.sum(1) > 1+1e-9).any() or g.diagonal().any():
-        raise ConfigurationError(f"`transitions` must have shape ({q}, {q}), rows that sum to at most 1 and a diagonal of 0", argument='transitions')
+        try:
+            return np.array(x, dtype=np.float64)
+        except (TypeError, ValueError) as e:
+            raise ConfigurationError(
+                f"`{name}` must hold numbers, got {x!r:.60}", argument=name
+            ) from e
+
+    w = np.full(q, 1 / q) if weights is None else array(weights, "weights")
+    g = (
+        (1 - np.eye(q)) / max(1, q - 1)
+        if transitions is None
+        else array(transitions, "transitions")
+    )
+    if w.shape != (q,) or not (w >= 0).all() or w.sum() > 1 + 1e-9:
+        raise ConfigurationError(
+            f"`weights` must be {q} shares of delta that sum to at most 1, got {weights!r}",
+            argument="weights",
+        )
+    if (
+        g.shape != (q, q)
+        or not (g >= 0).all()
+        or (g.sum(1) > 1 + 1e-9).any()
+        or g.diagonal().any()
+    ):
+        raise ConfigurationError(
+            f"`transitions` must have shape ({q}, {q}), rows that sum to at most 1 and a diagonal of 0",
+            argument="transitions",
+        )
     return w, g
 
 # %% ../nbs/api/10_bounds.ipynb #13945ade
-@CORRECTIONS.register('graph')
+@CORRECTIONS.register("graph")
 def graphical(
-    p, # m p-values, or a list of q chains of them, each tested in its order
-    delta:float, # Chance that any true hypothesis is rejected, in (0, 1)
+    p,  # m p-values, or a list of q chains of them, each tested in its order
+    delta: float,  # Chance that any true hypothesis is rejected, in (0, 1)
     *,
-    weights=None, # Shares of delta at the start, shape (q,), summing to at most 1; equal when `None`
-    transitions=None, # Share that k passes to l when k (its whole chain) is rejected, shape (q, q); equal when `None`: Holm's procedure
-): # Rejected? shape (m,) bool, or a list of q such arrays
+    weights=None,  # Shares of delta at the start, shape (q,), summing to at most 1; equal when `None`
+    transitions=None,  # Share that k passes to l when k (its whole chain) is rejected, shape (q, q); equal when `None`: Holm's procedure
+):  # Rejected? shape (m,) bool, or a list of q such arrays
     "Sequentially rejective graphical procedure (Bretz et al. 2009)"
-    if not isinstance(p, (list, tuple)) and np.ndim(p) == 0: raise PredictionError(f"`p` must hold p-values or chains of them, got {p!r}", argument='p')
-    chains,delta = [_p_values(c if np.ndim(c) else [c]) for c in p], check_number('delta', delta); q = len(chains)
-    (w,g),done,open_ = _check_graph(q, weights, transitions), np.zeros(q, int), set(range(q))
+    if not isinstance(p, (list, tuple)) and np.ndim(p) == 0:
+        raise PredictionError(
+            f"`p` must hold p-values or chains of them, got {p!r}", argument="p"
+        )
+    chains, delta = (
+        [_p_values(c if np.ndim(c) else [c]) for c in p],
+        check_number("delta", delta),
+    )
+    q = len(chains)
+    (w, g), done, open_ = (
+        _check_graph(q, weights, transitions),
+        np.zeros(q, int),
+        set(range(q)),
+    )
     while True:
         ended = []
         for k in (k for k in open_ if w[k] > 0):
-            done[k] += _leading(chains[k][done[k]:] <= delta*w[k]).sum()
-            if done[k] == len(chains[k]): ended.append(k)
-        if not ended: break
-        open_.discard(ended[0]); w,g = _hand_on(w, g, ended[0])
-    out = [np.arange(len(c)) < d for c,d in zip(chains, done)]
-    return out if any(np.ndim(c) for c in p) else np.concatenate(out) if out else np.zeros(0, bool)
+            done[k] += _leading(chains[k][done[k] :] <= delta * w[k]).sum()
+            if done[k] == len(chains[k]):
+                ended.append(k)
+        if not ended:
+            break
+        open_.discard(ended[0])
+        w, g = _hand_on(w, g, ended[0])
+    out = [np.arange(len(c)) < d for c, d in zip(chains, done)]
+    return (
+        out
+        if any(np.ndim(c) for c in p)
+        else np.concatenate(out)
+        if out
+        else np.zeros(0, bool)
+    )
 
 # %% ../nbs/api/10_bounds.ipynb #f5b72e04
-_PARTS = dict(fixed=('fixed-sequence testing', 'Bauer 1991'), bonferroni=("Bonferroni's correction", ''), holm=("Holm's procedure", 'Holm 1979'), graph=('graphical testing', 'Bretz et al. 2009'),
-              chains=('fixed sequences that share delta by graphical testing', 'Bauer 1991; Bretz et al. 2009'),
-              exact=('exact binomial', ''), hb=('Hoeffding-Bentkus', 'Bates et al. 2021'), wsr=('betting', 'Waudby-Smith and Ramdas 2024'))
+_PARTS = dict(
+    fixed=("fixed-sequence testing", "Bauer 1991"),
+    bonferroni=("Bonferroni's correction", ""),
+    holm=("Holm's procedure", "Holm 1979"),
+    graph=("graphical testing", "Bretz et al. 2009"),
+    chains=(
+        "fixed sequences that share delta by graphical testing",
+        "Bauer 1991; Bretz et al. 2009",
+    ),
+    exact=("exact binomial", ""),
+    hb=("Hoeffding-Bentkus", "Bates et al. 2021"),
+    wsr=("betting", "Waudby-Smith and Ramdas 2024"),
+)
+
 
 def theorem_of(
-    method:str, # Name in `RISK_TESTS`
-    correction:str, # Name in `CORRECTIONS`
+    method: str,  # Name in `RISK_TESTS`
+    correction: str,  # Name in `CORRECTIONS`
 ) -> str:
     "By which theorem a promise holds, in words with sources"
-    (how,s1),(test,s2) = (_PARTS.get(k, (k, '')) for k in (correction, method))
+    (how, s1), (test, s2) = (_PARTS.get(k, (k, "")) for k in (correction, method))
     return f"{how} with {test} p-values ({'; '.join(s for s in (s1, s2, 'Angelopoulos et al. 2021') if s)})"
 
 # %% ../nbs/api/10_bounds.ipynb #6bbe7766
 def _rule(correction):
     "What a correction is called, and the function: one of `CORRECTIONS` keeps its name inside `partial`"
     f = correction
-    while hasattr(f, 'func'): f = f.func
-    if not callable(f): return correction, CORRECTIONS.get(correction)
-    return next((k for k in CORRECTIONS if CORRECTIONS.get(k) is f), "user's rule"), correction
+    while hasattr(f, "func"):
+        f = f.func
+    if not callable(f):
+        return correction, CORRECTIONS.get(correction)
+    return next(
+        (k for k in CORRECTIONS if CORRECTIONS.get(k) is f), "user's rule"
+    ), correction
 
 # %% ../nbs/api/10_bounds.ipynb #0bea9645
 @dataclass(frozen=True)
 class RiskCertificate:
     "Settings whose risk is promised, all at once"
-    target_risk:float # Mean loss that none of them exceeds ...
-    delta:float # ... except with this probability over the calibration draw
-    bound:float # Largest possible loss
-    n:int # Calibration rows
-    settings:tuple # Certified settings: column numbers of the losses
-    p_values:tuple # Theirs
-    mean_losses:tuple # Theirs, on the calibration rows
-    n_settings:int # Settings that were tested
-    method:str # Name in `RISK_TESTS`
-    correction:str # Name in `CORRECTIONS`, or "user's rule"
-    seed:int # Of the order of rows, for tests that draw one
-    theorem:str # By which it holds
-    def to_dict(self) -> dict: "JSON-safe"; return {k: list(v) if isinstance(v, tuple) else v for k,v in asdict(self).items()}
-    def __str__(self): return f"With probability at least {1-self.delta:.0%} over {self.n} calibration rows, the mean loss is at most {self.target_risk:g} under {len(self.settings)} of {self.n_settings} settings: {self.theorem}."
+
+    target_risk: float  # Mean loss that none of them exceeds ...
+    delta: float  # ... except with this probability over the calibration draw
+    bound: float  # Largest possible loss
+    n: int  # Calibration rows
+    settings: tuple  # Certified settings: column numbers of the losses
+    p_values: tuple  # Theirs
+    mean_losses: tuple  # Theirs, on the calibration rows
+    n_settings: int  # Settings that were tested
+    method: str  # Name in `RISK_TESTS`
+    correction: str  # Name in `CORRECTIONS`, or "user's rule"
+    seed: int  # Of the order of rows, for tests that draw one
+    theorem: str  # By which it holds
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return {
+            k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()
+        }
+
+    def __str__(self):
+        return f"With probability at least {1 - self.delta:.0%} over {self.n} calibration rows, the mean loss is at most {self.target_risk:g} under {len(self.settings)} of {self.n_settings} settings: {self.theorem}."
 
 # %% ../nbs/api/10_bounds.ipynb #06ace3a5
 class LearnThenTest:
     "Settings that keep a mean loss below a target, certified from any table of losses"
-    def __init__(self,
-        target_risk:float=.05, # Mean loss allowed, in (0, bound)
-        delta:float=.1, # Chance that any certified setting is above it, in (0, 1)
+
+    def __init__(
+        self,
+        target_risk: float = 0.05,  # Mean loss allowed, in (0, bound)
+        delta: float = 0.1,  # Chance that any certified setting is above it, in (0, 1)
         *,
-        method:str='auto', # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
-        correction='fixed', # Name in `CORRECTIONS`, or a function of (p-values, delta): one of these with other settings, or a rule that you answer for
-        bound:float=1., # Largest possible loss
-        seed:int=None, # For `wsr`
+        method: str = "auto",  # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
+        correction="fixed",  # Name in `CORRECTIONS`, or a function of (p-values, delta): one of these with other settings, or a rule that you answer for
+        bound: float = 1.0,  # Largest possible loss
+        seed: int = None,  # For `wsr`
     ):
-        self.bound = check_number('bound', bound, 0, math.inf); self.target_risk,self.delta,self.method,self.seed = check_number('target_risk', target_risk, 0, self.bound),check_number('delta', delta),method,seed
-        (self.correction,self._rejects),_ = _rule(correction), risk_test(method, np.zeros(1), seed)
-    def fit(self,
-        losses, # Loss of each calibration row under each setting, shape (n, m), in [0, bound]
-    ) -> 'LearnThenTest':
+        self.bound = check_number("bound", bound, 0, math.inf)
+        self.target_risk, self.delta, self.method, self.seed = (
+            check_number("target_risk", target_risk, 0, self.bound),
+            check_number("delta", delta),
+            method,
+            seed,
+        )
+        (self.correction, self._rejects), _ = (
+            _rule(correction),
+            risk_test(method, np.zeros(1), seed),
+        )
+
+    def fit(
+        self,
+        losses,  # Loss of each calibration row under each setting, shape (n, m), in [0, bound]
+    ) -> "LearnThenTest":
         "Learn `certified_` (m,) bool, `p_values_` (m,) and `certificate_`; raises `CertificateError` when no setting passes"
-        for k in ('p_values_', 'certified_', 'certificate_'): vars(self).pop(k, None)
-        x = _losses(losses, self.bound); n,m = x.shape; name,_ = risk_test(self.method, x, self.seed); r = self.target_risk/self.bound
-        p = np.atleast_1d(p_value(x, r, name, seed=self.seed)); ok = np.asarray(self._rejects(p, self.delta)); mean = x.mean(0)*self.bound
-        if ok.shape != (m,) or ok.dtype != bool: raise ConfigurationError(f"`correction` must return {m} truth values, got {ok.dtype} of shape {ok.shape}", argument='correction')
+        for k in ("p_values_", "certified_", "certificate_"):
+            vars(self).pop(k, None)
+        x = _losses(losses, self.bound)
+        n, m = x.shape
+        name, _ = risk_test(self.method, x, self.seed)
+        r = self.target_risk / self.bound
+        p = np.atleast_1d(p_value(x, r, name, seed=self.seed))
+        ok = np.asarray(self._rejects(p, self.delta))
+        mean = x.mean(0) * self.bound
+        if ok.shape != (m,) or ok.dtype != bool:
+            raise ConfigurationError(
+                f"`correction` must return {m} truth values, got {ok.dtype} of shape {ok.shape}",
+                argument="correction",
+            )
         if not ok.any():
-            first = self.correction == 'fixed'; best = 0 if first else int(p.argmin()); need = rows_that_would_do(r, self.delta if first else self.delta/m, method=name, losses=x[:, best], seed=self.seed)
-            raise CertificateError(f"no setting of {m} can be certified for a mean loss of {self.target_risk:g} at delta {self.delta:g}: {'the first of the sequence' if first else 'the best'} has mean loss {mean[best]:.4g} on {n} rows, p-value {p[best]:.3g}",
-                hint=f"About {need} rows like these would do, with a chance of 80%" if need else "No number of rows like these would do", n=n, rows_that_would_do=need, target_risk=self.target_risk, delta=self.delta)
-        at = tuple(np.flatnonzero(ok).tolist()); theorem = theorem_of(name, self.correction)
-        self.p_values_,self.certified_ = p,ok
-        self.certificate_ = RiskCertificate(self.target_risk, self.delta, self.bound, n, at, tuple(p[ok].tolist()), tuple(mean[ok].tolist()), m, name, self.correction, self.seed, theorem)
+            first = self.correction == "fixed"
+            best = 0 if first else int(p.argmin())
+            need = rows_that_would_do(
+                r,
+                self.delta if first else self.delta / m,
+                method=name,
+                losses=x[:, best],
+                seed=self.seed,
+            )
+            raise CertificateError(
+                f"no setting of {m} can be certified for a mean loss of {self.target_risk:g} at delta {self.delta:g}: {'the first of the sequence' if first else 'the best'} has mean loss {mean[best]:.4g} on {n} rows, p-value {p[best]:.3g}",
+                hint=f"About {need} rows like these would do, with a chance of 80%"
+                if need
+                else "No number of rows like these would do",
+                n=n,
+                rows_that_would_do=need,
+                target_risk=self.target_risk,
+                delta=self.delta,
+            )
+        at = tuple(np.flatnonzero(ok).tolist())
+        theorem = theorem_of(name, self.correction)
+        self.p_values_, self.certified_ = p, ok
+        self.certificate_ = RiskCertificate(
+            self.target_risk,
+            self.delta,
+            self.bound,
+            n,
+            at,
+            tuple(p[ok].tolist()),
+            tuple(mean[ok].tolist()),
+            m,
+            name,
+            self.correction,
+            self.seed,
+            theorem,
+        )
         return self

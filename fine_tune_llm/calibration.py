@@ -15,628 +15,1391 @@ from functools import cached_property
 
 import numpy as np
 
-from .errors import CalibrationError, ConfigurationError, ConvergenceError, NotFittedError, check_number, check_seed
+from fine_tune_llm.errors import (
+    CalibrationError,
+    ConfigurationError,
+    ConvergenceError,
+    NotFittedError,
+    check_number,
+    check_seed,
+)
 from .kernels import by_rows, kernel, readable
 from .metrics import _FLOOR, brier, ece
-from .predictions import as_float_array, check_labels, check_logits, check_probs, row_max
+from fine_tune_llm.predictions import (
+    as_float_array,
+    check_labels,
+    check_logits,
+    check_probs,
+    row_max,
+)
 from .registry import Registry
 
 # %% ../nbs/api/12_calibration.ipynb #94441077
-_SMALL = 1 << 20                                # below this many numbers numpy is quick enough, and no kernel need be compiled
+_SMALL = (
+    1 << 20
+)  # below this many numbers numpy is quick enough, and no kernel need be compiled
+
 
 @kernel(reassociate=True)
 def _row_finite(z, i):
-    s = 0.
-    for j in range(z.shape[1]): s += np.float64(z[i, j])*0.
-    return s == 0.
+    s = 0.0
+    for j in range(z.shape[1]):
+        s += np.float64(z[i, j]) * 0.0
+    return s == 0.0
+
 
 @kernel
 def _look(z, top, start, stop):
     "Largest logit of each row; rows that are not finite"
     bad = 0
-    for i in range(start, stop): top[i] = row_max(z, i); bad += not _row_finite(z, i)
+    for i in range(start, stop):
+        top[i] = row_max(z, i)
+        bad += not _row_finite(z, i)
     return bad
 
-def _distribution(a): return bool(((a >= 0) & (a <= 1)).all() and (np.abs(a.sum(1, dtype=np.float64)-1) < 1e-3).all())
+
+def _distribution(a):
+    return bool(
+        ((a >= 0) & (a <= 1)).all()
+        and (np.abs(a.sum(1, dtype=np.float64) - 1) < 1e-3).all()
+    )
+
 
 def _logit_rows(logits):
     "Logits checked, and the largest of each row"
-    z = as_float_array(logits, 'logits')[0]
-    if z.ndim != 2 or z.size < _SMALL: z = readable(check_logits(z)); top = z.max(1)
+    z = as_float_array(logits, "logits")[0]
+    if z.ndim != 2 or z.size < _SMALL:
+        z = readable(check_logits(z))
+        top = z.max(1)
     else:
-        z = readable(z); top = np.empty(len(z), z.dtype)
-        if z.shape[1] < 2 or sum(by_rows(lambda a, b: _look(z, top, a, b), *z.shape)): check_logits(z)
-    if z.dtype == np.float64 and (far := max(float(top.max()), *(-float(m) for m in by_rows(lambda a, b: z[a:b].min(), *z.shape)))) > 1e100:
-        raise CalibrationError(f"`logits` must lie within ±1e100, got one of size {far:.3g}", hint="Was -inf replaced by a very large number? -1e4 says the same", argument='logits')
+        z = readable(z)
+        top = np.empty(len(z), z.dtype)
+        if z.shape[1] < 2 or sum(by_rows(lambda a, b: _look(z, top, a, b), *z.shape)):
+            check_logits(z)
+    if (
+        z.dtype == np.float64
+        and (
+            far := max(
+                float(top.max()),
+                *(-float(m) for m in by_rows(lambda a, b: z[a:b].min(), *z.shape)),
+            )
+        )
+        > 1e100
+    ):
+        raise CalibrationError(
+            f"`logits` must lie within ±1e100, got one of size {far:.3g}",
+            hint="Was -inf replaced by a very large number? -1e4 says the same",
+            argument="logits",
+        )
     if len(z) > 3 and _distribution(z[:4]) and _distribution(z):
-        raise CalibrationError("`logits` are probabilities: every row lies in [0, 1] and sums to one", hint="Pass them by name, probs=", argument='logits')
+        raise CalibrationError(
+            "`logits` are probabilities: every row lies in [0, 1] and sums to one",
+            hint="Pass them by name, probs=",
+            argument="logits",
+        )
     return z, top
 
 # %% ../nbs/api/12_calibration.ipynb #a83f509c
 class Rows:
     "Rows to learn from or to calibrate: logits and probabilities, each made from the other when asked for"
-    def __init__(self,
-        logits=None, # Scores before softmax, shape (n, K); give this or `probs`
-        probs=None, # Probabilities, shape (n, K)
+
+    def __init__(
+        self,
+        logits=None,  # Scores before softmax, shape (n, K); give this or `probs`
+        probs=None,  # Probabilities, shape (n, K)
     ):
         if (logits is None) == (probs is None):
-            raise CalibrationError("exactly one of `logits` and `probs` is needed", hint="fit(logits, labels), or fit(probs=probs, labels=labels)")
-        if probs is None: self.logits,self.top = _logit_rows(logits)
-        else: self.probs = check_probs(probs); self.logits = np.log(np.maximum(self.probs, _FLOOR)); self.top = self.logits.max(1)
+            raise CalibrationError(
+                "exactly one of `logits` and `probs` is needed",
+                hint="fit(logits, labels), or fit(probs=probs, labels=labels)",
+            )
+        if probs is None:
+            self.logits, self.top = _logit_rows(logits)
+        else:
+            self.probs = check_probs(probs)
+            self.logits = np.log(np.maximum(self.probs, _FLOOR))
+            self.top = self.logits.max(1)
         self.shape = self.logits.shape
+
     @cached_property
-    def probs(self): return tempered(self, 1.)
+    def probs(self):
+        return tempered(self, 1.0)
+
     @cached_property
     def log_total(self):
         "Logarithm of the sum of exponentials of each row, shape (n,)"
-        def of(a, b): return np.log(np.exp(self.logits[a:b].astype(np.float64)-self.top[a:b, None]).sum(1))+self.top[a:b]
+
+        def of(a, b):
+            return (
+                np.log(
+                    np.exp(
+                        self.logits[a:b].astype(np.float64) - self.top[a:b, None]
+                    ).sum(1)
+                )
+                + self.top[a:b]
+            )
+
         return np.concatenate(by_rows(of, *self.shape))
 
+
 def tempered(
-    r:Rows, # What to calibrate
-    beta:float, # Factor on the logits, 1/T
-) -> np.ndarray: # Shape (n, K), float64
+    r: Rows,  # What to calibrate
+    beta: float,  # Factor on the logits, 1/T
+) -> np.ndarray:  # Shape (n, K), float64
     "Softmax of `beta` times the logits, in float64 whatever the input; blocks of rows in threads"
     out = np.empty(r.shape)
+
     def block(a, b):
-        t = np.subtract(r.logits[a:b], r.top[a:b, None], out=out[a:b], dtype=np.float64); t *= beta
-        np.exp(t, out=t); t /= t.sum(1, keepdims=True)
+        t = np.subtract(r.logits[a:b], r.top[a:b, None], out=out[a:b], dtype=np.float64)
+        t *= beta
+        np.exp(t, out=t)
+        t /= t.sum(1, keepdims=True)
+
     by_rows(block, *r.shape)
     return out
 
 # %% ../nbs/api/12_calibration.ipynb #01dfa441
 def _plain(v):
     "Arrays as lists of Python numbers"
-    if isinstance(v, (list, tuple)): return [_plain(x) for x in v]
+    if isinstance(v, (list, tuple)):
+        return [_plain(x) for x in v]
     return v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
 
-def _arrays(v): return [np.array(x, dtype=np.float64) for x in v]
-def _array(v): return np.array(v, dtype=np.float64)
 
-def _settings(c): return {k: getattr(c, k) for k in inspect.signature(type(c)).parameters}
+def _arrays(v):
+    return [np.array(x, dtype=np.float64) for x in v]
+
+
+def _array(v):
+    return np.array(v, dtype=np.float64)
+
+
+def _settings(c):
+    return {k: getattr(c, k) for k in inspect.signature(type(c)).parameters}
+
 
 def _to_dict(c):
-    if not hasattr(c, 'n_classes_'): raise NotFittedError(f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first")
-    learned = {k: _plain(getattr(c, f'{k}_')) for k in c.state if hasattr(c, f'{k}_')}
-    return dict(kind=c.kind, n_classes=c.n_classes_, **(dict(of='probs') if getattr(c, 'of_', '') == 'probs' else {}), **{k: _plain(v) for k,v in _settings(c).items()}, **learned)
+    if not hasattr(c, "n_classes_"):
+        raise NotFittedError(
+            f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first"
+        )
+    learned = {k: _plain(getattr(c, f"{k}_")) for k in c.state if hasattr(c, f"{k}_")}
+    return dict(
+        kind=c.kind,
+        n_classes=c.n_classes_,
+        **(dict(of="probs") if getattr(c, "of_", "") == "probs" else {}),
+        **{k: _plain(v) for k, v in _settings(c).items()},
+        **learned,
+    )
+
 
 def _from_dict(cls, d):
-    names = [k for k in inspect.signature(cls).parameters if k in d]; missing = [k for k in cls.state if k not in d and k not in cls.later]; wrong = lambda why: CalibrationError(f"this is no saved {cls.kind} calibrator: {why}", hint="Pass what to_dict returned")
-    if d.get('kind') != cls.kind or missing: raise wrong(f"kind is {d.get('kind')!r}"+(f", {', '.join(missing)} missing" if missing else ''))
-    c = cls(**{k: d[k] for k in names}); c.n_classes_,c.of_ = d.get('n_classes'),d.get('of', 'logits')
-    if c.n_classes_ is not None: check_number('n_classes', c.n_classes_, 2, whole=True)
-    for k,read in cls.state.items():
-        if k not in d: continue
-        try: v = read(d[k])
-        except (TypeError, ValueError) as e: raise wrong(f"`{k}` is {str(d[k])[:60]!r}") from e
-        if not all(np.isfinite(x).all() for x in (v if isinstance(v, list) else [v])): raise wrong(f"`{k}` holds what is no finite number")
-        setattr(c, f'{k}_', v)
-    if why := c._amiss(): raise wrong(why)
+    names = [k for k in inspect.signature(cls).parameters if k in d]
+    missing = [k for k in cls.state if k not in d and k not in cls.later]
+    wrong = lambda why: CalibrationError(
+        f"this is no saved {cls.kind} calibrator: {why}",
+        hint="Pass what to_dict returned",
+    )
+    if d.get("kind") != cls.kind or missing:
+        raise wrong(
+            f"kind is {d.get('kind')!r}"
+            + (f", {', '.join(missing)} missing" if missing else "")
+        )
+    c = cls(**{k: d[k] for k in names})
+    c.n_classes_, c.of_ = d.get("n_classes"), d.get("of", "logits")
+    if c.n_classes_ is not None:
+        check_number("n_classes", c.n_classes_, 2, whole=True)
+    for k, read in cls.state.items():
+        if k not in d:
+            continue
+        try:
+            v = read(d[k])
+        except (TypeError, ValueError) as e:
+            raise wrong(f"`{k}` is {str(d[k])[:60]!r}") from e
+        if not all(np.isfinite(x).all() for x in (v if isinstance(v, list) else [v])):
+            raise wrong(f"`{k}` holds what is no finite number")
+        setattr(c, f"{k}_", v)
+    if why := c._amiss():
+        raise wrong(why)
     return c
 
 # %% ../nbs/api/12_calibration.ipynb #45f1288d
 class Calibrator:
     "What every calibrator does; each says how it learns (`_learn`) and how it is applied (`_apply`)"
-    kind,state,keeps_decision = '',{},False     # name in `CALIBRATORS`; learned name -> how to read it back; can the most probable class never change?
-    later = ()                                  # names of `state` that older files lack
-    def fit(self,
-        logits=None, # Shape (n, K), from the validation role; probabilities go by name
-        labels=None, # True classes, shape (n,)
+
+    kind, state, keeps_decision = (
+        "",
+        {},
+        False,
+    )  # name in `CALIBRATORS`; learned name -> how to read it back; can the most probable class never change?
+    later = ()  # names of `state` that older files lack
+
+    def fit(
+        self,
+        logits=None,  # Shape (n, K), from the validation role; probabilities go by name
+        labels=None,  # True classes, shape (n,)
         *,
-        probs=None, # Probabilities instead of logits, shape (n, K)
-    ) -> 'Calibrator':
+        probs=None,  # Probabilities instead of logits, shape (n, K)
+    ) -> "Calibrator":
         "Learn from rows whose class is known"
-        r = Rows(logits, probs); y = check_labels(labels, *r.shape)
-        self._learn(r, y); self.n_classes_,self.of_ = r.shape[1],'logits' if probs is None else 'probs'
+        r = Rows(logits, probs)
+        y = check_labels(labels, *r.shape)
+        self._learn(r, y)
+        self.n_classes_, self.of_ = r.shape[1], "logits" if probs is None else "probs"
         return self
-    def predict_proba(self,
-        logits=None, # Shape (n, K), one row or many; probabilities go by name
+
+    def predict_proba(
+        self,
+        logits=None,  # Shape (n, K), one row or many; probabilities go by name
         *,
-        probs=None, # Probabilities instead of logits, shape (n, K)
-    ) -> np.ndarray: # Calibrated probabilities, shape (n, K), float64
+        probs=None,  # Probabilities instead of logits, shape (n, K)
+    ) -> np.ndarray:  # Calibrated probabilities, shape (n, K), float64
         "What the rows say, calibrated"
         return self._apply(self._door(logits, probs))
-    def to_dict(self) -> dict: "What `from_dict` needs, JSON-safe"; return _to_dict(self)
+
+    def to_dict(self) -> dict:
+        "What `from_dict` needs, JSON-safe"
+        return _to_dict(self)
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'Calibrator': "Rebuild from `to_dict`"; return _from_dict(cls, d)
-    def __repr__(self): return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k,v in _settings(self).items())})"
-    def _amiss(self): "Why what was read back cannot have been learned, or None"; t = getattr(self, 'temperature_', 1.); return None if t > 0 else f"`temperature` is {t}"
+    def from_dict(cls, d: dict) -> "Calibrator":
+        "Rebuild from `to_dict`"
+        return _from_dict(cls, d)
+
+    def __repr__(self):
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in _settings(self).items())})"
+
+    def _amiss(self):
+        "Why what was read back cannot have been learned, or None"
+        t = getattr(self, "temperature_", 1.0)
+        return None if t > 0 else f"`temperature` is {t}"
+
     def _door(self, logits, probs):
-        if not hasattr(self, 'n_classes_'): raise NotFittedError(f"`{type(self).__name__}` is not fitted", hint="Call fit(logits, labels) first")
+        if not hasattr(self, "n_classes_"):
+            raise NotFittedError(
+                f"`{type(self).__name__}` is not fitted",
+                hint="Call fit(logits, labels) first",
+            )
         r = Rows(logits, probs)
-        if probs is None and getattr(self, 'of_', 'logits') == 'probs' and _distribution(r.logits): raise CalibrationError(f"fitted on probabilities, and {'this row is one' if len(r.logits) == 1 else 'these rows are'} too", hint="Pass them by name: predict_proba(probs=...)", argument='logits')
-        if self.n_classes_ and r.shape[1] != self.n_classes_: raise CalibrationError(f"fitted on {self.n_classes_} classes, got rows of {r.shape[1]}")
+        if (
+            probs is None
+            and getattr(self, "of_", "logits") == "probs"
+            and _distribution(r.logits)
+        ):
+            raise CalibrationError(
+                f"fitted on probabilities, and {'this row is one' if len(r.logits) == 1 else 'these rows are'} too",
+                hint="Pass them by name: predict_proba(probs=...)",
+                argument="logits",
+            )
+        if self.n_classes_ and r.shape[1] != self.n_classes_:
+            raise CalibrationError(
+                f"fitted on {self.n_classes_} classes, got rows of {r.shape[1]}"
+            )
         return r
 
 # %% ../nbs/api/12_calibration.ipynb #73ff729a
-CALIBRATORS = Registry('calibrator')   # classes with fit(logits, labels), predict_proba(logits), to_dict, from_dict
+CALIBRATORS = Registry(
+    "calibrator"
+)  # classes with fit(logits, labels), predict_proba(logits), to_dict, from_dict
+
 
 def calibrator_from_dict(
-    d:dict, # From a calibrator's `to_dict`; `kind` is its name in `CALIBRATORS`
-): # The fitted calibrator
+    d: dict,  # From a calibrator's `to_dict`; `kind` is its name in `CALIBRATORS`
+):  # The fitted calibrator
     "Rebuild any calibrator"
-    if not isinstance(d, dict) or 'kind' not in d: raise CalibrationError(f"a saved calibrator is a dict with its kind, got {type(d).__name__}", hint="Pass what to_dict returned")
-    return CALIBRATORS.get(d['kind']).from_dict(d)
+    if not isinstance(d, dict) or "kind" not in d:
+        raise CalibrationError(
+            f"a saved calibrator is a dict with its kind, got {type(d).__name__}",
+            hint="Pass what to_dict returned",
+        )
+    return CALIBRATORS.get(d["kind"]).from_dict(d)
 
-@CALIBRATORS.register('none')
+
+@CALIBRATORS.register("none")
 class Uncalibrated(Calibrator):
     "What the model says, unchanged: the baseline"
-    kind,keeps_decision = 'none',True
-    def _learn(self, r, y): pass
-    def _apply(self, r): return tempered(r, 1.)
+
+    kind, keeps_decision = "none", True
+
+    def _learn(self, r, y):
+        pass
+
+    def _apply(self, r):
+        return tempered(r, 1.0)
 
 # %% ../nbs/api/12_calibration.ipynb #a24b97aa
 def _moments_small(z, top, y, beta):
-    t = (z.astype(np.float64)-top[:, None])*beta; ty = t[np.arange(len(y)), y]; t = np.maximum(t, -708.)
-    e = np.exp(t); e /= e.sum(1, keepdims=True); m = (e*t).sum(1); d = t-m[:, None]
-    return float((m-ty).mean()), float((e*d*d).sum(1).mean()), float((e*d**3).sum(1).mean())
+    t = (z.astype(np.float64) - top[:, None]) * beta
+    ty = t[np.arange(len(y)), y]
+    t = np.maximum(t, -708.0)
+    e = np.exp(t)
+    e /= e.sum(1, keepdims=True)
+    m = (e * t).sum(1)
+    d = t - m[:, None]
+    return (
+        float((m - ty).mean()),
+        float((e * d * d).sum(1).mean()),
+        float((e * d**3).sum(1).mean()),
+    )
+
 
 @kernel
 def _exp(x):
     "exp for x <= 0"
-    x = x if x > -708. else -708.
-    shifted = x*1.4426950408889634+6755399441055744.
-    n = shifted-6755399441055744.
-    r = x-n*6.93147180369123816490e-01-n*1.90821492927058770002e-10
-    p = 1/479001600.+r*(1/6227020800.)
-    p = 1/3628800.+r*(1/39916800.+r*p)
-    p = 1/40320.+r*(1/362880.+r*p)
-    p = 1/720.+r*(1/5040.+r*p)
-    p = 1/24.+r*(1/120.+r*p)
-    p = .5+r*(1/6.+r*p)
-    p = 1.+r*(1.+r*p)
-    return p*np.int64((np.float64(shifted).view(np.int64)+1023) << 52).view(np.float64)
+    x = x if x > -708.0 else -708.0
+    shifted = x * 1.4426950408889634 + 6755399441055744.0
+    n = shifted - 6755399441055744.0
+    r = x - n * 6.93147180369123816490e-01 - n * 1.90821492927058770002e-10
+    p = 1 / 479001600.0 + r * (1 / 6227020800.0)
+    p = 1 / 3628800.0 + r * (1 / 39916800.0 + r * p)
+    p = 1 / 40320.0 + r * (1 / 362880.0 + r * p)
+    p = 1 / 720.0 + r * (1 / 5040.0 + r * p)
+    p = 1 / 24.0 + r * (1 / 120.0 + r * p)
+    p = 0.5 + r * (1 / 6.0 + r * p)
+    p = 1.0 + r * (1.0 + r * p)
+    return p * np.int64((np.float64(shifted).view(np.int64) + 1023) << 52).view(
+        np.float64
+    )
+
 
 @kernel(reassociate=True)
 def _moments(z, top, y, beta, step, start, stop):
     "Sums of g, c and k over every `step`-th row"
-    g = c = k = 0.
-    for i in range(start*step, stop*step, step):
-        s0 = s1 = s2 = s3 = 0.; m = np.float64(top[i])
+    g = c = k = 0.0
+    for i in range(start * step, stop * step, step):
+        s0 = s1 = s2 = s3 = 0.0
+        m = np.float64(top[i])
         for j in range(z.shape[1]):
-            t = (np.float64(z[i, j])-m)*beta; t = t if t > -708. else -708.
-            e = _exp(t); et = e*t; ett = et*t
-            s0 += e; s1 += et; s2 += ett; s3 += ett*t
-        a = s1/s0; b = s2/s0
-        g += a-(np.float64(z[i, y[i]])-m)*beta; c += b-a*a; k += s3/s0-3*a*b+2*a*a*a
+            t = (np.float64(z[i, j]) - m) * beta
+            t = t if t > -708.0 else -708.0
+            e = _exp(t)
+            et = e * t
+            ett = et * t
+            s0 += e
+            s1 += et
+            s2 += ett
+            s3 += ett * t
+        a = s1 / s0
+        b = s2 / s0
+        g += a - (np.float64(z[i, y[i]]) - m) * beta
+        c += b - a * a
+        k += s3 / s0 - 3 * a * b + 2 * a * a * a
     return g, c, k
 
 # %% ../nbs/api/12_calibration.ipynb #fa274338
 def _root(moments, v, ends, tol, probe):
     "The zero of g in v = log beta, starting at `v`; `probe` looks first whether it lies beyond the end ahead"
-    (lo,hi),tested = ends,set()
+    (lo, hi), tested = ends, set()
     for i in range(100):
-        g,c,k = moments(np.exp(v)); tested.add(v)
-        if not c > 0 or (v == ends[0] and g >= 0) or (v == ends[1] and g <= 0): return v
-        lo,hi = (lo, v) if g > 0 else (v, hi)
-        end,den = (lo if g > 0 else hi), 2*c*c-g*(c+k)
+        g, c, k = moments(np.exp(v))
+        tested.add(v)
+        if not c > 0 or (v == ends[0] and g >= 0) or (v == ends[1] and g <= 0):
+            return v
+        lo, hi = (lo, v) if g > 0 else (v, hi)
+        end, den = (lo if g > 0 else hi), 2 * c * c - g * (c + k)
         if probe and i == 0 and end not in tested:
             tested.add(end)
-            if moments(np.exp(end))[0]*g >= 0: return end
-        step = -2*g*c/den if den > 0 else -g/c
-        if not lo < v+step < hi: v = end if end not in tested else (lo+hi)/2
-        elif abs(step)**3 < tol: return v+step
-        else: v += step
+            if moments(np.exp(end))[0] * g >= 0:
+                return end
+        step = -2 * g * c / den if den > 0 else -g / c
+        if not lo < v + step < hi:
+            v = end if end not in tested else (lo + hi) / 2
+        elif abs(step) ** 3 < tol:
+            return v + step
+        else:
+            v += step
     return v
 
 # %% ../nbs/api/12_calibration.ipynb #aa6c2510
 def _slopes(r, y, step):
     "g, c and k as a function of beta, over every `step`-th row"
-    if r.logits.size < _SMALL: return lambda beta: _moments_small(r.logits, r.top, y, beta)
-    n = len(y)//step
-    return lambda beta: np.sum(by_rows(lambda a, b: _moments(r.logits, r.top, y, beta, step, a, b), n, r.shape[1]), axis=0)/n
+    if r.logits.size < _SMALL:
+        return lambda beta: _moments_small(r.logits, r.top, y, beta)
+    n = len(y) // step
+    return lambda beta: (
+        np.sum(
+            by_rows(
+                lambda a, b: _moments(r.logits, r.top, y, beta, step, a, b),
+                n,
+                r.shape[1],
+            ),
+            axis=0,
+        )
+        / n
+    )
+
 
 def _best(r, y, bounds, tol=1e-13):
-    ends = -np.log(bounds[1]), -np.log(bounds[0]); v = min(max(0., ends[0]), ends[1])
-    steps = [s for s in (64, 8) if r.logits.size >= _SMALL and len(y) >= 500*s]
-    for step in [*steps, 1]: v = _root(_slopes(r, y, step), v, ends, tol if step == 1 else 1e-9, probe=step == max([*steps, 1]))
-    return float(bounds[1] if v == ends[0] else bounds[0] if v == ends[1] else np.exp(-v))
+    ends = -np.log(bounds[1]), -np.log(bounds[0])
+    v = min(max(0.0, ends[0]), ends[1])
+    steps = [s for s in (64, 8) if r.logits.size >= _SMALL and len(y) >= 500 * s]
+    for step in [*steps, 1]:
+        v = _root(
+            _slopes(r, y, step),
+            v,
+            ends,
+            tol if step == 1 else 1e-9,
+            probe=step == max([*steps, 1]),
+        )
+    return float(
+        bounds[1] if v == ends[0] else bounds[0] if v == ends[1] else np.exp(-v)
+    )
+
 
 def _check_bounds(bounds):
-    try: low,high = (float(b) for b in bounds)
-    except (TypeError, ValueError): low = high = math.nan
-    if not 0 < low < high < math.inf: raise ConfigurationError(f"`bounds` must be two numbers, 0 < low < high, got {bounds!r}", argument='bounds')
-    return low,high
+    try:
+        low, high = (float(b) for b in bounds)
+    except (TypeError, ValueError):
+        low = high = math.nan
+    if not 0 < low < high < math.inf:
+        raise ConfigurationError(
+            f"`bounds` must be two numbers, 0 < low < high, got {bounds!r}",
+            argument="bounds",
+        )
+    return low, high
+
 
 def best_temperature(
-    logits=None, # Shape (n, K), finite
-    labels=None, # True classes, shape (n,)
+    logits=None,  # Shape (n, K), finite
+    labels=None,  # True classes, shape (n,)
     *,
-    probs=None, # Probabilities instead of logits, shape (n, K)
-    bounds:tuple=(.01, 100.), # Temperatures considered
-    tol:float=1e-13, # Stop when the cube of the last move of log T is below this
-) -> float: # The T that minimises the negative log-likelihood, or the bound it runs into
+    probs=None,  # Probabilities instead of logits, shape (n, K)
+    bounds: tuple = (0.01, 100.0),  # Temperatures considered
+    tol: float = 1e-13,  # Stop when the cube of the last move of log T is below this
+) -> (
+    float
+):  # The T that minimises the negative log-likelihood, or the bound it runs into
     "Temperature by Halley's method; sums in float64 whatever the input, which is not copied"
-    bounds,r = _check_bounds(bounds),Rows(logits, probs)
-    check_number('tol', tol)
+    bounds, r = _check_bounds(bounds), Rows(logits, probs)
+    check_number("tol", tol)
     return _best(r, check_labels(labels, *r.shape), bounds, tol)
 
 # %% ../nbs/api/12_calibration.ipynb #b9d42c82
-@CALIBRATORS.register('temperature')
+@CALIBRATORS.register("temperature")
 class TemperatureScaling(Calibrator):
     "Divide logits by one learnt temperature (Guo et al. 2017); the decision never changes"
-    kind,state,keeps_decision = 'temperature',dict(temperature=float),True
-    def __init__(self,
-        bounds:tuple=(.01, 100.), # Temperatures considered
+
+    kind, state, keeps_decision = "temperature", dict(temperature=float), True
+
+    def __init__(
+        self,
+        bounds: tuple = (0.01, 100.0),  # Temperatures considered
     ):
         self.bounds = _check_bounds(bounds)
+
     @property
-    def at_bound_(self) -> bool: "Were the rows all right or all wrong, so that T ran into a bound?"; return self.temperature_ in self.bounds
-    def _learn(self, r, y): self.temperature_ = _best(r, y, self.bounds)
-    def _apply(self, r): return tempered(r, 1/self.temperature_)
+    def at_bound_(self) -> bool:
+        "Were the rows all right or all wrong, so that T ran into a bound?"
+        return self.temperature_ in self.bounds
+
+    def _learn(self, r, y):
+        self.temperature_ = _best(r, y, self.bounds)
+
+    def _apply(self, r):
+        return tempered(r, 1 / self.temperature_)
 
 # %% ../nbs/api/12_calibration.ipynb #45693d04
 def _mixture(a):
     "Weights on the simplex that maximise the mean of log(a @ w), shape (m,) for `a` of shape (n, m)"
     from scipy.optimize import minimize
-    n,m = a.shape
-    def loss(w): s = np.maximum(a@w, _FLOOR); return -np.log(s).mean(), -(a/s[:, None]).mean(0)
-    w = minimize(loss, np.full(m, 1/m), jac=True, method='SLSQP', bounds=[(0, 1)]*m, constraints=dict(type='eq', fun=lambda w: w.sum()-1, jac=np.ones_like),
-                 options=dict(ftol=1e-14, maxiter=300)).x
-    w = np.maximum(w, 0)
-    for _ in range(50): w = w*(a/np.maximum(a@w, _FLOOR)[:, None]).mean(0)       # expectation-maximisation never makes it worse
-    return w/w.sum()
 
-@CALIBRATORS.register('ensemble_temperature')
+    n, m = a.shape
+
+    def loss(w):
+        s = np.maximum(a @ w, _FLOOR)
+        return -np.log(s).mean(), -(a / s[:, None]).mean(0)
+
+    w = minimize(
+        loss,
+        np.full(m, 1 / m),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0, 1)] * m,
+        constraints=dict(type="eq", fun=lambda w: w.sum() - 1, jac=np.ones_like),
+        options=dict(ftol=1e-14, maxiter=300),
+    ).x
+    w = np.maximum(w, 0)
+    for _ in range(50):
+        w = w * (a / np.maximum(a @ w, _FLOOR)[:, None]).mean(
+            0
+        )  # expectation-maximisation never makes it worse
+    return w / w.sum()
+
+
+@CALIBRATORS.register("ensemble_temperature")
 class EnsembleTemperature(Calibrator):
     "Mixture of the tempered, the raw and the uniform distribution (Zhang et al. 2020); the decision never changes"
-    kind,state,keeps_decision = 'ensemble_temperature',dict(temperature=float, weights=_array),True
-    def _amiss(self): w = self.weights_; return super()._amiss() or (None if w.shape == (3,) and (w >= 0).all() and abs(w.sum()-1) < 1e-6 else f"`weights` are {w.tolist()}")
+
+    kind, state, keeps_decision = (
+        "ensemble_temperature",
+        dict(temperature=float, weights=_array),
+        True,
+    )
+
+    def _amiss(self):
+        w = self.weights_
+        return super()._amiss() or (
+            None
+            if w.shape == (3,) and (w >= 0).all() and abs(w.sum() - 1) < 1e-6
+            else f"`weights` are {w.tolist()}"
+        )
+
     def _learn(self, r, y):
-        self.temperature_ = _best(r, y, (.01, 100.)); i = np.arange(len(y))
-        a = np.stack([tempered(r, 1/self.temperature_)[i, y], tempered(r, 1.)[i, y], np.full(len(y), 1/r.shape[1])], 1)
-        w = _mixture(a); w[2] = min(w[2], 1-1e-6); self.weights_ = w+np.array([max(0., 1-w.sum()), 0, 0])
+        self.temperature_ = _best(r, y, (0.01, 100.0))
+        i = np.arange(len(y))
+        a = np.stack(
+            [
+                tempered(r, 1 / self.temperature_)[i, y],
+                tempered(r, 1.0)[i, y],
+                np.full(len(y), 1 / r.shape[1]),
+            ],
+            1,
+        )
+        w = _mixture(a)
+        w[2] = min(w[2], 1 - 1e-6)
+        self.weights_ = w + np.array([max(0.0, 1 - w.sum()), 0, 0])
+
     def _apply(self, r):
-        out,(a,b,c) = tempered(r, 1/self.temperature_),self.weights_
-        out *= a; out += b*tempered(r, 1.); out += c/r.shape[1]
+        out, (a, b, c) = tempered(r, 1 / self.temperature_), self.weights_
+        out *= a
+        out += b * tempered(r, 1.0)
+        out += c / r.shape[1]
         return out
 
 # %% ../nbs/api/12_calibration.ipynb #ef65a9d1
 def _linear_pass(r, beta, w, y, start, stop):
     "Loss and its gradient in `w` = (factors, offset) by class, shape (K, K+1) or (K, 2), summed over a block of rows; without `y` the probabilities"
-    d,b = w[:, :-1],w[:, -1]; x = (r.logits[start:stop]-r.log_total[start:stop, None])*beta; full = d.shape[1] > 1
-    s = x+b+(x@d.T if full else x*d[:, 0]); s -= s.max(1, keepdims=True)
-    if y is None: np.exp(s, out=s); s /= s.sum(1, keepdims=True); return s
-    i,k = np.arange(stop-start),y[start:stop]; sy = s[i, k]; np.exp(s, out=s); total = s.sum(1); s /= total[:, None]; s[i, k] -= 1
-    return float((np.log(total)-sy).sum()), np.c_[s.T@x if full else np.einsum('ij,ij->j', s, x), s.sum(0)]
+    d, b = w[:, :-1], w[:, -1]
+    x = (r.logits[start:stop] - r.log_total[start:stop, None]) * beta
+    full = d.shape[1] > 1
+    s = x + b + (x @ d.T if full else x * d[:, 0])
+    s -= s.max(1, keepdims=True)
+    if y is None:
+        np.exp(s, out=s)
+        s /= s.sum(1, keepdims=True)
+        return s
+    i, k = np.arange(stop - start), y[start:stop]
+    sy = s[i, k]
+    np.exp(s, out=s)
+    total = s.sum(1)
+    s /= total[:, None]
+    s[i, k] -= 1
+    return float((np.log(total) - sy).sum()), np.c_[
+        s.T @ x if full else np.einsum("ij,ij->j", s, x), s.sum(0)
+    ]
+
 
 def _linear_loss(u, inverse, r, beta, y, pen):
     "Penalised mean loss and its gradient in `u`, coordinates in which it is about equally steep everywhere"
-    n,K = r.shape; u = u.reshape(pen.shape); w = (u[:, None] @ inverse)[:, 0]; f,g = (pen*w*w).sum(), 2*pen*w; full = pen.shape[1] > 2; rows = max(1, (1 << (20 if full else 24))//K)
-    for i in range(0, n, rows):           # a matrix product has threads of its own
-        block,m = (lambda a, b, i=i: _linear_pass(r, beta, w, y, i+a, i+b)), min(rows, n-i)
-        for a,h in [block(0, m)] if full else by_rows(block, m, K): f += a/n; g += h/n
+    n, K = r.shape
+    u = u.reshape(pen.shape)
+    w = (u[:, None] @ inverse)[:, 0]
+    f, g = (pen * w * w).sum(), 2 * pen * w
+    full = pen.shape[1] > 2
+    rows = max(1, (1 << (20 if full else 24)) // K)
+    for i in range(0, n, rows):  # a matrix product has threads of its own
+        block, m = (
+            (lambda a, b, i=i: _linear_pass(r, beta, w, y, i + a, i + b)),
+            min(rows, n - i),
+        )
+        for a, h in [block(0, m)] if full else by_rows(block, m, K):
+            f += a / n
+            g += h / n
     return f, (inverse @ g[:, :, None])[:, :, 0].ravel()
 
 # %% ../nbs/api/12_calibration.ipynb #1ec2d2d1
 def _coordinates(r, beta, pen):
     "Inverse Cholesky factors of each class's block of the Hessian where nothing has changed, from some 2,000 rows; for more than 200 classes one block for all"
-    step = max(1, r.shape[0]//2048); x = (r.logits[::step]-r.log_total[::step, None])*beta; p = np.exp(x); p /= p.sum(1, keepdims=True); v = p*(1-p)/len(x); q = pen.shape[1]
+    step = max(1, r.shape[0] // 2048)
+    x = (r.logits[::step] - r.log_total[::step, None]) * beta
+    p = np.exp(x)
+    p /= p.sum(1, keepdims=True)
+    v = p * (1 - p) / len(x)
+    q = pen.shape[1]
     ones = np.ones((len(x), 1))
-    if q == 2: h = np.stack([np.stack([(v*x*x).sum(0), (v*x).sum(0)], 1), np.stack([(v*x).sum(0), v.sum(0)], 1)], 1)
-    else: x = np.c_[x, ones]; h = np.stack([(x*w[:, None]).T@x for w in (v.T if q <= 201 else [v.mean(1)])])
-    diag = 2*(pen if len(h) > 1 else pen.mean(0, keepdims=True))
-    return np.linalg.inv(np.linalg.cholesky(h+diag[:, :, None]*np.eye(q)))
+    if q == 2:
+        h = np.stack(
+            [
+                np.stack([(v * x * x).sum(0), (v * x).sum(0)], 1),
+                np.stack([(v * x).sum(0), v.sum(0)], 1),
+            ],
+            1,
+        )
+    else:
+        x = np.c_[x, ones]
+        h = np.stack(
+            [(x * w[:, None]).T @ x for w in (v.T if q <= 201 else [v.mean(1)])]
+        )
+    diag = 2 * (pen if len(h) > 1 else pen.mean(0, keepdims=True))
+    return np.linalg.inv(np.linalg.cholesky(h + diag[:, :, None] * np.eye(q)))
+
 
 class _Linear(Calibrator):
     state = dict(temperature=float, factors=_array, offsets=_array)
+
     def _learn(self, r, y):
         from scipy.optimize import minimize
-        self.temperature_ = t = _best(r, y, (.01, 100.)); pen = self._penalty(*r.shape); inverse = _coordinates(r, 1/t, pen)
-        out = minimize(_linear_loss, np.zeros(pen.size), (inverse, r, 1/t, y, pen), jac=True, method='L-BFGS-B', options=dict(maxiter=2000, maxfun=4000, maxcor=20, ftol=0., gtol=1e-7))
-        if np.abs(out.jac).max() > 1e-4: raise ConvergenceError(f"{self.kind} scaling stopped with a gradient of {np.abs(out.jac).max():.1e}: {out.message}")
-        w = (out.x.reshape(pen.shape)[:, None] @ inverse)[:, 0]; self.factors_,self.offsets_ = w[:, :-1],w[:, -1]
+
+        self.temperature_ = t = _best(r, y, (0.01, 100.0))
+        pen = self._penalty(*r.shape)
+        inverse = _coordinates(r, 1 / t, pen)
+        out = minimize(
+            _linear_loss,
+            np.zeros(pen.size),
+            (inverse, r, 1 / t, y, pen),
+            jac=True,
+            method="L-BFGS-B",
+            options=dict(maxiter=2000, maxfun=4000, maxcor=20, ftol=0.0, gtol=1e-7),
+        )
+        if np.abs(out.jac).max() > 1e-4:
+            raise ConvergenceError(
+                f"{self.kind} scaling stopped with a gradient of {np.abs(out.jac).max():.1e}: {out.message}"
+            )
+        w = (out.x.reshape(pen.shape)[:, None] @ inverse)[:, 0]
+        self.factors_, self.offsets_ = w[:, :-1], w[:, -1]
+
     def _amiss(self):
-        K,f = len(self.offsets_) if self.offsets_.ndim == 1 else 0, self.factors_.shape
-        return super()._amiss() or (None if K == (self.n_classes_ or K) > 0 and f == (K, K if self.kind == 'dirichlet' else 1) else f"factors of shape {f} and {K} offsets for {self.n_classes_} classes")
+        K, f = len(self.offsets_) if self.offsets_.ndim == 1 else 0, self.factors_.shape
+        return super()._amiss() or (
+            None
+            if K == (self.n_classes_ or K) > 0
+            and f == (K, K if self.kind == "dirichlet" else 1)
+            else f"factors of shape {f} and {K} offsets for {self.n_classes_} classes"
+        )
+
     def _apply(self, r):
-        out,w = np.empty(r.shape),np.c_[self.factors_, self.offsets_]
-        def block(a, b): out[a:b] = _linear_pass(r, 1/self.temperature_, w, None, a, b)
+        out, w = np.empty(r.shape), np.c_[self.factors_, self.offsets_]
+
+        def block(a, b):
+            out[a:b] = _linear_pass(r, 1 / self.temperature_, w, None, a, b)
+
         by_rows(block, *r.shape)
         return out
 
 # %% ../nbs/api/12_calibration.ipynb #0013c67e
 def _not_negative(**x):
-    for k,v in x.items():
-        if v is not None and (isinstance(v, (bool, np.bool_)) or not (isinstance(v, (int, float, np.integer, np.floating)) and 0 <= v < np.inf)): raise ConfigurationError(f"`{k}` must be 0 or more, or None, got {v!r}", argument=k)
+    for k, v in x.items():
+        if v is not None and (
+            isinstance(v, (bool, np.bool_))
+            or not (
+                isinstance(v, (int, float, np.integer, np.floating)) and 0 <= v < np.inf
+            )
+        ):
+            raise ConfigurationError(
+                f"`{k}` must be 0 or more, or None, got {v!r}", argument=k
+            )
     return [None if v is None else float(v) for v in x.values()]
 
-@CALIBRATORS.register('vector')
+
+@CALIBRATORS.register("vector")
 class VectorScaling(_Linear):
     "A factor and an offset for each class on the log-probabilities (Guo et al. 2017); may change decisions"
-    kind = 'vector'
-    def __init__(self,
-        mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
-        nu:float=None, # Weight of the mean squared change of factor; K/(0.18n) when `None`
-    ): self.mu,self.nu = _not_negative(mu=mu, nu=nu)
-    def _penalty(self, n, K): return np.tile([1/(.18*n) if self.nu is None else self.nu/K, 1/(2*n) if self.mu is None else self.mu/K], (K, 1))
 
-@CALIBRATORS.register('dirichlet')
+    kind = "vector"
+
+    def __init__(
+        self,
+        mu: float = None,  # Weight of the mean squared offset; K/(2n) when `None`
+        nu: float = None,  # Weight of the mean squared change of factor; K/(0.18n) when `None`
+    ):
+        self.mu, self.nu = _not_negative(mu=mu, nu=nu)
+
+    def _penalty(self, n, K):
+        return np.tile(
+            [
+                1 / (0.18 * n) if self.nu is None else self.nu / K,
+                1 / (2 * n) if self.mu is None else self.mu / K,
+            ],
+            (K, 1),
+        )
+
+
+@CALIBRATORS.register("dirichlet")
 class DirichletScaling(_Linear):
     "A matrix and offsets on the log-probabilities with off-diagonal and intercept regularisation (Kull et al. 2019); may change decisions. K squared numbers: for K up to some hundreds"
-    kind = 'dirichlet'
-    def __init__(self,
-        lam:float=None, # Weight of the mean squared off-diagonal factor; K²(K-1)/(0.08n) when `None`
-        mu:float=None, # Weight of the mean squared offset; K/(2n) when `None`
-        nu:float=None, # Weight of the mean squared change on the diagonal; K/(0.18n) when `None`
-    ): self.lam,self.mu,self.nu = _not_negative(lam=lam, mu=mu, nu=nu)
+
+    kind = "dirichlet"
+
+    def __init__(
+        self,
+        lam: float = None,  # Weight of the mean squared off-diagonal factor; K²(K-1)/(0.08n) when `None`
+        mu: float = None,  # Weight of the mean squared offset; K/(2n) when `None`
+        nu: float = None,  # Weight of the mean squared change on the diagonal; K/(0.18n) when `None`
+    ):
+        self.lam, self.mu, self.nu = _not_negative(lam=lam, mu=mu, nu=nu)
+
     def _penalty(self, n, K):
-        pen = np.full((K, K+1), K/(.08*n) if self.lam is None else self.lam/(K*(K-1))); np.fill_diagonal(pen, 1/(.18*n) if self.nu is None else self.nu/K)
-        pen[:, -1] = 1/(2*n) if self.mu is None else self.mu/K
+        pen = np.full(
+            (K, K + 1), K / (0.08 * n) if self.lam is None else self.lam / (K * (K - 1))
+        )
+        np.fill_diagonal(pen, 1 / (0.18 * n) if self.nu is None else self.nu / K)
+        pen[:, -1] = 1 / (2 * n) if self.mu is None else self.mu / K
         return pen
 
 # %% ../nbs/api/12_calibration.ipynb #782697cb
 def _columns(p):
     "Column k with its complement, and likewise for the most probable class; complements do not lose digits where p is near 1"
-    i,top = np.arange(len(p)),p.argmax(1); conf = p[i, top].astype(np.float64); others = p.astype(np.float64); others[i, top] = 0; left = others.sum(1)
-    def column(k): q = p[:, k].astype(np.float64); return q, np.where(top == k, left, 1-q)
+    i, top = np.arange(len(p)), p.argmax(1)
+    conf = p[i, top].astype(np.float64)
+    others = p.astype(np.float64)
+    others[i, top] = 0
+    left = others.sum(1)
+
+    def column(k):
+        q = p[:, k].astype(np.float64)
+        return q, np.where(top == k, left, 1 - q)
+
     return column, top, conf, left
+
 
 def _with_confidence(p, top, q):
     "Rows of `p` with probability `q` at their top; the rest in proportion, none above `q`"
-    i = np.arange(len(p)); out = p.astype(np.float64); out[i, top] = 0; q = np.maximum(q, 1/p.shape[1]); cap = q[:, None]*(1-1e-12); rest = out.sum(1)
-    tiny = (rest > 0) & (rest < 1e-290); out[tiny] /= out[tiny].max(1, keepdims=True)     # subnormal numbers: their reciprocals overflow
-    out[rest <= 0] = 1; out[i, top] = 0; out *= ((1-q)/out.sum(1))[:, None]
+    i = np.arange(len(p))
+    out = p.astype(np.float64)
+    out[i, top] = 0
+    q = np.maximum(q, 1 / p.shape[1])
+    cap = q[:, None] * (1 - 1e-12)
+    rest = out.sum(1)
+    tiny = (rest > 0) & (rest < 1e-290)
+    out[tiny] /= out[tiny].max(
+        1, keepdims=True
+    )  # subnormal numbers: their reciprocals overflow
+    out[rest <= 0] = 1
+    out[i, top] = 0
+    out *= ((1 - q) / out.sum(1))[:, None]
     for _ in range(p.shape[1]):
-        over = out >= cap; need = (over & (out > cap)).any(1)
-        if not need.any(): break
-        o,c = out[need],cap[need]; full = over[need]; free = np.where(full, 0, o); room = np.maximum(1-q[need]-c[:, 0]*full.sum(1), 0); total = free.sum(1)
-        out[need] = np.where(full, c, free*np.divide(room, total, out=np.zeros_like(room), where=total > 0)[:, None])
+        over = out >= cap
+        need = (over & (out > cap)).any(1)
+        if not need.any():
+            break
+        o, c = out[need], cap[need]
+        full = over[need]
+        free = np.where(full, 0, o)
+        room = np.maximum(1 - q[need] - c[:, 0] * full.sum(1), 0)
+        total = free.sum(1)
+        out[need] = np.where(
+            full,
+            c,
+            free
+            * np.divide(room, total, out=np.zeros_like(room), where=total > 0)[:, None],
+        )
     out[i, top] = q
     return out
 
 # %% ../nbs/api/12_calibration.ipynb #4e487052
-WAYS = 'one-vs-rest', 'confidence', 'top-label'
+WAYS = "one-vs-rest", "confidence", "top-label"
+
 
 class _TwoClass(Calibrator):
-    state = dict(maps=_arrays)                       # one flat array a map; an empty one means "use the last"
-    def __init__(self,
-        by:str='one-vs-rest', # From two classes to K: "one-vs-rest", "confidence" or "top-label"
+    state = dict(
+        maps=_arrays
+    )  # one flat array a map; an empty one means "use the last"
+
+    def __init__(
+        self,
+        by: str = "one-vs-rest",  # From two classes to K: "one-vs-rest", "confidence" or "top-label"
     ):
-        if by not in WAYS: raise ConfigurationError(f"`by` must be one of {', '.join(WAYS)}, got {by!r}", argument='by')
+        if by not in WAYS:
+            raise ConfigurationError(
+                f"`by` must be one of {', '.join(WAYS)}, got {by!r}", argument="by"
+            )
         self.by = by
-    keeps_decision = property(lambda self: self.by != 'one-vs-rest')
+
+    keeps_decision = property(lambda self: self.by != "one-vs-rest")
+
     def _learn(self, r, y):
-        column,top,conf,left = _columns(r.probs); K = r.shape[1]; one = lambda p, q, hit: np.asarray(self._one(p, q, hit.astype(np.float64)), dtype=np.float64)
-        if self.by == 'one-vs-rest': self.maps_ = [one(*column(k), y == k) for k in ([1] if K == 2 else range(K))]; return
-        own = _rows_of(top, K) if self.by == 'top-label' else []
-        self.maps_ = [one(conf[m], left[m], y[m] == k) if len(m) >= self.fewest else np.empty(0) for k,m in enumerate(own)]+[one(conf, left, y == top)]
-    def _apply(self, r): return self._combine(r, lambda m, p, q: np.clip(self._map(m, p, q), _FLOOR, 1-2**-53))
+        column, top, conf, left = _columns(r.probs)
+        K = r.shape[1]
+        one = lambda p, q, hit: np.asarray(
+            self._one(p, q, hit.astype(np.float64)), dtype=np.float64
+        )
+        if self.by == "one-vs-rest":
+            self.maps_ = [
+                one(*column(k), y == k) for k in ([1] if K == 2 else range(K))
+            ]
+            return
+        own = _rows_of(top, K) if self.by == "top-label" else []
+        self.maps_ = [
+            one(conf[m], left[m], y[m] == k) if len(m) >= self.fewest else np.empty(0)
+            for k, m in enumerate(own)
+        ] + [one(conf, left, y == top)]
+
+    def _apply(self, r):
+        return self._combine(
+            r, lambda m, p, q: np.clip(self._map(m, p, q), _FLOOR, 1 - 2**-53)
+        )
+
     def _amiss(self):
-        maps,K = self.maps_,self.n_classes_; n = {'one-vs-rest': 1 if K == 2 else K, 'confidence': 1, 'top-label': (K or 0)+1}[self.by]
-        if not maps or K and len(maps) != n: return f"{len(maps)} maps by {self.by} for {K} classes"
-        spare = self.by == 'top-label'                # where an empty map means the last one
-        if any(m.ndim != 1 or not (self._is_map(m) or spare and not len(m) and m is not maps[-1]) for m in maps): return f"a map of {', '.join(str(len(m)) for m in maps[:9])} numbers"
+        maps, K = self.maps_, self.n_classes_
+        n = {
+            "one-vs-rest": 1 if K == 2 else K,
+            "confidence": 1,
+            "top-label": (K or 0) + 1,
+        }[self.by]
+        if not maps or K and len(maps) != n:
+            return f"{len(maps)} maps by {self.by} for {K} classes"
+        spare = self.by == "top-label"  # where an empty map means the last one
+        if any(
+            m.ndim != 1
+            or not (self._is_map(m) or spare and not len(m) and m is not maps[-1])
+            for m in maps
+        ):
+            return f"a map of {', '.join(str(len(m)) for m in maps[:9])} numbers"
+
     @staticmethod
-    def _is_map(m): return len(m) > 0
-    fewest = 30                                      # rows from which a predicted class has a map of its own
+    def _is_map(m):
+        return len(m) > 0
+
+    fewest = 30  # rows from which a predicted class has a map of its own
+
     def _combine(self, r, f):
-        column,top,conf,left = _columns(r.probs); K = r.shape[1]
-        if self.by == 'one-vs-rest':
-            q = np.stack([f(m, *column(k if K > 2 else 1)) for k,m in enumerate(self.maps_)], 1)
-            return q/q.sum(1, keepdims=True) if K > 2 else np.concatenate([1-q, q], 1)
+        column, top, conf, left = _columns(r.probs)
+        K = r.shape[1]
+        if self.by == "one-vs-rest":
+            q = np.stack(
+                [f(m, *column(k if K > 2 else 1)) for k, m in enumerate(self.maps_)], 1
+            )
+            return (
+                q / q.sum(1, keepdims=True) if K > 2 else np.concatenate([1 - q, q], 1)
+            )
         return _with_confidence(r.probs, top, _by_label(self.maps_, top, conf, left, f))
 
 # %% ../nbs/api/12_calibration.ipynb #e0db2187
-def _rows_of(top, K): order = np.argsort(top, kind='stable'); return np.split(order, np.searchsorted(top[order], np.arange(1, K)))
+def _rows_of(top, K):
+    order = np.argsort(top, kind="stable")
+    return np.split(order, np.searchsorted(top[order], np.arange(1, K)))
+
 
 def _by_label(maps, top, conf, left, f):
     "Each row through the map of its predicted class, or the last map"
     out = f(maps[-1], conf, left)
-    for m,rows in zip(maps[:-1], _rows_of(top, len(maps)-1) if len(maps) > 1 else []):
-        if len(m) and len(rows): out[rows] = f(m, conf[rows], left[rows])
+    for m, rows in zip(
+        maps[:-1], _rows_of(top, len(maps) - 1) if len(maps) > 1 else []
+    ):
+        if len(m) and len(rows):
+            out[rows] = f(m, conf[rows], left[rows])
     return out
 
 # %% ../nbs/api/12_calibration.ipynb #8bb4b121
 def _newton(X, t, start, free):
     "Logistic regression of soft targets on the `free` columns, by Newton with halved steps; a pull of 1e-6 rows to `start` makes it unique"
-    w = np.where(free, start, 0.); pull = 1e-6/len(t)
-    loss = lambda w: float((np.logaddexp(0, X@w)-t*(X@w)).mean()+pull/2*((w-start)[free]**2).sum())
+    w = np.where(free, start, 0.0)
+    pull = 1e-6 / len(t)
+    loss = lambda w: float(
+        (np.logaddexp(0, X @ w) - t * (X @ w)).mean()
+        + pull / 2 * ((w - start)[free] ** 2).sum()
+    )
     now = loss(w)
     for _ in range(100):
-        p = .5*(1+np.tanh(.5*(X@w))); g = (X.T@(p-t)/len(t)+pull*(w-start))[free]
-        H = ((X*(p*(1-p))[:, None]).T@X/len(t))[np.ix_(free, free)]+pull*np.eye(free.sum())
-        step = np.zeros_like(w); step[free] = np.linalg.solve(H, g); size = 1.
-        while size > 1e-10 and (new := loss(w-size*step)) > now: size /= 2
-        if size <= 1e-10: break
-        w,last,now = w-size*step, now, new
-        if last-now <= 1e-15*abs(now): break
+        p = 0.5 * (1 + np.tanh(0.5 * (X @ w)))
+        g = (X.T @ (p - t) / len(t) + pull * (w - start))[free]
+        H = ((X * (p * (1 - p))[:, None]).T @ X / len(t))[
+            np.ix_(free, free)
+        ] + pull * np.eye(free.sum())
+        step = np.zeros_like(w)
+        step[free] = np.linalg.solve(H, g)
+        size = 1.0
+        while size > 1e-10 and (new := loss(w - size * step)) > now:
+            size /= 2
+        if size <= 1e-10:
+            break
+        w, last, now = w - size * step, now, new
+        if last - now <= 1e-15 * abs(now):
+            break
     return w, now
+
 
 def _logistic(X, t, start, signed=0, free=None):
     "The same with the first `signed` coefficients not negative"
-    free = np.ones(len(start), bool) if free is None else free; w,f = _newton(X, t, start, free); bad = [j for j in range(signed) if w[j] < 0]
-    return min((_logistic(X, t, start, signed, free & (np.arange(len(free)) != j)) for j in bad), key=lambda o: o[1]) if bad else (w, f)
+    free = np.ones(len(start), bool) if free is None else free
+    w, f = _newton(X, t, start, free)
+    bad = [j for j in range(signed) if w[j] < 0]
+    return (
+        min(
+            (
+                _logistic(X, t, start, signed, free & (np.arange(len(free)) != j))
+                for j in bad
+            ),
+            key=lambda o: o[1],
+        )
+        if bad
+        else (w, f)
+    )
 
-def _targets(hit): n = hit.sum(); return np.where(hit > 0, (n+1)/(n+2), 1/(len(hit)-n+2))
-def _log(p): return np.log(np.maximum(p, _FLOOR))
-def _sigmoid(x): return .5*(1+np.tanh(.5*x))
+
+def _targets(hit):
+    n = hit.sum()
+    return np.where(hit > 0, (n + 1) / (n + 2), 1 / (len(hit) - n + 2))
+
+
+def _log(p):
+    return np.log(np.maximum(p, _FLOOR))
+
+
+def _sigmoid(x):
+    return 0.5 * (1 + np.tanh(0.5 * x))
 
 # %% ../nbs/api/12_calibration.ipynb #768504eb
-@CALIBRATORS.register('platt')
+@CALIBRATORS.register("platt")
 class PlattScaling(_TwoClass):
     "A logistic curve on the log-odds with smoothed targets (Platt 1999)"
-    kind,_is_map = 'platt',staticmethod(lambda m: len(m) == 2)
-    def _one(self, p, q, hit): return _logistic(np.stack([_log(p)-_log(q), np.ones_like(p)], 1), _targets(hit), np.array([1., 0]))[0]
-    def _map(self, m, p, q): return _sigmoid(m[0]*(_log(p)-_log(q))+m[1])
 
-@CALIBRATORS.register('beta')
+    kind, _is_map = "platt", staticmethod(lambda m: len(m) == 2)
+
+    def _one(self, p, q, hit):
+        return _logistic(
+            np.stack([_log(p) - _log(q), np.ones_like(p)], 1),
+            _targets(hit),
+            np.array([1.0, 0]),
+        )[0]
+
+    def _map(self, m, p, q):
+        return _sigmoid(m[0] * (_log(p) - _log(q)) + m[1])
+
+
+@CALIBRATORS.register("beta")
 class BetaCalibration(_TwoClass):
     "A logistic curve on the two logarithms, rising (Kull et al. 2017)"
-    kind,_is_map = 'beta',staticmethod(lambda m: len(m) == 3)
-    def _one(self, p, q, hit): return _logistic(np.stack([_log(p), -_log(q), np.ones_like(p)], 1), _targets(hit), np.array([1., 1, 0]), signed=2)[0]
-    def _map(self, m, p, q): return _sigmoid(m[0]*_log(p)-m[1]*_log(q)+m[2])
+
+    kind, _is_map = "beta", staticmethod(lambda m: len(m) == 3)
+
+    def _one(self, p, q, hit):
+        return _logistic(
+            np.stack([_log(p), -_log(q), np.ones_like(p)], 1),
+            _targets(hit),
+            np.array([1.0, 1, 0]),
+            signed=2,
+        )[0]
+
+    def _map(self, m, p, q):
+        return _sigmoid(m[0] * _log(p) - m[1] * _log(q) + m[2])
 
 # %% ../nbs/api/12_calibration.ipynb #0195927a
 def _ties(p, hit):
     "Distinct values in order, how often each occurs, and the sum of `hit` there"
-    x,at,n = np.unique(p, return_inverse=True, return_counts=True)
+    x, at, n = np.unique(p, return_inverse=True, return_counts=True)
     return x, n, np.bincount(at, weights=hit, minlength=len(x))
 
-@CALIBRATORS.register('isotonic')
+
+@CALIBRATORS.register("isotonic")
 class IsotonicCalibration(_TwoClass):
     "The best rising function (Zadrozny and Elkan 2002)"
-    kind,_is_map = 'isotonic',staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0)
+
+    kind, _is_map = "isotonic", staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0)
+
     def _one(self, p, q, hit):
         from scipy.optimize import isotonic_regression
-        x,n,h = _ties(p, hit); f = isotonic_regression(h/n, weights=n).x; ends = np.r_[True, (np.diff(f[:-1]) != 0) | (np.diff(f[1:]) != 0), True][:len(f)]
-        e = 1/(len(p)+2); return np.r_[x[ends], np.clip(f[ends], e, 1-e)]
-    def _map(self, m, p, q): h = len(m)//2; return np.interp(p, m[:h], m[h:])
+
+        x, n, h = _ties(p, hit)
+        f = isotonic_regression(h / n, weights=n).x
+        ends = np.r_[True, (np.diff(f[:-1]) != 0) | (np.diff(f[1:]) != 0), True][
+            : len(f)
+        ]
+        e = 1 / (len(p) + 2)
+        return np.r_[x[ends], np.clip(f[ends], e, 1 - e)]
+
+    def _map(self, m, p, q):
+        h = len(m) // 2
+        return np.interp(p, m[:h], m[h:])
 
 # %% ../nbs/api/12_calibration.ipynb #cd4c5ad9
-@CALIBRATORS.register('histogram')
+@CALIBRATORS.register("histogram")
 class HistogramBinning(_TwoClass):
     "Share right in bins of equally many rows (Zadrozny and Elkan 2001), with the guarantee of Gupta and Ramdas (2021)"
-    kind,later,_is_map = 'histogram',('inside',),staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0)
-    state = dict(maps=_arrays, inside=lambda v: [float(x) for x in v])      # rows in the emptiest bin of each map
-    def __init__(self,
-        n_bins:int=15, # Bins of a map; fewer where there are not two rows for each
-        by:str='confidence', # From two classes to K: "one-vs-rest", "confidence" or "top-label"
-    ):
-        super().__init__(by); self.n_bins = check_number('n_bins', n_bins, 1, whole=True)
-    def _learn(self, r, y): self._inside = []; super()._learn(r, y); self.inside_ = self.__dict__.pop('_inside')
-    def _amiss(self): n = sum(map(bool, map(len, self.maps_))); return super()._amiss() or (f"`inside` is {self.inside_}" if hasattr(self, 'inside_') and (len(self.inside_) != n or min(self.inside_) < 1) else None)
-    def _one(self, p, q, hit):
-        n = len(p); B = max(1, min(self.n_bins, n//2)); order = np.argsort(p, kind='stable'); cut = order[np.arange(1, B)*(n+1)//B-1]
-        edges,first = np.unique(p[cut], return_index=True); use = np.ones(n, bool); use[cut[first]] = False
-        at = np.searchsorted(edges, p, side='right'); count = np.bincount(at[use], minlength=len(edges)+1); kept = np.flatnonzero(count)
-        if hasattr(self, '_inside'): self._inside.append(float(count[kept].min()))
-        share = np.bincount(at[use], weights=hit[use], minlength=len(count))[kept]/count[kept]; e = 1/(n+2)
-        return np.r_[n, edges[kept[1:]-1], np.clip(share, e, 1-e)]
-    def _map(self, m, p, q): B = len(m)//2; return m[B:][np.searchsorted(m[1:B], p, side='right')]
-    def guarantee(self,
-        delta:float=.1, # Probability, over the rows of `fit`, that it fails somewhere
-    ) -> float: # Largest distance of a returned confidence (or probability of class 1 of two) from the true one, in any bin; 1 when nothing can be said
-        "What Gupta and Ramdas (2021) promise of `predict_proba`, with the rows of the emptiest bin"
-        delta = check_number('delta', delta)
-        if not hasattr(self, 'maps_'): raise NotFittedError("`HistogramBinning` is not fitted", hint="Call fit(logits, labels) first")
-        if self.by == 'one-vs-rest' and self.n_classes_ > 2: raise CalibrationError("one-vs-rest rows are divided by their sum, which no theorem covers", hint="Use by='confidence' or 'top-label'")
-        if not hasattr(self, 'inside_'): raise CalibrationError("saved before the rows of bins were kept", hint="Fit it again")
-        maps = self.maps_[:-1] or self.maps_
-        if not all(len(m) for m in maps): return 1.                             # a class without a map of its own goes through that of all, which is not about it
-        low = 0 if self.by == 'one-vs-rest' else 1/self.n_classes_              # to which a confidence is raised
-        return min(1., max(_bin_bound(m[0], max(1, min(self.n_bins, int(m[0])//2)), inside, delta/len(maps))+max(0., low-m[len(m)//2:].min()) for m,inside in zip(maps, self.inside_)))
 
-def _bin_bound(n, B, inside, delta): return min(1., math.sqrt(math.log(2*B/delta)/(2*inside))+1/(n+2))
+    kind, later, _is_map = (
+        "histogram",
+        ("inside",),
+        staticmethod(lambda m: len(m) > 1 and len(m) % 2 == 0),
+    )
+    state = dict(
+        maps=_arrays, inside=lambda v: [float(x) for x in v]
+    )  # rows in the emptiest bin of each map
+
+    def __init__(
+        self,
+        n_bins: int = 15,  # Bins of a map; fewer where there are not two rows for each
+        by: str = "confidence",  # From two classes to K: "one-vs-rest", "confidence" or "top-label"
+    ):
+        super().__init__(by)
+        self.n_bins = check_number("n_bins", n_bins, 1, whole=True)
+
+    def _learn(self, r, y):
+        self._inside = []
+        super()._learn(r, y)
+        self.inside_ = self.__dict__.pop("_inside")
+
+    def _amiss(self):
+        n = sum(map(bool, map(len, self.maps_)))
+        return super()._amiss() or (
+            f"`inside` is {self.inside_}"
+            if hasattr(self, "inside_")
+            and (len(self.inside_) != n or min(self.inside_) < 1)
+            else None
+        )
+
+    def _one(self, p, q, hit):
+        n = len(p)
+        B = max(1, min(self.n_bins, n // 2))
+        order = np.argsort(p, kind="stable")
+        cut = order[np.arange(1, B) * (n + 1) // B - 1]
+        edges, first = np.unique(p[cut], return_index=True)
+        use = np.ones(n, bool)
+        use[cut[first]] = False
+        at = np.searchsorted(edges, p, side="right")
+        count = np.bincount(at[use], minlength=len(edges) + 1)
+        kept = np.flatnonzero(count)
+        if hasattr(self, "_inside"):
+            self._inside.append(float(count[kept].min()))
+        share = (
+            np.bincount(at[use], weights=hit[use], minlength=len(count))[kept]
+            / count[kept]
+        )
+        e = 1 / (n + 2)
+        return np.r_[n, edges[kept[1:] - 1], np.clip(share, e, 1 - e)]
+
+    def _map(self, m, p, q):
+        B = len(m) // 2
+        return m[B:][np.searchsorted(m[1:B], p, side="right")]
+
+    def guarantee(
+        self,
+        delta: float = 0.1,  # Probability, over the rows of `fit`, that it fails somewhere
+    ) -> float:  # Largest distance of a returned confidence (or probability of class 1 of two) from the true one, in any bin; 1 when nothing can be said
+        "What Gupta and Ramdas (2021) promise of `predict_proba`, with the rows of the emptiest bin"
+        delta = check_number("delta", delta)
+        if not hasattr(self, "maps_"):
+            raise NotFittedError(
+                "`HistogramBinning` is not fitted",
+                hint="Call fit(logits, labels) first",
+            )
+        if self.by == "one-vs-rest" and self.n_classes_ > 2:
+            raise CalibrationError(
+                "one-vs-rest rows are divided by their sum, which no theorem covers",
+                hint="Use by='confidence' or 'top-label'",
+            )
+        if not hasattr(self, "inside_"):
+            raise CalibrationError(
+                "saved before the rows of bins were kept", hint="Fit it again"
+            )
+        maps = self.maps_[:-1] or self.maps_
+        if not all(len(m) for m in maps):
+            return 1.0  # a class without a map of its own goes through that of all, which is not about it
+        low = (
+            0 if self.by == "one-vs-rest" else 1 / self.n_classes_
+        )  # to which a confidence is raised
+        return min(
+            1.0,
+            max(
+                _bin_bound(
+                    m[0],
+                    max(1, min(self.n_bins, int(m[0]) // 2)),
+                    inside,
+                    delta / len(maps),
+                )
+                + max(0.0, low - m[len(m) // 2 :].min())
+                for m, inside in zip(maps, self.inside_)
+            ),
+        )
+
+
+def _bin_bound(n, B, inside, delta):
+    return min(1.0, math.sqrt(math.log(2 * B / delta) / (2 * inside)) + 1 / (n + 2))
 
 # %% ../nbs/api/12_calibration.ipynb #2e85e15c
 @kernel
 def _label_one(n, h):
     "Value at each place after a row with label 1 joins it: `n` rows and `h` ones at each of m places"
-    m = len(n); x = np.zeros(m+2, np.int64); y = np.zeros(m+2, np.int64); x[0] = -1; y[0] = -1       # P_-1, P_0, ..., P_m at index +1
-    for i in range(m): x[i+2] = x[i+1]+n[i]; y[i+2] = y[i+1]+h[i]
-    up = np.empty(m+2, np.int64); top = -1
-    for i in range(m+2):                                                                            # corners of the minorant, left to right
-        while top > 0 and (x[up[top]]-x[up[top-1]])*(y[i]-y[up[top]]) <= (y[up[top]]-y[up[top-1]])*(x[i]-x[up[top]]): top -= 1
-        top += 1; up[top] = i
-    left = up[:top+1][::-1].copy(); out = np.empty(m)                                               # the same from right to left: the first corners on top
-    for i in range(1, m+1):
-        a = left[top]; b = left[top-1]; out[i-1] = (y[b]-y[a])/(x[b]-x[a]); c = i
-        x[c] = x[c-1]+x[c+1]-x[c]; y[c] = y[c-1]+y[c+1]-y[c]
-        if (x[b]-x[a])*(y[c]-y[a]) >= (y[b]-y[a])*(x[c]-x[a]): continue
+    m = len(n)
+    x = np.zeros(m + 2, np.int64)
+    y = np.zeros(m + 2, np.int64)
+    x[0] = -1
+    y[0] = -1  # P_-1, P_0, ..., P_m at index +1
+    for i in range(m):
+        x[i + 2] = x[i + 1] + n[i]
+        y[i + 2] = y[i + 1] + h[i]
+    up = np.empty(m + 2, np.int64)
+    top = -1
+    for i in range(m + 2):  # corners of the minorant, left to right
+        while top > 0 and (x[up[top]] - x[up[top - 1]]) * (y[i] - y[up[top]]) <= (
+            y[up[top]] - y[up[top - 1]]
+        ) * (x[i] - x[up[top]]):
+            top -= 1
+        top += 1
+        up[top] = i
+    left = up[: top + 1][::-1].copy()
+    out = np.empty(m)  # the same from right to left: the first corners on top
+    for i in range(1, m + 1):
+        a = left[top]
+        b = left[top - 1]
+        out[i - 1] = (y[b] - y[a]) / (x[b] - x[a])
+        c = i
+        x[c] = x[c - 1] + x[c + 1] - x[c]
+        y[c] = y[c - 1] + y[c + 1] - y[c]
+        if (x[b] - x[a]) * (y[c] - y[a]) >= (y[b] - y[a]) * (x[c] - x[a]):
+            continue
         top -= 1
-        while top > 0 and (x[left[top]]-x[c])*(y[left[top-1]]-y[c]) <= (y[left[top]]-y[c])*(x[left[top-1]]-x[c]): top -= 1
-        top += 1; left[top] = c
+        while top > 0 and (x[left[top]] - x[c]) * (y[left[top - 1]] - y[c]) <= (
+            y[left[top]] - y[c]
+        ) * (x[left[top - 1]] - x[c]):
+            top -= 1
+        top += 1
+        left[top] = c
     return out
+
 
 def _venn(n, h):
     "p0 (0, then each place) and p1 (each place, then 1)"
-    f = _label_one if len(n) > 500 else _label_one.__wrapped__; n,h = n.astype(np.int64), h.astype(np.int64)
-    return np.r_[0., 1-f(n[::-1].copy(), (n-h)[::-1].copy())[::-1]], np.r_[f(n, h), 1.]
+    f = _label_one if len(n) > 500 else _label_one.__wrapped__
+    n, h = n.astype(np.int64), h.astype(np.int64)
+    return np.r_[0.0, 1 - f(n[::-1].copy(), (n - h)[::-1].copy())[::-1]], np.r_[
+        f(n, h), 1.0
+    ]
 
 # %% ../nbs/api/12_calibration.ipynb #5984a01f
-@CALIBRATORS.register('venn_abers')
+@CALIBRATORS.register("venn_abers")
 class VennAbers(_TwoClass):
     "Two isotonic maps, one of which is perfectly calibrated (Vovk and Petej 2014, inductive)"
-    kind,_is_map = 'venn_abers',staticmethod(lambda m: len(m) > 4 and len(m) % 3 == 2)
-    def _one(self, p, q, hit): x,n,h = _ties(p, hit); return np.r_[x, np.concatenate(_venn(n, h))]
+
+    kind, _is_map = "venn_abers", staticmethod(lambda m: len(m) > 4 and len(m) % 3 == 2)
+
+    def _one(self, p, q, hit):
+        x, n, h = _ties(p, hit)
+        return np.r_[x, np.concatenate(_venn(n, h))]
+
     def _pair(self, m, p, q=None):
-        k = (len(m)-2)//3; x,low,high = m[:k],m[k:2*k+1],m[2*k+1:]
-        return low[np.searchsorted(x, p, side='right')], high[np.searchsorted(x, p, side='left')]
-    def _map(self, m, p, q): low,high = self._pair(m, p); return high/(1-low+high)
-    def interval(self,
-        logits=None, # Shape (n, K); probabilities go by name
+        k = (len(m) - 2) // 3
+        x, low, high = m[:k], m[k : 2 * k + 1], m[2 * k + 1 :]
+        return low[np.searchsorted(x, p, side="right")], high[
+            np.searchsorted(x, p, side="left")
+        ]
+
+    def _map(self, m, p, q):
+        low, high = self._pair(m, p)
+        return high / (1 - low + high)
+
+    def interval(
+        self,
+        logits=None,  # Shape (n, K); probabilities go by name
         *,
-        probs=None, # Probabilities instead of logits, shape (n, K)
-    ) -> tuple: # (low, high): by class, shape (n, K), for one-vs-rest, before rows are divided by their sum; else of the confidence, shape (n,)
+        probs=None,  # Probabilities instead of logits, shape (n, K)
+    ) -> tuple:  # (low, high): by class, shape (n, K), for one-vs-rest, before rows are divided by their sum; else of the confidence, shape (n,)
         "p0 and p1: the one of the true label is calibrated"
-        column,top,conf,left = _columns(self._door(logits, probs).probs)
-        if self.by != 'one-vs-rest': return tuple(_by_label(self.maps_, top, conf, left, lambda m, p, q, j=j: self._pair(m, p)[j]) for j in (0, 1))
-        pairs = [self._pair(m, column(k if len(self.maps_) > 1 else 1)[0]) for k,m in enumerate(self.maps_)]
-        if len(pairs) == 1: (a,b), = pairs; return np.stack([1-b, a], 1), np.stack([1-a, b], 1)
+        column, top, conf, left = _columns(self._door(logits, probs).probs)
+        if self.by != "one-vs-rest":
+            return tuple(
+                _by_label(
+                    self.maps_,
+                    top,
+                    conf,
+                    left,
+                    lambda m, p, q, j=j: self._pair(m, p)[j],
+                )
+                for j in (0, 1)
+            )
+        pairs = [
+            self._pair(m, column(k if len(self.maps_) > 1 else 1)[0])
+            for k, m in enumerate(self.maps_)
+        ]
+        if len(pairs) == 1:
+            ((a, b),) = pairs
+            return np.stack([1 - b, a], 1), np.stack([1 - a, b], 1)
         return tuple(np.stack(x, 1) for x in zip(*pairs))
 
 # %% ../nbs/api/12_calibration.ipynb #d2db459e
-CANDIDATES = 'none', 'temperature', 'ensemble_temperature', 'vector', 'beta', 'dirichlet', 'isotonic', 'venn_abers'
+CANDIDATES = (
+    "none",
+    "temperature",
+    "ensemble_temperature",
+    "vector",
+    "beta",
+    "dirichlet",
+    "isotonic",
+    "venn_abers",
+)
+
 
 @dataclass(frozen=True)
 class CalibratorChoice:
     "Candidates on rows they were not fitted on, and the one that was kept"
-    rows:tuple # One dict a candidate, in the order given
-    name:str # The candidate kept
-    calibrator:Calibrator # It, fitted on all rows
-    n:int # Rows
-    folds:int # Parts of the rows
-    seed:int # Of the parts
-    best_se:float # Standard error of the smallest mean loss
+
+    rows: tuple  # One dict a candidate, in the order given
+    name: str  # The candidate kept
+    calibrator: Calibrator  # It, fitted on all rows
+    n: int  # Rows
+    folds: int  # Parts of the rows
+    seed: int  # Of the parts
+    best_se: float  # Standard error of the smallest mean loss
+
     def to_dict(self) -> dict:
         "JSON-safe; the calibrator as by its own `to_dict`"
-        return dict(rows=[dict(r) for r in self.rows], name=self.name, calibrator=self.calibrator.to_dict(), n=self.n, folds=self.folds, seed=self.seed, best_se=self.best_se)
+        return dict(
+            rows=[dict(r) for r in self.rows],
+            name=self.name,
+            calibrator=self.calibrator.to_dict(),
+            n=self.n,
+            folds=self.folds,
+            seed=self.seed,
+            best_se=self.best_se,
+        )
+
     def _repr_markdown_(self):
         pm = lambda r, a, b: f"{r[a]:.4f} ± {r[b]:.4f}"
-        cells = lambda r: [pm(r, 'nll', 'nll_spread'), pm(r, 'behind', 'behind_se'), pm(r, 'ece', 'ece_spread'), pm(r, 'brier', 'brier_spread')]
-        rows = [[f"**{r['name']}**" if r['name'] == self.name else r['name'], *(cells(r) if r['reason'] is None else [f"not evaluated: {r['reason']}", '', '', ''])] for r in self.rows]
+        cells = lambda r: [
+            pm(r, "nll", "nll_spread"),
+            pm(r, "behind", "behind_se"),
+            pm(r, "ece", "ece_spread"),
+            pm(r, "brier", "brier_spread"),
+        ]
+        rows = [
+            [
+                f"**{r['name']}**" if r["name"] == self.name else r["name"],
+                *(
+                    cells(r)
+                    if r["reason"] is None
+                    else [f"not evaluated: {r['reason']}", "", "", ""]
+                ),
+            ]
+            for r in self.rows
+        ]
         head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows. The loss of the best has a standard error of {self.best_se:.4f}."
-        return '\n'.join([head, '', '| candidate | NLL | behind the best | ECE | Brier |', '|---|---|---|---|---|', *(f"| {' | '.join(r)} |" for r in rows)])
+        return "\n".join(
+            [
+                head,
+                "",
+                "| candidate | NLL | behind the best | ECE | Brier |",
+                "|---|---|---|---|---|",
+                *(f"| {' | '.join(r)} |" for r in rows),
+            ]
+        )
+
 
 def _fold_of(y, folds, rng):
     "Fold of each row: classes spread evenly, rows within a class at random"
-    order = rng.permutation(len(y)); order = order[np.argsort(y[order], kind='stable')]; fold = np.empty(len(y), int); fold[order] = np.arange(len(y)) % folds
+    order = rng.permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    fold = np.empty(len(y), int)
+    fold[order] = np.arange(len(y)) % folds
     return fold
+
 
 def _cross_fitted(c, take, y, fold):
     "Losses of each row, shape (n,), and what `c` scores by measure and fold; each row by a copy fitted without its fold"
-    loss,by = np.empty(len(y)),dict(nll=[], ece=[], brier=[])
-    for f in range(fold.max()+1):
-        out = fold == f; p = copy.deepcopy(c).fit(**take(~out), labels=y[~out]).predict_proba(**take(out))
+    loss, by = np.empty(len(y)), dict(nll=[], ece=[], brier=[])
+    for f in range(fold.max() + 1):
+        out = fold == f
+        p = (
+            copy.deepcopy(c)
+            .fit(**take(~out), labels=y[~out])
+            .predict_proba(**take(out))
+        )
         loss[out] = -_log(p[np.arange(out.sum()), y[out]])
-        for k,v in dict(nll=loss[out].mean(), ece=ece(p, y[out]), brier=brier(p, y[out])).items(): by[k].append(float(v))
+        for k, v in dict(
+            nll=loss[out].mean(), ece=ece(p, y[out]), brier=brier(p, y[out])
+        ).items():
+            by[k].append(float(v))
     return loss, by
 
 # %% ../nbs/api/12_calibration.ipynb #3f450b46
 def _row(name, loss, by, best):
-    d = loss-best; stats = {k: float(np.mean(v)) for k,v in by.items()} | {f'{k}_spread': float(np.std(v, ddof=1)) for k,v in by.items()}
-    return dict(name=name, **stats, behind=float(d.mean()), behind_se=float(d.std(ddof=1)/len(d)**.5), reason=None)
+    d = loss - best
+    stats = {k: float(np.mean(v)) for k, v in by.items()} | {
+        f"{k}_spread": float(np.std(v, ddof=1)) for k, v in by.items()
+    }
+    return dict(
+        name=name,
+        **stats,
+        behind=float(d.mean()),
+        behind_se=float(d.std(ddof=1) / len(d) ** 0.5),
+        reason=None,
+    )
+
 
 def _candidates(candidates):
     "Name -> calibrator"
-    if isinstance(candidates, str) or not hasattr(candidates, '__iter__') or not (candidates := list(candidates)): raise ConfigurationError(f"`candidates` must be names in CALIBRATORS or calibrators, one or more, got {candidates!r}", argument='candidates')
+    if (
+        isinstance(candidates, str)
+        or not hasattr(candidates, "__iter__")
+        or not (candidates := list(candidates))
+    ):
+        raise ConfigurationError(
+            f"`candidates` must be names in CALIBRATORS or calibrators, one or more, got {candidates!r}",
+            argument="candidates",
+        )
     for c in candidates:
-        if isinstance(c, type) or not (isinstance(c, str) or hasattr(c, 'fit')): raise ConfigurationError(f"`candidates` holds {c!r}, which is neither a name nor a calibrator", hint=f"Write {c.__name__}()" if isinstance(c, type) else '', argument='candidates')
-    made = {(c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c) if isinstance(c, str) else c for c in candidates}
-    if len(made) < len(candidates): raise ConfigurationError(f"`candidates` holds one twice: {[c if isinstance(c, str) else repr(c) for c in candidates]}", argument='candidates')
+        if isinstance(c, type) or not (isinstance(c, str) or hasattr(c, "fit")):
+            raise ConfigurationError(
+                f"`candidates` holds {c!r}, which is neither a name nor a calibrator",
+                hint=f"Write {c.__name__}()" if isinstance(c, type) else "",
+                argument="candidates",
+            )
+    made = {
+        (c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c)
+        if isinstance(c, str)
+        else c
+        for c in candidates
+    }
+    if len(made) < len(candidates):
+        raise ConfigurationError(
+            f"`candidates` holds one twice: {[c if isinstance(c, str) else repr(c) for c in candidates]}",
+            argument="candidates",
+        )
     return made
 
+
 def select_calibrator(
-    logits=None, # Shape (n, K), from the validation role; probabilities go by name
-    labels=None, # True classes, shape (n,)
+    logits=None,  # Shape (n, K), from the validation role; probabilities go by name
+    labels=None,  # True classes, shape (n,)
     *,
-    seed:int, # Same seed, same folds
-    probs=None, # Probabilities instead of logits, shape (n, K)
-    candidates:tuple=CANDIDATES, # Names in `CALIBRATORS` or calibrators, the simplest first
-    folds:int=5, # Parts of the rows, from 2 to n
-) -> CalibratorChoice: # The table, and the chosen calibrator fitted on all rows
+    seed: int,  # Same seed, same folds
+    probs=None,  # Probabilities instead of logits, shape (n, K)
+    candidates: tuple = CANDIDATES,  # Names in `CALIBRATORS` or calibrators, the simplest first
+    folds: int = 5,  # Parts of the rows, from 2 to n
+) -> CalibratorChoice:  # The table, and the chosen calibrator fitted on all rows
     "The simplest calibrator whose cross-fitted loss is within one standard error of the best (of the difference, and of the best one's loss: Breiman et al. 1984)"
-    r = Rows(logits, probs); n = r.shape[0]; y = check_labels(labels, *r.shape); folds,seed,made = check_number('folds', folds, 2, whole=True), check_seed(seed), _candidates(candidates)
-    if folds > n: raise ConfigurationError(f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument='folds')
-    take = (lambda m: dict(logits=r.logits[m])) if probs is None else (lambda m: dict(probs=r.probs[m]))
-    fold = _fold_of(y, folds, np.random.default_rng(seed)); done,failed = {},{}
-    for name,c in made.items():
-        try: done[name] = _cross_fitted(c, take, y, fold)
-        except (CalibrationError, ConvergenceError) as e: failed[name] = str(e)
-    if not done: raise CalibrationError(f"no candidate could be fitted: {failed}")
-    best = min((l for l,_ in done.values()), key=lambda l: l.mean())
-    best_se = float(best.std(ddof=1)/n**.5)
-    rows = tuple(_row(k, *done[k], best) if k in done else dict(name=k, reason=failed[k]) for k in made)
-    name = next(x['name'] for x in rows if x['reason'] is None and x['behind'] <= min(x['behind_se'], best_se))
-    return CalibratorChoice(rows, name, copy.deepcopy(made[name]).fit(**take(slice(None)), labels=y), n, folds, seed, best_se)
+    r = Rows(logits, probs)
+    n = r.shape[0]
+    y = check_labels(labels, *r.shape)
+    folds, seed, made = (
+        check_number("folds", folds, 2, whole=True),
+        check_seed(seed),
+        _candidates(candidates),
+    )
+    if folds > n:
+        raise ConfigurationError(
+            f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument="folds"
+        )
+    take = (
+        (lambda m: dict(logits=r.logits[m]))
+        if probs is None
+        else (lambda m: dict(probs=r.probs[m]))
+    )
+    fold = _fold_of(y, folds, np.random.default_rng(seed))
+    done, failed = {}, {}
+    for name, c in made.items():
+        try:
+            done[name] = _cross_fitted(c, take, y, fold)
+        except (CalibrationError, ConvergenceError) as e:
+            failed[name] = str(e)
+    if not done:
+        raise CalibrationError(f"no candidate could be fitted: {failed}")
+    best = min((l for l, _ in done.values()), key=lambda l: l.mean())
+    best_se = float(best.std(ddof=1) / n**0.5)
+    rows = tuple(
+        _row(k, *done[k], best) if k in done else dict(name=k, reason=failed[k])
+        for k in made
+    )
+    name = next(
+        x["name"]
+        for x in rows
+        if x["reason"] is None and x["behind"] <= min(x["behind_se"], best_se)
+    )
+    return CalibratorChoice(
+        rows,
+        name,
+        copy.deepcopy(made[name]).fit(**take(slice(None)), labels=y),
+        n,
+        folds,
+        seed,
+        best_se,
+    )

@@ -17,355 +17,852 @@ from typing import Annotated, Optional
 import typer
 
 from . import __version__
-from .errors import CertificateError, ConfigurationError, FineTuneLLMError, RunError
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    FineTuneLLMError,
+    RunError,
+)
 from .logs import redact
 
 # %% ../nbs/api/71_cli.ipynb #283baeca
 def exit_code(
-    e:BaseException, # What went wrong
-) -> int: # 2 bad input, 3 certificate void or refused, 130 interrupted, 1 unforeseen
+    e: BaseException,  # What went wrong
+) -> int:  # 2 bad input, 3 certificate void or refused, 130 interrupted, 1 unforeseen
     "The exit code that tells a script what kind of failure it was"
-    if isinstance(e, CertificateError): return 3
-    if isinstance(e, FineTuneLLMError): return 2
+    if isinstance(e, CertificateError):
+        return 3
+    if isinstance(e, FineTuneLLMError):
+        return 2
     return 130 if isinstance(e, KeyboardInterrupt) else 1
 
+
 def error_paragraph(
-    e:BaseException, # What went wrong
-) -> str: # Wrapped to 100 columns
+    e: BaseException,  # What went wrong
+) -> str:  # Wrapped to 100 columns
     "An error as one readable paragraph"
-    if isinstance(e, KeyboardInterrupt): said = "interrupted; the run directory is whole, and the same command resumes it"
-    elif isinstance(e, FineTuneLLMError): said = str(e)
-    else: said = f"unforeseen {type(e).__name__}: {e}. Run again with --debug for the traceback"
-    return textwrap.fill(redact(f"ftllm: {said}"), 100, subsequent_indent='  ', break_long_words=False, break_on_hyphens=False)
+    if isinstance(e, KeyboardInterrupt):
+        said = (
+            "interrupted; the run directory is whole, and the same command resumes it"
+        )
+    elif isinstance(e, FineTuneLLMError):
+        said = str(e)
+    else:
+        said = f"unforeseen {type(e).__name__}: {e}. Run again with --debug for the traceback"
+    return textwrap.fill(
+        redact(f"ftllm: {said}"),
+        100,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 # %% ../nbs/api/71_cli.ipynb #7dd1c306
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True, rich_markup_mode=None,
-                  help="From labelled text to a calibrated, certified, abstaining classifier.")
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="From labelled text to a calibrated, certified, abstaining classifier.",
+)
 
-Text = Annotated[Optional[str], typer.Option(help="Column that holds the text [default: text]", show_default=False)]
-RunText = Annotated[Optional[str], typer.Option('--text', help="Column that holds the text [default: as the run was fitted]", show_default=False)]
-Model = Annotated[Optional[str], typer.Option(help="Catalogue name, hub id or folder [default: minilm]", show_default=False)]
-Alpha = Annotated[Optional[float], typer.Option(help="Miss rate of prediction sets, in (0, 1) [default: 0.1]", show_default=False)]
-TargetRisk = Annotated[Optional[float], typer.Option(help="Error rate allowed among decisions, in (0, 1) [default: 0.05]", show_default=False)]
-Delta = Annotated[Optional[float], typer.Option(help="Chance that the certificate may fail, in (0, 1) [default: 0.1]", show_default=False)]
-Epochs = Annotated[Optional[int], typer.Option(help="Passes over the train role at most [default: 3]", show_default=False)]
-Seed = Annotated[Optional[int], typer.Option(help="Seed of the split, the adapter and the order of rows [default: 0]", show_default=False)]
-Preset = Annotated[Optional[str], typer.Option(help="Settings to start from, such as minilm-cpu", show_default=False)]
-Set = Annotated[Optional[list[str]], typer.Option('--set', metavar='KEY=VALUE', help="Any setting, such as training.learning_rate=1e-4; may be repeated", show_default=False)]
+Text = Annotated[
+    Optional[str],
+    typer.Option(help="Column that holds the text [default: text]", show_default=False),
+]
+RunText = Annotated[
+    Optional[str],
+    typer.Option(
+        "--text",
+        help="Column that holds the text [default: as the run was fitted]",
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    Optional[str],
+    typer.Option(
+        help="Catalogue name, hub id or folder [default: minilm]", show_default=False
+    ),
+]
+Alpha = Annotated[
+    Optional[float],
+    typer.Option(
+        help="Miss rate of prediction sets, in (0, 1) [default: 0.1]",
+        show_default=False,
+    ),
+]
+TargetRisk = Annotated[
+    Optional[float],
+    typer.Option(
+        help="Error rate allowed among decisions, in (0, 1) [default: 0.05]",
+        show_default=False,
+    ),
+]
+Delta = Annotated[
+    Optional[float],
+    typer.Option(
+        help="Chance that the certificate may fail, in (0, 1) [default: 0.1]",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    Optional[int],
+    typer.Option(
+        help="Passes over the train role at most [default: 3]", show_default=False
+    ),
+]
+Seed = Annotated[
+    Optional[int],
+    typer.Option(
+        help="Seed of the split, the adapter and the order of rows [default: 0]",
+        show_default=False,
+    ),
+]
+Preset = Annotated[
+    Optional[str],
+    typer.Option(help="Settings to start from, such as minilm-cpu", show_default=False),
+]
+Set = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, such as training.learning_rate=1e-4; may be repeated",
+        show_default=False,
+    ),
+]
 
 # %% ../nbs/api/71_cli.ipynb #c6867c08
-def _version(show:bool):
-    if show: typer.echo(f"ftllm {__version__}"); raise typer.Exit()
+def _version(show: bool):
+    if show:
+        typer.echo(f"ftllm {__version__}")
+        raise typer.Exit()
+
 
 @app.callback()
 def _options(
-    debug:Annotated[bool, typer.Option('--debug', help="Show tracebacks and log what happens")]=False,
-    version:Annotated[bool, typer.Option('--version', help="Show the version and stop", callback=_version, is_eager=True)]=False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and log what happens")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Show the version and stop",
+            callback=_version,
+            is_eager=True,
+        ),
+    ] = False,
 ):
     from fine_tune_llm.logs import configure_logging
-    configure_logging('debug' if debug else 'warning')
+
+    configure_logging("debug" if debug else "warning")
 
 # %% ../nbs/api/71_cli.ipynb #fdb16808
 def _finish(run, out_of_scope=None):
     "Write the report, say what is promised, and stop with 3 when the certificate was refused"
     from fine_tune_llm.report import write_report
+
     page = write_report(run, out_of_scope=out_of_scope)
-    e = json.loads((run.path/'audit.json').read_text(encoding='utf-8'))
-    typer.echo(summary_text(e)); typer.echo(f"Report: {page}")
-    if run.threshold is None: raise CertificateError(f"the certificate for decisions was refused: {run.certificate['refusal']['message']}", hint=run.certificate['refusal']['hint'])
+    e = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
+    typer.echo(summary_text(e))
+    typer.echo(f"Report: {page}")
+    if run.threshold is None:
+        raise CertificateError(
+            f"the certificate for decisions was refused: {run.certificate['refusal']['message']}",
+            hint=run.certificate["refusal"]["hint"],
+        )
+
 
 def summary_text(
-    e:dict, # Evidence from `audit`
-) -> str: # A few lines for a terminal
+    e: dict,  # Evidence from `audit`
+) -> str:  # A few lines for a terminal
     "What a run promises and how it did on the test role"
-    t = e['calibration']['temperature']; how = e['calibration']['method'].replace('_', ' ')+(f' {t:.3f}' if t is not None else '')
-    p,b,c,s = e['performance'],e['performance']['baselines'],e['coverage'],e['selective']
-    pct = lambda x: f"{100*x:.1f}%"; val = lambda x: pct(x['value']) if 'value' in x else 'not evaluated'
-    lines = [f"Certificate {e['identity']['certificate']}, test role of {c['n_test']} rows",
-             f"  accuracy            {val(p['accuracy'])}  (TF-IDF {val(b['tfidf'])}, commonest class {val(b['majority'])})",
-             f"  calibration         ECE {e['calibration']['before']['ece']:.3f} -> {e['calibration']['after']['ece']:.3f}, {how}",
-             f"  prediction sets     cover {pct(c['coverage'])}, asked {pct(1-c['alpha'])}, 99% band {pct(c['band'][0])} to {pct(c['band'][1])}; {c['mean_set_size']:.2f} classes on average"]
-    if s['certificate']:
-        lines.append(f"  certified decisions at most {pct(s['certificate']['target_risk'])} wrong, with probability at least {pct(1-s['certificate']['delta'])}; on the test role {val(s['test']['decided'])} decided, {val(s['test']['wrong'])} of these wrong")
-    if 'decided' in e['out_of_scope']: lines.append(f"  out of scope        {val(e['out_of_scope']['decided'])} of {e['out_of_scope']['n']} decided all the same (no promise covers them)")
-    return '\n'.join(lines+[e['data']['note']]*bool(e['data']['note']))
+    t = e["calibration"]["temperature"]
+    how = e["calibration"]["method"].replace("_", " ") + (
+        f" {t:.3f}" if t is not None else ""
+    )
+    p, b, c, s = (
+        e["performance"],
+        e["performance"]["baselines"],
+        e["coverage"],
+        e["selective"],
+    )
+    pct = lambda x: f"{100 * x:.1f}%"
+    val = lambda x: pct(x["value"]) if "value" in x else "not evaluated"
+    lines = [
+        f"Certificate {e['identity']['certificate']}, test role of {c['n_test']} rows",
+        f"  accuracy            {val(p['accuracy'])}  (TF-IDF {val(b['tfidf'])}, commonest class {val(b['majority'])})",
+        f"  calibration         ECE {e['calibration']['before']['ece']:.3f} -> {e['calibration']['after']['ece']:.3f}, {how}",
+        f"  prediction sets     cover {pct(c['coverage'])}, asked {pct(1 - c['alpha'])}, 99% band {pct(c['band'][0])} to {pct(c['band'][1])}; {c['mean_set_size']:.2f} classes on average",
+    ]
+    if s["certificate"]:
+        lines.append(
+            f"  certified decisions at most {pct(s['certificate']['target_risk'])} wrong, with probability at least {pct(1 - s['certificate']['delta'])}; on the test role {val(s['test']['decided'])} decided, {val(s['test']['wrong'])} of these wrong"
+        )
+    if "decided" in e["out_of_scope"]:
+        lines.append(
+            f"  out of scope        {val(e['out_of_scope']['decided'])} of {e['out_of_scope']['n']} decided all the same (no promise covers them)"
+        )
+    return "\n".join(lines + [e["data"]["note"]] * bool(e["data"]["note"]))
 
 # %% ../nbs/api/71_cli.ipynb #253a66f7
 def _log_as(cfg, debug):
     "Log as the settings say, unless `--debug` says more"
     from fine_tune_llm.logs import configure_logging
+
     l = cfg.logging
-    configure_logging('debug' if debug else l.level, json_lines=l.json_lines, texts=l.texts)
+    configure_logging(
+        "debug" if debug else l.level, json_lines=l.json_lines, texts=l.texts
+    )
+
 
 def _out_of_scope(cfg):
     "Texts of the file that the settings name, or `None`"
     from fine_tune_llm.data import load
-    return load(cfg.audit.out_of_scope, text=cfg.data.text, label=None).texts if cfg.audit.out_of_scope else None
+
+    return (
+        load(cfg.audit.out_of_scope, text=cfg.data.text, label=None).texts
+        if cfg.audit.out_of_scope
+        else None
+    )
 
 # %% ../nbs/api/71_cli.ipynb #883ba06e
 @app.command()
 def fit(
-    ctx:typer.Context,
-    data:Annotated[Path, typer.Argument(help="Labelled texts: JSON lines or CSV, UTF-8", show_default=False)],
-    text:Text=None,
-    label:Annotated[Optional[str], typer.Option(help="Column that holds the class [default: label]", show_default=False)]=None,
-    group:Annotated[Optional[list[str]], typer.Option(help="Column of a protected or operational attribute; may be repeated", show_default=False)]=None,
-    test:Annotated[Optional[Path], typer.Option(help="A test file; without it a share of DATA is the test role", show_default=False)]=None,
-    model:Model=None,
-    out:Annotated[Optional[Path], typer.Option(help="Run directory to make, or to resume [default: runs/NAME-OF-DATA]", show_default=False)]=None,
-    alpha:Alpha=None, target_risk:TargetRisk=None, delta:Delta=None, epochs:Epochs=None, seed:Seed=None, preset:Preset=None,
-    config:Annotated[Optional[list[Path]], typer.Option(help="YAML, TOML or JSON file with further settings; may be repeated, later ones win", show_default=False)]=None,
-    set_:Set=None,
-    watch:Annotated[bool, typer.Option('--watch', help="Take up edits of live settings in the run's config.yaml while it works")]=False,
+    ctx: typer.Context,
+    data: Annotated[
+        Path,
+        typer.Argument(
+            help="Labelled texts: JSON lines or CSV, UTF-8", show_default=False
+        ),
+    ],
+    text: Text = None,
+    label: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Column that holds the class [default: label]", show_default=False
+        ),
+    ] = None,
+    group: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Column of a protected or operational attribute; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    test: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="A test file; without it a share of DATA is the test role",
+            show_default=False,
+        ),
+    ] = None,
+    model: Model = None,
+    out: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Run directory to make, or to resume [default: runs/NAME-OF-DATA]",
+            show_default=False,
+        ),
+    ] = None,
+    alpha: Alpha = None,
+    target_risk: TargetRisk = None,
+    delta: Delta = None,
+    epochs: Epochs = None,
+    seed: Seed = None,
+    preset: Preset = None,
+    config: Annotated[
+        Optional[list[Path]],
+        typer.Option(
+            help="YAML, TOML or JSON file with further settings; may be repeated, later ones win",
+            show_default=False,
+        ),
+    ] = None,
+    set_: Set = None,
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch",
+            help="Take up edits of live settings in the run's config.yaml while it works",
+        ),
+    ] = False,
 ):
     "Train, calibrate, certify and report; a killed run is resumed by the same command."
     from fine_tune_llm.config import cli_layer, resolve_config
     from fine_tune_llm.data import read_rows
+
     read_rows(data)
-    named = {'data.text': text, 'data.label': label, 'data.group': group or None, 'model.name': model, 'conformal.alpha': alpha, 'risk.target_risk': target_risk, 'risk.delta': delta, 'training.epochs': epochs, 'seed': seed}
-    cfg = resolve_config(*(config or ()), preset=preset, cli=cli_layer(set_ or (), named)); _log_as(cfg, ctx.find_root().params['debug'])
+    named = {
+        "data.text": text,
+        "data.label": label,
+        "data.group": group or None,
+        "model.name": model,
+        "conformal.alpha": alpha,
+        "risk.target_risk": target_risk,
+        "risk.delta": delta,
+        "training.epochs": epochs,
+        "seed": seed,
+    }
+    cfg = resolve_config(
+        *(config or ()), preset=preset, cli=cli_layer(set_ or (), named)
+    )
+    _log_as(cfg, ctx.find_root().params["debug"])
     oos = _out_of_scope(cfg)
     from fine_tune_llm.run import fit as fit_run
-    _finish(fit_run(data, out=out or Path('runs')/data.stem, seed=None, test=test, config=cfg, watch=watch), oos)
+
+    _finish(
+        fit_run(
+            data,
+            out=out or Path("runs") / data.stem,
+            seed=None,
+            test=test,
+            config=cfg,
+            watch=watch,
+        ),
+        oos,
+    )
 
 # %% ../nbs/api/71_cli.ipynb #5ae02586
 def sample(
-    name:str, # "triage" or "triage_out_of_scope"
-) -> Path: # JSON lines shipped with the package
+    name: str,  # "triage" or "triage_out_of_scope"
+) -> Path:  # JSON lines shipped with the package
     "Where a bundled data set lies"
-    p = Path(__file__).parent/'samples'/f'{name}.jsonl'
-    if not p.is_file(): raise ConfigurationError(f"there is no bundled data set {name!r}; there are {', '.join(sorted(f.stem for f in p.parent.glob('*.jsonl')))}")
+    p = Path(__file__).parent / "samples" / f"{name}.jsonl"
+    if not p.is_file():
+        raise ConfigurationError(
+            f"there is no bundled data set {name!r}; there are {', '.join(sorted(f.stem for f in p.parent.glob('*.jsonl')))}"
+        )
     return p
 
-DEMO = dict(target_risk=.1, alpha=.1, delta=.1, epochs=5, group=['channel', 'english', 'age_band'])
+
+DEMO = dict(
+    target_risk=0.1,
+    alpha=0.1,
+    delta=0.1,
+    epochs=5,
+    group=["channel", "english", "age_band"],
+)
+
 
 @app.command()
 def demo(
-    out:Annotated[Path, typer.Option(help="Run directory to make, or to resume")]=Path('runs/demo'),
-    epochs:Annotated[int, typer.Option(help="Passes over the train role at most")]=DEMO['epochs'],
-    seed:Seed=0,
+    out: Annotated[
+        Path, typer.Option(help="Run directory to make, or to resume")
+    ] = Path("runs/demo"),
+    epochs: Annotated[
+        int, typer.Option(help="Passes over the train role at most")
+    ] = DEMO["epochs"],
+    seed: Seed = 0,
 ):
     "The whole journey on bundled data: messages to a nurse advice line (synthetic)."
     from fine_tune_llm.data import load
     from fine_tune_llm.run import fit as fit_run
-    run = fit_run(sample('triage'), out=out, seed=seed, **{**DEMO, 'epochs': epochs})
-    _finish(run, load(sample('triage_out_of_scope'), label=None).texts)
+
+    run = fit_run(sample("triage"), out=out, seed=seed, **{**DEMO, "epochs": epochs})
+    _finish(run, load(sample("triage_out_of_scope"), label=None).texts)
 
 # %% ../nbs/api/71_cli.ipynb #a267097b
 def _data_of(run, text):
     "Which column to read and how long a text may be, as the run was fitted unless `text` says otherwise"
     from fine_tune_llm.config import DataConfig, load_config
-    d = load_config(run/'config.yaml').data if (run/'config.yaml').is_file() else DataConfig()
+
+    d = (
+        load_config(run / "config.yaml").data
+        if (run / "config.yaml").is_file()
+        else DataConfig()
+    )
     return dict(text=text or d.text, max_chars=d.max_chars)
+
 
 @app.command()
 def decide(
-    run:Annotated[Path, typer.Argument(help="A finished run directory", show_default=False)],
-    input:Annotated[str, typer.Argument(help="Texts: JSON lines or CSV, or - for standard input", show_default=False)],
-    output:Annotated[Optional[Path], typer.Option('--output', '-o', help="Where decisions go as JSON lines [default: standard output]", show_default=False)]=None,
-    text:RunText=None,
-    rationale:Annotated[bool, typer.Option(help="Measure the words that moved each decision (slower)")]=True,
+    run: Annotated[
+        Path, typer.Argument(help="A finished run directory", show_default=False)
+    ],
+    input: Annotated[
+        str,
+        typer.Argument(
+            help="Texts: JSON lines or CSV, or - for standard input", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Optional[Path],
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where decisions go as JSON lines [default: standard output]",
+            show_default=False,
+        ),
+    ] = None,
+    text: RunText = None,
+    rationale: Annotated[
+        bool, typer.Option(help="Measure the words that moved each decision (slower)")
+    ] = True,
 ):
     "Decide, or abstain, for every text; one JSON object a line."
     from fine_tune_llm.data import load
     from fine_tune_llm.files import atomic_write
-    if output is not None and not output.parent.is_dir(): raise ConfigurationError(f"`-o` cannot be written: {output.parent} is no directory")
-    source = sys.stdin.buffer.read() if input == '-' else input
-    ds = load(source, label=None, name='standard input' if input == '-' else None, **_data_of(run, text))
+
+    if output is not None and not output.parent.is_dir():
+        raise ConfigurationError(
+            f"`-o` cannot be written: {output.parent} is no directory"
+        )
+    source = sys.stdin.buffer.read() if input == "-" else input
+    ds = load(
+        source,
+        label=None,
+        name="standard input" if input == "-" else None,
+        **_data_of(run, text),
+    )
     from fine_tune_llm.run import Run
-    r = Run.load(run); lines = ''.join(d.model_dump_json()+'\n' for d in r.decide(ds.texts, ids=ds.ids, rationale=rationale))
-    if output is None: typer.echo(lines, nl=False)
+
+    r = Run.load(run)
+    lines = "".join(
+        d.model_dump_json() + "\n"
+        for d in r.decide(ds.texts, ids=ds.ids, rationale=rationale)
+    )
+    if output is None:
+        typer.echo(lines, nl=False)
     else:
         try:
-            with atomic_write(output) as p: p.write_text(lines, encoding='utf-8')
-        except OSError as e: raise ConfigurationError(f"`-o` {output} cannot be written: {e.strerror}") from e
-    if r.threshold is None: raise CertificateError("every text was left to a person: this run was refused a certificate for decisions", hint=r.certificate['refusal']['hint'])
+            with atomic_write(output) as p:
+                p.write_text(lines, encoding="utf-8")
+        except OSError as e:
+            raise ConfigurationError(
+                f"`-o` {output} cannot be written: {e.strerror}"
+            ) from e
+    if r.threshold is None:
+        raise CertificateError(
+            "every text was left to a person: this run was refused a certificate for decisions",
+            hint=r.certificate["refusal"]["hint"],
+        )
 
 # %% ../nbs/api/71_cli.ipynb #b89d6af1
 @app.command()
 def report(
-    run:Annotated[Path, typer.Argument(help="A finished run directory", show_default=False)],
-    out_of_scope:Annotated[Optional[Path], typer.Option(help="Texts that are none of the classes, JSON lines or CSV", show_default=False)]=None,
-    text:RunText=None,
+    run: Annotated[
+        Path, typer.Argument(help="A finished run directory", show_default=False)
+    ],
+    out_of_scope: Annotated[
+        Optional[Path],
+        typer.Option(
+            help="Texts that are none of the classes, JSON lines or CSV",
+            show_default=False,
+        ),
+    ] = None,
+    text: RunText = None,
 ):
     "Check the certificate, measure again, write audit.json, report.html and model_card.md."
     from fine_tune_llm.data import load
-    oos = load(out_of_scope, label=None, **_data_of(run, text)).texts if out_of_scope else None
+
+    oos = (
+        load(out_of_scope, label=None, **_data_of(run, text)).texts
+        if out_of_scope
+        else None
+    )
     from fine_tune_llm.run import Run
+
     r = Run.load(run)
     _finish(r, _out_of_scope(r.config) if oos is None else oos)
 
 # %% ../nbs/api/71_cli.ipynb #f8eb4521
-settings = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at settings, check them, and take changes of a run's settings back.")
-app.add_typer(settings, name='config')
-What = Annotated[Optional[list[Path]], typer.Argument(metavar='[WHAT]...', help="A run directory, or YAML, TOML or JSON files, later ones win", show_default=False)]
+settings = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Look at settings, check them, and take changes of a run's settings back.",
+)
+app.add_typer(settings, name="config")
+What = Annotated[
+    Optional[list[Path]],
+    typer.Argument(
+        metavar="[WHAT]...",
+        help="A run directory, or YAML, TOML or JSON files, later ones win",
+        show_default=False,
+    ),
+]
+
 
 def _manager(run):
     from fine_tune_llm.settings import ConfigManager
-    if not (run/'config.yaml').is_file(): raise RunError(f"`{run}` is not a run directory: it has no config.yaml", path=str(run))
+
+    if not (run / "config.yaml").is_file():
+        raise RunError(
+            f"`{run}` is not a run directory: it has no config.yaml", path=str(run)
+        )
     return ConfigManager(run, live_only=True)
+
 
 def _resolved(what, preset=None, set_=(), machine=None):
     "Settings of a run, or of files and a preset"
     from fine_tune_llm.config import cli_layer, make_config, resolve_config
+
     what = [Path(w) for w in what or ()]
-    if not any(w.is_dir() for w in what): return resolve_config(*what, preset=preset, cli=cli_layer(set_ or ()), machine=machine)
-    if len(what) > 1 or preset: raise ConfigurationError(f"`{next(w for w in what if w.is_dir())}` is a run directory: it stands alone, without files and without a preset")
+    if not any(w.is_dir() for w in what):
+        return resolve_config(
+            *what, preset=preset, cli=cli_layer(set_ or ()), machine=machine
+        )
+    if len(what) > 1 or preset:
+        raise ConfigurationError(
+            f"`{next(w for w in what if w.is_dir())}` is a run directory: it stands alone, without files and without a preset"
+        )
     return make_config(_manager(what[0]).config, cli_layer(set_ or ()))
 
 # %% ../nbs/api/71_cli.ipynb #94c54945
 def settings_yaml(
-    config, # A `Config`
+    config,  # A `Config`
     *,
-    origin:bool=False, # Say at each line where the value comes from
-) -> str: # YAML that `load_config` reads back
+    origin: bool = False,  # Say at each line where the value comes from
+) -> str:  # YAML that `load_config` reads back
     "Settings as YAML"
     import yaml
-    places = config.origins() if origin else {}; lines = []
-    def line(indent, k, v, place): lines.append((f"{indent}{k}: "+yaml.safe_dump([v], default_flow_style=True, allow_unicode=True, width=10**6).strip()[1:-1], place))
-    for s,v in config.to_dict().items():
-        if not isinstance(v, dict): line('', s, v, places.get(s)); continue
+
+    places = config.origins() if origin else {}
+    lines = []
+
+    def line(indent, k, v, place):
+        lines.append(
+            (
+                f"{indent}{k}: "
+                + yaml.safe_dump(
+                    [v], default_flow_style=True, allow_unicode=True, width=10**6
+                ).strip()[1:-1],
+                place,
+            )
+        )
+
+    for s, v in config.to_dict().items():
+        if not isinstance(v, dict):
+            line("", s, v, places.get(s))
+            continue
         lines.append((f"{s}:", None))
-        for k,x in v.items(): line('  ', k, x, places.get(f'{s}.{k}'))
-    wide = min(48, max(len(t) for t,_ in lines))
-    return ''.join((f"{t:<{wide}}  # {p}" if p and p != 'default' else t)+'\n' for t,p in lines)
+        for k, x in v.items():
+            line("  ", k, x, places.get(f"{s}.{k}"))
+    wide = min(48, max(len(t) for t, _ in lines))
+    return "".join(
+        (f"{t:<{wide}}  # {p}" if p and p != "default" else t) + "\n" for t, p in lines
+    )
 
 # %% ../nbs/api/71_cli.ipynb #3873af73
-@settings.command('show')
-def config_show(what:What=None, preset:Preset=None, set_:Set=None, origin:Annotated[bool, typer.Option('--origin', help="Say where each value comes from")]=False):
+@settings.command("show")
+def config_show(
+    what: What = None,
+    preset: Preset = None,
+    set_: Set = None,
+    origin: Annotated[
+        bool, typer.Option("--origin", help="Say where each value comes from")
+    ] = False,
+):
     "Print resolved settings as YAML."
     typer.echo(settings_yaml(_resolved(what, preset, set_), origin=origin), nl=False)
 
-@settings.command('explain')
-def config_explain(name:Annotated[str, typer.Argument(help="Full name, such as training.learning_rate", show_default=False)], what:What=None, preset:Preset=None, set_:Set=None):
+
+@settings.command("explain")
+def config_explain(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Full name, such as training.learning_rate", show_default=False
+        ),
+    ],
+    what: What = None,
+    preset: Preset = None,
+    set_: Set = None,
+):
     "Say which layer set a value, and what it hid."
     typer.echo(str(_resolved(what, preset, set_).explain(name)))
 
-@settings.command('validate')
-def config_validate(what:What=None, preset:Preset=None, set_:Set=None):
+
+@settings.command("validate")
+def config_validate(what: What = None, preset: Preset = None, set_: Set = None):
     "Check settings, also against this machine; every complaint at once, exit code 2."
     from fine_tune_llm.config import Machine
-    _resolved(what, preset, set_, machine=Machine()); typer.echo("valid")
 
-@settings.command('schema')
+    _resolved(what, preset, set_, machine=Machine())
+    typer.echo("valid")
+
+
+@settings.command("schema")
 def config_schema():
     "Print the JSON Schema of all settings."
     from fine_tune_llm.config import config_schema
+
     typer.echo(json.dumps(config_schema(), indent=1))
 
 # %% ../nbs/api/71_cli.ipynb #ebb4d8b9
-@settings.command('diff')
-def config_diff(what:Annotated[list[str], typer.Argument(metavar='RUN [A B] | A B', help="A run directory (all its versions), a run directory and two version numbers, or two files or runs", show_default=False)]):
+@settings.command("diff")
+def config_diff(
+    what: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN [A B] | A B",
+            help="A run directory (all its versions), a run directory and two version numbers, or two files or runs",
+            show_default=False,
+        ),
+    ],
+):
     "Print what differs between versions of a run, or between two files or runs."
     from fine_tune_llm.settings import config_diff
-    if len(what) == 1: typer.echo('\n'.join(map(str, _manager(Path(what[0])).history())) or "no version is recorded"); return
-    if len(what) == 3 and what[1].isdigit() and what[2].isdigit(): d = _manager(Path(what[0])).diff(int(what[1]), int(what[2]))
-    elif len(what) == 2: d = config_diff(_file_or_run(what[0]), _file_or_run(what[1]))
-    else: raise ConfigurationError(f"`config diff` takes a run, a run and two version numbers, or two files or runs; got {' '.join(what)}")
-    typer.echo('\n'.join(f"{k}: {a!r} -> {b!r}" for k,(a,b) in d.items()) or "no difference")
+
+    if len(what) == 1:
+        typer.echo(
+            "\n".join(map(str, _manager(Path(what[0])).history()))
+            or "no version is recorded"
+        )
+        return
+    if len(what) == 3 and what[1].isdigit() and what[2].isdigit():
+        d = _manager(Path(what[0])).diff(int(what[1]), int(what[2]))
+    elif len(what) == 2:
+        d = config_diff(_file_or_run(what[0]), _file_or_run(what[1]))
+    else:
+        raise ConfigurationError(
+            f"`config diff` takes a run, a run and two version numbers, or two files or runs; got {' '.join(what)}"
+        )
+    typer.echo(
+        "\n".join(f"{k}: {a!r} -> {b!r}" for k, (a, b) in d.items()) or "no difference"
+    )
+
 
 def _file_or_run(p):
     from fine_tune_llm.config import load_config
+
     return _manager(Path(p)).config if Path(p).is_dir() else load_config(p)
 
-@settings.command('rollback')
-def config_rollback(run:Annotated[Path, typer.Argument(help="A run directory", show_default=False)], version:Annotated[int, typer.Argument(help="Number of the version, from `ftllm config diff RUN`", show_default=False)]):
+
+@settings.command("rollback")
+def config_rollback(
+    run: Annotated[Path, typer.Argument(help="A run directory", show_default=False)],
+    version: Annotated[
+        int,
+        typer.Argument(
+            help="Number of the version, from `ftllm config diff RUN`",
+            show_default=False,
+        ),
+    ],
+):
     "Apply an earlier version of a run's live settings again, as a new version."
-    m = _manager(run); m.rollback(version); typer.echo(str(m.history()[-1]))
+    m = _manager(run)
+    m.rollback(version)
+    typer.echo(str(m.history()[-1]))
 
 # %% ../nbs/api/71_cli.ipynb #9187f482
 def _seconds(text):
     "Of a length of time such as 90s, 10m, 2h or 7d; `None` of anything else"
-    m = re.fullmatch(r'(\d+(?:\.\d+)?)\s*([smhd])', text.strip())
-    return float(m[1])*dict(s=1, m=60, h=3600, d=86400)[m[2]] if m else None
+    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    return float(m[1]) * dict(s=1, m=60, h=3600, d=86400)[m[2]] if m else None
+
 
 def moment(
-    text:str, # A time such as "2026-11-23 08:00" (UTC unless it names a zone), or how long ago: "90s", "10m", "2h", "7d"
+    text: str,  # A time such as "2026-11-23 08:00" (UTC unless it names a zone), or how long ago: "90s", "10m", "2h", "7d"
     *,
-    now:float, # Seconds since 1970
-) -> float: # Seconds since 1970
+    now: float,  # Seconds since 1970
+) -> float:  # Seconds since 1970
     "The time that a person means"
     ago = _seconds(text)
-    if ago is not None: return now-ago
-    try: t = datetime.fromisoformat(text.strip())
-    except ValueError as e: raise ConfigurationError(f"`--since` must be a time such as '2026-11-23 08:00' or how long ago, such as '10m', got {text!r}", argument='since') from e
+    if ago is not None:
+        return now - ago
+    try:
+        t = datetime.fromisoformat(text.strip())
+    except ValueError as e:
+        raise ConfigurationError(
+            f"`--since` must be a time such as '2026-11-23 08:00' or how long ago, such as '10m', got {text!r}",
+            argument="since",
+        ) from e
     return (t if t.tzinfo else t.replace(tzinfo=timezone.utc)).timestamp()
 
 # %% ../nbs/api/71_cli.ipynb #83efa94f
 def events_summary(
-    events:list, # `Event`s
+    events: list,  # `Event`s
     *,
-    window:float=None, # Seconds; a round length with which 12 windows or fewer hold everything when `None`
-    value:str='seconds', # Key of the data whose percentiles are asked for
-) -> dict: # events, first, last, window, value, windows (see `aggregate`), failures (see `error_analytics`)
+    window: float = None,  # Seconds; a round length with which 12 windows or fewer hold everything when `None`
+    value: str = "seconds",  # Key of the data whose percentiles are asked for
+) -> dict:  # events, first, last, window, value, windows (see `aggregate`), failures (see `error_analytics`)
     "What happened, in numbers"
     from fine_tune_llm.events import aggregate, error_analytics
-    times = [e.time for e in events]; first,last = min(times, default=None),max(times, default=None); span = last-first if times else 0
-    window = window or next((w for w in (1, 5, 15, 60, 300, 900, 3600, 6*3600) if span <= 11*w), 86400*max(1., -(-span//(11*86400))))
-    return dict(events=len(events), first=first, last=last, window=window, value=value, windows=aggregate(events, window=window, value=value), failures=error_analytics(events))
 
-def _when(t): return f"{datetime.fromtimestamp(t, timezone.utc):%Y-%m-%d %H:%M:%S}Z" if 0 <= t < 2.5e11 else f"{t:g} s"
+    times = [e.time for e in events]
+    first, last = min(times, default=None), max(times, default=None)
+    span = last - first if times else 0
+    window = window or next(
+        (w for w in (1, 5, 15, 60, 300, 900, 3600, 6 * 3600) if span <= 11 * w),
+        86400 * max(1.0, -(-span // (11 * 86400))),
+    )
+    return dict(
+        events=len(events),
+        first=first,
+        last=last,
+        window=window,
+        value=value,
+        windows=aggregate(events, window=window, value=value),
+        failures=error_analytics(events),
+    )
+
+
+def _when(t):
+    return (
+        f"{datetime.fromtimestamp(t, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
+        if 0 <= t < 2.5e11
+        else f"{t:g} s"
+    )
+
 
 def summary_table(
-    s:dict, # From `events_summary`
-) -> str: # A few lines for a terminal
+    s: dict,  # From `events_summary`
+) -> str:  # A few lines for a terminal
     "A summary of events as text"
-    if not s['events']: return "no events"
-    lines = [f"{s['events']} events from {_when(s['first'])} to {_when(s['last'])}, in windows of {s['window']:g} s"]
-    lines += [f"{'from':<20}  {'type':<24}{'count':>8}{'per s':>9}   {s['value']}: n, mean, p50, p90, p99"]
-    for r in s['windows']:
-        x = '  '.join([str(r['n']), *(f"{r[k]:.4g}" for k in ('mean', 'p50', 'p90', 'p99'))]) if r['n'] else ''
-        lines.append(f"{_when(r['start']):<20}  {r['by']:<24}{r['count']:>8}{r['rate']:>9.3g}   {x}".rstrip())
-    lines += [f"{sum(f['count'] for f in s['failures'])} failures"+(", by code and place:" if s['failures'] else '')]
-    for f in s['failures']:
-        often = f", {f['rate']:.3g} an hour" if f['rate'] is not None else ''
-        lines.append(f"  {f['count']} of {f['code']} in {f['place']} ({f['share']:.0%}{often}), last {_when(f['last'])}: {str(f['message'])[:100]!r}")
-    return '\n'.join(lines)
+    if not s["events"]:
+        return "no events"
+    lines = [
+        f"{s['events']} events from {_when(s['first'])} to {_when(s['last'])}, in windows of {s['window']:g} s"
+    ]
+    lines += [
+        f"{'from':<20}  {'type':<24}{'count':>8}{'per s':>9}   {s['value']}: n, mean, p50, p90, p99"
+    ]
+    for r in s["windows"]:
+        x = (
+            "  ".join(
+                [str(r["n"]), *(f"{r[k]:.4g}" for k in ("mean", "p50", "p90", "p99"))]
+            )
+            if r["n"]
+            else ""
+        )
+        lines.append(
+            f"{_when(r['start']):<20}  {r['by']:<24}{r['count']:>8}{r['rate']:>9.3g}   {x}".rstrip()
+        )
+    lines += [
+        f"{sum(f['count'] for f in s['failures'])} failures"
+        + (", by code and place:" if s["failures"] else "")
+    ]
+    for f in s["failures"]:
+        often = f", {f['rate']:.3g} an hour" if f["rate"] is not None else ""
+        lines.append(
+            f"  {f['count']} of {f['code']} in {f['place']} ({f['share']:.0%}{often}), last {_when(f['last'])}: {str(f['message'])[:100]!r}"
+        )
+    return "\n".join(lines)
 
 # %% ../nbs/api/71_cli.ipynb #4a1ebf40
 @app.command()
 def events(
-    run:Annotated[Path, typer.Argument(help="A run directory, finished or not", show_default=False)],
-    follow:Annotated[bool, typer.Option('--follow', '-f', help="Go on with new events until Ctrl-C")]=False,
-    type:Annotated[Optional[list[str]], typer.Option(help="Only such events: a category, a type or a pattern such as 'training.*'; may be repeated", show_default=False)]=None,
-    since:Annotated[Optional[str], typer.Option(help="Only from then on: a UTC time, or how long ago such as 10m, 2h, 7d", show_default=False)]=None,
-    number:Annotated[int, typer.Option('--number', '-n', min=0, help="The newest so many to begin with; 0 for all; all with --since")]=20,
-    json_lines:Annotated[bool, typer.Option('--json', help="One JSON object a line, with everything an event holds; with --summary one in all")]=False,
-    summary:Annotated[bool, typer.Option('--summary', help="Counts, rates and percentiles by type and window of time, and what failed, over all events or those that --type and --since leave")]=False,
-    window:Annotated[Optional[str], typer.Option(help="With --summary: length of a window, such as 10s, 5m, 1h [default: by the span of the events]", show_default=False)]=None,
-    value:Annotated[str, typer.Option(help="With --summary: the number whose percentiles are shown, such as loss")]='seconds',
+    run: Annotated[
+        Path,
+        typer.Argument(help="A run directory, finished or not", show_default=False),
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new events until Ctrl-C")
+    ] = False,
+    type: Annotated[
+        Optional[list[str]],
+        typer.Option(
+            help="Only such events: a category, a type or a pattern such as 'training.*'; may be repeated",
+            show_default=False,
+        ),
+    ] = None,
+    since: Annotated[
+        Optional[str],
+        typer.Option(
+            help="Only from then on: a UTC time, or how long ago such as 10m, 2h, 7d",
+            show_default=False,
+        ),
+    ] = None,
+    number: Annotated[
+        int,
+        typer.Option(
+            "--number",
+            "-n",
+            min=0,
+            help="The newest so many to begin with; 0 for all; all with --since",
+        ),
+    ] = 20,
+    json_lines: Annotated[
+        bool,
+        typer.Option(
+            "--json",
+            help="One JSON object a line, with everything an event holds; with --summary one in all",
+        ),
+    ] = False,
+    summary: Annotated[
+        bool,
+        typer.Option(
+            "--summary",
+            help="Counts, rates and percentiles by type and window of time, and what failed, over all events or those that --type and --since leave",
+        ),
+    ] = False,
+    window: Annotated[
+        Optional[str],
+        typer.Option(
+            help="With --summary: length of a window, such as 10s, 5m, 1h [default: by the span of the events]",
+            show_default=False,
+        ),
+    ] = None,
+    value: Annotated[
+        str,
+        typer.Option(
+            help="With --summary: the number whose percentiles are shown, such as loss"
+        ),
+    ] = "seconds",
 ):
     "What happened in a run; with --follow, as it happens."
     from fine_tune_llm.events import EventStore, event_line
-    if summary and follow: raise ConfigurationError("`--summary` and `--follow` do not go together", hint="Repeat the summary instead")
-    if window and not _seconds(window): raise ConfigurationError(f"`--window` must be a length of time such as 10s, 5m or 1h, got {window!r}", argument='window')
-    db,start = run/'events.db', moment(since, now=time.time()) if since else None
-    if not db.is_file() and not (run/'config.yaml').is_file(): raise RunError(f"`{run}` is not a run directory: it has neither config.yaml nor events.db", path=str(run))
-    what = [t if set(t) & set('.*?') else f'{t}.*' for t in type or ()] or '*'
+
+    if summary and follow:
+        raise ConfigurationError(
+            "`--summary` and `--follow` do not go together",
+            hint="Repeat the summary instead",
+        )
+    if window and not _seconds(window):
+        raise ConfigurationError(
+            f"`--window` must be a length of time such as 10s, 5m or 1h, got {window!r}",
+            argument="window",
+        )
+    db, start = run / "events.db", moment(since, now=time.time()) if since else None
+    if not db.is_file() and not (run / "config.yaml").is_file():
+        raise RunError(
+            f"`{run}` is not a run directory: it has neither config.yaml nor events.db",
+            path=str(run),
+        )
+    what = [t if set(t) & set(".*?") else f"{t}.*" for t in type or ()] or "*"
     try:
-        while follow and not db.is_file(): time.sleep(.1)
-        if not db.is_file(): return
+        while follow and not db.is_file():
+            time.sleep(0.1)
+        if not db.is_file():
+            return
         with EventStore(db, readonly=True) as es:
             if summary:
-                s = events_summary(es.query(what, since=start), window=_seconds(window) if window else None, value=value)
-                typer.echo(json.dumps(s, indent=1) if json_lines else summary_table(s)); return
-            for e in es.tail(None if since or not number else number, what, since=start, follow=follow): typer.echo(json.dumps(e.to_dict()) if json_lines else event_line(e))
-    except KeyboardInterrupt: return
+                s = events_summary(
+                    es.query(what, since=start),
+                    window=_seconds(window) if window else None,
+                    value=value,
+                )
+                typer.echo(json.dumps(s, indent=1) if json_lines else summary_table(s))
+                return
+            for e in es.tail(
+                None if since or not number else number,
+                what,
+                since=start,
+                follow=follow,
+            ):
+                typer.echo(json.dumps(e.to_dict()) if json_lines else event_line(e))
+    except KeyboardInterrupt:
+        return
 
 # %% ../nbs/api/71_cli.ipynb #d0759289
 def main(
-    args:list=None, # Words after `ftllm`; those of the process when `None`
+    args: list = None,  # Words after `ftllm`; those of the process when `None`
 ) -> None:
     "Run `ftllm`; always leaves through `SystemExit` with the exit code"
-    os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     words = sys.argv[1:] if args is None else list(args)
-    try: app(args=words, standalone_mode=True, prog_name='ftllm')
+    try:
+        app(args=words, standalone_mode=True, prog_name="ftllm")
     except (Exception, KeyboardInterrupt) as e:
-        if '--debug' in words: raise SystemExit(_traceback(e)) from e
+        if "--debug" in words:
+            raise SystemExit(_traceback(e)) from e
         typer.echo(error_paragraph(e), err=True)
         raise SystemExit(exit_code(e)) from e
 
+
 def _traceback(e):
     import traceback
-    typer.echo(redact(''.join(traceback.format_exception(e))), err=True)
+
+    typer.echo(redact("".join(traceback.format_exception(e))), err=True)
     return exit_code(e)

@@ -18,7 +18,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from .errors import ConfigurationError, IntegrityError
 from .files import atomic_write
@@ -27,102 +36,298 @@ from .logs import redact
 # %% ../nbs/api/04_config.ipynb #6ed2192b
 def _setting(default, about, unit, *, live=False, **bounds):
     "One field: default, meaning, unit and bounds in one place"
-    return Field(default, description=about, json_schema_extra=dict(unit=unit, live=live), **bounds)
+    return Field(
+        default,
+        description=about,
+        json_schema_extra=dict(unit=unit, live=live),
+        **bounds,
+    )
+
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
+
 class Section(BaseModel):
     "A closed, frozen group of settings"
-    model_config = ConfigDict(extra='forbid', frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
-    @field_validator('*', mode='before')
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
+
+    @field_validator("*", mode="before")
     @classmethod
     def _yes_is_no_number(cls, v, info):
-        if isinstance(v, bool) and cls.model_fields[info.field_name].annotation in (int, float): raise ValueError("must be a number")
+        if isinstance(v, bool) and cls.model_fields[info.field_name].annotation in (
+            int,
+            float,
+        ):
+            raise ValueError("must be a number")
         return v
 
 # %% ../nbs/api/04_config.ipynb #1bc0e721
 class DataConfig(Section):
     "Which columns to read and how rows are shared out among the four roles"
-    text:str = _setting('text', "Column that holds the input text", 'name', min_length=1, max_length=200)
-    label:str = _setting('label', "Column that holds the class", 'name', min_length=1, max_length=200)
-    group:tuple[_Name, ...] = _setting((), "Columns that hold protected or operational attributes", 'names', max_length=50)
-    train:float = _setting(.64, "Share of rows that fit the model", 'share', gt=0, lt=1)
-    validation:float = _setting(.08, "Share of rows that choose the epoch and fit the calibrator", 'share', gt=0, lt=1)
-    calibration:float = _setting(.14, "Share of rows that set thresholds and certificates", 'share', gt=0, lt=1)
-    test:float = _setting(.14, "Share of rows that are only reported on; unused when a test file is given", 'share', gt=0, lt=1)
-    max_chars:int = _setting(100_000, "Longest text accepted", 'characters', ge=1, le=100_000_000)
-    @model_validator(mode='after')
+
+    text: str = _setting(
+        "text", "Column that holds the input text", "name", min_length=1, max_length=200
+    )
+    label: str = _setting(
+        "label", "Column that holds the class", "name", min_length=1, max_length=200
+    )
+    group: tuple[_Name, ...] = _setting(
+        (),
+        "Columns that hold protected or operational attributes",
+        "names",
+        max_length=50,
+    )
+    train: float = _setting(
+        0.64, "Share of rows that fit the model", "share", gt=0, lt=1
+    )
+    validation: float = _setting(
+        0.08,
+        "Share of rows that choose the epoch and fit the calibrator",
+        "share",
+        gt=0,
+        lt=1,
+    )
+    calibration: float = _setting(
+        0.14, "Share of rows that set thresholds and certificates", "share", gt=0, lt=1
+    )
+    test: float = _setting(
+        0.14,
+        "Share of rows that are only reported on; unused when a test file is given",
+        "share",
+        gt=0,
+        lt=1,
+    )
+    max_chars: int = _setting(
+        100_000, "Longest text accepted", "characters", ge=1, le=100_000_000
+    )
+
+    @model_validator(mode="after")
     def _whole(self):
-        total = self.train+self.validation+self.calibration+self.test
-        if abs(total-1) > 1e-6: raise ValueError(f"train, validation, calibration and test must add up to 1, they add up to {total:g}")
+        total = self.train + self.validation + self.calibration + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"train, validation, calibration and test must add up to 1, they add up to {total:g}"
+            )
         return self
 
 # %% ../nbs/api/04_config.ipynb #4e7e7553
 class ModelConfig(Section):
     "Which model reads the text, and where"
-    name:str = _setting('minilm', "Catalogue name, hub id or folder of a transformers model", 'name', min_length=1, max_length=4096)
-    max_length:int = _setting(128, "Tokens read of each text; the rest is cut", 'tokens', ge=8, le=32768)
-    pooling:Literal['auto', 'mean', 'mean_max', 'last'] = _setting('auto', "How token vectors become one; auto is mean and maximum for encoders, the last token for decoders", 'choice')
-    device:Literal['auto', 'cpu', 'cuda'] = _setting('auto', "Where the model is trained; auto is the GPU where there is one", 'choice')
-    quantization:Literal['none', '4bit', '8bit'] = _setting('none', "Number format of the frozen weights; 4bit is QLoRA's NormalFloat (Dettmers et al. 2023)", 'choice')
+
+    name: str = _setting(
+        "minilm",
+        "Catalogue name, hub id or folder of a transformers model",
+        "name",
+        min_length=1,
+        max_length=4096,
+    )
+    max_length: int = _setting(
+        128, "Tokens read of each text; the rest is cut", "tokens", ge=8, le=32768
+    )
+    pooling: Literal["auto", "mean", "mean_max", "last"] = _setting(
+        "auto",
+        "How token vectors become one; auto is mean and maximum for encoders, the last token for decoders",
+        "choice",
+    )
+    device: Literal["auto", "cpu", "cuda"] = _setting(
+        "auto",
+        "Where the model is trained; auto is the GPU where there is one",
+        "choice",
+    )
+    quantization: Literal["none", "4bit", "8bit"] = _setting(
+        "none",
+        "Number format of the frozen weights; 4bit is QLoRA's NormalFloat (Dettmers et al. 2023)",
+        "choice",
+    )
+
 
 class LoraSection(Section):
     "The low-rank adapter (Hu et al. 2021)"
-    r:int = _setting(16, "Rank of the update", 'rank', ge=1, le=512)
-    alpha:int = _setting(32, "Scale of the update; it is multiplied by alpha/r", 'scale', ge=1, le=4096)
-    dropout:float = _setting(0., "Dropout on the adapter's input; costly on a processor, where it draws one number per input and layer", 'probability', ge=0, lt=1)
-    targets:tuple[_Name, ...] = _setting((), "Names of the linear layers to adapt; all of them when empty", 'names', max_length=100)
+
+    r: int = _setting(16, "Rank of the update", "rank", ge=1, le=512)
+    alpha: int = _setting(
+        32, "Scale of the update; it is multiplied by alpha/r", "scale", ge=1, le=4096
+    )
+    dropout: float = _setting(
+        0.0,
+        "Dropout on the adapter's input; costly on a processor, where it draws one number per input and layer",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+    targets: tuple[_Name, ...] = _setting(
+        (),
+        "Names of the linear layers to adapt; all of them when empty",
+        "names",
+        max_length=100,
+    )
 
 # %% ../nbs/api/04_config.ipynb #b3cd1a5c
 class TrainingConfig(Section):
     "How the adapter and the head are fitted"
-    epochs:int = _setting(3, "Passes over the train role, at most; stopping early may make them fewer", 'epochs', ge=1, le=1000)
-    learning_rate:float = _setting(2e-3, "Peak of the one-cycle schedule", 'per step', gt=0, lt=1)
-    batch_size:int = _setting(32, "Rows per optimisation step", 'rows', ge=1, le=65536)
-    warmup:float = _setting(.1, "Share of the steps in which the learning rate rises", 'share', ge=0, lt=1)
-    weight_decay:float = _setting(.01, "AdamW's weight decay", 'per step', ge=0, le=10)
-    dropout:float = _setting(.1, "Dropout before the head", 'probability', ge=0, lt=1)
-    patience:int = _setting(4, "Evaluations without improvement before stopping; a one-cycle schedule often gets worse before it gets better", 'evaluations', ge=1, le=1000)
-    precision:Literal['auto', 'fp32', 'bf16'] = _setting('auto', "Number format in training; auto is bf16 where the processor multiplies it natively", 'choice')
+
+    epochs: int = _setting(
+        3,
+        "Passes over the train role, at most; stopping early may make them fewer",
+        "epochs",
+        ge=1,
+        le=1000,
+    )
+    learning_rate: float = _setting(
+        2e-3, "Peak of the one-cycle schedule", "per step", gt=0, lt=1
+    )
+    batch_size: int = _setting(32, "Rows per optimisation step", "rows", ge=1, le=65536)
+    warmup: float = _setting(
+        0.1, "Share of the steps in which the learning rate rises", "share", ge=0, lt=1
+    )
+    weight_decay: float = _setting(
+        0.01, "AdamW's weight decay", "per step", ge=0, le=10
+    )
+    dropout: float = _setting(0.1, "Dropout before the head", "probability", ge=0, lt=1)
+    patience: int = _setting(
+        4,
+        "Evaluations without improvement before stopping; a one-cycle schedule often gets worse before it gets better",
+        "evaluations",
+        ge=1,
+        le=1000,
+    )
+    precision: Literal["auto", "fp32", "bf16"] = _setting(
+        "auto",
+        "Number format in training; auto is bf16 where the processor multiplies it natively",
+        "choice",
+    )
+
 
 class LossConfig(Section):
     "What training makes small"
-    name:str = _setting('cross_entropy', "Which loss, ours or a plugin's", 'name', min_length=1, max_length=200)
-    label_smoothing:float = _setting(0., "Probability taken from the true class and spread over all", 'probability', ge=0, lt=1)
-    def settings(self) -> dict: "What is passed on to the loss"; return dict(label_smoothing=self.label_smoothing) if self.label_smoothing else {}
+
+    name: str = _setting(
+        "cross_entropy",
+        "Which loss, ours or a plugin's",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    label_smoothing: float = _setting(
+        0.0,
+        "Probability taken from the true class and spread over all",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+
+    def settings(self) -> dict:
+        "What is passed on to the loss"
+        return (
+            dict(label_smoothing=self.label_smoothing) if self.label_smoothing else {}
+        )
 
 # %% ../nbs/api/04_config.ipynb #c2af0db6
 class CalibrationConfig(Section):
     "From scores to probabilities that mean what they say"
-    method:str = _setting('temperature', "Which calibrator, ours or a plugin's; fitted on the validation role. `select` takes the simplest that is not clearly behind the best there, by cross-fitted likelihood", 'name', min_length=1, max_length=200)
+
+    method: str = _setting(
+        "temperature",
+        "Which calibrator, ours or a plugin's; fitted on the validation role. `select` takes the simplest that is not clearly behind the best there, by cross-fitted likelihood",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+
 
 class ConformalConfig(Section):
     "Prediction sets"
-    score:str = _setting('lac', "Which non-conformity score, ours or a plugin's", 'name', min_length=1, max_length=200)
-    alpha:float = _setting(.1, "Miss rate asked for; coverage is 1 - alpha", 'probability', gt=0, lt=1)
+
+    score: str = _setting(
+        "lac",
+        "Which non-conformity score, ours or a plugin's",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    alpha: float = _setting(
+        0.1, "Miss rate asked for; coverage is 1 - alpha", "probability", gt=0, lt=1
+    )
+
 
 class RiskConfig(Section):
     "Certified abstention"
-    target_risk:float = _setting(.05, "Error rate allowed among the decisions made", 'share', gt=0, lt=1)
-    delta:float = _setting(.1, "Chance that the certificate may fail", 'probability', gt=0, lt=1)
+
+    target_risk: float = _setting(
+        0.05, "Error rate allowed among the decisions made", "share", gt=0, lt=1
+    )
+    delta: float = _setting(
+        0.1, "Chance that the certificate may fail", "probability", gt=0, lt=1
+    )
+
 
 class AuditConfig(Section):
     "What the audit looks at besides the test role"
-    out_of_scope:str = _setting('', "File of texts that are none of the classes; none when empty", 'path', live=True, max_length=4096)
-    min_group_size:int = _setting(30, "Groups with fewer test rows are not evaluated on their own", 'rows', live=True, ge=1, le=1_000_000)
+
+    out_of_scope: str = _setting(
+        "",
+        "File of texts that are none of the classes; none when empty",
+        "path",
+        live=True,
+        max_length=4096,
+    )
+    min_group_size: int = _setting(
+        30,
+        "Groups with fewer test rows are not evaluated on their own",
+        "rows",
+        live=True,
+        ge=1,
+        le=1_000_000,
+    )
 
 # %% ../nbs/api/04_config.ipynb #baf3086b
 class MonitoringConfig(Section):
     "What is kept of what happens"
-    events_per_step:int = _setting(100, "Events recorded per training step at most", 'events', live=True, ge=0, le=100_000)
-    metrics:tuple[_Name, ...] = _setting((), "Further metrics at every evaluation, beside accuracy, NLL, Brier, ECE and MCE; ours or a plugin's", 'names', max_length=50)
-    retention_days:int = _setting(0, "How long the events of a run are kept; 0 keeps them all", 'days', ge=0, le=36_500)
+
+    events_per_step: int = _setting(
+        100,
+        "Events recorded per training step at most",
+        "events",
+        live=True,
+        ge=0,
+        le=100_000,
+    )
+    metrics: tuple[_Name, ...] = _setting(
+        (),
+        "Further metrics at every evaluation, beside accuracy, NLL, Brier, ECE and MCE; ours or a plugin's",
+        "names",
+        max_length=50,
+    )
+    retention_days: int = _setting(
+        0,
+        "How long the events of a run are kept; 0 keeps them all",
+        "days",
+        ge=0,
+        le=36_500,
+    )
+
 
 class LoggingConfig(Section):
     "What a run says while it works"
-    level:Literal['debug', 'info', 'warning', 'error'] = _setting('warning', "Least level written", 'choice', live=True)
-    json_lines:bool = _setting(False, "One JSON object a line instead of a readable console", 'yes or no', live=True)
-    texts:bool = _setting(False, "Write user texts too; otherwise only their length", 'yes or no', live=True)
+
+    level: Literal["debug", "info", "warning", "error"] = _setting(
+        "warning", "Least level written", "choice", live=True
+    )
+    json_lines: bool = _setting(
+        False,
+        "One JSON object a line instead of a readable console",
+        "yes or no",
+        live=True,
+    )
+    texts: bool = _setting(
+        False,
+        "Write user texts too; otherwise only their length",
+        "yes or no",
+        live=True,
+    )
 
 # %% ../nbs/api/04_config.ipynb #63c710ef
 def _place(layers, name):
@@ -130,115 +335,203 @@ def _place(layers, name):
     out = []
     for l in reversed(layers):
         v = l.values
-        for k in name.split('.'): v = v.get(k) if isinstance(v, dict) else None
-        if v is not None: out.append((l.place(name), v))
+        for k in name.split("."):
+            v = v.get(k) if isinstance(v, dict) else None
+        if v is not None:
+            out.append((l.place(name), v))
     return out
+
 
 @dataclass(frozen=True)
 class Origin:
     "Who set a setting, and what that hid"
-    name:str # Full name
-    value:object # As it is in force
-    place:str # Layer, with file and line or variable
-    hidden:tuple = () # (place, value) of every layer below that set it too, nearest first
+
+    name: str  # Full name
+    value: object  # As it is in force
+    place: str  # Layer, with file and line or variable
+    hidden: tuple = ()  # (place, value) of every layer below that set it too, nearest first
+
     def __str__(self):
-        hid = ' and '.join(f"{v!r} ({p})" for p,v in self.hidden)
-        return f"{self.name} = {self.value!r}, set by {self.place}" + (f"; it hides {hid}" if hid else '')
+        hid = " and ".join(f"{v!r} ({p})" for p, v in self.hidden)
+        return f"{self.name} = {self.value!r}, set by {self.place}" + (
+            f"; it hides {hid}" if hid else ""
+        )
 
 # %% ../nbs/api/04_config.ipynb #5c17e437
 class Config(Section):
     "Everything a run depends on besides its data"
-    seed:int = _setting(0, "Seed of the split, the adapter and the order of rows", 'seed', ge=0, le=2**32-1)
-    data:DataConfig = DataConfig()
-    model:ModelConfig = ModelConfig()
-    lora:LoraSection = LoraSection()
-    training:TrainingConfig = TrainingConfig()
-    loss:LossConfig = LossConfig()
-    calibration:CalibrationConfig = CalibrationConfig()
-    conformal:ConformalConfig = ConformalConfig()
-    risk:RiskConfig = RiskConfig()
-    audit:AuditConfig = AuditConfig()
-    monitoring:MonitoringConfig = MonitoringConfig()
-    logging:LoggingConfig = LoggingConfig()
-    _layers:tuple = PrivateAttr(())
-    def __eq__(self, other): return isinstance(other, Config) and self.model_dump() == other.model_dump()
-    def __hash__(self): return hash(repr(self))
-    def to_dict(self) -> dict: "Nested, JSON-safe"; return self.model_dump(mode='json')
-    def fixed(self) -> dict: "The settings results depend on, nested, JSON-safe: all but the live ones"; return _split(self.to_dict(), live=False)
-    def explain(self,
-        name:str, # Full name such as "training.learning_rate"
-    ) -> Origin: # Prints as one sentence
+
+    seed: int = _setting(
+        0,
+        "Seed of the split, the adapter and the order of rows",
+        "seed",
+        ge=0,
+        le=2**32 - 1,
+    )
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    lora: LoraSection = LoraSection()
+    training: TrainingConfig = TrainingConfig()
+    loss: LossConfig = LossConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    conformal: ConformalConfig = ConformalConfig()
+    risk: RiskConfig = RiskConfig()
+    audit: AuditConfig = AuditConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
+    logging: LoggingConfig = LoggingConfig()
+    _layers: tuple = PrivateAttr(())
+
+    def __eq__(self, other):
+        return isinstance(other, Config) and self.model_dump() == other.model_dump()
+
+    def __hash__(self):
+        return hash(repr(self))
+
+    def to_dict(self) -> dict:
+        "Nested, JSON-safe"
+        return self.model_dump(mode="json")
+
+    def fixed(self) -> dict:
+        "The settings results depend on, nested, JSON-safe: all but the live ones"
+        return _split(self.to_dict(), live=False)
+
+    def explain(
+        self,
+        name: str,  # Full name such as "training.learning_rate"
+    ) -> Origin:  # Prints as one sentence
         "Which layer set a value, and what it hid"
-        if name not in _NAMES: raise ConfigurationError(_unknown(str(name)))
+        if name not in _NAMES:
+            raise ConfigurationError(_unknown(str(name)))
         value = self
-        for k in name.split('.'): value = getattr(value, k)
-        (place,_),*hidden = [*_place(_layers_of(self), name), ('default', _NAMES[name].default)]
+        for k in name.split("."):
+            value = getattr(value, k)
+        (place, _), *hidden = [
+            *_place(_layers_of(self), name),
+            ("default", _NAMES[name].default),
+        ]
         return Origin(name, value, place, tuple(hidden))
-    def origins(self) -> dict: "Full name -> where its value comes from, for every setting"; return {n: self.explain(n).place for n in _NAMES}
+
+    def origins(self) -> dict:
+        "Full name -> where its value comes from, for every setting"
+        return {n: self.explain(n).place for n in _NAMES}
 
 # %% ../nbs/api/04_config.ipynb #0319a065
-def _walk(cls, prefix=''):
+def _walk(cls, prefix=""):
     "(full name, field) of every setting below a section"
-    for name,f in cls.model_fields.items():
-        sub = f.annotation if isinstance(f.annotation, type) and issubclass(f.annotation, Section) else None
-        yield from _walk(sub, f'{prefix}{name}.') if sub else [(prefix+name, f)]
+    for name, f in cls.model_fields.items():
+        sub = (
+            f.annotation
+            if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
+            else None
+        )
+        yield from _walk(sub, f"{prefix}{name}.") if sub else [(prefix + name, f)]
+
 
 _NAMES = dict(_walk(Config))
 
-def _split(d, live, prefix=''):
-    out = {k: _split(v, live, f'{prefix}{k}.') if isinstance(v, dict) else v for k,v in d.items()
-           if isinstance(v, dict) or _NAMES[prefix+k].json_schema_extra['live'] == live}
-    return {k: v for k,v in out.items() if v != {}}
+
+def _split(d, live, prefix=""):
+    out = {
+        k: _split(v, live, f"{prefix}{k}.") if isinstance(v, dict) else v
+        for k, v in d.items()
+        if isinstance(v, dict) or _NAMES[prefix + k].json_schema_extra["live"] == live
+    }
+    return {k: v for k, v in out.items() if v != {}}
 
 # %% ../nbs/api/04_config.ipynb #fdef427b
 def _unknown(name):
     "The complaint about a name that is no setting, with the nearest that is: by full name, else by its last word"
-    near = difflib.get_close_matches(name, [*_NAMES, *Config.model_fields], 1, .6)
+    near = difflib.get_close_matches(name, [*_NAMES, *Config.model_fields], 1, 0.6)
     if not near:
-        tails = {n.rsplit('.', 1)[-1]: n for n in _NAMES}
-        near = [tails[t] for t in difflib.get_close_matches(name.rsplit('.', 1)[-1], tails, 1, .7)]
-    return f"`{redact(name)}` is not a setting" + (f", did you mean `{near[0]}`?" if near else '')
+        tails = {n.rsplit(".", 1)[-1]: n for n in _NAMES}
+        near = [
+            tails[t]
+            for t in difflib.get_close_matches(name.rsplit(".", 1)[-1], tails, 1, 0.7)
+        ]
+    return f"`{redact(name)}` is not a setting" + (
+        f", did you mean `{near[0]}`?" if near else ""
+    )
 
 # %% ../nbs/api/04_config.ipynb #9f6a14ee
-def config_schema() -> dict: # JSON Schema, draft 2020-12; every setting with description, unit, `live` and bounds
+def config_schema() -> (
+    dict
+):  # JSON Schema, draft 2020-12; every setting with description, unit, `live` and bounds
     "What may be set, for editors and other programs"
-    return {'$schema': 'https://json-schema.org/draft/2020-12/schema', **Config.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Config.model_json_schema(),
+    }
 
 # %% ../nbs/api/04_config.ipynb #427e406d
 def _bounds(p):
     "A property's bounds in words"
-    one = {'exclusiveMinimum': 'above {}', 'minimum': 'at least {}', 'exclusiveMaximum': 'below {}', 'maximum': 'at most {}', 'minLength': 'at least {} characters', 'maxLength': 'at most {} characters',
-           'maxItems': 'at most {} names', 'const': 'only {}'}
-    said = [w.format(p[k]) for k,w in one.items() if k in p]
-    return ', '.join(said) or (' or '.join(map(str, p['enum'])) if 'enum' in p else 'true or false' if p.get('type') == 'boolean' else '')
+    one = {
+        "exclusiveMinimum": "above {}",
+        "minimum": "at least {}",
+        "exclusiveMaximum": "below {}",
+        "maximum": "at most {}",
+        "minLength": "at least {} characters",
+        "maxLength": "at most {} characters",
+        "maxItems": "at most {} names",
+        "const": "only {}",
+    }
+    said = [w.format(p[k]) for k, w in one.items() if k in p]
+    return ", ".join(said) or (
+        " or ".join(map(str, p["enum"]))
+        if "enum" in p
+        else "true or false"
+        if p.get("type") == "boolean"
+        else ""
+    )
 
-def settings_table() -> list: # Dicts of name, default, unit, bounds, live, meaning; all in words but the default
+
+def settings_table() -> (
+    list
+):  # Dicts of name, default, unit, bounds, live, meaning; all in words but the default
     "Everything there is to set, in order"
-    s = config_schema(); out = []
+    s = config_schema()
+    out = []
     for n in _NAMES:
-        *section,last = n.split('.')
-        p = (s['$defs'][Config.model_fields[section[0]].annotation.__name__] if section else s)['properties'][last]
-        out.append(dict(name=n, default=_NAMES[n].default, unit=p.get('unit', ''), bounds=_bounds(p), live=p.get('live'), meaning=p.get('description', '')))
+        *section, last = n.split(".")
+        p = (
+            s["$defs"][Config.model_fields[section[0]].annotation.__name__]
+            if section
+            else s
+        )["properties"][last]
+        out.append(
+            dict(
+                name=n,
+                default=_NAMES[n].default,
+                unit=p.get("unit", ""),
+                bounds=_bounds(p),
+                live=p.get("live"),
+                meaning=p.get("description", ""),
+            )
+        )
     return out
 
 # %% ../nbs/api/04_config.ipynb #8d68a17e
 def merge(
-    base:dict, # Nested settings
-    over:dict, # Settings that win; `None` values are ignored
-) -> dict: # A new nested dict
+    base: dict,  # Nested settings
+    over: dict,  # Settings that win; `None` values are ignored
+) -> dict:  # A new nested dict
     "Lay settings over settings, section by section"
     out = dict(base)
-    for k,v in over.items():
-        if isinstance(v, dict) and isinstance(out.get(k), dict): out[k] = merge(out[k], v)
-        elif v is not None: out[k] = v
+    for k, v in over.items():
+        if isinstance(v, dict) and isinstance(out.get(k), dict):
+            out[k] = merge(out[k], v)
+        elif v is not None:
+            out[k] = v
     return out
+
 
 def _nest(d):
     "Dotted keys become nested ones"
     out = {}
-    for k,v in d.items():
+    for k, v in d.items():
         v = _nest(v) if isinstance(v, dict) else v
-        for part in reversed(str(k).split('.')): v = {part: v}
+        for part in reversed(str(k).split(".")):
+            v = {part: v}
         out = merge(out, v)
     return out
 
@@ -246,208 +539,390 @@ def _nest(d):
 @dataclass(frozen=True)
 class Layer:
     "Settings from one source"
-    name:str # What `explain` calls it
-    values:dict # Nested settings; dotted keys are allowed
-    places:dict = field(default_factory=dict) # Full name -> where exactly it is written
+
+    name: str  # What `explain` calls it
+    values: dict  # Nested settings; dotted keys are allowed
+    places: dict = field(
+        default_factory=dict
+    )  # Full name -> where exactly it is written
+
     def __post_init__(self):
-        if not isinstance(self.values, dict): raise ConfigurationError(f"settings of {self.name!r} must be a dict such as {{'training.epochs': 3}}, got {redact(reprlib.repr(self.values))}", argument='values')
-        object.__setattr__(self, 'values', _nest(self.values))
-    def place(self, name): "Where `name`, or the section it is in, is written"; return self.places.get(name) or (self.place(name.rsplit('.', 1)[0]) if '.' in name else self.name)
+        if not isinstance(self.values, dict):
+            raise ConfigurationError(
+                f"settings of {self.name!r} must be a dict such as {{'training.epochs': 3}}, got {redact(reprlib.repr(self.values))}",
+                argument="values",
+            )
+        object.__setattr__(self, "values", _nest(self.values))
+
+    def place(self, name):
+        "Where `name`, or the section it is in, is written"
+        return self.places.get(name) or (
+            self.place(name.rsplit(".", 1)[0]) if "." in name else self.name
+        )
+
 
 def _layers_of(x):
     "The layers a `Config`, a dict or a `Layer` stands for"
-    if x is None: return ()
-    if isinstance(x, Layer): return (x,)
-    if isinstance(x, Config): return x._layers or (Layer('arguments', x.model_dump(exclude_unset=True)),)
-    if isinstance(x, dict): return (Layer('arguments', x),)
-    raise ConfigurationError(f"settings must be a dict, a Config or a Layer, got {type(x).__name__}", hint="Files are given to `resolve_config`")
+    if x is None:
+        return ()
+    if isinstance(x, Layer):
+        return (x,)
+    if isinstance(x, Config):
+        return x._layers or (Layer("arguments", x.model_dump(exclude_unset=True)),)
+    if isinstance(x, dict):
+        return (Layer("arguments", x),)
+    raise ConfigurationError(
+        f"settings must be a dict, a Config or a Layer, got {type(x).__name__}",
+        hint="Files are given to `resolve_config`",
+    )
 
 # %% ../nbs/api/04_config.ipynb #fb04bc4d
 def _complaint(e):
     "A pydantic error in our words"
-    where = '.'.join(map(str, e['loc'])); ctx,came = e.get('ctx', {}),e['input']
-    if e['type'] == 'extra_forbidden': return _unknown(where)
-    bounds = [f"{w} {ctx[k]}" for k,w in dict(gt='above', ge='at least', lt='below', le='at most').items() if k in ctx]
-    said = f"must be {' and '.join(bounds)}" if bounds else re.sub(r'^\w+ should', 'must', e['msg'].removeprefix('Value error, '))
-    if e['type'] == 'model_type': return f"`{where}` must be a section with settings of its own, got {redact(reprlib.repr(came))}"
-    return f"`{where}`: {said}" if isinstance(came, (dict, BaseModel)) else f"`{where}` {said[0].lower()+said[1:]}, got {redact(reprlib.repr(came))}"
+    where = ".".join(map(str, e["loc"]))
+    ctx, came = e.get("ctx", {}), e["input"]
+    if e["type"] == "extra_forbidden":
+        return _unknown(where)
+    bounds = [
+        f"{w} {ctx[k]}"
+        for k, w in dict(gt="above", ge="at least", lt="below", le="at most").items()
+        if k in ctx
+    ]
+    said = (
+        f"must be {' and '.join(bounds)}"
+        if bounds
+        else re.sub(r"^\w+ should", "must", e["msg"].removeprefix("Value error, "))
+    )
+    if e["type"] == "model_type":
+        return f"`{where}` must be a section with settings of its own, got {redact(reprlib.repr(came))}"
+    return (
+        f"`{where}`: {said}"
+        if isinstance(came, (dict, BaseModel))
+        else f"`{where}` {said[0].lower() + said[1:]}, got {redact(reprlib.repr(came))}"
+    )
+
 
 def _without(d, paths, at=()):
     "A copy without the values at `paths`"
-    return {k: _without(v, paths, (*at, k)) if isinstance(v, dict) else v for k,v in d.items() if (*at, k) not in paths}
+    return {
+        k: _without(v, paths, (*at, k)) if isinstance(v, dict) else v
+        for k, v in d.items()
+        if (*at, k) not in paths
+    }
 
 # %% ../nbs/api/04_config.ipynb #e02f4c31
-MAX_SAID = 50   # complaints in full; a file of a hundred thousand unknown keys is not worth a hundred thousand suggestions
+MAX_SAID = 50  # complaints in full; a file of a hundred thousand unknown keys is not worth a hundred thousand suggestions
+
 
 def _credentials(d, path=()):
     "Paths of texts that `redact` would hide"
-    for k,v in d.items():
-        if isinstance(v, dict): yield from _credentials(v, (*path, k))
-        elif any(isinstance(x, str) and redact(x) != x for x in ([k, *v] if isinstance(v, (list, tuple)) else (k, v))): yield (*path, k)
+    for k, v in d.items():
+        if isinstance(v, dict):
+            yield from _credentials(v, (*path, k))
+        elif any(
+            isinstance(x, str) and redact(x) != x
+            for x in ([k, *v] if isinstance(v, (list, tuple)) else (k, v))
+        ):
+            yield (*path, k)
+
 
 def _check(values):
     "A `Config` of all that is valid, and what is not: {path: complaint}"
-    bad = [*_credentials(values)]; said = {p[:2]: f"`{redact('.'.join(map(str, p)))}` looks like a credential; keep it as a secret and write its name here" for p in bad[:MAX_SAID]}
+    bad = [*_credentials(values)]
+    said = {
+        p[
+            :2
+        ]: f"`{redact('.'.join(map(str, p)))}` looks like a credential; keep it as a secret and write its name here"
+        for p in bad[:MAX_SAID]
+    }
     values = _without(values, set(bad))
     while True:
-        try: return Config.model_validate(values), said
-        except ValidationError as e: errors = e.errors(include_url=False)
+        try:
+            return Config.model_validate(values), said
+        except ValidationError as e:
+            errors = e.errors(include_url=False)
         for x in errors[:MAX_SAID]:
-            if not any(p[:-1] == x['loc'] and p[-1] in x['msg'] for p in said): said.setdefault(x['loc'][:2], _complaint(x))    # a rule on a field already complained of says nothing new
-        if len(errors) > MAX_SAID: said['more',] = f"and {len(errors)-MAX_SAID} more"
-        values = _without(values, {x['loc'][:2] for x in errors})
+            if not any(p[:-1] == x["loc"] and p[-1] in x["msg"] for p in said):
+                said.setdefault(
+                    x["loc"][:2], _complaint(x)
+                )  # a rule on a field already complained of says nothing new
+        if len(errors) > MAX_SAID:
+            said["more",] = f"and {len(errors) - MAX_SAID} more"
+        values = _without(values, {x["loc"][:2] for x in errors})
 
 # %% ../nbs/api/04_config.ipynb #69ada244
 def make_config(
-    *layers, # Nested dicts, `Layer`s or `Config`s, later ones win; `None` is skipped
-    machine=None, # A `Machine` to check against; nothing about the machine is checked when `None`
-) -> Config: # Checked whole
+    *layers,  # Nested dicts, `Layer`s or `Config`s, later ones win; `None` is skipped
+    machine=None,  # A `Machine` to check against; nothing about the machine is checked when `None`
+) -> Config:  # Checked whole
     "Build a `Config` from layers; `ConfigurationError` lists everything that is wrong"
-    stack = tuple(l for x in layers for l in _layers_of(x)); values = {}
-    for l in stack: values = merge(values, l.values)
-    config,said = _check(values)
-    if machine is not None: said |= {(n,): s for n,s in _rules(config, machine) if not any(_touches(p, n) for p in said)}
+    stack = tuple(l for x in layers for l in _layers_of(x))
+    values = {}
+    for l in stack:
+        values = merge(values, l.values)
+    config, said = _check(values)
+    if machine is not None:
+        said |= {
+            (n,): s
+            for n, s in _rules(config, machine)
+            if not any(_touches(p, n) for p in said)
+        }
     if said:
-        text = [s+_written(stack, '.'.join(map(str, p))) for p,s in said.items()]
-        raise ConfigurationError('; '.join(text), complaints=text)
+        text = [s + _written(stack, ".".join(map(str, p))) for p, s in said.items()]
+        raise ConfigurationError("; ".join(text), complaints=text)
     config._layers = stack
     return config
 
-def _touches(path, name): return name.startswith('.'.join(map(str, path)))
+
+def _touches(path, name):
+    return name.startswith(".".join(map(str, path)))
+
 
 def _written(stack, name):
     "In brackets, where the value complained of is written, if the source has such places"
     place = next(iter(_place(stack, name)), (None,))[0]
-    return f" ({place})" if place and any(place in l.places.values() for l in stack) else ''
+    return (
+        f" ({place})"
+        if place and any(place in l.places.values() for l in stack)
+        else ""
+    )
 
 # %% ../nbs/api/04_config.ipynb #bfa6df37
-MAX_BYTES,MAX_DEPTH = 250_000,20
+MAX_BYTES, MAX_DEPTH = 250_000, 20
 
-class _Refused(Exception): pass
+
+class _Refused(Exception):
+    pass
+
 
 class _Nodes(yaml.SafeLoader):
     "Composes nodes; no tags, no aliases, not deep"
+
     depth = 0
+
     def compose_node(self, parent, index):
-        e = self.peek_event(); line = e.start_mark.line+1
-        if isinstance(e, yaml.AliasEvent): raise _Refused(line, "aliases (*name) are not read; write the value out, or use `extends`")
-        if e.tag not in (None, '!'): raise _Refused(line, "tags (!name) are not read")
-        if self.depth >= MAX_DEPTH: raise _Refused(line, f"it is nested deeper than {MAX_DEPTH} levels")
+        e = self.peek_event()
+        line = e.start_mark.line + 1
+        if isinstance(e, yaml.AliasEvent):
+            raise _Refused(
+                line,
+                "aliases (*name) are not read; write the value out, or use `extends`",
+            )
+        if e.tag not in (None, "!"):
+            raise _Refused(line, "tags (!name) are not read")
+        if self.depth >= MAX_DEPTH:
+            raise _Refused(line, f"it is nested deeper than {MAX_DEPTH} levels")
         self.depth += 1
-        try: return super().compose_node(parent, index)
-        finally: self.depth -= 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.depth -= 1
 
 # %% ../nbs/api/04_config.ipynb #cebc7942
 def _values(loader, node, name, lines):
     "Plain values of a node; `lines` learns where each key is"
     if isinstance(node, yaml.ScalarNode):
-        try: return loader.construct_object(node)
-        except (ValueError, OverflowError) as e: raise _Refused(node.start_mark.line+1, "a value that cannot be read as what it looks like") from e
-    if isinstance(node, yaml.SequenceNode): return [_values(loader, n, name, lines) for n in node.value]
+        try:
+            return loader.construct_object(node)
+        except (ValueError, OverflowError) as e:
+            raise _Refused(
+                node.start_mark.line + 1,
+                "a value that cannot be read as what it looks like",
+            ) from e
+    if isinstance(node, yaml.SequenceNode):
+        return [_values(loader, n, name, lines) for n in node.value]
     out = {}
-    for k,v in node.value:
-        line = k.start_mark.line+1
-        if not isinstance(k, yaml.ScalarNode): raise _Refused(line, "a key must be a plain word")
-        full = f'{name}.{k.value}' if name else k.value
-        if k.value in out: raise _Refused(line, f"`{redact(full)}` is given twice, first in line {lines[full]}")
-        lines[full] = line; out[k.value] = _values(loader, v, full, lines)
+    for k, v in node.value:
+        line = k.start_mark.line + 1
+        if not isinstance(k, yaml.ScalarNode):
+            raise _Refused(line, "a key must be a plain word")
+        full = f"{name}.{k.value}" if name else k.value
+        if k.value in out:
+            raise _Refused(
+                line, f"`{redact(full)}` is given twice, first in line {lines[full]}"
+            )
+        lines[full] = line
+        out[k.value] = _values(loader, v, full, lines)
     return out
+
 
 def _read_yaml(text):
     "(values, {full name: line})"
-    loader,lines = _Nodes(text),{}
+    loader, lines = _Nodes(text), {}
     try:
         node = loader.get_single_node()
-        return (None if node is None else _values(loader, node, '', lines)), lines
-    except yaml.YAMLError as e: raise _Refused(e.problem_mark.line+1 if getattr(e, 'problem_mark', None) else 1, getattr(e, 'problem', None) or 'a character that is not allowed') from e
-    finally: loader.dispose()
+        return (None if node is None else _values(loader, node, "", lines)), lines
+    except yaml.YAMLError as e:
+        raise _Refused(
+            e.problem_mark.line + 1 if getattr(e, "problem_mark", None) else 1,
+            getattr(e, "problem", None) or "a character that is not allowed",
+        ) from e
+    finally:
+        loader.dispose()
 
 # %% ../nbs/api/04_config.ipynb #f801cedf
 def _read_json(text):
     "JSON's values; lines and duplicates are found by reading it as YAML, of which it is a subset but for tabs"
-    _,lines = _read_yaml(text.replace('\t', ' '))
-    try: return json.loads(text), lines
-    except json.JSONDecodeError as e: raise _Refused(e.lineno, e.msg) from e
+    _, lines = _read_yaml(text.replace("\t", " "))
+    try:
+        return json.loads(text), lines
+    except json.JSONDecodeError as e:
+        raise _Refused(e.lineno, e.msg) from e
+
 
 def _read_toml(text):
     "TOML's values, and the lines of keys that begin one"
     import tomllib
-    try: values = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as e: raise _Refused(*_toml_line(e, text)) from e
-    lines,section = {},''
-    for i,line in enumerate(text.splitlines(), 1):
-        if m := re.match(r'\s*\[+\s*([\w.-]+)\s*\]', line): section = m[1]+'.'; lines.setdefault(m[1], i)
-        elif m := re.match(r'\s*([\w.-]+)\s*=', line): lines.setdefault(section+m[1], i)
+
+    try:
+        values = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise _Refused(*_toml_line(e, text)) from e
+    lines, section = {}, ""
+    for i, line in enumerate(text.splitlines(), 1):
+        if m := re.match(r"\s*\[+\s*([\w.-]+)\s*\]", line):
+            section = m[1] + "."
+            lines.setdefault(m[1], i)
+        elif m := re.match(r"\s*([\w.-]+)\s*=", line):
+            lines.setdefault(section + m[1], i)
     return _shallow(values), lines
+
 
 def _toml_line(e, text):
     "Where, and what without the value"
-    m = re.search(r'\(at line (\d+)', str(e))
-    return int(m[1]) if m else text.count('\n')+1, "it is nested too deep" if isinstance(e, RecursionError) else re.sub(r" \(at .*| '.*", '', str(e))
+    m = re.search(r"\(at line (\d+)", str(e))
+    return int(m[1]) if m else text.count(
+        "\n"
+    ) + 1, "it is nested too deep" if isinstance(e, RecursionError) else re.sub(
+        r" \(at .*| '.*", "", str(e)
+    )
+
 
 def _shallow(x, depth=0):
-    if depth >= MAX_DEPTH: raise _Refused(1, f"it is nested deeper than {MAX_DEPTH} levels")
-    for v in x.values() if isinstance(x, dict) else x if isinstance(x, list) else (): _shallow(v, depth+1)
+    if depth >= MAX_DEPTH:
+        raise _Refused(1, f"it is nested deeper than {MAX_DEPTH} levels")
+    for v in x.values() if isinstance(x, dict) else x if isinstance(x, list) else ():
+        _shallow(v, depth + 1)
     return x
 
 # %% ../nbs/api/04_config.ipynb #74849355
 def _read_file(path):
     "(values, {full name: line}) of one file; every complaint names the file, and the line where there is one"
-    path = Path(path); kind = {'.json': 'JSON', '.toml': 'TOML'}.get(path.suffix.lower(), 'YAML')
+    path = Path(path)
+    kind = {".json": "JSON", ".toml": "TOML"}.get(path.suffix.lower(), "YAML")
     try:
-        if path.exists() and not path.is_file(): raise ConfigurationError(f"`{path}` is not a file", path=str(path))
-        with open(path, 'rb') as f: raw = f.read(MAX_BYTES+1)
-        if len(raw) > MAX_BYTES: raise ConfigurationError(f"`{path}` is larger than {MAX_BYTES:,} bytes: that is no settings file", path=str(path))
-        values,lines = dict(JSON=_read_json, TOML=_read_toml, YAML=_read_yaml)[kind](raw.decode('utf-8-sig'))
-    except FileNotFoundError as e: raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
-    except OSError as e: raise ConfigurationError(f"`{path}` cannot be read: {(e.strerror or str(e)).lower()}", path=str(path)) from e
-    except UnicodeDecodeError as e: raise ConfigurationError(f"`{path}` is not readable as {kind}: it is not UTF-8", path=str(path)) from e
+        if path.exists() and not path.is_file():
+            raise ConfigurationError(f"`{path}` is not a file", path=str(path))
+        with open(path, "rb") as f:
+            raw = f.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise ConfigurationError(
+                f"`{path}` is larger than {MAX_BYTES:,} bytes: that is no settings file",
+                path=str(path),
+            )
+        values, lines = dict(JSON=_read_json, TOML=_read_toml, YAML=_read_yaml)[kind](
+            raw.decode("utf-8-sig")
+        )
+    except FileNotFoundError as e:
+        raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
+    except OSError as e:
+        raise ConfigurationError(
+            f"`{path}` cannot be read: {(e.strerror or str(e)).lower()}", path=str(path)
+        ) from e
+    except UnicodeDecodeError as e:
+        raise ConfigurationError(
+            f"`{path}` is not readable as {kind}: it is not UTF-8", path=str(path)
+        ) from e
     except _Refused as e:
-        raise ConfigurationError(f"`{path}` is not readable as {kind} (line {e.args[0]}): {redact(e.args[1])}", path=str(path), line=e.args[0]) from None
-    if not isinstance(values, dict): raise ConfigurationError(f"`{path}` must hold a mapping of sections, got {'nothing' if values is None else type(values).__name__}", path=str(path))
-    return values,lines
+        raise ConfigurationError(
+            f"`{path}` is not readable as {kind} (line {e.args[0]}): {redact(e.args[1])}",
+            path=str(path),
+            line=e.args[0],
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigurationError(
+            f"`{path}` must hold a mapping of sections, got {'nothing' if values is None else type(values).__name__}",
+            path=str(path),
+        )
+    return values, lines
 
 # %% ../nbs/api/04_config.ipynb #af5313a0
 MAX_FILES = 100
 
+
 def file_layers(
-    path:Path, # YAML, TOML (`.toml`) or JSON (`.json`)
-) -> list: # `Layer`s, the one extended first, `path` itself last
+    path: Path,  # YAML, TOML (`.toml`) or JSON (`.json`)
+) -> list:  # `Layer`s, the one extended first, `path` itself last
     "A settings file and all it extends, `MAX_FILES` at most"
-    if not isinstance(path, (str, os.PathLike)): raise ConfigurationError(f"`path` must be the name of a settings file, got {type(path).__name__}", argument='path')
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConfigurationError(
+            f"`path` must be the name of a settings file, got {type(path).__name__}",
+            argument="path",
+        )
     return _file_layers(Path(path), (), {})
+
 
 def _file_layers(path, chain, seen):
     here = path.resolve()
-    if here in chain: raise ConfigurationError(f"`extends` goes in a circle: {' -> '.join(p.name for p in (*chain[chain.index(here):], here))}", path=str(path))
-    if here in seen: return seen[here]
-    if len(seen)+len(chain) >= MAX_FILES: raise ConfigurationError(f"`{chain[0]}` extends more than {MAX_FILES} files", path=str(chain[0]))
-    values,lines = _read_file(path); bases = _bases(path, values, lines)
+    if here in chain:
+        raise ConfigurationError(
+            f"`extends` goes in a circle: {' -> '.join(p.name for p in (*chain[chain.index(here) :], here))}",
+            path=str(path),
+        )
+    if here in seen:
+        return seen[here]
+    if len(seen) + len(chain) >= MAX_FILES:
+        raise ConfigurationError(
+            f"`{chain[0]}` extends more than {MAX_FILES} files", path=str(chain[0])
+        )
+    values, lines = _read_file(path)
+    bases = _bases(path, values, lines)
     below = [l for b in bases for l in _file_layers(b, (*chain, here), seen)]
-    layer = Layer(str(path), values, {k: f'{path}, line {n}' for k,n in lines.items()})
-    seen[here] = [*{id(l): l for l in (layer, *reversed(below))}.values()][::-1]    # each once, where it is last
+    layer = Layer(str(path), values, {k: f"{path}, line {n}" for k, n in lines.items()})
+    seen[here] = [*{id(l): l for l in (layer, *reversed(below))}.values()][
+        ::-1
+    ]  # each once, where it is last
     return seen[here]
+
 
 def _bases(path, values, lines):
     "Takes `extends` out of `values`: the files it names"
-    base = values.pop('extends', None); base = [base] if isinstance(base, str) else base or []; at = f"`{path}`, line {lines.get('extends', 1)}"
-    if not isinstance(base, list) or not all(isinstance(b, str) for b in base): raise ConfigurationError(f"{at}: `extends` must be a file name or a list of them")
-    if len(base) > MAX_FILES: raise ConfigurationError(f"{at}: it extends more than {MAX_FILES} files", path=str(path))
+    base = values.pop("extends", None)
+    base = [base] if isinstance(base, str) else base or []
+    at = f"`{path}`, line {lines.get('extends', 1)}"
+    if not isinstance(base, list) or not all(isinstance(b, str) for b in base):
+        raise ConfigurationError(
+            f"{at}: `extends` must be a file name or a list of them"
+        )
+    if len(base) > MAX_FILES:
+        raise ConfigurationError(
+            f"{at}: it extends more than {MAX_FILES} files", path=str(path)
+        )
     for b in base:
-        if not (path.parent/b).is_file(): raise ConfigurationError(f"{at}: it extends {b!r}, and {str(path.parent/b)!r} is not there", hint="Names are relative to the file they stand in", path=str(path))
-    return [path.parent/b for b in base]
+        if not (path.parent / b).is_file():
+            raise ConfigurationError(
+                f"{at}: it extends {b!r}, and {str(path.parent / b)!r} is not there",
+                hint="Names are relative to the file they stand in",
+                path=str(path),
+            )
+    return [path.parent / b for b in base]
 
 # %% ../nbs/api/04_config.ipynb #204b7729
 def save_config(
-    config:Config, # What to write
-    path:Path, # Where to, written atomically
+    config: Config,  # What to write
+    path: Path,  # Where to, written atomically
 ) -> None:
     "The exact resolved settings as YAML"
-    with atomic_write(path) as p: p.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding='utf-8')
+    with atomic_write(path) as p:
+        p.write_text(
+            yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True),
+            encoding="utf-8",
+        )
+
 
 def load_config(
-    path:Path, # A file that `save_config` wrote, or one written by hand
-) -> Config: # Checked whole, but not against this machine: a run must open anywhere
+    path: Path,  # A file that `save_config` wrote, or one written by hand
+) -> Config:  # Checked whole, but not against this machine: a run must open anywhere
     "Settings from one file and what it extends, over the defaults"
     return make_config(*file_layers(path))
 
@@ -455,119 +930,261 @@ def load_config(
 def _from_text(name, text):
     "A text as the field takes it: commas make lists; pydantic reads the rest"
     f = _NAMES.get(name)
-    return [w.strip() for w in text.strip(' []').split(',') if w.strip()] if f and getattr(f.annotation, '__origin__', None) is tuple else text
+    return (
+        [w.strip() for w in text.strip(" []").split(",") if w.strip()]
+        if f and getattr(f.annotation, "__origin__", None) is tuple
+        else text
+    )
 
-_OTHERS = re.compile(r'FTLLM_(DATA|SECRET.*)')
+
+_OTHERS = re.compile(r"FTLLM_(DATA|SECRET.*)")
+
 
 def _meant(name):
     "The setting or section that a variable without double underscore is probably meant to be, or `None`"
-    flat = {n.replace('.', '_'): n for n in _NAMES}; near = difflib.get_close_matches(name, flat, 1, .75)
-    return flat[near[0]] if near else next((n for n in (*Config.model_fields, *_NAMES) if n.rsplit('.', 1)[-1] == name), None)
+    flat = {n.replace(".", "_"): n for n in _NAMES}
+    near = difflib.get_close_matches(name, flat, 1, 0.75)
+    return (
+        flat[near[0]]
+        if near
+        else next(
+            (
+                n
+                for n in (*Config.model_fields, *_NAMES)
+                if n.rsplit(".", 1)[-1] == name
+            ),
+            None,
+        )
+    )
+
 
 def env_layer(
-    environ=None, # Variables by name; those of the process when `None`
-) -> Layer: # What is probably mistyped is in it, too, so that it is complained of with all else
+    environ=None,  # Variables by name; those of the process when `None`
+) -> (
+    Layer
+):  # What is probably mistyped is in it, too, so that it is complained of with all else
     "Settings from `FTLLM_SECTION__FIELD` variables"
-    environ = os.environ if environ is None else environ; values,places = {},{}
+    environ = os.environ if environ is None else environ
+    values, places = {}, {}
     for k in sorted(environ):
-        if not k.startswith('FTLLM_') or _OTHERS.fullmatch(k): continue
-        n = k[6:].lower().replace('__', '.'); known = '.' in n or n in _NAMES; meant = known or _meant(n)
-        if meant: values[n] = _from_text(n, environ[k]); places[n] = f'environment {k}' if known else f"environment {k}, as a setting FTLLM_{meant.upper().replace('.', '__')}{'' if meant in _NAMES else '__...'}"
-    return Layer('environment', values, places)
+        if not k.startswith("FTLLM_") or _OTHERS.fullmatch(k):
+            continue
+        n = k[6:].lower().replace("__", ".")
+        known = "." in n or n in _NAMES
+        meant = known or _meant(n)
+        if meant:
+            values[n] = _from_text(n, environ[k])
+            places[n] = (
+                f"environment {k}"
+                if known
+                else f"environment {k}, as a setting FTLLM_{meant.upper().replace('.', '__')}{'' if meant in _NAMES else '__...'}"
+            )
+    return Layer("environment", values, places)
 
 # %% ../nbs/api/04_config.ipynb #422f8ceb
 def cli_layer(
-    pairs=(), # "key=value" texts, as given to `--set`
-    options:dict=None, # Full name -> value of options that have a name of their own; `None` values are skipped
+    pairs=(),  # "key=value" texts, as given to `--set`
+    options: dict = None,  # Full name -> value of options that have a name of their own; `None` values are skipped
 ) -> Layer:
     "Settings from the command line"
     values = {}
     for p in pairs:
-        name,eq,text = p.partition('='); name = name.strip()
-        if not eq or not name: raise ConfigurationError(f"`--set` takes key=value, got {redact(reprlib.repr(p))}", hint="For example --set training.learning_rate=1e-4")
+        name, eq, text = p.partition("=")
+        name = name.strip()
+        if not eq or not name:
+            raise ConfigurationError(
+                f"`--set` takes key=value, got {redact(reprlib.repr(p))}",
+                hint="For example --set training.learning_rate=1e-4",
+            )
         values[name] = _from_text(name, text)
-    places = {n: f'command line, --set {n}' for n in values}
-    given = {n: v for n,v in (options or {}).items() if v is not None}
-    return Layer('command line', {**values, **given}, {**places, **{n: 'command line' for n in given}})
+    places = {n: f"command line, --set {n}" for n in values}
+    given = {n: v for n, v in (options or {}).items() if v is not None}
+    return Layer(
+        "command line",
+        {**values, **given},
+        {**places, **{n: "command line" for n in given}},
+    )
 
 # %% ../nbs/api/04_config.ipynb #7949a572
-_GPU = {'model.device': 'cuda', 'model.pooling': 'last', 'model.max_length': 512, 'lora.r': 16, 'lora.alpha': 32, 'lora.dropout': .05,
-        'training.epochs': 2, 'training.learning_rate': 2e-4, 'training.batch_size': 8, 'training.precision': 'bf16'}
+_GPU = {
+    "model.device": "cuda",
+    "model.pooling": "last",
+    "model.max_length": 512,
+    "lora.r": 16,
+    "lora.alpha": 32,
+    "lora.dropout": 0.05,
+    "training.epochs": 2,
+    "training.learning_rate": 2e-4,
+    "training.batch_size": 8,
+    "training.precision": "bf16",
+}
 PRESETS = {
-    'minilm-cpu': {'model.name': 'minilm', 'model.device': 'cpu', 'model.max_length': 128, 'training.learning_rate': 2e-3, 'training.batch_size': 32},
-    'qwen2.5-7b-qlora': {**_GPU, 'model.name': 'qwen2.5-7b', 'model.quantization': '4bit'},
-    'llama3-8b': {**_GPU, 'model.name': 'llama3-8b'},
-    'mistral-7b': {**_GPU, 'model.name': 'mistral-7b', 'training.learning_rate': 1e-4},
-    'glm4-9b': {**_GPU, 'model.name': 'glm4-9b', 'training.learning_rate': 1e-4}}
+    "minilm-cpu": {
+        "model.name": "minilm",
+        "model.device": "cpu",
+        "model.max_length": 128,
+        "training.learning_rate": 2e-3,
+        "training.batch_size": 32,
+    },
+    "qwen2.5-7b-qlora": {
+        **_GPU,
+        "model.name": "qwen2.5-7b",
+        "model.quantization": "4bit",
+    },
+    "llama3-8b": {**_GPU, "model.name": "llama3-8b"},
+    "mistral-7b": {**_GPU, "model.name": "mistral-7b", "training.learning_rate": 1e-4},
+    "glm4-9b": {**_GPU, "model.name": "glm4-9b", "training.learning_rate": 1e-4},
+}
+
 
 def preset_layer(
-    name:str, # One of `PRESETS`
+    name: str,  # One of `PRESETS`
 ) -> Layer:
     "The settings of a preset"
     if name not in PRESETS:
-        near = difflib.get_close_matches(str(name), PRESETS, 1, .4)
-        raise ConfigurationError(f"there is no preset {redact(reprlib.repr(name))}; there are {', '.join(PRESETS)}", hint=f"Did you mean {near[0]!r}?" if near else None, argument='preset')
-    return Layer(f'preset {name}', PRESETS[name])
+        near = difflib.get_close_matches(str(name), PRESETS, 1, 0.4)
+        raise ConfigurationError(
+            f"there is no preset {redact(reprlib.repr(name))}; there are {', '.join(PRESETS)}",
+            hint=f"Did you mean {near[0]!r}?" if near else None,
+            argument="preset",
+        )
+    return Layer(f"preset {name}", PRESETS[name])
 
 # %% ../nbs/api/04_config.ipynb #10467361
 class Machine:
     "Facts about a computer that settings depend on; what is not given is asked of this one when first needed"
-    def __init__(self, *,
-        ram:float=None, # Memory, GiB
-        gpus:tuple=None, # Memory of each GPU, GiB
-        packages:tuple=None, # Importable packages
-    ): vars(self).update({k: v for k,v in dict(ram=ram, gpus=gpus, packages=packages).items() if v is not None})
+
+    def __init__(
+        self,
+        *,
+        ram: float = None,  # Memory, GiB
+        gpus: tuple = None,  # Memory of each GPU, GiB
+        packages: tuple = None,  # Importable packages
+    ):
+        vars(self).update(
+            {
+                k: v
+                for k, v in dict(ram=ram, gpus=gpus, packages=packages).items()
+                if v is not None
+            }
+        )
+
     @cached_property
     def ram(self):
-        try: limit = int(Path('/sys/fs/cgroup/memory.max').read_text())
-        except (OSError, ValueError): limit = float('inf')
-        try: return min(limit, os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE'))/2**30
-        except (AttributeError, ValueError, OSError): return limit/2**30
+        try:
+            limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        except (OSError, ValueError):
+            limit = float("inf")
+        try:
+            return (
+                min(limit, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+                / 2**30
+            )
+        except (AttributeError, ValueError, OSError):
+            return limit / 2**30
+
     @cached_property
     def gpus(self):
         import torch
-        return tuple(torch.cuda.get_device_properties(i).total_memory/2**30 for i in range(torch.cuda.device_count()))
-    def has(self, package): return package in vars(self)['packages'] if 'packages' in vars(self) else find_spec(package) is not None
+
+        return tuple(
+            torch.cuda.get_device_properties(i).total_memory / 2**30
+            for i in range(torch.cuda.device_count())
+        )
+
+    def has(self, package):
+        return (
+            package in vars(self)["packages"]
+            if "packages" in vars(self)
+            else find_spec(package) is not None
+        )
 
 # %% ../nbs/api/04_config.ipynb #c9851b98
-_SIZES = {'minilm': (22.7e6, 6, 384), 'distilbert': (66e6, 6, 768), 'roberta': (125e6, 12, 768), 'qwen2.5-7b': (7.6e9, 28, 3584), 'qwen3-8b': (8.2e9, 36, 4096),
-          'llama3-8b': (8e9, 32, 4096), 'mistral-7b': (7.2e9, 32, 4096), 'glm4-9b': (9.4e9, 40, 4096)}   # weights, layers, width
+_SIZES = {
+    "minilm": (22.7e6, 6, 384),
+    "distilbert": (66e6, 6, 768),
+    "roberta": (125e6, 12, 768),
+    "qwen2.5-7b": (7.6e9, 28, 3584),
+    "qwen3-8b": (8.2e9, 36, 4096),
+    "llama3-8b": (8e9, 32, 4096),
+    "mistral-7b": (7.2e9, 32, 4096),
+    "glm4-9b": (9.4e9, 40, 4096),
+}  # weights, layers, width
+
 
 def memory_needed(
-    config:Config, # model, training
-) -> tuple: # GiB for the weights, and for each row of a batch; `None` for a model whose size is not known here
+    config: Config,  # model, training
+) -> tuple:  # GiB for the weights, and for each row of a batch; `None` for a model whose size is not known here
     "What training takes, roughly"
-    if config.model.name not in _SIZES: return None
-    weights,layers,width = _SIZES[config.model.name]
-    each = 34*(1 if config.training.precision == 'bf16' else 2)*config.model.max_length*width*layers
-    return weights*{'none': 4, '8bit': 1, '4bit': .5}[config.model.quantization]/2**30, each/2**30
+    if config.model.name not in _SIZES:
+        return None
+    weights, layers, width = _SIZES[config.model.name]
+    each = (
+        34
+        * (1 if config.training.precision == "bf16" else 2)
+        * config.model.max_length
+        * width
+        * layers
+    )
+    return weights * {"none": 4, "8bit": 1, "4bit": 0.5}[
+        config.model.quantization
+    ] / 2**30, each / 2**30
 
 # %% ../nbs/api/04_config.ipynb #8f9158b8
 def _rules(config, machine):
     "(setting, complaint) for what does not go together"
-    m,b = config.model,config.training.batch_size
-    if m.quantization != 'none':
-        if m.device == 'cpu': yield 'model.quantization', f"`model.quantization` {m.quantization!r} needs a GPU, and `model.device` is 'cpu'"
-        elif not machine.gpus: yield 'model.quantization', f"`model.quantization` {m.quantization!r} needs a GPU, and there is none here"
-        if not machine.has('bitsandbytes'): yield 'model.quantization.package', f"`model.quantization` {m.quantization!r} needs bitsandbytes: pip install bitsandbytes"
-    if m.device == 'cuda' and not machine.gpus: yield 'model.device', "`model.device` is 'cuda', and there is no GPU here"
+    m, b = config.model, config.training.batch_size
+    if m.quantization != "none":
+        if m.device == "cpu":
+            yield (
+                "model.quantization",
+                f"`model.quantization` {m.quantization!r} needs a GPU, and `model.device` is 'cpu'",
+            )
+        elif not machine.gpus:
+            yield (
+                "model.quantization",
+                f"`model.quantization` {m.quantization!r} needs a GPU, and there is none here",
+            )
+        if not machine.has("bitsandbytes"):
+            yield (
+                "model.quantization.package",
+                f"`model.quantization` {m.quantization!r} needs bitsandbytes: pip install bitsandbytes",
+            )
+    if m.device == "cuda" and not machine.gpus:
+        yield "model.device", "`model.device` is 'cuda', and there is no GPU here"
     need = memory_needed(config)
-    if need is None or need[0]+b*need[1] < 2: return             # small enough not to ask
-    have = machine.ram if m.device == 'cpu' or not machine.gpus else max(machine.gpus)
-    if need[0]+b*need[1] > have and (m.device != 'cuda' or machine.gpus):
-        fits = int((have-need[0])/need[1])
-        yield 'training.batch_size', (f"`training.batch_size` {b} with {m.max_length} tokens a row needs about {need[0]+b*need[1]:.0f} GiB to train {m.name!r}, and there are {have:.0f}; "
-                                      +(f"about {fits} would fit" if fits > 0 else "not one row fits: choose model.quantization or a smaller model"))
+    if need is None or need[0] + b * need[1] < 2:
+        return  # small enough not to ask
+    have = machine.ram if m.device == "cpu" or not machine.gpus else max(machine.gpus)
+    if need[0] + b * need[1] > have and (m.device != "cuda" or machine.gpus):
+        fits = int((have - need[0]) / need[1])
+        yield (
+            "training.batch_size",
+            (
+                f"`training.batch_size` {b} with {m.max_length} tokens a row needs about {need[0] + b * need[1]:.0f} GiB to train {m.name!r}, and there are {have:.0f}; "
+                + (
+                    f"about {fits} would fit"
+                    if fits > 0
+                    else "not one row fits: choose model.quantization or a smaller model"
+                )
+            ),
+        )
 
 # %% ../nbs/api/04_config.ipynb #5b2127ef
 def resolve_config(
-    *files, # YAML, TOML or JSON files, later ones win
-    preset:str=None, # One of `PRESETS`
-    env=None, # Variables by name; those of the process when `None`, none at all when `{}`
-    cli=None, # A `Layer` from `cli_layer`, or "key=value" texts
-    over=None, # Nested or dotted dict that wins over everything
-    machine:Machine=Machine(), # Checked against this machine unless another one is given; not at all when `None`
-) -> Config: # Checked whole; `explain` knows every layer
+    *files,  # YAML, TOML or JSON files, later ones win
+    preset: str = None,  # One of `PRESETS`
+    env=None,  # Variables by name; those of the process when `None`, none at all when `{}`
+    cli=None,  # A `Layer` from `cli_layer`, or "key=value" texts
+    over=None,  # Nested or dotted dict that wins over everything
+    machine: Machine = Machine(),  # Checked against this machine unless another one is given; not at all when `None`
+) -> Config:  # Checked whole; `explain` knows every layer
     "defaults < preset < files < environment < command line < arguments"
-    return make_config(preset_layer(preset) if preset else None, *(l for f in files for l in file_layers(f)), env_layer(env),
-                       cli if isinstance(cli, Layer) or cli is None else cli_layer(cli), over, machine=machine)
+    return make_config(
+        preset_layer(preset) if preset else None,
+        *(l for f in files for l in file_layers(f)),
+        env_layer(env),
+        cli if isinstance(cli, Layer) or cli is None else cli_layer(cli),
+        over,
+        machine=machine,
+    )

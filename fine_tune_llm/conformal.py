@@ -15,113 +15,178 @@ import numpy as np
 
 from fastcore.basics import patch
 
-from .errors import ConfigurationError, NotFittedError, PredictionError, SchemaError, check_number
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    SchemaError,
+    check_number,
+)
 from .kernels import by_rows
-from .predictions import as_float_array, check_labels, check_probs, group_codes, group_names
-from .scores import SCORES, PredictionSets, Scorer, check_sets, row_uniforms
+from fine_tune_llm.predictions import (
+    as_float_array,
+    check_labels,
+    check_probs,
+    group_codes,
+    group_names,
+)
+from fine_tune_llm.scores import (
+    SCORES,
+    PredictionSets,
+    Scorer,
+    check_sets,
+    row_uniforms,
+)
 
 # %% ../nbs/api/13_conformal.ipynb #a14c0781
-_all_ = ['SCORES', 'PredictionSets']   # from `scores`, to be had here too
+_all_ = ["SCORES", "PredictionSets"]  # from `scores`, to be had here too
 
 # %% ../nbs/api/13_conformal.ipynb #f301480b
 def check_alpha(
-    alpha:float, # Miss rate asked for
-) -> float: # The same
+    alpha: float,  # Miss rate asked for
+) -> float:  # The same
     "`alpha`, or a `ConfigurationError` when it is not in (0, 1)"
     if not (isinstance(alpha, (int, float, np.floating)) and 0 < alpha < 1):
-        raise ConfigurationError(f"`alpha` must be in (0, 1), got {alpha!r}", hint="For 90% coverage pass alpha=0.1", argument='alpha')
+        raise ConfigurationError(
+            f"`alpha` must be in (0, 1), got {alpha!r}",
+            hint="For 90% coverage pass alpha=0.1",
+            argument="alpha",
+        )
     return float(alpha)
+
 
 def _ranks(n, alpha):
     "`conformal_rank` of a whole number or an array of them, in exact integers"
-    miss,whole = Fraction(repr(float(alpha))).as_integer_ratio()
-    if isinstance(n, np.ndarray) and (n.max(initial=0)+1)*whole >= 2**62: n = n.astype(object)
-    return -((n+1)*(miss-whole)//whole)
+    miss, whole = Fraction(repr(float(alpha))).as_integer_ratio()
+    if isinstance(n, np.ndarray) and (n.max(initial=0) + 1) * whole >= 2**62:
+        n = n.astype(object)
+    return -((n + 1) * (miss - whole) // whole)
+
 
 def conformal_rank(
-    n:int, # Calibration rows
-    alpha:float, # Miss rate asked for, in (0, 1)
-) -> int: # ceil((n+1)(1-alpha)), which may exceed n
+    n: int,  # Calibration rows
+    alpha: float,  # Miss rate asked for, in (0, 1)
+) -> int:  # ceil((n+1)(1-alpha)), which may exceed n
     "Which of the sorted scores is the threshold, computed in fractions"
-    return int(_ranks(check_number('n', n, 0, whole=True), check_alpha(alpha)))
+    return int(_ranks(check_number("n", n, 0, whole=True), check_alpha(alpha)))
 
 # %% ../nbs/api/13_conformal.ipynb #bbc8d14b
 def conformal_quantile(
-    scores:np.ndarray, # Scores of the true labels on calibration rows, shape (n,)
-    alpha:float=.1, # Miss rate asked for, in (0, 1)
-) -> float: # The ceil((n+1)(1-alpha))-th smallest score; `inf` when that exceeds n
+    scores: np.ndarray,  # Scores of the true labels on calibration rows, shape (n,)
+    alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
+) -> float:  # The ceil((n+1)(1-alpha))-th smallest score; `inf` when that exceeds n
     "The threshold below which a new true label's score falls with probability at least `1-alpha`"
-    s = as_float_array(scores, 'scores')[0].astype(np.float64)
-    if s.ndim != 1 or np.isnan(s).any(): raise PredictionError(f"`scores` must be numbers without nan, shape (n,), got shape {s.shape}", argument='scores')
+    s = as_float_array(scores, "scores")[0].astype(np.float64)
+    if s.ndim != 1 or np.isnan(s).any():
+        raise PredictionError(
+            f"`scores` must be numbers without nan, shape (n,), got shape {s.shape}",
+            argument="scores",
+        )
     k = conformal_rank(len(s), alpha)
-    return float(np.partition(s, k-1)[k-1]) if k <= len(s) else math.inf
+    return float(np.partition(s, k - 1)[k - 1]) if k <= len(s) else math.inf
 
 # %% ../nbs/api/13_conformal.ipynb #677aab8f
 def _within(n, alpha, slack):
     "P(|coverage - (1-alpha)| <= slack) over the draw of `n` calibration rows, shape of `n`"
     from scipy.special import betainc
-    n = np.atleast_1d(n); k = _ranks(n, alpha).astype(np.float64); b = n+1-k
-    p = betainc(k, np.maximum(b, 1), min(1., 1-alpha+slack))-betainc(k, np.maximum(b, 1), max(0., 1-alpha-slack))
+
+    n = np.atleast_1d(n)
+    k = _ranks(n, alpha).astype(np.float64)
+    b = n + 1 - k
+    p = betainc(k, np.maximum(b, 1), min(1.0, 1 - alpha + slack)) - betainc(
+        k, np.maximum(b, 1), max(0.0, 1 - alpha - slack)
+    )
     return np.where(b >= 1, p, float(slack >= alpha))
 
 # %% ../nbs/api/13_conformal.ipynb #b5b13b68
 def rows_needed(
-    alpha:float, # Miss rate asked for, in (0, 1)
-    slack:float=None, # How far coverage may lie from `1-alpha`, in (0, 1)
-    delta:float=None, # Chance that it lies further, in (0, 1)
-) -> int: # Calibration rows: that many, or any number above, will do
+    alpha: float,  # Miss rate asked for, in (0, 1)
+    slack: float = None,  # How far coverage may lie from `1-alpha`, in (0, 1)
+    delta: float = None,  # Chance that it lies further, in (0, 1)
+) -> int:  # Calibration rows: that many, or any number above, will do
     "Calibration rows from which the threshold is finite; with `slack` and `delta`, from which coverage is that near with probability `1-delta` (Vovk 2012)"
     from scipy.special import ndtri
-    a = Fraction(repr(check_alpha(alpha))); least = math.ceil((1-a)/a)
-    if slack is None and delta is None: return least
-    s,d = check_number('slack', slack), check_number('delta', delta)
-    guess = max(least, math.ceil(float(ndtri(1-d/2))**2*float(alpha)*(1-float(alpha))/s**2)); wide = math.ceil(10/s)+50; low,high = guess-wide,guess+wide   # rounding of ranks moves it by a few times 1/s
+
+    a = Fraction(repr(check_alpha(alpha)))
+    least = math.ceil((1 - a) / a)
+    if slack is None and delta is None:
+        return least
+    s, d = check_number("slack", slack), check_number("delta", delta)
+    guess = max(
+        least,
+        math.ceil(
+            float(ndtri(1 - d / 2)) ** 2 * float(alpha) * (1 - float(alpha)) / s**2
+        ),
+    )
+    wide = math.ceil(10 / s) + 50
+    low, high = (
+        guess - wide,
+        guess + wide,
+    )  # rounding of ranks moves it by a few times 1/s
     while True:
-        n = np.arange(max(least, low), high+1); bad = n[_within(n, float(alpha), s) < 1-d]
-        if len(bad) and bad[-1] > high-wide/2: high += 2*wide
-        elif not len(bad) and n[0] > least: low -= 2*wide
-        else: return int(bad[-1])+1 if len(bad) else least
+        n = np.arange(max(least, low), high + 1)
+        bad = n[_within(n, float(alpha), s) < 1 - d]
+        if len(bad) and bad[-1] > high - wide / 2:
+            high += 2 * wide
+        elif not len(bad) and n[0] > least:
+            low -= 2 * wide
+        else:
+            return int(bad[-1]) + 1 if len(bad) else least
 
 # %% ../nbs/api/13_conformal.ipynb #85523cfe
 def coverage_slack(
-    n_cal:int, # Calibration rows, at least 1
-    alpha:float, # Miss rate asked for, in (0, 1)
-    delta:float, # Chance that coverage lies further off, in (0, 1)
-) -> float: # The smallest slack, in (0, 1]; `nan` when the threshold would be infinite
+    n_cal: int,  # Calibration rows, at least 1
+    alpha: float,  # Miss rate asked for, in (0, 1)
+    delta: float,  # Chance that coverage lies further off, in (0, 1)
+) -> float:  # The smallest slack, in (0, 1]; `nan` when the threshold would be infinite
     "How near to `1-alpha` coverage lies with probability `1-delta`: the inverse of `rows_needed`"
     from scipy.optimize import brentq
-    n_cal,alpha,delta = check_number('n_cal', n_cal, 1, whole=True), check_alpha(alpha), check_number('delta', delta)
-    if n_cal < rows_needed(alpha): return math.nan
-    return float(brentq(lambda s: _within(n_cal, alpha, s)[0]-(1-delta), 0., 1., xtol=1e-12))
+
+    n_cal, alpha, delta = (
+        check_number("n_cal", n_cal, 1, whole=True),
+        check_alpha(alpha),
+        check_number("delta", delta),
+    )
+    if n_cal < rows_needed(alpha):
+        return math.nan
+    return float(
+        brentq(
+            lambda s: _within(n_cal, alpha, s)[0] - (1 - delta), 0.0, 1.0, xtol=1e-12
+        )
+    )
 
 # %% ../nbs/api/13_conformal.ipynb #bd0c62cf
 def covered(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
-) -> np.ndarray: # Is the true label in its set? shape (n,) bool
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
+) -> np.ndarray:  # Is the true label in its set? shape (n,) bool
     "Which rows are covered"
     s = check_sets(sets)
-    if isinstance(s, PredictionSets): return s.contains(labels)
+    if isinstance(s, PredictionSets):
+        return s.contains(labels)
     y = check_labels(labels, *s.shape)
     return s[np.arange(len(y)), y]
 
+
 def coverage(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Share of true labels that are in their sets"
     return float(covered(sets, labels).mean())
 
+
 def set_sizes(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-) -> np.ndarray: # Labels in each set, shape (n,)
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+) -> np.ndarray:  # Labels in each set, shape (n,)
     "How large each set is"
     s = check_sets(sets)
     return s.sizes if isinstance(s, PredictionSets) else s.sum(1)
 
+
 def set_size(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-) -> float: # In [0, K]
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+) -> float:  # In [0, K]
     "Mean number of labels in a set"
     return float(set_sizes(sets).mean())
 
@@ -129,303 +194,724 @@ def set_size(
 def _chances(n_cal, n_test, alpha):
     "Chances of 0, 1, ... covered rows of `n_test`, shape (n_test+1,)"
     from scipy.special import betaln, gammaln
-    k = conformal_rank(n_cal, alpha); j = np.arange(n_test+1); a,b = k,n_cal+1-k
-    if k > n_cal: return (j == n_test).astype(float)                           # an infinite threshold
-    return np.exp(gammaln(n_test+1)-gammaln(j+1)-gammaln(n_test-j+1)+betaln(j+a, n_test-j+b)-betaln(a, b))
+
+    k = conformal_rank(n_cal, alpha)
+    j = np.arange(n_test + 1)
+    a, b = k, n_cal + 1 - k
+    if k > n_cal:
+        return (j == n_test).astype(float)  # an infinite threshold
+    return np.exp(
+        gammaln(n_test + 1)
+        - gammaln(j + 1)
+        - gammaln(n_test - j + 1)
+        + betaln(j + a, n_test - j + b)
+        - betaln(a, b)
+    )
+
 
 def coverage_band(
-    n_cal, # Calibration rows behind the threshold; several for cells with a threshold each
-    n_test, # Test rows; of each cell when there are several
-    alpha:float=.1, # Miss rate asked for
+    n_cal,  # Calibration rows behind the threshold; several for cells with a threshold each
+    n_test,  # Test rows; of each cell when there are several
+    alpha: float = 0.1,  # Miss rate asked for
     *,
-    level:float=.99, # Probability that coverage falls inside when the promise holds, in (0, 1)
-) -> tuple: # (low, high), shares of all test rows; (1, 1) when the threshold is infinite
+    level: float = 0.99,  # Probability that coverage falls inside when the promise holds, in (0, 1)
+) -> (
+    tuple
+):  # (low, high), shares of all test rows; (1, 1) when the threshold is infinite
     "Where coverage on test rows must lie by chance alone"
     from scipy.signal import convolve
-    n,m = (np.asarray(v) for v in (n_cal, n_test)); several = n.ndim == 1; alpha,level = check_alpha(alpha), check_number('level', level)
-    ok = n.shape == m.shape and n.ndim < 2 and n.dtype.kind in 'iu' and m.dtype.kind in 'iu' and (n >= 1-several).all() and (m >= 1-several).all() and m.sum() >= 1
-    if not ok: raise ConfigurationError(f"`n_cal` and `n_test` must be whole numbers of at least 1, or one of each for every cell, got {n_cal!r} and {n_test!r}", argument='n_cal')
-    p = [_chances(a, b, alpha) for a,b in zip(n.reshape(-1).tolist(), m.reshape(-1).tolist()) if b]
-    while len(p) > 1: p = [np.maximum(convolve(*p[i:i+2]), 0) if i+1 < len(p) else p[i] for i in range(0, len(p), 2)]     # cells are independent: counts add up
-    cdf,tail = p[0].cumsum(),(1-level)/2
-    return float((cdf > tail).argmax()/m.sum()), float((cdf >= 1-tail).argmax()/m.sum())
+
+    n, m = (np.asarray(v) for v in (n_cal, n_test))
+    several = n.ndim == 1
+    alpha, level = check_alpha(alpha), check_number("level", level)
+    ok = (
+        n.shape == m.shape
+        and n.ndim < 2
+        and n.dtype.kind in "iu"
+        and m.dtype.kind in "iu"
+        and (n >= 1 - several).all()
+        and (m >= 1 - several).all()
+        and m.sum() >= 1
+    )
+    if not ok:
+        raise ConfigurationError(
+            f"`n_cal` and `n_test` must be whole numbers of at least 1, or one of each for every cell, got {n_cal!r} and {n_test!r}",
+            argument="n_cal",
+        )
+    p = [
+        _chances(a, b, alpha)
+        for a, b in zip(n.reshape(-1).tolist(), m.reshape(-1).tolist())
+        if b
+    ]
+    while len(p) > 1:
+        p = [
+            np.maximum(convolve(*p[i : i + 2]), 0) if i + 1 < len(p) else p[i]
+            for i in range(0, len(p), 2)
+        ]  # cells are independent: counts add up
+    cdf, tail = p[0].cumsum(), (1 - level) / 2
+    return float((cdf > tail).argmax() / m.sum()), float(
+        (cdf >= 1 - tail).argmax() / m.sum()
+    )
 
 # %% ../nbs/api/13_conformal.ipynb #01a17666
-CONDITIONS = None, 'class', 'group', 'class+group', 'cluster'
+CONDITIONS = None, "class", "group", "class+group", "cluster"
+
 
 def _cells(condition, g, n_groups, y, K):
     "(cell of group and class, shape (G, 1) or (G, K); cell of each row)"
-    C = K if 'class' in (condition or '') else 1
-    return np.arange(n_groups*C).reshape(n_groups, C), g*C+(y if C > 1 else 0)
+    C = K if "class" in (condition or "") else 1
+    return np.arange(n_groups * C).reshape(n_groups, C), g * C + (y if C > 1 else 0)
 
 # %% ../nbs/api/13_conformal.ipynb #72a0e5d0
 def by_cell(
-    s:np.ndarray, # Scores, shape (n,)
-    cell:np.ndarray, # Cell of each row, whole numbers, shape (n,)
-    n_cells:int, # How many cells there are
-) -> tuple: # Scores sorted within cells, shape (n,), and where each cell begins and the last one ends, shape (cells+1,)
+    s: np.ndarray,  # Scores, shape (n,)
+    cell: np.ndarray,  # Cell of each row, whole numbers, shape (n,)
+    n_cells: int,  # How many cells there are
+) -> tuple:  # Scores sorted within cells, shape (n,), and where each cell begins and the last one ends, shape (cells+1,)
     "Scores of each cell, sorted"
-    return s[np.lexsort((s, cell))], np.concatenate([[0], np.bincount(cell, minlength=n_cells).cumsum()])
+    return s[np.lexsort((s, cell))], np.concatenate(
+        [[0], np.bincount(cell, minlength=n_cells).cumsum()]
+    )
+
 
 def _thresholds(s, start, alpha):
     "Threshold of each cell, shape (cells,)"
-    n = np.diff(start); k = {m: conformal_rank(m, alpha) for m in np.unique(n).tolist()}
-    return np.array([s[a+k[m]-1] if k[m] <= m else math.inf for a,m in zip(start[:-1].tolist(), n.tolist())])
+    n = np.diff(start)
+    k = {m: conformal_rank(m, alpha) for m in np.unique(n).tolist()}
+    return np.array(
+        [
+            s[a + k[m] - 1] if k[m] <= m else math.inf
+            for a, m in zip(start[:-1].tolist(), n.tolist())
+        ]
+    )
+
 
 def _pools(s, start, least):
     "For each size below `least` that a cell has: the size, and the sorted scores of all cells of that size or smaller; rows of the last cell, which are of no cluster, are in all of them"
-    n = np.diff(start); size = np.repeat(np.append(n[:-1], 0), n); few = size < least; s,size = s[few],size[few]; o = np.argsort(s, kind='stable'); s,size = s[o],size[o]
-    for m in np.unique(size).tolist(): yield m, s[size <= m]
+    n = np.diff(start)
+    size = np.repeat(np.append(n[:-1], 0), n)
+    few = size < least
+    s, size = s[few], size[few]
+    o = np.argsort(s, kind="stable")
+    s, size = s[o], size[o]
+    for m in np.unique(size).tolist():
+        yield m, s[size <= m]
+
 
 def _pooled(s, start, marginal, alpha):
     "The threshold of cells with too few rows: the largest of that of all rows and those of the pools, or of the largest score of a pool that has too few rows itself"
-    of = lambda pool: pool[min(conformal_rank(len(pool), alpha), len(pool))-1]
-    return max([marginal, *(of(pool) for _,pool in _pools(s, start, rows_needed(alpha)))])
+    of = lambda pool: pool[min(conformal_rank(len(pool), alpha), len(pool)) - 1]
+    return max(
+        [marginal, *(of(pool) for _, pool in _pools(s, start, rows_needed(alpha)))]
+    )
+
 
 def _clusters(s, y, K, alphas, n_clusters, share, u, seed):
     "(cluster of each class, -1 for none; rows that are left to calibrate on: all when no cluster was found) by the rule of Ding et al. 2023, section 3"
     from sklearn.cluster import KMeans
-    n = np.bincount(y, minlength=K); least = rows_needed(min(alphas)); few = max(int(n.min()), least); kept = int((n >= few).sum())
-    share = kept/(75+kept) if share is None else share; m = int(share*few/2) if n_clusters is None else n_clusters
-    part = u < share; n = np.bincount(y[part], minlength=K); big = np.flatnonzero(n >= least); of = np.full(K, -1)
-    if m < 2 or len(big) <= m: return of, np.ones(len(y), dtype=bool)
-    at = [.5, .6, .7, .8, .9, *(1-a for a in alphas)]; x = np.array([np.quantile(s[part & (y == k)], at) for k in big])
-    of[big] = KMeans(m, n_init=10, random_state=seed % 2**32).fit(x, sample_weight=n[big]**.5).labels_
+
+    n = np.bincount(y, minlength=K)
+    least = rows_needed(min(alphas))
+    few = max(int(n.min()), least)
+    kept = int((n >= few).sum())
+    share = kept / (75 + kept) if share is None else share
+    m = int(share * few / 2) if n_clusters is None else n_clusters
+    part = u < share
+    n = np.bincount(y[part], minlength=K)
+    big = np.flatnonzero(n >= least)
+    of = np.full(K, -1)
+    if m < 2 or len(big) <= m:
+        return of, np.ones(len(y), dtype=bool)
+    at = [0.5, 0.6, 0.7, 0.8, 0.9, *(1 - a for a in alphas)]
+    x = np.array([np.quantile(s[part & (y == k)], at) for k in big])
+    of[big] = (
+        KMeans(m, n_init=10, random_state=seed % 2**32)
+        .fit(x, sample_weight=n[big] ** 0.5)
+        .labels_
+    )
     return of, ~part
 
 # %% ../nbs/api/13_conformal.ipynb #755e4e76
 class ConformalClassifier:
     "Split conformal prediction sets over K classes"
-    def __init__(self,
-        score:str='lac', # Name in `SCORES`
-        alpha=.1, # Miss rate asked for, in (0, 1), or several; coverage is `1-alpha`
+
+    def __init__(
+        self,
+        score: str = "lac",  # Name in `SCORES`
+        alpha=0.1,  # Miss rate asked for, in (0, 1), or several; coverage is `1-alpha`
         *,
-        seed:int=None, # Needed where there is chance: for randomized scores, for clusters and for random ties
-        randomize:bool=True, # Randomize scores that can be; their sets are smaller by it
-        condition:str=None, # Over what the promise holds: `None`, "class", "group", "class+group" or "cluster"
-        rare:str='marginal', # A cell with too few rows takes the larger of the threshold of all rows and that of all such cells together ("marginal"), or every label ("all")
-        empty:str='allow', # Sets may be empty ("allow"), or hold at least the most probable label ("top1")
-        settings:dict=None, # Settings of the score, such as `dict(penalty=.01)`
-        clusters:int=None, # How many clusters, at least 2; the rule of Ding et al. when `None`
-        cluster_share:float=None, # Share of the rows spent on finding them, in (0, 1); their rule when `None`
+        seed: int = None,  # Needed where there is chance: for randomized scores, for clusters and for random ties
+        randomize: bool = True,  # Randomize scores that can be; their sets are smaller by it
+        condition: str = None,  # Over what the promise holds: `None`, "class", "group", "class+group" or "cluster"
+        rare: str = "marginal",  # A cell with too few rows takes the larger of the threshold of all rows and that of all such cells together ("marginal"), or every label ("all")
+        empty: str = "allow",  # Sets may be empty ("allow"), or hold at least the most probable label ("top1")
+        settings: dict = None,  # Settings of the score, such as `dict(penalty=.01)`
+        clusters: int = None,  # How many clusters, at least 2; the rule of Ding et al. when `None`
+        cluster_share: float = None,  # Share of the rows spent on finding them, in (0, 1); their rule when `None`
     ):
-        self.score,self.randomize,self.condition,self.rare,self.empty = score,bool(randomize),condition,rare,empty
-        self.alphas = tuple(check_alpha(a) for a in (alpha if isinstance(alpha, (list, tuple)) else np.atleast_1d(alpha).tolist())); self.clusters,self.cluster_share = clusters,cluster_share
-        for name,value,legal in (('condition', condition, CONDITIONS), ('rare', rare, ('marginal', 'all')), ('empty', empty, ('allow', 'top1'))):
-            if value not in legal: raise ConfigurationError(f"`{name}` must be one of {', '.join(map(repr, legal))}, got {value!r}", argument=name)
-        if not self.alphas: raise ConfigurationError("`alpha` is empty", hint="For 90% coverage pass alpha=0.1", argument='alpha')
-        if condition != 'cluster' and (clusters, cluster_share) != (None, None): raise ConfigurationError(f"`clusters` and `cluster_share` are for condition='cluster', got condition={condition!r}", argument='clusters')
-        if clusters is not None: self.clusters = check_number('clusters', clusters, 2, whole=True)
-        if cluster_share is not None: check_number('cluster_share', cluster_share)
-        if seed is None and condition == 'cluster': raise ConfigurationError("`seed` is needed: clusters are found on a random part of the rows", hint="Pass seed=0", argument='seed')
-        self.scorer = Scorer(score, seed=seed, randomize=randomize, settings=settings); self.settings,self.seed = self.scorer.settings,self.scorer.seed
-    def __repr__(self): return f"ConformalClassifier({self.score!r}, alpha={', '.join(map(str, self.alphas))}, condition={self.condition!r}), {f'fitted on {self.n_:,} rows of {self.n_classes_:,} classes' if hasattr(self, 'n_') else 'not fitted'}"
+        self.score, self.randomize, self.condition, self.rare, self.empty = (
+            score,
+            bool(randomize),
+            condition,
+            rare,
+            empty,
+        )
+        self.alphas = tuple(
+            check_alpha(a)
+            for a in (
+                alpha
+                if isinstance(alpha, (list, tuple))
+                else np.atleast_1d(alpha).tolist()
+            )
+        )
+        self.clusters, self.cluster_share = clusters, cluster_share
+        for name, value, legal in (
+            ("condition", condition, CONDITIONS),
+            ("rare", rare, ("marginal", "all")),
+            ("empty", empty, ("allow", "top1")),
+        ):
+            if value not in legal:
+                raise ConfigurationError(
+                    f"`{name}` must be one of {', '.join(map(repr, legal))}, got {value!r}",
+                    argument=name,
+                )
+        if not self.alphas:
+            raise ConfigurationError(
+                "`alpha` is empty",
+                hint="For 90% coverage pass alpha=0.1",
+                argument="alpha",
+            )
+        if condition != "cluster" and (clusters, cluster_share) != (None, None):
+            raise ConfigurationError(
+                f"`clusters` and `cluster_share` are for condition='cluster', got condition={condition!r}",
+                argument="clusters",
+            )
+        if clusters is not None:
+            self.clusters = check_number("clusters", clusters, 2, whole=True)
+        if cluster_share is not None:
+            check_number("cluster_share", cluster_share)
+        if seed is None and condition == "cluster":
+            raise ConfigurationError(
+                "`seed` is needed: clusters are found on a random part of the rows",
+                hint="Pass seed=0",
+                argument="seed",
+            )
+        self.scorer = Scorer(score, seed=seed, randomize=randomize, settings=settings)
+        self.settings, self.seed = self.scorer.settings, self.scorer.seed
+
+    def __repr__(self):
+        return f"ConformalClassifier({self.score!r}, alpha={', '.join(map(str, self.alphas))}, condition={self.condition!r}), {f'fitted on {self.n_:,} rows of {self.n_classes_:,} classes' if hasattr(self, 'n_') else 'not fitted'}"
+
     @property
-    def alpha(self) -> float: "The miss rate asked for, the first of several"; return self.alphas[0]
+    def alpha(self) -> float:
+        "The miss rate asked for, the first of several"
+        return self.alphas[0]
 
 # %% ../nbs/api/13_conformal.ipynb #835df72f
 @patch
-def fit(self:ConformalClassifier,
-    probs, # Probabilities of calibration rows, shape (n, K)
-    labels, # Their true classes, shape (n,)
+def fit(
+    self: ConformalClassifier,
+    probs,  # Probabilities of calibration rows, shape (n, K)
+    labels,  # Their true classes, shape (n,)
     *,
-    groups=None, # Their groups, shape (n,), when the promise is by group
-    ids=None, # Their names, shape (n,), to draw uniform numbers from instead of the rows' content; all different, also from those to come
+    groups=None,  # Their groups, shape (n,), when the promise is by group
+    ids=None,  # Their names, shape (n,), to draw uniform numbers from instead of the rows' content; all different, also from those to come
 ) -> ConformalClassifier:
     "Learn the thresholds; with too few rows one is infinite and `rows_missing_` says how many are wanted"
-    _check_groups(self, groups); p,y,s = self.scorer.of_labels(probs, labels, ids=ids); K = p.shape[1]
-    self.groups_,g = ((None,), np.zeros(len(y), np.int64)) if groups is None else group_codes(groups, len(y)); self.cell_of_,cell = _cells(self.condition, g, len(self.groups_), y, K)
-    if self.condition == 'cluster':
-        of,rest = _clusters(s, y, K, self.alphas, self.clusters, self.cluster_share, row_uniforms(p, seed=self.seed, ids=ids, stream=2), self.seed)
-        s,y = s[rest],y[rest]; self.cell_of_,cell = of[None],of[y]
-    self._every,cells = np.sort(s),int(self.cell_of_.max())+1; self._sorted,self._start = by_cell(s, np.where(cell < 0, cells, cell), cells+1)     # rows of no cluster come last
-    self.cell_n_ = np.diff(self._start)[:-1]; self.n_,self.n_classes_ = len(s),K; _set_thresholds(self)
+    _check_groups(self, groups)
+    p, y, s = self.scorer.of_labels(probs, labels, ids=ids)
+    K = p.shape[1]
+    self.groups_, g = (
+        ((None,), np.zeros(len(y), np.int64))
+        if groups is None
+        else group_codes(groups, len(y))
+    )
+    self.cell_of_, cell = _cells(self.condition, g, len(self.groups_), y, K)
+    if self.condition == "cluster":
+        of, rest = _clusters(
+            s,
+            y,
+            K,
+            self.alphas,
+            self.clusters,
+            self.cluster_share,
+            row_uniforms(p, seed=self.seed, ids=ids, stream=2),
+            self.seed,
+        )
+        s, y = s[rest], y[rest]
+        self.cell_of_, cell = of[None], of[y]
+    self._every, cells = np.sort(s), int(self.cell_of_.max()) + 1
+    self._sorted, self._start = by_cell(
+        s, np.where(cell < 0, cells, cell), cells + 1
+    )  # rows of no cluster come last
+    self.cell_n_ = np.diff(self._start)[:-1]
+    self.n_, self.n_classes_ = len(s), K
+    _set_thresholds(self)
     return self
 
 # %% ../nbs/api/13_conformal.ipynb #5b019a92
 def _set_thresholds(c):
     "Thresholds of all rows and of cells with too few, shape (alphas,), and of cells, shape (alphas, cells)"
-    ends = c._start[1:-1]; own = np.where(c.cell_n_ > 0, c._sorted[np.maximum(ends, 1)-1], -math.inf)
-    c.marginal_ = np.array([_thresholds(c._every, np.array([0, c.n_]), a)[0] for a in c.alphas])
-    c.pooled_ = np.array([_pooled(c._sorted, c._start, m, a) if c.rare == 'marginal' and c.condition else math.inf for a,m in zip(c.alphas, c.marginal_)])
-    c.thresholds_ = np.array([np.where(rare, np.maximum(pooled, own), _thresholds(c._sorted, c._start[:-1], a)) for rare,pooled,a in zip(_is_rare(c), c.pooled_, c.alphas)])
+    ends = c._start[1:-1]
+    own = np.where(c.cell_n_ > 0, c._sorted[np.maximum(ends, 1) - 1], -math.inf)
+    c.marginal_ = np.array(
+        [_thresholds(c._every, np.array([0, c.n_]), a)[0] for a in c.alphas]
+    )
+    c.pooled_ = np.array(
+        [
+            _pooled(c._sorted, c._start, m, a)
+            if c.rare == "marginal" and c.condition
+            else math.inf
+            for a, m in zip(c.alphas, c.marginal_)
+        ]
+    )
+    c.thresholds_ = np.array(
+        [
+            np.where(
+                rare, np.maximum(pooled, own), _thresholds(c._sorted, c._start[:-1], a)
+            )
+            for rare, pooled, a in zip(_is_rare(c), c.pooled_, c.alphas)
+        ]
+    )
 
-def _is_rare(c): return np.array([c.cell_n_ < (rows_needed(a) if c.condition else 0) for a in c.alphas])
+
+def _is_rare(c):
+    return np.array(
+        [c.cell_n_ < (rows_needed(a) if c.condition else 0) for a in c.alphas]
+    )
+
 
 def _need_fit(c):
-    if not hasattr(c, 'thresholds_'): raise NotFittedError(f"`{type(c).__name__}` is not fitted", hint="Call fit(probs, labels) first")
+    if not hasattr(c, "thresholds_"):
+        raise NotFittedError(
+            f"`{type(c).__name__}` is not fitted", hint="Call fit(probs, labels) first"
+        )
+
 
 @patch(as_prop=True)
-def rare_(self:ConformalClassifier) -> np.ndarray:
+def rare_(self: ConformalClassifier) -> np.ndarray:
     "Has the cell too few rows for a threshold of its own? shape (alphas, cells) bool"
-    _need_fit(self); return _is_rare(self)
+    _need_fit(self)
+    return _is_rare(self)
+
 
 @patch(as_prop=True)
-def threshold_(self:ConformalClassifier) -> float: "The threshold of all rows at the first alpha"; _need_fit(self); return float(self.marginal_[0])
+def threshold_(self: ConformalClassifier) -> float:
+    "The threshold of all rows at the first alpha"
+    _need_fit(self)
+    return float(self.marginal_[0])
+
 
 @patch(as_prop=True)
-def rows_missing_(self:ConformalClassifier) -> int:
+def rows_missing_(self: ConformalClassifier) -> int:
     "Rows wanted until the threshold of all rows is finite at the smallest alpha"
-    _need_fit(self); return max(0, rows_needed(min(self.alphas))-self.n_)
+    _need_fit(self)
+    return max(0, rows_needed(min(self.alphas)) - self.n_)
 
 # %% ../nbs/api/13_conformal.ipynb #8ba3dbc1
 def _table(c, at):
     "Thresholds in use by group and class, shape (G+1, 1) or (G+1, K), the last row for groups never seen"
-    return np.append(c.thresholds_[at], c.pooled_[at])[np.vstack([c.cell_of_, np.full_like(c.cell_of_[:1], -1)])]
+    return np.append(c.thresholds_[at], c.pooled_[at])[
+        np.vstack([c.cell_of_, np.full_like(c.cell_of_[:1], -1)])
+    ]
+
 
 def _check_groups(c, groups):
-    needed = 'group' in (c.condition or '')
-    if needed != (groups is not None): raise ConfigurationError(f"`groups` {'are needed' if needed else 'were given'}, and condition is {c.condition!r}", argument='groups')
+    needed = "group" in (c.condition or "")
+    if needed != (groups is not None):
+        raise ConfigurationError(
+            f"`groups` {'are needed' if needed else 'were given'}, and condition is {c.condition!r}",
+            argument="groups",
+        )
+
 
 def _group_rows(c, groups, n):
     "Row of `_table` for each row"
     _check_groups(c, groups)
-    if groups is None: return np.zeros(n, np.int64)
-    u,code = group_codes(groups, n); at = {v: i for i,v in enumerate(c.groups_)}
-    if not at.keys() & set(u): raise PredictionError(f"none of the `groups` was seen by fit: {list(u[:6])} against {list(c.groups_[:6])}", hint="Is it the same column?", argument='groups')
+    if groups is None:
+        return np.zeros(n, np.int64)
+    u, code = group_codes(groups, n)
+    at = {v: i for i, v in enumerate(c.groups_)}
+    if not at.keys() & set(u):
+        raise PredictionError(
+            f"none of the `groups` was seen by fit: {list(u[:6])} against {list(c.groups_[:6])}",
+            hint="Is it the same column?",
+            argument="groups",
+        )
     return np.array([at.get(v, len(at)) for v in u], dtype=np.int64)[code]
 
 # %% ../nbs/api/13_conformal.ipynb #3b36aea4
 def _shape(c, probs):
     "Rows of `probs`, whose classes must be those fitted"
-    _need_fit(c); n,*K = as_float_array(probs, 'probs')[0].shape or (0,)
-    if len(K) == 1 and K[0] != c.n_classes_: raise PredictionError(f"`probs` has {K[0]} classes, fitted with {c.n_classes_}", argument='probs')
+    _need_fit(c)
+    n, *K = as_float_array(probs, "probs")[0].shape or (0,)
+    if len(K) == 1 and K[0] != c.n_classes_:
+        raise PredictionError(
+            f"`probs` has {K[0]} classes, fitted with {c.n_classes_}", argument="probs"
+        )
     return n
 
+
 @patch
-def predict(self:ConformalClassifier,
-    probs, # Probabilities, shape (n, K)
+def predict(
+    self: ConformalClassifier,
+    probs,  # Probabilities, shape (n, K)
     *,
-    groups=None, # Groups of the rows, shape (n,), when the promise is by group
-    ids=None, # Names of the rows, shape (n,), when `fit` was given some
-    alpha:float=None, # Which of the fitted alphas; the first when `None`
-    sparse:bool=None, # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
-): # Is the label in the row's set? (n, K) bool, or `PredictionSets`
+    groups=None,  # Groups of the rows, shape (n,), when the promise is by group
+    ids=None,  # Names of the rows, shape (n,), when `fit` was given some
+    alpha: float = None,  # Which of the fitted alphas; the first when `None`
+    sparse: bool = None,  # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
+):  # Is the label in the row's set? (n, K) bool, or `PredictionSets`
     "Prediction sets"
-    n = _shape(self, probs); alpha = self.alpha if alpha is None else alpha
-    if alpha not in self.alphas: raise ConfigurationError(f"`alpha` must be one of those fitted, {self.alphas}, got {alpha!r}", argument='alpha')
-    return self.scorer.below(probs, _table(self, self.alphas.index(alpha)), rows=_group_rows(self, groups, n), ids=ids, top1=self.empty == 'top1', sparse=sparse)
+    n = _shape(self, probs)
+    alpha = self.alpha if alpha is None else alpha
+    if alpha not in self.alphas:
+        raise ConfigurationError(
+            f"`alpha` must be one of those fitted, {self.alphas}, got {alpha!r}",
+            argument="alpha",
+        )
+    return self.scorer.below(
+        probs,
+        _table(self, self.alphas.index(alpha)),
+        rows=_group_rows(self, groups, n),
+        ids=ids,
+        top1=self.empty == "top1",
+        sparse=sparse,
+    )
 
 # %% ../nbs/api/13_conformal.ipynb #54c312eb
 @patch
-def table(self:ConformalClassifier) -> list: # Rows of dict(cell, n, alpha, threshold, promised); `promised` is False where the threshold is that of other rows; then a last row says so of all rows
+def table(
+    self: ConformalClassifier,
+) -> list:  # Rows of dict(cell, n, alpha, threshold, promised); `promised` is False where the threshold is that of other rows; then a last row says so of all rows
     "What is promised to each cell at each alpha"
-    _need_fit(self); rows = []; cells = _cell_names(self)
-    for at,a in enumerate(self.alphas):
-        T = _table(self, at); rare = np.append(self.rare_[at], True); some = []
-        for name,g,k,c in cells:
-            t = float(T[g, k]); some.append(dict(cell=name, n=int(self.cell_n_[c]) if c >= 0 else 0, alpha=a, threshold=t if math.isfinite(t) else None, promised=bool(not rare[c] or t == math.inf)))
-        if not all(r['promised'] for r in some): some.append(dict(cell='all rows', n=self.n_, alpha=a, threshold=None if len(self.cell_n_) else float(self.marginal_[at]), promised=not len(self.cell_n_)))
+    _need_fit(self)
+    rows = []
+    cells = _cell_names(self)
+    for at, a in enumerate(self.alphas):
+        T = _table(self, at)
+        rare = np.append(self.rare_[at], True)
+        some = []
+        for name, g, k, c in cells:
+            t = float(T[g, k])
+            some.append(
+                dict(
+                    cell=name,
+                    n=int(self.cell_n_[c]) if c >= 0 else 0,
+                    alpha=a,
+                    threshold=t if math.isfinite(t) else None,
+                    promised=bool(not rare[c] or t == math.inf),
+                )
+            )
+        if not all(r["promised"] for r in some):
+            some.append(
+                dict(
+                    cell="all rows",
+                    n=self.n_,
+                    alpha=a,
+                    threshold=None if len(self.cell_n_) else float(self.marginal_[at]),
+                    promised=not len(self.cell_n_),
+                )
+            )
         rows += some
     return rows
 
+
 def _cell_names(c):
     "(name, row and column of `cell_of_`, cell or -1) of each cell; of each class when they are clustered"
-    G,C = c.cell_of_.shape; cells = [(g, k, int(c.cell_of_[g, k])) for g in range(G) for k in range(C)]
-    parts = lambda g, k, i: [f'group {c.groups_[g]}']*('group' in (c.condition or '')) + [f'class {k}']*(C > 1) + [f'cluster {i}' if i >= 0 else 'no cluster']*(c.condition == 'cluster')
-    return [(', '.join(parts(*v)) or 'all rows', *v) for v in cells]
+    G, C = c.cell_of_.shape
+    cells = [(g, k, int(c.cell_of_[g, k])) for g in range(G) for k in range(C)]
+    parts = lambda g, k, i: (
+        [f"group {c.groups_[g]}"] * ("group" in (c.condition or ""))
+        + [f"class {k}"] * (C > 1)
+        + [f"cluster {i}" if i >= 0 else "no cluster"] * (c.condition == "cluster")
+    )
+    return [(", ".join(parts(*v)) or "all rows", *v) for v in cells]
 
 # %% ../nbs/api/13_conformal.ipynb #95b14e00
 @patch
-def _repr_markdown_(self:ConformalClassifier):
-    if not hasattr(self, 'thresholds_'): return f"`ConformalClassifier({self.score!r}, {self.alpha})`, not fitted"
-    rows = self.table(); num = lambda r: 'each its own' if r['cell'] == 'all rows' and not r['promised'] else 'infinite: every label' if r['threshold'] is None else f"{r['threshold']:.4g}"
-    said = lambda r: 'yes' if r['promised'] else 'not exactly: some cells have too few rows' if r['cell'] == 'all rows' else 'no: too few rows, threshold of other rows'
-    line = lambda r: f"| {r['cell']} | {1-r['alpha']:.4g} | {r['n']:,} | {num(r)} | {said(r)} |"
-    shown = rows if len(rows) <= 31 else [*rows[:30], *(r for r in rows[30:] if r['cell'] == 'all rows')]; more = [f"| ... {len(rows)-len(shown)} more | | | | |"]*(len(rows) > len(shown))
-    return '\n'.join(['| cell | coverage | rows | threshold | promised |', '|---|---|---|---|---|', *map(line, shown), *more])
+def _repr_markdown_(self: ConformalClassifier):
+    if not hasattr(self, "thresholds_"):
+        return f"`ConformalClassifier({self.score!r}, {self.alpha})`, not fitted"
+    rows = self.table()
+    num = lambda r: (
+        "each its own"
+        if r["cell"] == "all rows" and not r["promised"]
+        else "infinite: every label"
+        if r["threshold"] is None
+        else f"{r['threshold']:.4g}"
+    )
+    said = lambda r: (
+        "yes"
+        if r["promised"]
+        else "not exactly: some cells have too few rows"
+        if r["cell"] == "all rows"
+        else "no: too few rows, threshold of other rows"
+    )
+    line = lambda r: (
+        f"| {r['cell']} | {1 - r['alpha']:.4g} | {r['n']:,} | {num(r)} | {said(r)} |"
+    )
+    shown = (
+        rows
+        if len(rows) <= 31
+        else [*rows[:30], *(r for r in rows[30:] if r["cell"] == "all rows")]
+    )
+    more = [f"| ... {len(rows) - len(shown)} more | | | | |"] * (len(rows) > len(shown))
+    return "\n".join(
+        [
+            "| cell | coverage | rows | threshold | promised |",
+            "|---|---|---|---|---|",
+            *map(line, shown),
+            *more,
+        ]
+    )
 
 # %% ../nbs/api/13_conformal.ipynb #94177be0
 def _rare_p(c):
     "p-values of cells with too few rows for a score in each gap between the sorted scores of all rows, shape (n+1,): what exceeds alpha is at most `pooled_`"
-    n = len(c._every); out = (n+1-np.arange(n+1))/(n+1)
-    for m,pool in _pools(c._sorted, c._start, rows_needed(min(c.alphas))):
-        at = np.searchsorted(c._every, pool); out[at] = np.maximum(out[at], np.minimum(1/(m+1), (len(pool)+1-np.searchsorted(pool, pool))/(len(pool)+1)))
+    n = len(c._every)
+    out = (n + 1 - np.arange(n + 1)) / (n + 1)
+    for m, pool in _pools(c._sorted, c._start, rows_needed(min(c.alphas))):
+        at = np.searchsorted(c._every, pool)
+        out[at] = np.maximum(
+            out[at],
+            np.minimum(
+                1 / (m + 1),
+                (len(pool) + 1 - np.searchsorted(pool, pool)) / (len(pool) + 1),
+            ),
+        )
     return np.maximum.accumulate(out[::-1])[::-1]
 
+
 @patch
-def p_values(self:ConformalClassifier,
-    probs, # Probabilities, shape (n, K)
+def p_values(
+    self: ConformalClassifier,
+    probs,  # Probabilities, shape (n, K)
     *,
-    groups=None, # Groups of the rows, shape (n,), when the promise is by group
-    ids=None, # Names of the rows, shape (n,), when `fit` was given some
-    ties:str='count', # Equal scores count in full ("count"), or by a random share ("random"), which needs `seed`
-) -> np.ndarray: # In (0, 1], or [0, 1] with random ties; shape (n, K)
+    groups=None,  # Groups of the rows, shape (n,), when the promise is by group
+    ids=None,  # Names of the rows, shape (n,), when `fit` was given some
+    ties: str = "count",  # Equal scores count in full ("count"), or by a random share ("random"), which needs `seed`
+) -> np.ndarray:  # In (0, 1], or [0, 1] with random ties; shape (n, K)
     "How strange each label is, as a probability; `predict` holds the labels whose p-value exceeds alpha"
-    rows = _group_rows(self, groups, _shape(self, probs)); p = check_probs(probs)
-    if not hasattr(self, '_sorted'): raise NotFittedError("the calibration scores were not kept", hint="Save with to_dict(scores=True)")
-    if ties not in ('count', 'random'): raise ConfigurationError(f"`ties` must be 'count' or 'random', got {ties!r}", argument='ties')
-    if ties == 'random' and self.seed is None: raise ConfigurationError("`seed` is needed for random ties", argument='seed')
-    u = self.scorer.uniforms(p, ids); v = row_uniforms(p, seed=self.seed, ids=ids, stream=1) if ties == 'random' else np.ones(len(p))
-    of = np.vstack([self.cell_of_, np.full_like(self.cell_of_[:1], -1)]); few = np.append(self.rare_.any(0), True) & (self.rare == 'marginal'); shared = _rare_p(self) if few.any() else None
+    rows = _group_rows(self, groups, _shape(self, probs))
+    p = check_probs(probs)
+    if not hasattr(self, "_sorted"):
+        raise NotFittedError(
+            "the calibration scores were not kept",
+            hint="Save with to_dict(scores=True)",
+        )
+    if ties not in ("count", "random"):
+        raise ConfigurationError(
+            f"`ties` must be 'count' or 'random', got {ties!r}", argument="ties"
+        )
+    if ties == "random" and self.seed is None:
+        raise ConfigurationError("`seed` is needed for random ties", argument="seed")
+    u = self.scorer.uniforms(p, ids)
+    v = (
+        row_uniforms(p, seed=self.seed, ids=ids, stream=1)
+        if ties == "random"
+        else np.ones(len(p))
+    )
+    of = np.vstack([self.cell_of_, np.full_like(self.cell_of_[:1], -1)])
+    few = np.append(self.rare_.any(0), True) & (self.rare == "marginal")
+    shared = _rare_p(self) if few.any() else None
+
     def one(x, w, c):
-        cal = self._sorted[self._start[c]:self._start[c+1]] if c >= 0 else self._sorted[:0]; left,right = np.searchsorted(cal, x, 'left'),np.searchsorted(cal, x, 'right')
-        own = (len(cal)-right+np.where(len(cal) > 0, w, 1.)*(right-left+1))/(len(cal)+1)
-        return np.where(left == len(cal), np.minimum(own, shared[np.searchsorted(self._every, x)]), own) if few[c] else own
+        cal = (
+            self._sorted[self._start[c] : self._start[c + 1]]
+            if c >= 0
+            else self._sorted[:0]
+        )
+        left, right = np.searchsorted(cal, x, "left"), np.searchsorted(cal, x, "right")
+        own = (
+            len(cal) - right + np.where(len(cal) > 0, w, 1.0) * (right - left + 1)
+        ) / (len(cal) + 1)
+        return (
+            np.where(
+                left == len(cal),
+                np.minimum(own, shared[np.searchsorted(self._every, x)]),
+                own,
+            )
+            if few[c]
+            else own
+        )
+
     def block(a, b):
-        s = self.scorer.every(p[a:b], u[a:b]); out = np.ones(s.shape); cell = np.broadcast_to(of[rows[a:b]], s.shape); w = np.broadcast_to(v[a:b, None], s.shape)
-        for c in np.unique(cell): at = cell == c; out[at] = one(s[at], w[at], c)
+        s = self.scorer.every(p[a:b], u[a:b])
+        out = np.ones(s.shape)
+        cell = np.broadcast_to(of[rows[a:b]], s.shape)
+        w = np.broadcast_to(v[a:b, None], s.shape)
+        for c in np.unique(cell):
+            at = cell == c
+            out[at] = one(s[at], w[at], c)
         return out
+
     return np.concatenate(by_rows(block, *p.shape))
 
 # %% ../nbs/api/13_conformal.ipynb #fdd858fa
-_json = lambda t: [_json(x) for x in t] if isinstance(t, list) else t if math.isfinite(t) else None
-_back = lambda t: [_back(x) for x in t] if isinstance(t, list) else math.inf if t is None else float(t)
+_json = lambda t: (
+    [_json(x) for x in t] if isinstance(t, list) else t if math.isfinite(t) else None
+)
+_back = lambda t: (
+    [_back(x) for x in t]
+    if isinstance(t, list)
+    else math.inf
+    if t is None
+    else float(t)
+)
+
 
 @patch
-def to_dict(self:ConformalClassifier,
+def to_dict(
+    self: ConformalClassifier,
     *,
-    scores:bool=False, # Keep the calibration scores too, which `p_values` needs
-) -> dict: # JSON-safe, every number to the last bit; an infinite threshold is `None`
+    scores: bool = False,  # Keep the calibration scores too, which `p_values` needs
+) -> dict:  # JSON-safe, every number to the last bit; an infinite threshold is `None`
     "What `from_dict` needs"
-    _need_fit(self); c = self
-    if scores and not hasattr(c, '_sorted'): raise NotFittedError("the calibration scores were not kept", hint="Save with to_dict(scores=True)")
-    d = dict(score=c.score, alpha=c.alpha, threshold=_json(c.threshold_), n=c.n_, n_classes=c.n_classes_, rows_missing=c.rows_missing_, alphas=list(c.alphas), seed=c.seed, randomize=c.randomize,
-             condition=c.condition, rare=c.rare, empty=c.empty, settings=c.settings, clusters=c.clusters, cluster_share=c.cluster_share, groups=list(c.groups_), marginal=_json(c.marginal_.tolist()), pooled=_json(c.pooled_.tolist()),
-             cell_of=c.cell_of_[0].tolist() if c.condition == 'cluster' else None, cell_n=c.cell_n_.tolist(), thresholds=_json(c.thresholds_.tolist()))
-    return d | (dict(every=c._every.tolist(), sorted=c._sorted.tolist()) if scores else {})
+    _need_fit(self)
+    c = self
+    if scores and not hasattr(c, "_sorted"):
+        raise NotFittedError(
+            "the calibration scores were not kept",
+            hint="Save with to_dict(scores=True)",
+        )
+    d = dict(
+        score=c.score,
+        alpha=c.alpha,
+        threshold=_json(c.threshold_),
+        n=c.n_,
+        n_classes=c.n_classes_,
+        rows_missing=c.rows_missing_,
+        alphas=list(c.alphas),
+        seed=c.seed,
+        randomize=c.randomize,
+        condition=c.condition,
+        rare=c.rare,
+        empty=c.empty,
+        settings=c.settings,
+        clusters=c.clusters,
+        cluster_share=c.cluster_share,
+        groups=list(c.groups_),
+        marginal=_json(c.marginal_.tolist()),
+        pooled=_json(c.pooled_.tolist()),
+        cell_of=c.cell_of_[0].tolist() if c.condition == "cluster" else None,
+        cell_n=c.cell_n_.tolist(),
+        thresholds=_json(c.thresholds_.tolist()),
+    )
+    return d | (
+        dict(every=c._every.tolist(), sorted=c._sorted.tolist()) if scores else {}
+    )
 
 # %% ../nbs/api/13_conformal.ipynb #9e02df1e
 @patch(cls_method=True)
-def from_dict(cls:ConformalClassifier,
-    d:dict, # As `to_dict` made it, now or in earlier versions
+def from_dict(
+    cls: ConformalClassifier,
+    d: dict,  # As `to_dict` made it, now or in earlier versions
 ) -> ConformalClassifier:
     "Rebuild from `to_dict`"
-    names = 'seed', 'randomize', 'condition', 'rare', 'empty', 'settings', 'clusters', 'cluster_share'; missing = [k for k in ('score', 'alpha', 'threshold', 'n', 'n_classes') if not isinstance(d, dict) or k not in d]
-    if missing: raise SchemaError(f"not a dict of to_dict: {', '.join(map(repr, missing))} missing", argument='d')
-    c = cls(d['score'], d.get('alphas', d['alpha']), **{k: d[k] for k in names if k in d}); c.n_,c.n_classes_,c.groups_ = d['n'],d['n_classes'],tuple(d.get('groups', [None]))
-    try: _restore(c, d)
-    except (TypeError, ValueError, IndexError) as e: raise SchemaError(f"the dict does not fit together: {e}", argument='d') from e
+    names = (
+        "seed",
+        "randomize",
+        "condition",
+        "rare",
+        "empty",
+        "settings",
+        "clusters",
+        "cluster_share",
+    )
+    missing = [
+        k
+        for k in ("score", "alpha", "threshold", "n", "n_classes")
+        if not isinstance(d, dict) or k not in d
+    ]
+    if missing:
+        raise SchemaError(
+            f"not a dict of to_dict: {', '.join(map(repr, missing))} missing",
+            argument="d",
+        )
+    c = cls(
+        d["score"], d.get("alphas", d["alpha"]), **{k: d[k] for k in names if k in d}
+    )
+    c.n_, c.n_classes_, c.groups_ = (
+        d["n"],
+        d["n_classes"],
+        tuple(d.get("groups", [None])),
+    )
+    try:
+        _restore(c, d)
+    except (TypeError, ValueError, IndexError) as e:
+        raise SchemaError(f"the dict does not fit together: {e}", argument="d") from e
     return c
+
 
 def _restore(c, d):
     "What was learned, from the dict"
-    if 'group' in (c.condition or ''): c.groups_ = tuple(group_names(c.groups_, len(c.groups_)))
-    floats = lambda k, old: np.array(_back(d.get(k, old)), dtype=np.float64); c.marginal_ = floats('marginal', [d['threshold']]); c.pooled_ = floats('pooled', d.get('marginal', [d['threshold']]))
-    c.cell_n_ = np.array(d.get('cell_n', [c.n_]), dtype=np.int64); c.thresholds_ = floats('thresholds', [[d['threshold']]]); none = np.zeros(0, np.int64)
-    c.cell_of_ = _cells(c.condition, none, len(c.groups_), none, c.n_classes_)[0] if d.get('cell_of') is None else np.array([d['cell_of']], dtype=np.int64)
-    if c.thresholds_.shape != (len(c.alphas), len(c.cell_n_)) or c.marginal_.shape != (len(c.alphas),) or c.cell_of_.max() >= len(c.cell_n_): raise ValueError(f"thresholds of shape {c.thresholds_.shape} for {len(c.alphas)} alphas and {len(c.cell_n_)} cells")
-    if 'pooled' not in d and c.rare == 'marginal': c.thresholds_ = np.where(_is_rare(c), c.marginal_[:, None], c.thresholds_)        # saved before cells with too few rows shared one
-    if 'every' in d: c._every,c._sorted = np.array(d['every']),np.array(d['sorted']); c._start = np.concatenate([[0], c.cell_n_.cumsum(), [len(c._sorted)]])
+    if "group" in (c.condition or ""):
+        c.groups_ = tuple(group_names(c.groups_, len(c.groups_)))
+    floats = lambda k, old: np.array(_back(d.get(k, old)), dtype=np.float64)
+    c.marginal_ = floats("marginal", [d["threshold"]])
+    c.pooled_ = floats("pooled", d.get("marginal", [d["threshold"]]))
+    c.cell_n_ = np.array(d.get("cell_n", [c.n_]), dtype=np.int64)
+    c.thresholds_ = floats("thresholds", [[d["threshold"]]])
+    none = np.zeros(0, np.int64)
+    c.cell_of_ = (
+        _cells(c.condition, none, len(c.groups_), none, c.n_classes_)[0]
+        if d.get("cell_of") is None
+        else np.array([d["cell_of"]], dtype=np.int64)
+    )
+    if (
+        c.thresholds_.shape != (len(c.alphas), len(c.cell_n_))
+        or c.marginal_.shape != (len(c.alphas),)
+        or c.cell_of_.max() >= len(c.cell_n_)
+    ):
+        raise ValueError(
+            f"thresholds of shape {c.thresholds_.shape} for {len(c.alphas)} alphas and {len(c.cell_n_)} cells"
+        )
+    if "pooled" not in d and c.rare == "marginal":
+        c.thresholds_ = np.where(
+            _is_rare(c), c.marginal_[:, None], c.thresholds_
+        )  # saved before cells with too few rows shared one
+    if "every" in d:
+        c._every, c._sorted = np.array(d["every"]), np.array(d["sorted"])
+        c._start = np.concatenate([[0], c.cell_n_.cumsum(), [len(c._sorted)]])
 
 # %% ../nbs/api/13_conformal.ipynb #c87c433c
-_GRIDS = dict(raps=dict(penalty=(.001, .01, .1, .2, .5), k_reg=(1, 2, 5, 10)), saps=dict(weight=(.02, .05, .1, .2, .5, 1.)))
-_GRIDS['entropy-adaptive'] = dict(floor=(.01, .03, .1, .3, 1.))
+_GRIDS = dict(
+    raps=dict(penalty=(0.001, 0.01, 0.1, 0.2, 0.5), k_reg=(1, 2, 5, 10)),
+    saps=dict(weight=(0.02, 0.05, 0.1, 0.2, 0.5, 1.0)),
+)
+_GRIDS["entropy-adaptive"] = dict(floor=(0.01, 0.03, 0.1, 0.3, 1.0))
+
 
 def tune_score(
-    probs, # Probabilities of validation rows, shape (n, K)
-    labels, # Their true classes, shape (n,)
+    probs,  # Probabilities of validation rows, shape (n, K)
+    labels,  # Their true classes, shape (n,)
     *,
-    score:str, # Name in `SCORES`
-    seed:int, # Of the randomization
-    alpha:float=.1, # Miss rate that will be asked for
-    randomize:bool=True, # As it will be in the classifier
-    grid:dict=None, # Setting -> values to try; the usual ones of the score when `None`
-) -> dict: # For `ConformalClassifier(settings=)`; empty for a score without a usual grid, whose defaults stay
+    score: str,  # Name in `SCORES`
+    seed: int,  # Of the randomization
+    alpha: float = 0.1,  # Miss rate that will be asked for
+    randomize: bool = True,  # As it will be in the classifier
+    grid: dict = None,  # Setting -> values to try; the usual ones of the score when `None`
+) -> dict:  # For `ConformalClassifier(settings=)`; empty for a score without a usual grid, whose defaults stay
     "The settings of a score that give the smallest sets on validation rows; the first among equals"
     grid = _GRIDS.get(score) if grid is None else grid
-    if grid is None: ConformalClassifier(score, alpha, seed=seed, randomize=randomize); return {}
-    if not (isinstance(grid, dict) and grid and all(np.ndim(v) == 1 and len(v) for v in grid.values())): raise ConfigurationError(f"`grid` must be a dict of lists of values to try, got {grid!r}", hint="Pass grid=dict(penalty=[.01, .1])", argument='grid')
+    if grid is None:
+        ConformalClassifier(score, alpha, seed=seed, randomize=randomize)
+        return {}
+    if not (
+        isinstance(grid, dict)
+        and grid
+        and all(np.ndim(v) == 1 and len(v) for v in grid.values())
+    ):
+        raise ConfigurationError(
+            f"`grid` must be a dict of lists of values to try, got {grid!r}",
+            hint="Pass grid=dict(penalty=[.01, .1])",
+            argument="grid",
+        )
     tries = [dict(zip(grid, v)) for v in itertools.product(*grid.values())]
-    size = lambda t: set_size(ConformalClassifier(score, alpha, seed=seed, randomize=randomize, settings=t).fit(probs, labels).predict(probs, sparse=True))
+    size = lambda t: set_size(
+        ConformalClassifier(score, alpha, seed=seed, randomize=randomize, settings=t)
+        .fit(probs, labels)
+        .predict(probs, sparse=True)
+    )
     return min(tries, key=size)

@@ -12,8 +12,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .conformal import ConformalClassifier, check_alpha, coverage_band, covered, set_sizes
-from .errors import ConfigurationError, PredictionError, check_number, check_seed
+from fine_tune_llm.conformal import (
+    ConformalClassifier,
+    check_alpha,
+    coverage_band,
+    covered,
+    set_sizes,
+)
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    PredictionError,
+    check_number,
+    check_seed,
+)
 from .intervals import Interval, clopper_pearson
 from .metrics import axes_of
 from .predictions import as_float_array, check_labels, group_codes
@@ -23,216 +34,481 @@ from .scores import check_sets
 @dataclass(frozen=True)
 class CoverageTable:
     "Coverage within cells, with intervals that hold together"
-    cells:tuple # Names
-    n:np.ndarray # Rows of each, shape (m,)
-    covered:np.ndarray # How many of them are covered, shape (m,)
-    low:np.ndarray # Lower ends, shape (m,); `nan` where not evaluated
-    high:np.ndarray # Upper ends, shape (m,)
-    level:float # Probability that all intervals hold the truth
-    min_rows:int # Cells with fewer rows are not evaluated
-    @property
-    def coverage(self) -> np.ndarray: "Share covered, shape (m,); `nan` where not evaluated"; return np.where(self.n >= self.min_rows, self.covered/np.maximum(self.n, 1), np.nan)
-    def rows(self) -> list: "One dict for each cell, JSON-safe"; return [dict(cell=c, n=int(n), covered=int(k), coverage=_num(v), low=_num(a), high=_num(b), reason=None if v == v else f"fewer than {self.min_rows} rows")
-                            for c,n,k,v,a,b in zip(self.cells, self.n, self.covered, self.coverage, self.low, self.high)]
-    def to_dict(self) -> dict: "JSON-safe"; return dict(level=self.level, min_rows=self.min_rows, cells=self.rows())
-    def _repr_markdown_(self):
-        line = lambda r: f"| {r['cell']} | {r['n']:,} | " + (f"{r['coverage']:.3f} | {r['low']:.3f} to {r['high']:.3f} |" if r['reason'] is None else f"not evaluated | {r['reason']} |")
-        return '\n'.join([f'| cell | rows | coverage | interval, all at {self.level:.0%} |', '|---|---|---|---|', *map(line, self.rows())])
 
-def _num(x): return None if x != x else float(x)
+    cells: tuple  # Names
+    n: np.ndarray  # Rows of each, shape (m,)
+    covered: np.ndarray  # How many of them are covered, shape (m,)
+    low: np.ndarray  # Lower ends, shape (m,); `nan` where not evaluated
+    high: np.ndarray  # Upper ends, shape (m,)
+    level: float  # Probability that all intervals hold the truth
+    min_rows: int  # Cells with fewer rows are not evaluated
+
+    @property
+    def coverage(self) -> np.ndarray:
+        "Share covered, shape (m,); `nan` where not evaluated"
+        return np.where(
+            self.n >= self.min_rows, self.covered / np.maximum(self.n, 1), np.nan
+        )
+
+    def rows(self) -> list:
+        "One dict for each cell, JSON-safe"
+        return [
+            dict(
+                cell=c,
+                n=int(n),
+                covered=int(k),
+                coverage=_num(v),
+                low=_num(a),
+                high=_num(b),
+                reason=None if v == v else f"fewer than {self.min_rows} rows",
+            )
+            for c, n, k, v, a, b in zip(
+                self.cells, self.n, self.covered, self.coverage, self.low, self.high
+            )
+        ]
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return dict(level=self.level, min_rows=self.min_rows, cells=self.rows())
+
+    def _repr_markdown_(self):
+        line = lambda r: (
+            f"| {r['cell']} | {r['n']:,} | "
+            + (
+                f"{r['coverage']:.3f} | {r['low']:.3f} to {r['high']:.3f} |"
+                if r["reason"] is None
+                else f"not evaluated | {r['reason']} |"
+            )
+        )
+        return "\n".join(
+            [
+                f"| cell | rows | coverage | interval, all at {self.level:.0%} |",
+                "|---|---|---|---|",
+                *map(line, self.rows()),
+            ]
+        )
+
+
+def _num(x):
+    return None if x != x else float(x)
 
 # %% ../nbs/api/17_coverage.ipynb #7f199e6c
 def _tabulate(cells, code, hit, level, min_rows):
-    check_number('level', level)
-    check_number('min_rows', min_rows, whole=True)
-    n = np.bincount(code, minlength=len(cells)); k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64); least = max(1, int(min_rows)); ok = n >= least
-    low,high = clopper_pearson(k, n, 1-(1-level)/max(1, ok.sum()))
-    return CoverageTable(tuple(cells), n, k, np.where(ok, low, np.nan), np.where(ok, high, np.nan), level, least)
+    check_number("level", level)
+    check_number("min_rows", min_rows, whole=True)
+    n = np.bincount(code, minlength=len(cells))
+    k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64)
+    least = max(1, int(min_rows))
+    ok = n >= least
+    low, high = clopper_pearson(k, n, 1 - (1 - level) / max(1, ok.sum()))
+    return CoverageTable(
+        tuple(cells),
+        n,
+        k,
+        np.where(ok, low, np.nan),
+        np.where(ok, high, np.nan),
+        level,
+        least,
+    )
+
 
 def coverage_by(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
-    by=None, # Group of each row, shape (n,); the true class when `None`
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
+    by=None,  # Group of each row, shape (n,); the true class when `None`
     *,
-    level:float=.95, # Probability that all intervals hold the truth, in (0, 1)
-    min_rows:int=1, # Cells with fewer rows are not evaluated
-) -> CoverageTable: # One cell for each class, or for each group that occurs
+    level: float = 0.95,  # Probability that all intervals hold the truth, in (0, 1)
+    min_rows: int = 1,  # Cells with fewer rows are not evaluated
+) -> CoverageTable:  # One cell for each class, or for each group that occurs
     "Coverage within classes or groups, with simultaneous exact intervals"
-    sets = check_sets(sets); hit = covered(sets, labels)
-    if by is None: return _tabulate([f'class {k}' for k in range(sets.shape[1])], check_labels(labels, *sets.shape), hit, level, min_rows)
-    names,code = group_codes(by, len(hit), argument='by')
+    sets = check_sets(sets)
+    hit = covered(sets, labels)
+    if by is None:
+        return _tabulate(
+            [f"class {k}" for k in range(sets.shape[1])],
+            check_labels(labels, *sets.shape),
+            hit,
+            level,
+            min_rows,
+        )
+    names, code = group_codes(by, len(hit), argument="by")
     return _tabulate(list(names), code, hit, level, min_rows)
 
 # %% ../nbs/api/17_coverage.ipynb #0df8d6a9
 def cov_gap(
-    table:CoverageTable, # From `coverage_by`
-    alpha:float, # Miss rate asked for, in (0, 1)
-) -> tuple: # (gap, gap by chance), both in [0, 1]; `nan` when no cell was evaluated
+    table: CoverageTable,  # From `coverage_by`
+    alpha: float,  # Miss rate asked for, in (0, 1)
+) -> tuple:  # (gap, gap by chance), both in [0, 1]; `nan` when no cell was evaluated
     "Mean distance of the cells' coverage from `1-alpha` (Ding et al. 2023), and what it would be if each cell's coverage were exactly that"
     from scipy.stats import binom
-    want = 1-check_alpha(alpha); ok = ~np.isnan(table.coverage); m = table.n[ok]
-    if not ok.any(): return math.nan, math.nan
-    chance = {n: float((binom.pmf(np.arange(n+1), n, want)*np.abs(np.arange(n+1)/n-want)).sum()) for n in np.unique(m).tolist()}
-    return float(np.abs(table.coverage[ok]-want).mean()), float(np.mean([chance[n] for n in m.tolist()]))
+
+    want = 1 - check_alpha(alpha)
+    ok = ~np.isnan(table.coverage)
+    m = table.n[ok]
+    if not ok.any():
+        return math.nan, math.nan
+    chance = {
+        n: float(
+            (
+                binom.pmf(np.arange(n + 1), n, want)
+                * np.abs(np.arange(n + 1) / n - want)
+            ).sum()
+        )
+        for n in np.unique(m).tolist()
+    }
+    return float(np.abs(table.coverage[ok] - want).mean()), float(
+        np.mean([chance[n] for n in m.tolist()])
+    )
 
 # %% ../nbs/api/17_coverage.ipynb #1cfbe059
 def size_stratified(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
     *,
-    edges=(0, 1, 2, 4, 11, 101, 1001), # First size of each stratum, rising, from 0
-    level:float=.95, # Probability that all intervals hold the truth
-    min_rows:int=20, # Strata with fewer rows are not evaluated
-) -> CoverageTable: # One cell for each stratum that occurs
+    edges=(0, 1, 2, 4, 11, 101, 1001),  # First size of each stratum, rising, from 0
+    level: float = 0.95,  # Probability that all intervals hold the truth
+    min_rows: int = 20,  # Strata with fewer rows are not evaluated
+) -> CoverageTable:  # One cell for each stratum that occurs
     "Coverage among sets of about the same size"
-    size,e = set_sizes(sets),np.asarray(edges)
-    if e.ndim != 1 or not len(e) or e.dtype.kind not in 'iu' or e[0] != 0 or (np.diff(e) <= 0).any(): raise ConfigurationError(f"`edges` must be whole numbers that rise from 0, got {edges!r}", argument='edges')
-    names = [f"size {a}" if b == a+1 else f"size {a} to {b-1}" for a,b in zip(e, e[1:])]+[f"size {e[-1]} and more"]
-    which,code = np.unique(np.searchsorted(e, size, 'right')-1, return_inverse=True)
-    return _tabulate([names[i] for i in which], code, covered(sets, labels), level, min_rows)
+    size, e = set_sizes(sets), np.asarray(edges)
+    if (
+        e.ndim != 1
+        or not len(e)
+        or e.dtype.kind not in "iu"
+        or e[0] != 0
+        or (np.diff(e) <= 0).any()
+    ):
+        raise ConfigurationError(
+            f"`edges` must be whole numbers that rise from 0, got {edges!r}",
+            argument="edges",
+        )
+    names = [
+        f"size {a}" if b == a + 1 else f"size {a} to {b - 1}" for a, b in zip(e, e[1:])
+    ] + [f"size {e[-1]} and more"]
+    which, code = np.unique(np.searchsorted(e, size, "right") - 1, return_inverse=True)
+    return _tabulate(
+        [names[i] for i in which], code, covered(sets, labels), level, min_rows
+    )
+
 
 def worst_gap(
-    table:CoverageTable, # From `size_stratified` (then this is SSCV) or `coverage_by`
-    alpha:float, # Miss rate asked for, in (0, 1)
-) -> float: # In [0, 1]; `nan` when no cell was evaluated
+    table: CoverageTable,  # From `size_stratified` (then this is SSCV) or `coverage_by`
+    alpha: float,  # Miss rate asked for, in (0, 1)
+) -> float:  # In [0, 1]; `nan` when no cell was evaluated
     "Largest distance of a cell's coverage from `1-alpha`"
     c = table.coverage[~np.isnan(table.coverage)]
-    return float(np.abs(c-(1-check_alpha(alpha))).max()) if len(c) else math.nan
+    return float(np.abs(c - (1 - check_alpha(alpha))).max()) if len(c) else math.nan
 
 # %% ../nbs/api/17_coverage.ipynb #78e2a597
 def worst_window(
-    hit:np.ndarray, # Covered or not, in the order of a projection, shape (n,)
-    least:int, # Rows that a window must hold, 1..n
-) -> tuple: # (mean, start, stop)
+    hit: np.ndarray,  # Covered or not, in the order of a projection, shape (n,)
+    least: int,  # Rows that a window must hold, 1..n
+) -> tuple:  # (mean, start, stop)
     "The stretch of at least `least` rows with the lowest mean (Dinkelbach 1967)"
-    c = as_float_array(hit, 'hit')[0].astype(np.float64)
-    if c.ndim != 1 or not np.isfinite(c).all(): raise PredictionError(f"`hit` must be finite numbers, shape (n,), got shape {c.shape}", argument='hit')
-    if not (isinstance(least, (int, np.integer)) and 1 <= least <= len(c)): raise ConfigurationError(f"`least` must be a whole number of rows, 1 to {len(c)}, got {least!r}", argument='least')
-    mean,i,j = c.mean(),0,len(c)
+    c = as_float_array(hit, "hit")[0].astype(np.float64)
+    if c.ndim != 1 or not np.isfinite(c).all():
+        raise PredictionError(
+            f"`hit` must be finite numbers, shape (n,), got shape {c.shape}",
+            argument="hit",
+        )
+    if not (isinstance(least, (int, np.integer)) and 1 <= least <= len(c)):
+        raise ConfigurationError(
+            f"`least` must be a whole number of rows, 1 to {len(c)}, got {least!r}",
+            argument="least",
+        )
+    mean, i, j = c.mean(), 0, len(c)
     while True:
-        s = np.concatenate([[0.], (c-mean).cumsum()]); head = np.maximum.accumulate(s[:len(s)-least]); gain = s[least:]-head
+        s = np.concatenate([[0.0], (c - mean).cumsum()])
+        head = np.maximum.accumulate(s[: len(s) - least])
+        gain = s[least:] - head
         b = int(gain.argmin())
-        if gain[b] >= -1e-9: return float(mean), i, j
-        i,j = int(s[:b+1].argmax()),b+least; mean = c[i:j].mean()
+        if gain[b] >= -1e-9:
+            return float(mean), i, j
+        i, j = int(s[: b + 1].argmax()), b + least
+        mean = c[i:j].mean()
+
 
 @dataclass(frozen=True)
 class WorstSlab:
     "Where coverage is worst along one direction"
-    coverage:Interval # On rows that were not searched
-    n:int # How many those are
-    searched:float # Coverage in the slab on the rows that were searched: too low
-    direction:np.ndarray # Of unit length, shape (d,)
-    low:float # The slab is low <= direction @ x <= high
-    high:float # Its other side
-    def to_dict(self) -> dict: "JSON-safe"; return dict(coverage=self.coverage.to_dict(), n=self.n, searched=self.searched, direction=self.direction.tolist(), low=self.low, high=self.high)
+
+    coverage: Interval  # On rows that were not searched
+    n: int  # How many those are
+    searched: float  # Coverage in the slab on the rows that were searched: too low
+    direction: np.ndarray  # Of unit length, shape (d,)
+    low: float  # The slab is low <= direction @ x <= high
+    high: float  # Its other side
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return dict(
+            coverage=self.coverage.to_dict(),
+            n=self.n,
+            searched=self.searched,
+            direction=self.direction.tolist(),
+            low=self.low,
+            high=self.high,
+        )
 
 # %% ../nbs/api/17_coverage.ipynb #130c33ad
 def worst_slab(
-    x:np.ndarray, # Features of the rows, or their probabilities, shape (n, d)
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
+    x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
     *,
-    seed:int, # Of the directions and of the halves
-    share:float=.1, # Of the searched rows that a slab must hold, in (0, 1]
-    directions:int=500, # How many are tried
-    level:float=.95, # Of the interval
-) -> WorstSlab: # Measured on the other half; its interval is (0, 1) when no row fell into the slab
+    seed: int,  # Of the directions and of the halves
+    share: float = 0.1,  # Of the searched rows that a slab must hold, in (0, 1]
+    directions: int = 500,  # How many are tried
+    level: float = 0.95,  # Of the interval
+) -> (
+    WorstSlab
+):  # Measured on the other half; its interval is (0, 1) when no row fell into the slab
     "Worst-slab coverage (Cauchois, Gupta and Duchi 2021), searched on one half of the rows and measured on the other"
-    hit,x,rng = covered(sets, labels),as_float_array(x, 'x')[0].astype(np.float64),np.random.default_rng(check_seed(seed)); n = len(hit)
-    if x.ndim != 2 or len(x) != n or n < 4 or not x.shape[1]: raise PredictionError(f"`x` must have shape ({n}, d) with n >= 4 and d >= 1, got {x.shape}", argument='x')
-    if not np.isfinite(x).all(): i = int((~np.isfinite(x).all(1)).argmax()); raise PredictionError(f"`x` must be finite, row {i} is not", hint="Fill what is missing, or leave these rows out", argument='x', row=i)
-    check_number('directions', directions, 1, whole=True)
-    if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1): raise ConfigurationError(f"`share` must be in (0, 1], got {share!r}", argument='share')
-    a,b = np.split(rng.permutation(n), [n//2]); least = max(1, math.ceil(share*len(a))); best = (2.,)
-    for v in (w/np.linalg.norm(w) for w in rng.normal(size=(directions, x.shape[1]))):
-        z = x[a]@v; o = np.argsort(z, kind='stable'); m,i,j = worst_window(hit[a][o], least)
-        if m < best[0]: best = m, v, float(z[o[i]]), float(z[o[j-1]])
-    m,v,lo,hi = best; inside = hit[b][((z := x[b]@v) >= lo) & (z <= hi)]; k,r = int(inside.sum()),len(inside); low,high = clopper_pearson(k, r, level)
-    return WorstSlab(Interval(k/r if r else math.nan, float(low), float(high), level, 'Clopper-Pearson'), r, m, v, lo, hi)
+    hit, x, rng = (
+        covered(sets, labels),
+        as_float_array(x, "x")[0].astype(np.float64),
+        np.random.default_rng(check_seed(seed)),
+    )
+    n = len(hit)
+    if x.ndim != 2 or len(x) != n or n < 4 or not x.shape[1]:
+        raise PredictionError(
+            f"`x` must have shape ({n}, d) with n >= 4 and d >= 1, got {x.shape}",
+            argument="x",
+        )
+    if not np.isfinite(x).all():
+        i = int((~np.isfinite(x).all(1)).argmax())
+        raise PredictionError(
+            f"`x` must be finite, row {i} is not",
+            hint="Fill what is missing, or leave these rows out",
+            argument="x",
+            row=i,
+        )
+    check_number("directions", directions, 1, whole=True)
+    if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1):
+        raise ConfigurationError(
+            f"`share` must be in (0, 1], got {share!r}", argument="share"
+        )
+    a, b = np.split(rng.permutation(n), [n // 2])
+    least = max(1, math.ceil(share * len(a)))
+    best = (2.0,)
+    for v in (w / np.linalg.norm(w) for w in rng.normal(size=(directions, x.shape[1]))):
+        z = x[a] @ v
+        o = np.argsort(z, kind="stable")
+        m, i, j = worst_window(hit[a][o], least)
+        if m < best[0]:
+            best = m, v, float(z[o[i]]), float(z[o[j - 1]])
+    m, v, lo, hi = best
+    inside = hit[b][((z := x[b] @ v) >= lo) & (z <= hi)]
+    k, r = int(inside.sum()), len(inside)
+    low, high = clopper_pearson(k, r, level)
+    return WorstSlab(
+        Interval(
+            k / r if r else math.nan, float(low), float(high), level, "Clopper-Pearson"
+        ),
+        r,
+        m,
+        v,
+        lo,
+        hi,
+    )
 
 # %% ../nbs/api/17_coverage.ipynb #5fa6b029
 @dataclass(frozen=True)
 class CoverageReport:
     "What prediction sets did on test rows"
-    alpha:float # Miss rate asked for
-    n:int # Test rows
-    coverage:Interval # Share covered
-    band:tuple # Where coverage must lie by chance when the promise holds (99%), or `None`
-    no_band:str # Why there is no band, or `None`
-    mean_size:float # Labels in a set
-    sizes:tuple # How many sets have 0, 1, 2, ... labels
-    hit_rate:Interval # How often a set of one label holds the truth; `None` without such sets
-    by_class:CoverageTable # Within true classes
-    by_group:CoverageTable # Within groups, or `None`
-    by_size:CoverageTable # Within strata of size
-    gap:tuple # CovGap of the classes, and by chance
+
+    alpha: float  # Miss rate asked for
+    n: int  # Test rows
+    coverage: Interval  # Share covered
+    band: tuple  # Where coverage must lie by chance when the promise holds (99%), or `None`
+    no_band: str  # Why there is no band, or `None`
+    mean_size: float  # Labels in a set
+    sizes: tuple  # How many sets have 0, 1, 2, ... labels
+    hit_rate: Interval  # How often a set of one label holds the truth; `None` without such sets
+    by_class: CoverageTable  # Within true classes
+    by_group: CoverageTable  # Within groups, or `None`
+    by_size: CoverageTable  # Within strata of size
+    gap: tuple  # CovGap of the classes, and by chance
+
     def to_dict(self) -> dict:
         "JSON-safe"
-        part = lambda v: v.to_dict() if hasattr(v, 'to_dict') else [_num(x) if isinstance(x, float) else x for x in v] if isinstance(v, tuple) else v
-        return {k: part(v) for k,v in self.__dict__.items()}
+        part = lambda v: (
+            v.to_dict()
+            if hasattr(v, "to_dict")
+            else [_num(x) if isinstance(x, float) else x for x in v]
+            if isinstance(v, tuple)
+            else v
+        )
+        return {k: part(v) for k, v in self.__dict__.items()}
+
     def _repr_markdown_(self):
-        rows = [('coverage', f"{self.coverage} ({self.n:,} rows, {1-self.alpha:.4g} asked)"), ('band by chance', f"{self.band[0]:.4g} to {self.band[1]:.4g}" if self.band else f'not evaluated: {self.no_band}'),
-                ('labels in a set', f"{self.mean_size:.2f} on average, {self.sizes[0]:,} sets empty"), ('sets of one label', f"{self.sizes[1]:,}, right {self.hit_rate}" if self.hit_rate else '0'),
-                ('CovGap over classes', f"{self.gap[0]:.3f}, by chance {self.gap[1]:.3f}" if self.gap[0] == self.gap[0] else 'not evaluated: no class has enough rows'),
-                ('SSCV over sizes', f"{worst_gap(self.by_size, self.alpha):.3f}" if not np.isnan(worst_gap(self.by_size, self.alpha)) else 'not evaluated: no size has enough rows')]
-        worst = lambda t: min((r for r in t.rows() if r['coverage'] is not None), key=lambda r: r['coverage'], default=None)
-        rows += [(f'worst {k}', f"{w['cell']}: {w['coverage']:.3f} [{w['low']:.3f}, {w['high']:.3f}], {w['n']:,} rows") for k,t in (('class', self.by_class), ('group', self.by_group)) if t and (w := worst(t))]
-        return '\n'.join(['| | |', '|---|---|', *(f'| {a} | {b} |' for a,b in rows)])
+        rows = [
+            (
+                "coverage",
+                f"{self.coverage} ({self.n:,} rows, {1 - self.alpha:.4g} asked)",
+            ),
+            (
+                "band by chance",
+                f"{self.band[0]:.4g} to {self.band[1]:.4g}"
+                if self.band
+                else f"not evaluated: {self.no_band}",
+            ),
+            (
+                "labels in a set",
+                f"{self.mean_size:.2f} on average, {self.sizes[0]:,} sets empty",
+            ),
+            (
+                "sets of one label",
+                f"{self.sizes[1]:,}, right {self.hit_rate}" if self.hit_rate else "0",
+            ),
+            (
+                "CovGap over classes",
+                f"{self.gap[0]:.3f}, by chance {self.gap[1]:.3f}"
+                if self.gap[0] == self.gap[0]
+                else "not evaluated: no class has enough rows",
+            ),
+            (
+                "SSCV over sizes",
+                f"{worst_gap(self.by_size, self.alpha):.3f}"
+                if not np.isnan(worst_gap(self.by_size, self.alpha))
+                else "not evaluated: no size has enough rows",
+            ),
+        ]
+        worst = lambda t: min(
+            (r for r in t.rows() if r["coverage"] is not None),
+            key=lambda r: r["coverage"],
+            default=None,
+        )
+        rows += [
+            (
+                f"worst {k}",
+                f"{w['cell']}: {w['coverage']:.3f} [{w['low']:.3f}, {w['high']:.3f}], {w['n']:,} rows",
+            )
+            for k, t in (("class", self.by_class), ("group", self.by_group))
+            if t and (w := worst(t))
+        ]
+        return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)])
 
 # %% ../nbs/api/17_coverage.ipynb #24bc0a2a
 def _band(c, sets, labels, groups, alpha):
     "(band, `None`), or (`None`, why it is not evaluated)"
-    n,K = sets.shape; y = check_labels(labels, n, K)
-    if c is None: return None, "`fitted` is not given"
-    if not isinstance(c, ConformalClassifier) or not hasattr(c, 'n_') or c.n_classes_ != K: raise ConfigurationError(f"`fitted` must be a fitted ConformalClassifier over {K} classes, got {c!r}", argument='fitted')
-    if alpha not in c.alphas: return None, f"the sets were fitted for alpha {', '.join(map(str, c.alphas))}"
-    if c.empty == 'top1': return None, "sets that would be empty were filled"
-    if c.condition is None or not len(c.cell_n_): return coverage_band(c.n_, n, alpha), None
-    if 'group' in c.condition and groups is None: return None, "`groups` are not given"
+    n, K = sets.shape
+    y = check_labels(labels, n, K)
+    if c is None:
+        return None, "`fitted` is not given"
+    if (
+        not isinstance(c, ConformalClassifier)
+        or not hasattr(c, "n_")
+        or c.n_classes_ != K
+    ):
+        raise ConfigurationError(
+            f"`fitted` must be a fitted ConformalClassifier over {K} classes, got {c!r}",
+            argument="fitted",
+        )
+    if alpha not in c.alphas:
+        return None, f"the sets were fitted for alpha {', '.join(map(str, c.alphas))}"
+    if c.empty == "top1":
+        return None, "sets that would be empty were filled"
+    if c.condition is None or not len(c.cell_n_):
+        return coverage_band(c.n_, n, alpha), None
+    if "group" in c.condition and groups is None:
+        return None, "`groups` are not given"
     g = np.zeros(n, np.int64)
-    if 'group' in c.condition: names,code = group_codes(groups, n); at = {v: i for i,v in enumerate(c.groups_)}; g = np.array([at.get(v, -1) for v in names])[code]
-    cell = np.where(g < 0, -1, c.cell_of_[g, y if c.cell_of_.shape[1] > 1 else 0]); few = np.append(c.rare_[c.alphas.index(alpha)], True)[cell]
-    if c.rare == 'marginal' and few.any(): return None, f"{few.sum():,} of {n:,} rows are of cells with too few calibration rows"
-    return coverage_band(np.append(0, c.cell_n_), np.bincount(cell+1, minlength=len(c.cell_n_)+1), alpha), None
+    if "group" in c.condition:
+        names, code = group_codes(groups, n)
+        at = {v: i for i, v in enumerate(c.groups_)}
+        g = np.array([at.get(v, -1) for v in names])[code]
+    cell = np.where(g < 0, -1, c.cell_of_[g, y if c.cell_of_.shape[1] > 1 else 0])
+    few = np.append(c.rare_[c.alphas.index(alpha)], True)[cell]
+    if c.rare == "marginal" and few.any():
+        return (
+            None,
+            f"{few.sum():,} of {n:,} rows are of cells with too few calibration rows",
+        )
+    return coverage_band(
+        np.append(0, c.cell_n_),
+        np.bincount(cell + 1, minlength=len(c.cell_n_) + 1),
+        alpha,
+    ), None
 
 # %% ../nbs/api/17_coverage.ipynb #8583492f
 def coverage_report(
-    sets, # Prediction sets, (n, K) bool or `PredictionSets`
-    labels, # True classes, shape (n,)
+    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
+    labels,  # True classes, shape (n,)
     *,
-    alpha:float, # Miss rate asked for, in (0, 1)
-    fitted:ConformalClassifier=None, # What made the sets, for the band
-    groups=None, # Group of each row, shape (n,); those of `fitted` when its promise is by group
-    level:float=.95, # Of the intervals
-    min_rows:int=20, # Cells with fewer rows are not evaluated
-) -> CoverageReport: # With tables by class, group and size
+    alpha: float,  # Miss rate asked for, in (0, 1)
+    fitted: ConformalClassifier = None,  # What made the sets, for the band
+    groups=None,  # Group of each row, shape (n,); those of `fitted` when its promise is by group
+    level: float = 0.95,  # Of the intervals
+    min_rows: int = 20,  # Cells with fewer rows are not evaluated
+) -> CoverageReport:  # With tables by class, group and size
     "Coverage, size and who is covered, on test rows"
-    sets = check_sets(sets); hit,size = covered(sets, labels),set_sizes(sets); n = len(hit); by_class = coverage_by(sets, labels, level=level, min_rows=min_rows)
-    share = lambda h: Interval(float(h.mean()), *map(float, clopper_pearson(h.sum(), len(h), level)), level, 'Clopper-Pearson') if len(h) else None
-    return CoverageReport(check_alpha(alpha), n, share(hit), *_band(fitted, sets, labels, groups, alpha), float(size.mean()), tuple(np.bincount(size, minlength=2).tolist()), share(hit[size == 1]), by_class,
-                          None if groups is None else coverage_by(sets, labels, groups, level=level, min_rows=min_rows), size_stratified(sets, labels, level=level, min_rows=min_rows), cov_gap(by_class, alpha))
+    sets = check_sets(sets)
+    hit, size = covered(sets, labels), set_sizes(sets)
+    n = len(hit)
+    by_class = coverage_by(sets, labels, level=level, min_rows=min_rows)
+    share = lambda h: (
+        Interval(
+            float(h.mean()),
+            *map(float, clopper_pearson(h.sum(), len(h), level)),
+            level,
+            "Clopper-Pearson",
+        )
+        if len(h)
+        else None
+    )
+    return CoverageReport(
+        check_alpha(alpha),
+        n,
+        share(hit),
+        *_band(fitted, sets, labels, groups, alpha),
+        float(size.mean()),
+        tuple(np.bincount(size, minlength=2).tolist()),
+        share(hit[size == 1]),
+        by_class,
+        None
+        if groups is None
+        else coverage_by(sets, labels, groups, level=level, min_rows=min_rows),
+        size_stratified(sets, labels, level=level, min_rows=min_rows),
+        cov_gap(by_class, alpha),
+    )
 
 # %% ../nbs/api/17_coverage.ipynb #85f5aad1
 def plot_coverage(
-    table:CoverageTable, # From `coverage_by` or `size_stratified`
-    alpha:float, # Miss rate asked for
+    table: CoverageTable,  # From `coverage_by` or `size_stratified`
+    alpha: float,  # Miss rate asked for
     *,
-    ax=None, # matplotlib axes; new ones when `None`
-    label:str=None, # For a legend
-    shift:float=0., # Moves the points sideways, to draw two tables
-): # The axes
+    ax=None,  # matplotlib axes; new ones when `None`
+    label: str = None,  # For a legend
+    shift: float = 0.0,  # Moves the points sideways, to draw two tables
+):  # The axes
     "Coverage within cells with its intervals; cells not evaluated stay empty"
-    ax = axes_of(ax, (4, 2.6)); check_alpha(alpha); at = np.arange(len(table.cells)); c = table.coverage
-    ax.errorbar(at+shift, c, np.array([c-table.low, table.high-c]), fmt='o', ms=4, capsize=2, label=label); ax.axhline(1-alpha, ls=':', color='k', lw=1)
-    ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90); ax.set_ylabel('coverage')
+    ax = axes_of(ax, (4, 2.6))
+    check_alpha(alpha)
+    at = np.arange(len(table.cells))
+    c = table.coverage
+    ax.errorbar(
+        at + shift,
+        c,
+        np.array([c - table.low, table.high - c]),
+        fmt="o",
+        ms=4,
+        capsize=2,
+        label=label,
+    )
+    ax.axhline(1 - alpha, ls=":", color="k", lw=1)
+    ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90)
+    ax.set_ylabel("coverage")
     return ax
 
+
 def plot_sizes(
-    sizes, # How many sets have 0, 1, 2, ... labels
+    sizes,  # How many sets have 0, 1, 2, ... labels
     *,
-    ax=None, # matplotlib axes; new ones when `None`
-): # The axes
+    ax=None,  # matplotlib axes; new ones when `None`
+):  # The axes
     "Histogram of set sizes"
     ax = axes_of(ax, (4, 2.6))
-    ax.bar(np.arange(len(sizes)), sizes, color='C0'); ax.set(xlabel='labels in the set', ylabel='test rows')
+    ax.bar(np.arange(len(sizes)), sizes, color="C0")
+    ax.set(xlabel="labels in the set", ylabel="test rows")
     return ax

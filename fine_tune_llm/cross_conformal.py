@@ -16,55 +16,115 @@ from .scores import row_uniforms
 # %% ../nbs/api/17_cross_conformal.ipynb #583882e4
 def _check_folds(folds, n):
     f = np.asarray(folds)
-    if f.shape != (n,) or f.dtype.kind not in 'iu' or f.min() < 0 or f.max() < 1 or f.max() >= n or not np.bincount(f).all():
-        raise ConfigurationError(f"`folds` must be whole numbers 0..F-1, each used, F >= 2, shape ({n},); got shape {f.shape}, values {np.unique(f)[:6].tolist()}", argument='folds')
+    if (
+        f.shape != (n,)
+        or f.dtype.kind not in "iu"
+        or f.min() < 0
+        or f.max() < 1
+        or f.max() >= n
+        or not np.bincount(f).all()
+    ):
+        raise ConfigurationError(
+            f"`folds` must be whole numbers 0..F-1, each used, F >= 2, shape ({n},); got shape {f.shape}, values {np.unique(f)[:6].tolist()}",
+            argument="folds",
+        )
     return f
 
 # %% ../nbs/api/17_cross_conformal.ipynb #7b34eff7
 class CrossConformal:
     "CV+ and jackknife+ prediction sets: every row both trains and calibrates"
-    def __init__(self,
-        score:str='lac', # Name in `SCORES`
-        alpha=.1, # Half the miss rate that is promised, in (0, 1), or several; coverage is usually near `1-alpha`
+
+    def __init__(
+        self,
+        score: str = "lac",  # Name in `SCORES`
+        alpha=0.1,  # Half the miss rate that is promised, in (0, 1), or several; coverage is usually near `1-alpha`
         *,
-        seed:int=None, # Needed for randomized scores
-        randomize:bool=True, # Randomize scores that can be
-        settings:dict=None, # Settings of the score
-    ): self._c = ConformalClassifier(score, alpha, seed=seed, randomize=randomize, settings=settings); self.alpha,self.alphas = self._c.alpha,self._c.alphas
-    def fit(self,
-        probs, # Probabilities of each row from the model that was trained without its fold, shape (n, K)
-        labels, # True classes, shape (n,)
-        folds, # Fold of each row, whole numbers 0..F-1, shape (n,); all different for the jackknife+
-    ) -> 'CrossConformal':
+        seed: int = None,  # Needed for randomized scores
+        randomize: bool = True,  # Randomize scores that can be
+        settings: dict = None,  # Settings of the score
+    ):
+        self._c = ConformalClassifier(
+            score, alpha, seed=seed, randomize=randomize, settings=settings
+        )
+        self.alpha, self.alphas = self._c.alpha, self._c.alphas
+
+    def fit(
+        self,
+        probs,  # Probabilities of each row from the model that was trained without its fold, shape (n, K)
+        labels,  # True classes, shape (n,)
+        folds,  # Fold of each row, whole numbers 0..F-1, shape (n,); all different for the jackknife+
+    ) -> "CrossConformal":
         "Keep the sorted scores of each fold"
-        p,y,s = self._c.scorer.of_labels(probs, labels); n,self.n_classes_ = p.shape; f = _check_folds(folds, n)
-        F = int(f.max())+1; self._sorted,self._start = by_cell(s, f.astype(np.int64), F); self.n_,self.n_folds_ = n,F
+        p, y, s = self._c.scorer.of_labels(probs, labels)
+        n, self.n_classes_ = p.shape
+        f = _check_folds(folds, n)
+        F = int(f.max()) + 1
+        self._sorted, self._start = by_cell(s, f.astype(np.int64), F)
+        self.n_, self.n_folds_ = n, F
         return self
-    def predict(self,
-        probs, # Probabilities of new rows by each fold's model, shape (F, m, K), or a list of F matrices
+
+    def predict(
+        self,
+        probs,  # Probabilities of new rows by each fold's model, shape (F, m, K), or a list of F matrices
         *,
-        alpha:float=None, # Which of the alphas; the first when `None`
-    ) -> np.ndarray: # Is the label in the row's set? shape (m, K) bool
+        alpha: float = None,  # Which of the alphas; the first when `None`
+    ) -> np.ndarray:  # Is the label in the row's set? shape (m, K) bool
         "Prediction sets"
-        _need_fit(self); probs = _fold_probs(probs, self.n_folds_, self.n_classes_); alpha = self.alpha if alpha is None else alpha
-        if alpha not in self.alphas: raise ConfigurationError(f"`alpha` must be one of {self.alphas}, got {alpha!r}", argument='alpha')
-        below,first = 0,probs[0]; u = row_uniforms(first, seed=self._c.seed, stream=1) if self._c.scorer.random else np.zeros(len(first))
-        for k,q in enumerate(probs):
-            below = below+np.searchsorted(self._sorted[self._start[k]:self._start[k+1]], self._c.scorer.every(q, u), 'left')
+        _need_fit(self)
+        probs = _fold_probs(probs, self.n_folds_, self.n_classes_)
+        alpha = self.alpha if alpha is None else alpha
+        if alpha not in self.alphas:
+            raise ConfigurationError(
+                f"`alpha` must be one of {self.alphas}, got {alpha!r}", argument="alpha"
+            )
+        below, first = 0, probs[0]
+        u = (
+            row_uniforms(first, seed=self._c.seed, stream=1)
+            if self._c.scorer.random
+            else np.zeros(len(first))
+        )
+        for k, q in enumerate(probs):
+            below = below + np.searchsorted(
+                self._sorted[self._start[k] : self._start[k + 1]],
+                self._c.scorer.every(q, u),
+                "left",
+            )
         return below < conformal_rank(self.n_, alpha)
+
     @property
     def promise_(self) -> float:
         "Coverage promised at the first alpha, in [0, 1]"
-        _need_fit(self); n,F = self.n_,self.n_folds_; first,second = 2*(1-1/F)/(n/F+1),(1-F/n)/(F+1)
-        return max(0., 1-2*self.alpha-(min(first, second) if len(set(np.diff(self._start))) == 1 else first))
+        _need_fit(self)
+        n, F = self.n_, self.n_folds_
+        first, second = 2 * (1 - 1 / F) / (n / F + 1), (1 - F / n) / (F + 1)
+        return max(
+            0.0,
+            1
+            - 2 * self.alpha
+            - (min(first, second) if len(set(np.diff(self._start))) == 1 else first),
+        )
 
 # %% ../nbs/api/17_cross_conformal.ipynb #e4f0a389
 def _need_fit(c):
-    if not hasattr(c, 'n_'): raise NotFittedError("`CrossConformal` is not fitted", hint="Call fit(probs, labels, folds) first")
+    if not hasattr(c, "n_"):
+        raise NotFittedError(
+            "`CrossConformal` is not fitted",
+            hint="Call fit(probs, labels, folds) first",
+        )
+
 
 def _fold_probs(probs, F, K):
     "A checked matrix for each fold, all of the same shape"
-    if isinstance(probs, dict) or not hasattr(probs, '__len__') or len(probs) != F: raise PredictionError(f"`probs` must have shape (F, m, K) with F={F}, got {type(probs).__name__} of {len(probs) if hasattr(probs, '__len__') else 'unknown length'}", argument='probs')
-    all_ = [check_probs(q) for q in probs]; shapes = [q.shape for q in all_]
-    if len(set(shapes)) > 1 or shapes[0][1] != K: raise PredictionError(f"`probs` must have as many rows for every fold and {K} classes, as fitted; got shapes {shapes[:6]}", argument='probs')
+    if isinstance(probs, dict) or not hasattr(probs, "__len__") or len(probs) != F:
+        raise PredictionError(
+            f"`probs` must have shape (F, m, K) with F={F}, got {type(probs).__name__} of {len(probs) if hasattr(probs, '__len__') else 'unknown length'}",
+            argument="probs",
+        )
+    all_ = [check_probs(q) for q in probs]
+    shapes = [q.shape for q in all_]
+    if len(set(shapes)) > 1 or shapes[0][1] != K:
+        raise PredictionError(
+            f"`probs` must have as many rows for every fold and {K} classes, as fitted; got shapes {shapes[:6]}",
+            argument="probs",
+        )
     return all_

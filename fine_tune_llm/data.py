@@ -13,272 +13,584 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ConfigurationError, DataLoadingError, DataValidationError, LeakageError, SchemaError, check_seed
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    DataLoadingError,
+    DataValidationError,
+    LeakageError,
+    SchemaError,
+    check_seed,
+)
 from .registry import Registry
 
 # %% ../nbs/api/20_data.ipynb #8c532c91
-_MAGIC = {b'PK\x03\x04': 'a zip archive or spreadsheet', b'\x89PNG': 'a PNG picture', b'%PDF': 'a PDF', b'\x1f\x8b': 'gzip-compressed',
-          b'\xff\xfe': 'UTF-16 text', b'\xfe\xff': 'UTF-16 text', b'SQLite': 'an SQLite database', b'\x7fELF': 'a program'}
+_MAGIC = {
+    b"PK\x03\x04": "a zip archive or spreadsheet",
+    b"\x89PNG": "a PNG picture",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "gzip-compressed",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+    b"SQLite": "an SQLite database",
+    b"\x7fELF": "a program",
+}
+
 
 def _read_bytes(path):
-    try: return Path(path).read_bytes()
-    except FileNotFoundError as e: raise DataLoadingError(f"`{path}` does not exist", hint="Check the spelling and the working directory", path=str(path)) from e
-    except IsADirectoryError as e: raise DataLoadingError(f"`{path}` is a directory", hint="Name one JSONL or CSV file in it", path=str(path)) from e
-    except OSError as e: raise DataLoadingError(f"`{path}` cannot be read: {e.strerror}", path=str(path)) from e
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError as e:
+        raise DataLoadingError(
+            f"`{path}` does not exist",
+            hint="Check the spelling and the working directory",
+            path=str(path),
+        ) from e
+    except IsADirectoryError as e:
+        raise DataLoadingError(
+            f"`{path}` is a directory",
+            hint="Name one JSONL or CSV file in it",
+            path=str(path),
+        ) from e
+    except OSError as e:
+        raise DataLoadingError(
+            f"`{path}` cannot be read: {e.strerror}", path=str(path)
+        ) from e
 
 # %% ../nbs/api/20_data.ipynb #6f4c9e6c
 def decode(
-    raw:bytes, # Contents of a file
-    name:str, # What to call it in an error
-) -> str: # Text, without a byte-order mark
+    raw: bytes,  # Contents of a file
+    name: str,  # What to call it in an error
+) -> str:  # Text, without a byte-order mark
     "UTF-8 text from bytes, or a `DataLoadingError` that says what they are instead"
-    kind = next((k for m,k in _MAGIC.items() if raw.startswith(m)), 'binary' if b'\0' in raw[:65536] else None)
-    if kind: raise DataLoadingError(f"`{name}` is {kind}, not JSON lines or CSV", hint="Export it as UTF-8 text", path=name)
-    try: text = raw.decode('utf-8-sig')
+    kind = next(
+        (k for m, k in _MAGIC.items() if raw.startswith(m)),
+        "binary" if b"\0" in raw[:65536] else None,
+    )
+    if kind:
+        raise DataLoadingError(
+            f"`{name}` is {kind}, not JSON lines or CSV",
+            hint="Export it as UTF-8 text",
+            path=name,
+        )
+    try:
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        line = raw.count(b'\n', 0, e.start)+1
-        raise DataLoadingError(f"`{name}` is not UTF-8: byte 0x{raw[e.start]:02x} in line {line}", hint="Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW", path=name, line=line) from e
-    if not text.strip(): raise DataLoadingError(f"`{name}` is empty", path=name)
+        line = raw.count(b"\n", 0, e.start) + 1
+        raise DataLoadingError(
+            f"`{name}` is not UTF-8: byte 0x{raw[e.start]:02x} in line {line}",
+            hint="Convert it, for example: iconv -f latin1 -t utf-8 OLD > NEW",
+            path=name,
+            line=line,
+        ) from e
+    if not text.strip():
+        raise DataLoadingError(f"`{name}` is empty", path=name)
     return text
 
 # %% ../nbs/api/20_data.ipynb #cc15ff96
-LOADERS = Registry('loader')   # named by the ending of a file: (bytes, name) -> rows, or (rows, columns that appear twice)
+LOADERS = Registry(
+    "loader"
+)  # named by the ending of a file: (bytes, name) -> rows, or (rows, columns that appear twice)
 
-@LOADERS.register('json')
-@LOADERS.register('ndjson')
-@LOADERS.register('jsonl')
+
+@LOADERS.register("json")
+@LOADERS.register("ndjson")
+@LOADERS.register("jsonl")
 def jsonl(
-    raw:bytes, # Contents of a file
-    name:str, # What to call it in an error
-) -> list: # One dict per line that is not blank
+    raw: bytes,  # Contents of a file
+    name: str,  # What to call it in an error
+) -> list:  # One dict per line that is not blank
     "One JSON object a line"
-    text,rows = decode(raw, name),[]
-    for i,line in enumerate(text.split('\n'), 1):
-        if not line.strip(): continue
-        try: r = json.loads(line)
-        except (ValueError, RecursionError) as e: raise DataLoadingError(f"`{name}` line {i} is not JSON: {str(e)[:80]}", hint="One object a line is wanted", path=name, line=i) from e
-        if not isinstance(r, dict): raise DataLoadingError(f"`{name}` line {i} is a JSON {type(r).__name__}, not an object", hint="One object a line is wanted", path=name, line=i)
+    text, rows = decode(raw, name), []
+    for i, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            r = json.loads(line)
+        except (ValueError, RecursionError) as e:
+            raise DataLoadingError(
+                f"`{name}` line {i} is not JSON: {str(e)[:80]}",
+                hint="One object a line is wanted",
+                path=name,
+                line=i,
+            ) from e
+        if not isinstance(r, dict):
+            raise DataLoadingError(
+                f"`{name}` line {i} is a JSON {type(r).__name__}, not an object",
+                hint="One object a line is wanted",
+                path=name,
+                line=i,
+            )
         rows.append(r)
     return rows
 
 # %% ../nbs/api/20_data.ipynb #fe82afdf
-@LOADERS.register('tsv')
-@LOADERS.register('csv')
+@LOADERS.register("tsv")
+@LOADERS.register("csv")
 def csv_rows(
-    raw:bytes, # Contents of a file
-    name:str, # What to call it in an error; an ending in ".tsv" means tabs
-) -> tuple: # One dict per record, without the columns that appear twice; and these columns
+    raw: bytes,  # Contents of a file
+    name: str,  # What to call it in an error; an ending in ".tsv" means tabs
+) -> (
+    tuple
+):  # One dict per record, without the columns that appear twice; and these columns
     "A table of text with a header"
     text = decode(raw, name)
-    old = csv.field_size_limit(2**31-1)
-    try: table = [r for r in csv.reader(io.StringIO(text, newline=''), delimiter='\t' if name.lower().endswith('.tsv') else ',', strict=True) if r]
-    except csv.Error as e: raise DataLoadingError(f"`{name}` is not readable as CSV: {e}", path=name) from e
-    finally: csv.field_size_limit(old)
+    old = csv.field_size_limit(2**31 - 1)
+    try:
+        table = [
+            r
+            for r in csv.reader(
+                io.StringIO(text, newline=""),
+                delimiter="\t" if name.lower().endswith(".tsv") else ",",
+                strict=True,
+            )
+            if r
+        ]
+    except csv.Error as e:
+        raise DataLoadingError(
+            f"`{name}` is not readable as CSV: {e}", path=name
+        ) from e
+    finally:
+        csv.field_size_limit(old)
     head = table[0]
-    for i,r in enumerate(table[1:], 1):
-        if len(r) != len(head): raise DataLoadingError(f"`{name}` record {i} has {len(r)} cells, the header has {len(head)}", hint="Quote cells that hold commas or line breaks", path=name, row=i)
+    for i, r in enumerate(table[1:], 1):
+        if len(r) != len(head):
+            raise DataLoadingError(
+                f"`{name}` record {i} has {len(r)} cells, the header has {len(head)}",
+                hint="Quote cells that hold commas or line breaks",
+                path=name,
+                row=i,
+            )
     twice = {h for h in head if head.count(h) > 1}
-    return [{h: v for h,v in zip(head, r) if h not in twice} for r in table[1:]], sorted(twice)
+    return [
+        {h: v for h, v in zip(head, r) if h not in twice} for r in table[1:]
+    ], sorted(twice)
 
 # %% ../nbs/api/20_data.ipynb #3214d55e
-@LOADERS.register('parquet')
+@LOADERS.register("parquet")
 def parquet(
-    raw:bytes, # Contents of a file
-    name:str, # What to call it in an error
-) -> list: # One dict per row
+    raw: bytes,  # Contents of a file
+    name: str,  # What to call it in an error
+) -> list:  # One dict per row
     "Parquet, as pandas, Spark and the hub write it"
     import pyarrow as pa, pyarrow.parquet as pq
-    try: return pq.read_table(pa.BufferReader(raw)).to_pylist()
-    except (pa.ArrowException, OSError, ValueError) as e: raise DataLoadingError(f"`{name}` is not readable as Parquet: {str(e)[:100]}", path=name) from e
+
+    try:
+        return pq.read_table(pa.BufferReader(raw)).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as e:
+        raise DataLoadingError(
+            f"`{name}` is not readable as Parquet: {str(e)[:100]}", path=name
+        ) from e
+
 
 def _loader(raw, name):
     "By the ending of the name, else by how the contents begin"
-    ending = Path(name).suffix.lower().lstrip('.')
-    if ending in ('', 'txt') or ending not in LOADERS: ending = 'parquet' if raw.startswith(b'PAR1') else 'jsonl' if raw.removeprefix(b'\xef\xbb\xbf').lstrip()[:1] in (b'{', b'[') else 'csv'
+    ending = Path(name).suffix.lower().lstrip(".")
+    if ending in ("", "txt") or ending not in LOADERS:
+        ending = (
+            "parquet"
+            if raw.startswith(b"PAR1")
+            else "jsonl"
+            if raw.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"[")
+            else "csv"
+        )
     return LOADERS.get(ending)
 
 # %% ../nbs/api/20_data.ipynb #b31bad86
 def read_rows(
-    source, # Path, bytes, a list of dicts, a DataFrame or an Arrow table
-    name:str=None, # What to call it in errors; decides the format of bytes by its ending
-) -> tuple: # Rows as dicts, and facts about the source (name, sha256, columns that appear twice)
+    source,  # Path, bytes, a list of dicts, a DataFrame or an Arrow table
+    name: str = None,  # What to call it in errors; decides the format of bytes by its ending
+) -> tuple:  # Rows as dicts, and facts about the source (name, sha256, columns that appear twice)
     "Rows from a file that a loader knows, or from memory"
-    if hasattr(source, 'to_pylist'): source = source.to_pylist()
-    elif hasattr(source, 'to_dict') and hasattr(source, 'columns'): source = source.to_dict('records')
+    if hasattr(source, "to_pylist"):
+        source = source.to_pylist()
+    elif hasattr(source, "to_dict") and hasattr(source, "columns"):
+        source = source.to_dict("records")
     if not isinstance(source, (str, Path, bytes, list, tuple)):
-        raise DataLoadingError(f"`source` must be a path, bytes, a list of dicts, a DataFrame or an Arrow table, got {type(source).__name__}", hint="One dict a row: [dict(text=..., label=...), ...]", argument='source')
+        raise DataLoadingError(
+            f"`source` must be a path, bytes, a list of dicts, a DataFrame or an Arrow table, got {type(source).__name__}",
+            hint="One dict a row: [dict(text=..., label=...), ...]",
+            argument="source",
+        )
     if isinstance(source, (list, tuple)):
-        bad = next((i for i,r in enumerate(source) if not isinstance(r, dict)), None)
-        if bad is not None: raise DataLoadingError(f"row {bad} is a {type(source[bad]).__name__}, not a dict", row=bad)
-        if not source: raise DataLoadingError("no rows were given: the list is empty")
+        bad = next((i for i, r in enumerate(source) if not isinstance(r, dict)), None)
+        if bad is not None:
+            raise DataLoadingError(
+                f"row {bad} is a {type(source[bad]).__name__}, not a dict", row=bad
+            )
+        if not source:
+            raise DataLoadingError("no rows were given: the list is empty")
         raw = json.dumps(source, sort_keys=True, default=str).encode()
-        return list(source), dict(name=name or 'rows', sha256=hashlib.sha256(raw).hexdigest(), twice=[])
-    name = name or (os.fspath(source) if isinstance(source, (str, Path)) else 'input')
+        return list(source), dict(
+            name=name or "rows", sha256=hashlib.sha256(raw).hexdigest(), twice=[]
+        )
+    name = name or (os.fspath(source) if isinstance(source, (str, Path)) else "input")
     raw = source if isinstance(source, bytes) else _read_bytes(source)
     out = _loader(raw, name)(raw, name)
-    rows,twice = out if isinstance(out, tuple) else (out, [])
-    if not rows: raise DataLoadingError(f"`{name}` has a header and no rows", path=name)
-    return rows, dict(name=Path(name).name, sha256=hashlib.sha256(raw).hexdigest(), twice=twice)
+    rows, twice = out if isinstance(out, tuple) else (out, [])
+    if not rows:
+        raise DataLoadingError(f"`{name}` has a header and no rows", path=name)
+    return rows, dict(
+        name=Path(name).name, sha256=hashlib.sha256(raw).hexdigest(), twice=twice
+    )
 
 # %% ../nbs/api/20_data.ipynb #068dbfcb
 @dataclass(frozen=True)
 class Dataset:
     "Texts with what is known about them"
-    texts:tuple # n texts
-    labels:np.ndarray # Class indices, shape (n,), or `None` when unknown
-    classes:tuple # K class names, sorted
-    groups:dict # Attribute -> values, shape (n,), `None` where blank
-    ids:tuple # n ids: the column `id` where there is one, else the row number
-    source:dict = field(default_factory=dict) # Name and sha256 of what was read
-    def __len__(self): return len(self.texts)
-    def __repr__(self): return f"Dataset({len(self)} texts, {len(self.classes)} classes, groups: {', '.join(self.groups) or 'none'})"
-    def counts(self) -> dict: "Rows per class"; return {c: int((self.labels == k).sum()) for k,c in enumerate(self.classes)}
+
+    texts: tuple  # n texts
+    labels: np.ndarray  # Class indices, shape (n,), or `None` when unknown
+    classes: tuple  # K class names, sorted
+    groups: dict  # Attribute -> values, shape (n,), `None` where blank
+    ids: tuple  # n ids: the column `id` where there is one, else the row number
+    source: dict = field(default_factory=dict)  # Name and sha256 of what was read
+
+    def __len__(self):
+        return len(self.texts)
+
+    def __repr__(self):
+        return f"Dataset({len(self)} texts, {len(self.classes)} classes, groups: {', '.join(self.groups) or 'none'})"
+
+    def counts(self) -> dict:
+        "Rows per class"
+        return {c: int((self.labels == k).sum()) for k, c in enumerate(self.classes)}
 
 # %% ../nbs/api/20_data.ipynb #741c46ba
-def _missing(v): return v is None or v != v or (isinstance(v, str) and v.strip().lower() in ('', 'nan'))
+def _missing(v):
+    return (
+        v is None or v != v or (isinstance(v, str) and v.strip().lower() in ("", "nan"))
+    )
+
 
 def _column(rows, name, what, facts):
     "Values of a column, or a `SchemaError` that names the nearest"
     have = list(dict.fromkeys(k for r in rows for k in r))
-    if name in facts['twice']: raise SchemaError(f"column `{name}` ({what}) appears more than once in `{facts['name']}`", hint="Rename one of them", columns=have)
+    if name in facts["twice"]:
+        raise SchemaError(
+            f"column `{name}` ({what}) appears more than once in `{facts['name']}`",
+            hint="Rename one of them",
+            columns=have,
+        )
     if name not in have:
-        near = difflib.get_close_matches(name, map(str, have), 1, .6)
-        raise SchemaError(f"`{facts['name']}` has no column `{name}` ({what}); it has: {', '.join(map(str, have[:12]))}", hint=f"Did you mean {what}=`{near[0]}`?" if near else f"Name it with {what}=", columns=have[:50])
+        near = difflib.get_close_matches(name, map(str, have), 1, 0.6)
+        raise SchemaError(
+            f"`{facts['name']}` has no column `{name}` ({what}); it has: {', '.join(map(str, have[:12]))}",
+            hint=f"Did you mean {what}=`{near[0]}`?"
+            if near
+            else f"Name it with {what}=",
+            columns=have[:50],
+        )
     return [r.get(name) for r in rows]
 
 # %% ../nbs/api/20_data.ipynb #e5ad0419
-def _utf8(s): return s.encode('utf-8', 'replace').decode()    # half a surrogate pair becomes a question mark: no file could hold it
+def _utf8(s):
+    return s.encode(
+        "utf-8", "replace"
+    ).decode()  # half a surrogate pair becomes a question mark: no file could hold it
+
 
 def _texts(values, max_chars):
-    for i,v in enumerate(values):
-        if _missing(v): raise DataValidationError(f"row {i} has no text", hint="Remove the row or fill it", row=i)
-        if not isinstance(v, str): raise DataValidationError(f"row {i}: text must be a string, got {type(v).__name__}", row=i)
-        if len(v) > max_chars: raise DataValidationError(f"row {i}: text has {len(v):,} characters, more than {max_chars:,}", hint="Cut it, or raise data.max_chars", row=i)
+    for i, v in enumerate(values):
+        if _missing(v):
+            raise DataValidationError(
+                f"row {i} has no text", hint="Remove the row or fill it", row=i
+            )
+        if not isinstance(v, str):
+            raise DataValidationError(
+                f"row {i}: text must be a string, got {type(v).__name__}", row=i
+            )
+        if len(v) > max_chars:
+            raise DataValidationError(
+                f"row {i}: text has {len(v):,} characters, more than {max_chars:,}",
+                hint="Cut it, or raise data.max_chars",
+                row=i,
+            )
     return tuple(map(_utf8, values))
 
+
 def _names(values):
-    for i,v in enumerate(values):
-        if _missing(v): raise DataValidationError(f"row {i} has no label (it is {v!r})", hint="Remove the row or label it", row=i)
-        if not isinstance(v, (str, int, np.integer)) and not (isinstance(v, float) and v.is_integer()):
-            raise DataValidationError(f"row {i}: label must be a name or a whole number, got {v!r}", row=i)
-    return [_utf8(v.strip()) if isinstance(v, str) else str(int(v)) if not isinstance(v, bool) else str(v) for v in values]
+    for i, v in enumerate(values):
+        if _missing(v):
+            raise DataValidationError(
+                f"row {i} has no label (it is {v!r})",
+                hint="Remove the row or label it",
+                row=i,
+            )
+        if not isinstance(v, (str, int, np.integer)) and not (
+            isinstance(v, float) and v.is_integer()
+        ):
+            raise DataValidationError(
+                f"row {i}: label must be a name or a whole number, got {v!r}", row=i
+            )
+    return [
+        _utf8(v.strip())
+        if isinstance(v, str)
+        else str(int(v))
+        if not isinstance(v, bool)
+        else str(v)
+        for v in values
+    ]
 
 # %% ../nbs/api/20_data.ipynb #54211e95
 def load(
-    path_or_rows, # Path to JSON lines, CSV (UTF-8) or Parquet, bytes, a list of dicts, a DataFrame or an Arrow table
-    text:str='text', # Column that holds the text
-    label:str='label', # Column that holds the class; `None` for unlabelled texts
-    group=None, # Column name(s) of protected or operational attributes
+    path_or_rows,  # Path to JSON lines, CSV (UTF-8) or Parquet, bytes, a list of dicts, a DataFrame or an Arrow table
+    text: str = "text",  # Column that holds the text
+    label: str = "label",  # Column that holds the class; `None` for unlabelled texts
+    group=None,  # Column name(s) of protected or operational attributes
     *,
-    name:str=None, # What to call the source in errors
-    max_chars:int=100_000, # Longest text accepted
+    name: str = None,  # What to call the source in errors
+    max_chars: int = 100_000,  # Longest text accepted
 ) -> Dataset:
     "Read labelled texts; whatever cannot be used is a `DataError` that names the row"
-    groups = [group] if isinstance(group, str) else list(group) if isinstance(group, (list, tuple)) else [] if group is None else [None]
-    for what,cols in (('text', [text]), ('label', [label]*(label is not None)), ('group', groups)):
-        if not all(isinstance(c, str) for c in cols): raise ConfigurationError(f"`{what}` must be a column's name, got {dict(text=text, label=label, group=group)[what]!r}", argument=what)
-    rows,facts = read_rows(path_or_rows, name)
-    texts = _texts(_column(rows, text, 'text', facts), max_chars)
-    names = _names(_column(rows, label, 'label', facts)) if label is not None else None
-    classes = tuple(sorted(set(names), key=lambda c: (0, int(c), '') if re.fullmatch('-?[0-9]{1,18}', c) else (1, 0, c))) if names else ()
-    index = {c: k for k,c in enumerate(classes)}
-    cols = {g: np.array([None if _missing(v) else _utf8(str(v).strip()) for v in _column(rows, g, 'group', facts)], dtype=object) for g in groups}
-    ids = tuple(_utf8(str(r['id'])) if not _missing(r.get('id')) else str(i) for i,r in enumerate(rows))
-    return Dataset(texts, None if names is None else np.array([index[v] for v in names]), classes, cols, ids, dict(name=facts['name'], sha256=facts['sha256'], rows=len(rows)))
+    groups = (
+        [group]
+        if isinstance(group, str)
+        else list(group)
+        if isinstance(group, (list, tuple))
+        else []
+        if group is None
+        else [None]
+    )
+    for what, cols in (
+        ("text", [text]),
+        ("label", [label] * (label is not None)),
+        ("group", groups),
+    ):
+        if not all(isinstance(c, str) for c in cols):
+            raise ConfigurationError(
+                f"`{what}` must be a column's name, got {dict(text=text, label=label, group=group)[what]!r}",
+                argument=what,
+            )
+    rows, facts = read_rows(path_or_rows, name)
+    texts = _texts(_column(rows, text, "text", facts), max_chars)
+    names = _names(_column(rows, label, "label", facts)) if label is not None else None
+    classes = (
+        tuple(
+            sorted(
+                set(names),
+                key=lambda c: (
+                    (0, int(c), "") if re.fullmatch("-?[0-9]{1,18}", c) else (1, 0, c)
+                ),
+            )
+        )
+        if names
+        else ()
+    )
+    index = {c: k for k, c in enumerate(classes)}
+    cols = {
+        g: np.array(
+            [
+                None if _missing(v) else _utf8(str(v).strip())
+                for v in _column(rows, g, "group", facts)
+            ],
+            dtype=object,
+        )
+        for g in groups
+    }
+    ids = tuple(
+        _utf8(str(r["id"])) if not _missing(r.get("id")) else str(i)
+        for i, r in enumerate(rows)
+    )
+    return Dataset(
+        texts,
+        None if names is None else np.array([index[v] for v in names]),
+        classes,
+        cols,
+        ids,
+        dict(name=facts["name"], sha256=facts["sha256"], rows=len(rows)),
+    )
 
 # %% ../nbs/api/20_data.ipynb #8263ab33
 def text_hash(
-    text:str, # Any text
-) -> str: # 32 hex digits, the same for texts equal up to case, spacing and Unicode form (NFKC)
+    text: str,  # Any text
+) -> str:  # 32 hex digits, the same for texts equal up to case, spacing and Unicode form (NFKC)
     "Fingerprint of a text's content"
-    return hashlib.sha256(' '.join(unicodedata.normalize('NFKC', text).casefold().split()).encode('utf-8', 'replace')).hexdigest()[:32]
+    return hashlib.sha256(
+        " ".join(unicodedata.normalize("NFKC", text).casefold().split()).encode(
+            "utf-8", "replace"
+        )
+    ).hexdigest()[:32]
 
 # %% ../nbs/api/20_data.ipynb #7e61dc7f
-ROLES = ('train', 'validation', 'calibration', 'test')
-PURPOSES = dict(fit='train', choose='validation', calibrate='validation', certify='calibration', report='test')
+ROLES = ("train", "validation", "calibration", "test")
+PURPOSES = dict(
+    fit="train",
+    choose="validation",
+    calibrate="validation",
+    certify="calibration",
+    report="test",
+)
+
 
 @dataclass(frozen=True)
 class Ledger:
     "Which row has which role; no row has two"
-    roles:dict # Role -> row indices, shape (n_role,), ascending
-    hashes:tuple # Content fingerprint of every row, in a role or not
-    seed:int # Seed of the split
-    findings:dict # Duplicates, conflicts and rows left out, counted
-    uses:list = field(default_factory=list, compare=False) # (role, purpose) handed out so far
-    def take(self,
-        role:str, # "train", "validation", "calibration" or "test"
-        purpose:str, # "fit" (train), "choose" or "calibrate" (validation), "certify" (calibration), "report" (test)
-    ) -> np.ndarray: # Row indices
+
+    roles: dict  # Role -> row indices, shape (n_role,), ascending
+    hashes: tuple  # Content fingerprint of every row, in a role or not
+    seed: int  # Seed of the split
+    findings: dict  # Duplicates, conflicts and rows left out, counted
+    uses: list = field(
+        default_factory=list, compare=False
+    )  # (role, purpose) handed out so far
+
+    def take(
+        self,
+        role: str,  # "train", "validation", "calibration" or "test"
+        purpose: str,  # "fit" (train), "choose" or "calibrate" (validation), "certify" (calibration), "report" (test)
+    ) -> np.ndarray:  # Row indices
         "Hand out a role's rows for its purpose; `LeakageError` for any other"
-        if role not in self.roles: raise ConfigurationError(f"`role` must be one of {', '.join(self.roles)}, got {role!r}")
-        if purpose not in PURPOSES: raise ConfigurationError(f"`purpose` must be one of {', '.join(PURPOSES)}, got {purpose!r}")
+        if role not in self.roles:
+            raise ConfigurationError(
+                f"`role` must be one of {', '.join(self.roles)}, got {role!r}"
+            )
+        if purpose not in PURPOSES:
+            raise ConfigurationError(
+                f"`purpose` must be one of {', '.join(PURPOSES)}, got {purpose!r}"
+            )
         if PURPOSES[purpose] != role:
-            spent = f" and has served it {self.uses.count((role, next(p for p,r in PURPOSES.items() if r == role)))} times" if any(r == role for r,_ in self.uses) else ''
-            may = ' or '.join(p for p,r in PURPOSES.items() if r == role)
-            raise LeakageError(f"role `{role}` is for {may}{spent}; asked for `{purpose}`", hint=f"Use role `{PURPOSES[purpose]}`, or what is promised would not hold", role=role, purpose=purpose)
+            spent = (
+                f" and has served it {self.uses.count((role, next(p for p, r in PURPOSES.items() if r == role)))} times"
+                if any(r == role for r, _ in self.uses)
+                else ""
+            )
+            may = " or ".join(p for p, r in PURPOSES.items() if r == role)
+            raise LeakageError(
+                f"role `{role}` is for {may}{spent}; asked for `{purpose}`",
+                hint=f"Use role `{PURPOSES[purpose]}`, or what is promised would not hold",
+                role=role,
+                purpose=purpose,
+            )
         self.uses.append((role, purpose))
         return self.roles[role]
+
     def to_dict(self) -> dict:
         "JSON-safe: fingerprints by role"
-        return dict(seed=self.seed, findings=self.findings, roles={r: [self.hashes[i] for i in ix] for r,ix in self.roles.items()})
+        return dict(
+            seed=self.seed,
+            findings=self.findings,
+            roles={r: [self.hashes[i] for i in ix] for r, ix in self.roles.items()},
+        )
+
     def _repr_markdown_(self):
-        return "| role | rows | for |\n|---|---|---|\n"+"\n".join(f"| {r} | {len(ix)} | {', '.join(p for p,q in PURPOSES.items() if q == r)} |" for r,ix in self.roles.items())
+        return "| role | rows | for |\n|---|---|---|\n" + "\n".join(
+            f"| {r} | {len(ix)} | {', '.join(p for p, q in PURPOSES.items() if q == r)} |"
+            for r, ix in self.roles.items()
+        )
 
 # %% ../nbs/api/20_data.ipynb #7f2439c9
 def _deal(m, shares):
     "How many of `m` texts each role gets: at least one, otherwise by largest remainder"
-    want = np.asarray(shares)/sum(shares)*m; n = np.maximum(np.floor(want), 1).astype(int)
-    for _ in range(abs(m-n.sum())):
-        gap = want-n
-        if n.sum() < m: n[gap.argmax()] += 1
-        else: n[np.where(n > 1, gap, np.inf).argmin()] -= 1
+    want = np.asarray(shares) / sum(shares) * m
+    n = np.maximum(np.floor(want), 1).astype(int)
+    for _ in range(abs(m - n.sum())):
+        gap = want - n
+        if n.sum() < m:
+            n[gap.argmax()] += 1
+        else:
+            n[np.where(n > 1, gap, np.inf).argmin()] -= 1
     return n
 
 # %% ../nbs/api/20_data.ipynb #70f46125
 def _check_split(shares, roles, seed):
-    bad = {r: shares.get(r) for r in roles if not (isinstance(shares.get(r), (int, float)) and 0 < shares[r] < math.inf)}
-    if bad: raise ConfigurationError(f"`shares` must be positive for {', '.join(roles)}, got {bad}", argument='shares')
+    bad = {
+        r: shares.get(r)
+        for r in roles
+        if not (isinstance(shares.get(r), (int, float)) and 0 < shares[r] < math.inf)
+    }
+    if bad:
+        raise ConfigurationError(
+            f"`shares` must be positive for {', '.join(roles)}, got {bad}",
+            argument="shares",
+        )
     check_seed(seed)
+
 
 def _check_classes(ds, hashes, rows, n_roles):
     "Every class needs as many distinct texts as there are roles"
-    if len(ds.classes) < 2: raise DataValidationError(f"all {len(ds)} rows have the label {ds.classes[0]!r}", hint="A classifier needs at least two classes", classes=list(ds.classes))
-    for k,c in enumerate(ds.classes):
+    if len(ds.classes) < 2:
+        raise DataValidationError(
+            f"all {len(ds)} rows have the label {ds.classes[0]!r}",
+            hint="A classifier needs at least two classes",
+            classes=list(ds.classes),
+        )
+    for k, c in enumerate(ds.classes):
         m = len({hashes[i] for i in rows if ds.labels[i] == k})
-        if m < n_roles: raise DataValidationError(f"class {c!r} has {m} distinct text{'s'*(m != 1)}, needs at least {n_roles}, one per role", hint="Add rows, merge the class with another or remove it", label=c, rows=m)
+        if m < n_roles:
+            raise DataValidationError(
+                f"class {c!r} has {m} distinct text{'s' * (m != 1)}, needs at least {n_roles}, one per role",
+                hint="Add rows, merge the class with another or remove it",
+                label=c,
+                rows=m,
+            )
 
 # %% ../nbs/api/20_data.ipynb #d0e2ec64
 def split_ledger(
-    ds:Dataset, # Labelled texts, the main file's rows first
-    shares:dict, # Role -> share of the rows; "test" is ignored when `n_test_file` > 0
+    ds: Dataset,  # Labelled texts, the main file's rows first
+    shares: dict,  # Role -> share of the rows; "test" is ignored when `n_test_file` > 0
     *,
-    seed:int, # Same seed, same split
-    n_test_file:int=0, # The last so many rows come from a test file
-) -> Ledger: # Four disjoint roles, stratified by class
+    seed: int,  # Same seed, same split
+    n_test_file: int = 0,  # The last so many rows come from a test file
+) -> Ledger:  # Four disjoint roles, stratified by class
     "Give every distinct text one role"
-    if ds.labels is None: raise DataValidationError("`ds` has no labels", hint="Load it with label=", argument='ds')
-    hashes = tuple(map(text_hash, ds.texts)); n = len(ds)-n_test_file
-    fixed = set(hashes[n:]); main = [i for i in range(n) if hashes[i] not in fixed]
-    roles = [r for r in ROLES if r != 'test' or not n_test_file]; _check_split(shares, roles, seed)
+    if ds.labels is None:
+        raise DataValidationError(
+            "`ds` has no labels", hint="Load it with label=", argument="ds"
+        )
+    hashes = tuple(map(text_hash, ds.texts))
+    n = len(ds) - n_test_file
+    fixed = set(hashes[n:])
+    main = [i for i in range(n) if hashes[i] not in fixed]
+    roles = [r for r in ROLES if r != "test" or not n_test_file]
+    _check_split(shares, roles, seed)
     _check_classes(ds, hashes, main, len(roles))
-    rng = np.random.default_rng(seed); role_of = {}
+    rng = np.random.default_rng(seed)
+    role_of = {}
     first = {}
-    for i in main: first.setdefault(hashes[i], ds.labels[i])
+    for i in main:
+        first.setdefault(hashes[i], ds.labels[i])
     for k in range(len(ds.classes)):
-        mine = [h for h,y in first.items() if y == k]; order = rng.permutation(len(mine))
-        cut = np.repeat(roles, _deal(len(mine), [shares[r] for r in roles])) if len(mine) >= len(roles) else rng.permutation(roles)[:len(mine)]
-        role_of.update({mine[j]: str(r) for j,r in zip(order, cut)})
-    kept = _one_copy([hashes[i] for i in main], rng); counts = [role_of[hashes[i]] == 'train' or k for i,k in zip(main, kept)]
-    out = {r: np.array([i for i,c in zip(main, counts) if c and role_of[hashes[i]] == r], dtype=np.int64) for r in roles}
-    if n_test_file: out['test'] = np.arange(n, len(ds))
-    return Ledger({r: out[r] for r in ROLES}, hashes, seed, dict(_findings(ds, hashes, n, len(main)), repeats_left_out=counts.count(False)))
+        mine = [h for h, y in first.items() if y == k]
+        order = rng.permutation(len(mine))
+        cut = (
+            np.repeat(roles, _deal(len(mine), [shares[r] for r in roles]))
+            if len(mine) >= len(roles)
+            else rng.permutation(roles)[: len(mine)]
+        )
+        role_of.update({mine[j]: str(r) for j, r in zip(order, cut)})
+    kept = _one_copy([hashes[i] for i in main], rng)
+    counts = [role_of[hashes[i]] == "train" or k for i, k in zip(main, kept)]
+    out = {
+        r: np.array(
+            [i for i, c in zip(main, counts) if c and role_of[hashes[i]] == r],
+            dtype=np.int64,
+        )
+        for r in roles
+    }
+    if n_test_file:
+        out["test"] = np.arange(n, len(ds))
+    return Ledger(
+        {r: out[r] for r in ROLES},
+        hashes,
+        seed,
+        dict(_findings(ds, hashes, n, len(main)), repeats_left_out=counts.count(False)),
+    )
+
 
 def _one_copy(hashes, rng):
     "For each row: is it the one drawn to stand for its text?"
     last = {hashes[i]: i for i in rng.permutation(len(hashes))}
-    return [last[h] == i for i,h in enumerate(hashes)]
+    return [last[h] == i for i, h in enumerate(hashes)]
+
 
 def _findings(ds, hashes, n, n_main):
     labels = {}
-    for h,y in zip(hashes, ds.labels): labels.setdefault(h, set()).add(int(y))
-    return dict(rows=len(ds), repeated_texts=len(ds)-len(set(hashes)), repeated_in_test_file=len(ds)-n-len(set(hashes[n:])), texts_with_several_labels=sum(len(v) > 1 for v in labels.values()), left_out_as_in_test_file=n-n_main)
+    for h, y in zip(hashes, ds.labels):
+        labels.setdefault(h, set()).add(int(y))
+    return dict(
+        rows=len(ds),
+        repeated_texts=len(ds) - len(set(hashes)),
+        repeated_in_test_file=len(ds) - n - len(set(hashes[n:])),
+        texts_with_several_labels=sum(len(v) > 1 for v in labels.values()),
+        left_out_as_in_test_file=n - n_main,
+    )

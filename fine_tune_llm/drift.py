@@ -17,7 +17,15 @@ import numpy as np
 from fastcore.basics import patch
 
 from .bounds import reading, risk_test, upper_bound
-from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, SchemaError, check_number, check_seed
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    SchemaError,
+    check_number,
+    check_seed,
+)
 from .kernels import kernel, readable
 from .metrics import axes_of
 from .predictions import as_float_array
@@ -27,179 +35,353 @@ from .registry import Registry
 @dataclass(frozen=True)
 class Alarm:
     "A monitor's word, with what it rests on"
-    monitor:str # Kind, as in `MONITORS`
-    step:int # Observation that raised it, counted from 1 in the monitor's own stream
-    evidence:float # The statistic at that step
-    threshold:float # What it reached
-    statistic:str # What was measured, in words
-    proof:bool # Is `promise` a bound on false alarms about the labels? A trigger's is not
-    promise:str # How often such an alarm may be false
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
+
+    monitor: str  # Kind, as in `MONITORS`
+    step: int  # Observation that raised it, counted from 1 in the monitor's own stream
+    evidence: float  # The statistic at that step
+    threshold: float  # What it reached
+    statistic: str  # What was measured, in words
+    proof: bool  # Is `promise` a bound on false alarms about the labels? A trigger's is not
+    promise: str  # How often such an alarm may be false
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
+
     def __str__(self):
-        what = 'alarm' if self.proof else 'trigger, no proof'
+        what = "alarm" if self.proof else "trigger, no proof"
         return f"{self.monitor}, observation {self.step}: {self.statistic} {self.evidence:.4g} reached {self.threshold:.4g} ({what}; {self.promise})"
 
 # %% ../nbs/api/15_drift.ipynb #de5ef09f
 @runtime_checkable
 class Monitor(Protocol):
     "What every monitor of this module is"
-    kind:str # Its name in `MONITORS`
-    proof:bool # Does an alarm prove something about labelled data?
-    promise:str # What is promised, in words
-    step_:int # Observations so far
-    alarm_:Alarm # The first alarm, or `None`
-    def update(self, x) -> list: "Take one observation or many, in order; the alarms they raised"
-    def to_dict(self) -> dict: "All of the state, JSON-safe"
 
-MONITORS = Registry('monitor')   # kind -> class, of everything that `restore` rebuilds
+    kind: str  # Its name in `MONITORS`
+    proof: bool  # Does an alarm prove something about labelled data?
+    promise: str  # What is promised, in words
+    step_: int  # Observations so far
+    alarm_: Alarm  # The first alarm, or `None`
+
+    def update(self, x) -> list:
+        "Take one observation or many, in order; the alarms they raised"
+
+    def to_dict(self) -> dict:
+        "All of the state, JSON-safe"
+
+
+MONITORS = Registry("monitor")  # kind -> class, of everything that `restore` rebuilds
+
 
 def restore(
-    d:dict, # From `to_dict` of any monitor
-) -> Monitor: # It goes on where the other stopped
+    d: dict,  # From `to_dict` of any monitor
+) -> Monitor:  # It goes on where the other stopped
     "Rebuild a monitor of any kind"
-    if not (isinstance(d, dict) and {'kind', 'settings', 'state'} <= set(d)): raise SchemaError("this is no monitor's state: `kind`, `settings` and `state` are wanted", hint="Pass what to_dict gave")
-    return MONITORS.get(d['kind']).from_dict(d)
+    if not (isinstance(d, dict) and {"kind", "settings", "state"} <= set(d)):
+        raise SchemaError(
+            "this is no monitor's state: `kind`, `settings` and `state` are wanted",
+            hint="Pass what to_dict gave",
+        )
+    return MONITORS.get(d["kind"]).from_dict(d)
 
 # %% ../nbs/api/15_drift.ipynb #20a2a9b0
 def _stream(x, name, low=-math.inf, high=math.inf):
     "One number or many as float64, shape (n,), finite and in range; a copy"
     a = np.atleast_1d(as_float_array(x, name)[0]).astype(np.float64)
-    if a.ndim != 1: raise PredictionError(f"`{name}` must be one number or have shape (n,), got {a.shape}", argument=name)
+    if a.ndim != 1:
+        raise PredictionError(
+            f"`{name}` must be one number or have shape (n,), got {a.shape}",
+            argument=name,
+        )
     bad = ~(np.isfinite(a) & (a >= low) & (a <= high))
     if bad.any():
-        i = int(bad.argmax()); where = 'be finite' if math.isinf(high) else f'lie in [{low:g}, {high:g}]'
-        raise PredictionError(f"`{name}` must {where}; {bad.sum()} of {len(a)} do not, first {i}: {a[i]}", argument=name, row=i)
+        i = int(bad.argmax())
+        where = "be finite" if math.isinf(high) else f"lie in [{low:g}, {high:g}]"
+        raise PredictionError(
+            f"`{name}` must {where}; {bad.sum()} of {len(a)} do not, first {i}: {a[i]}",
+            argument=name,
+            row=i,
+        )
     return a
+
 
 def _bits(x, name):
     "Truth values as 0. and 1., shape (n,)"
     a = _stream(x, name, 0, 1)
-    if not ((a == 0) | (a == 1)).all(): raise PredictionError(f"`{name}` must be true or false, got {a[(a > 0) & (a < 1)][0]}", argument=name)
+    if not ((a == 0) | (a == 1)).all():
+        raise PredictionError(
+            f"`{name}` must be true or false, got {a[(a > 0) & (a < 1)][0]}",
+            argument=name,
+        )
     return a
+
 
 def _uniforms(seed, start, n):
     "Numbers `start` to `start+n` of the seed's own endless sequence: no state to keep beside the count"
-    return np.random.Generator(np.random.PCG64(check_seed(seed)).advance(start)).random(n)
+    return np.random.Generator(np.random.PCG64(check_seed(seed)).advance(start)).random(
+        n
+    )
 
-def _positive(name, v): return check_number(name, v, 0, math.inf)
-def _whole(name, v, low): return check_number(name, v, low, math.inf, whole=True)
+
+def _positive(name, v):
+    return check_number(name, v, 0, math.inf)
+
+
+def _whole(name, v, low):
+    return check_number(name, v, low, math.inf, whole=True)
 
 # %% ../nbs/api/15_drift.ipynb #cd6976c7
 def _pack(v):
     "JSON-safe, without losing a bit"
     if isinstance(v, np.ndarray):
-        le = np.ascontiguousarray(v, dtype=v.dtype.newbyteorder('<'))
-        return dict(array=base64.b64encode(le.tobytes()).decode(), dtype=le.dtype.str, shape=list(v.shape))
-    if isinstance(v, ScoreBag): return dict(bag=_pack(v.values()))
-    if isinstance(v, Alarm): return dict(alarm=v.to_dict())
-    if isinstance(v, (list, tuple)): return [_pack(x) for x in v]
+        le = np.ascontiguousarray(v, dtype=v.dtype.newbyteorder("<"))
+        return dict(
+            array=base64.b64encode(le.tobytes()).decode(),
+            dtype=le.dtype.str,
+            shape=list(v.shape),
+        )
+    if isinstance(v, ScoreBag):
+        return dict(bag=_pack(v.values()))
+    if isinstance(v, Alarm):
+        return dict(alarm=v.to_dict())
+    if isinstance(v, (list, tuple)):
+        return [_pack(x) for x in v]
     return dict(float=repr(v)) if isinstance(v, float) and not math.isfinite(v) else v
 
+
 def _unpack(v):
-    if isinstance(v, list): return [_unpack(x) for x in v]
-    if not isinstance(v, dict): return v
-    if 'array' in v: a = np.frombuffer(base64.b64decode(v['array']), v['dtype']).reshape(v['shape']); return a.astype(a.dtype.newbyteorder('='))
-    if 'bag' in v: return ScoreBag(_unpack(v['bag']))
-    return Alarm(**v['alarm']) if 'alarm' in v else float(v['float'])
+    if isinstance(v, list):
+        return [_unpack(x) for x in v]
+    if not isinstance(v, dict):
+        return v
+    if "array" in v:
+        a = np.frombuffer(base64.b64decode(v["array"]), v["dtype"]).reshape(v["shape"])
+        return a.astype(a.dtype.newbyteorder("="))
+    if "bag" in v:
+        return ScoreBag(_unpack(v["bag"]))
+    return Alarm(**v["alarm"]) if "alarm" in v else float(v["float"])
 
 # %% ../nbs/api/15_drift.ipynb #11d56875
 def _alike(new, saved):
     "Could `saved` stand where `new` does in a monitor that has just been made?"
-    if new is None or isinstance(new, bool): return True
-    if isinstance(new, (int, float)): return isinstance(saved, (int, float))
-    return isinstance(saved, type(new)) and (not isinstance(new, np.ndarray) or (saved.shape, saved.dtype) == (new.shape, new.dtype))
+    if new is None or isinstance(new, bool):
+        return True
+    if isinstance(new, (int, float)):
+        return isinstance(saved, (int, float))
+    return isinstance(saved, type(new)) and (
+        not isinstance(new, np.ndarray)
+        or (saved.shape, saved.dtype) == (new.shape, new.dtype)
+    )
+
 
 class _Saved:
     "State to JSON and back"
-    proof,step_,alarm_ = False,0,None
+
+    proof, step_, alarm_ = False, 0, None
+
     def to_dict(self) -> dict:
         "All of the state, JSON-safe, bit by bit"
-        return dict(kind=self.kind, settings={k: _pack(getattr(self, k)) for k in inspect.signature(type(self)).parameters},
-                    state={k: _pack(v) for k,v in sorted(vars(self).items()) if k.endswith('_')})
+        return dict(
+            kind=self.kind,
+            settings={
+                k: _pack(getattr(self, k))
+                for k in inspect.signature(type(self)).parameters
+            },
+            state={
+                k: _pack(v) for k, v in sorted(vars(self).items()) if k.endswith("_")
+            },
+        )
+
     @classmethod
-    def from_dict(cls, d:dict):
+    def from_dict(cls, d: dict):
         "Rebuild from `to_dict`: it goes on where the other stopped"
-        if d.get('kind') != cls.kind: raise SchemaError(f"this is the state of a {d.get('kind')!r}, not of a {cls.kind!r}", hint="restore(d) takes any kind")
-        with reading(f'state of a {cls.kind!r}'):
-            m = cls(**{k: _unpack(v) for k,v in d['settings'].items()}); state = {k: _unpack(v) for k,v in d['state'].items()}
-            odd = [k for k,v in state.items() if not k.endswith('_') or not _alike(vars(m).get(k), v)]
-            if odd: raise ValueError(f"`{odd[0]}` is {state[odd[0]]!r:.40}")
-        vars(m).update(state); return m
+        if d.get("kind") != cls.kind:
+            raise SchemaError(
+                f"this is the state of a {d.get('kind')!r}, not of a {cls.kind!r}",
+                hint="restore(d) takes any kind",
+            )
+        with reading(f"state of a {cls.kind!r}"):
+            m = cls(**{k: _unpack(v) for k, v in d["settings"].items()})
+            state = {k: _unpack(v) for k, v in d["state"].items()}
+            odd = [
+                k
+                for k, v in state.items()
+                if not k.endswith("_") or not _alike(vars(m).get(k), v)
+            ]
+            if odd:
+                raise ValueError(f"`{odd[0]}` is {state[odd[0]]!r:.40}")
+        vars(m).update(state)
+        return m
+
     def _ring(self, step, evidence, threshold, statistic):
-        a = Alarm(self.kind, int(step), float(evidence), float(threshold), statistic, self.proof, self.promise)
+        a = Alarm(
+            self.kind,
+            int(step),
+            float(evidence),
+            float(threshold),
+            statistic,
+            self.proof,
+            self.promise,
+        )
         self.alarm_ = self.alarm_ or a
         return a
+
     def _repr_markdown_(self):
-        rows = dict(kind=self.kind, promise=self.promise, **(dict(observations=self.step_) if self.step_ else {}), **self._now(), **(dict(alarm=self.alarm_) if self.alarm_ else {}))
-        return '| | |\n|---|---|\n'+'\n'.join(f'| {k} | {v:.4g} |' if isinstance(v, float) else f'| {k} | {v} |' for k,v in rows.items())
+        rows = dict(
+            kind=self.kind,
+            promise=self.promise,
+            **(dict(observations=self.step_) if self.step_ else {}),
+            **self._now(),
+            **(dict(alarm=self.alarm_) if self.alarm_ else {}),
+        )
+        return "| | |\n|---|---|\n" + "\n".join(
+            f"| {k} | {v:.4g} |" if isinstance(v, float) else f"| {k} | {v} |"
+            for k, v in rows.items()
+        )
 
 # %% ../nbs/api/15_drift.ipynb #7deb3f1b
-_WIDTH = 512   # scores in a block
+_WIDTH = 512  # scores in a block
+
 
 @kernel
 def _bisect(a, n, x, right):
     "How many of the first `n` sorted numbers are below `x`; or at most `x`, when `right`"
-    lo,hi = 0,n
+    lo, hi = 0, n
     while lo < hi:
-        mid = (lo+hi)//2
-        if a[mid] < x or (right and a[mid] == x): lo = mid+1
-        else: hi = mid
+        mid = (lo + hi) // 2
+        if a[mid] < x or (right and a[mid] == x):
+            lo = mid + 1
+        else:
+            hi = mid
     return lo
+
 
 @kernel
 def _rank(rows, where, head, size, tree, m, x, right):
     "The same over all blocks: within one block, and before it by the tree"
-    j = _bisect(head, m, x, right)-1
-    if j < 0: return 0
+    j = _bisect(head, m, x, right) - 1
+    if j < 0:
+        return 0
     total = _bisect(rows[where[j]], size[j], x, right)
-    while j > 0: total += tree[j]; j -= j & -j
+    while j > 0:
+        total += tree[j]
+        j -= j & -j
     return total
+
 
 @kernel
 def _insert(rows, where, head, size, tree, m, x):
     "Put `x` into its block, and split a block that is full; the number of blocks afterwards"
-    j = max(_bisect(head, m, x, True)-1, 0); row = rows[where[j]]; i = _bisect(row, size[j], x, True)
-    for k in range(size[j], i, -1): row[k] = row[k-1]
-    row[i] = x; size[j] += 1; head[j] = row[0]; k = j+1
-    while k <= m: tree[k] += 1; k += k & -k
-    if size[j] < len(row): return m
-    half = len(row)//2
-    for k in range(m, j+1, -1): where[k] = where[k-1]; head[k] = head[k-1]; size[k] = size[k-1]
-    for k in range(half, len(row)): rows[m, k-half] = row[k]
-    where[j+1] = m; head[j+1] = row[half]; size[j+1] = len(row)-half; size[j] = half
-    _count(size, tree, m+1)
-    return m+1
+    j = max(_bisect(head, m, x, True) - 1, 0)
+    row = rows[where[j]]
+    i = _bisect(row, size[j], x, True)
+    for k in range(size[j], i, -1):
+        row[k] = row[k - 1]
+    row[i] = x
+    size[j] += 1
+    head[j] = row[0]
+    k = j + 1
+    while k <= m:
+        tree[k] += 1
+        k += k & -k
+    if size[j] < len(row):
+        return m
+    half = len(row) // 2
+    for k in range(m, j + 1, -1):
+        where[k] = where[k - 1]
+        head[k] = head[k - 1]
+        size[k] = size[k - 1]
+    for k in range(half, len(row)):
+        rows[m, k - half] = row[k]
+    where[j + 1] = m
+    head[j + 1] = row[half]
+    size[j + 1] = len(row) - half
+    size[j] = half
+    _count(size, tree, m + 1)
+    return m + 1
 
 # %% ../nbs/api/15_drift.ipynb #17313dbe
 class ScoreBag:
     "Scores in order, that can be asked for a rank and take one more"
-    def __init__(self,
-        scores=(), # To begin with, shape (n,)
+
+    def __init__(
+        self,
+        scores=(),  # To begin with, shape (n,)
     ):
-        s = np.sort(_stream(scores, 'scores')+0.); half = _WIDTH//2; self._n,self._m = len(s),max(1, -(-len(s)//half))
-        cap = self._m+8; self._rows,self._where = np.empty((cap, _WIDTH)),np.arange(cap)
-        self._head,self._size,self._tree = np.full(cap, np.inf),np.zeros(cap, np.int64),np.zeros(cap+1, np.int64)
-        for j in range(0, len(s), half): b = s[j:j+half]; k = j//half; self._rows[k, :len(b)],self._size[k],self._head[k] = b,len(b),b[0]
-        if len(s): _count(self._size, self._tree, self._m)
-    def __len__(self): return self._n
-    def values(self) -> np.ndarray: # Sorted, shape (n,)
+        s = np.sort(_stream(scores, "scores") + 0.0)
+        half = _WIDTH // 2
+        self._n, self._m = len(s), max(1, -(-len(s) // half))
+        cap = self._m + 8
+        self._rows, self._where = np.empty((cap, _WIDTH)), np.arange(cap)
+        self._head, self._size, self._tree = (
+            np.full(cap, np.inf),
+            np.zeros(cap, np.int64),
+            np.zeros(cap + 1, np.int64),
+        )
+        for j in range(0, len(s), half):
+            b = s[j : j + half]
+            k = j // half
+            self._rows[k, : len(b)], self._size[k], self._head[k] = b, len(b), b[0]
+        if len(s):
+            _count(self._size, self._tree, self._m)
+
+    def __len__(self):
+        return self._n
+
+    def values(self) -> np.ndarray:  # Sorted, shape (n,)
         "All scores"
-        return np.concatenate([self._rows[self._where[j], :self._size[j]] for j in range(self._m)])
-    def p_values(self,
-        scores, # New scores in order, shape (m,)
-        u, # A uniform number in [0, 1] for each, shape (m,)
-    ) -> np.ndarray: # In [0, 1], shape (m,)
+        return np.concatenate(
+            [self._rows[self._where[j], : self._size[j]] for j in range(self._m)]
+        )
+
+    def p_values(
+        self,
+        scores,  # New scores in order, shape (m,)
+        u,  # A uniform number in [0, 1] for each, shape (m,)
+    ) -> np.ndarray:  # In [0, 1], shape (m,)
         "Each score's p-value over what was in the bag before it"
-        s,u = readable(_stream(scores, 'scores')+0.), readable(_stream(u, 'u', 0, 1)); out = np.empty(len(s)); t = 0
-        if len(u) != len(s): raise PredictionError(f"`u` must be as many as `scores`, {len(s)}, got {len(u)}", argument='u')
+        s, u = (
+            readable(_stream(scores, "scores") + 0.0),
+            readable(_stream(u, "u", 0, 1)),
+        )
+        out = np.empty(len(s))
+        t = 0
+        if len(u) != len(s):
+            raise PredictionError(
+                f"`u` must be as many as `scores`, {len(s)}, got {len(u)}", argument="u"
+            )
         while t < len(s):
-            at,self._m = _bag_p_values(self._rows, self._where, self._head, self._size, self._tree, self._m, self._n, s, u, t, out)
-            self._n += at-t; t = at
-            if t < len(s): self._grow()
+            at, self._m = _bag_p_values(
+                self._rows,
+                self._where,
+                self._head,
+                self._size,
+                self._tree,
+                self._m,
+                self._n,
+                s,
+                u,
+                t,
+                out,
+            )
+            self._n += at - t
+            t = at
+            if t < len(s):
+                self._grow()
         return out
+
     def _grow(self):
-        k = len(self._head); wider = lambda a,fill: np.concatenate([a, np.full((k, *a.shape[1:]), fill, a.dtype)])
-        self._rows,self._where,self._head,self._size,self._tree = wider(self._rows, 0), wider(self._where, 0), wider(self._head, np.inf), wider(self._size, 0), wider(self._tree, 0)
+        k = len(self._head)
+        wider = lambda a, fill: np.concatenate(
+            [a, np.full((k, *a.shape[1:]), fill, a.dtype)]
+        )
+        self._rows, self._where, self._head, self._size, self._tree = (
+            wider(self._rows, 0),
+            wider(self._where, 0),
+            wider(self._head, np.inf),
+            wider(self._size, 0),
+            wider(self._tree, 0),
+        )
         _count(self._size, self._tree, self._m)
 
 # %% ../nbs/api/15_drift.ipynb #b227023b
@@ -207,571 +389,1188 @@ class ScoreBag:
 def _bag_p_values(rows, where, head, size, tree, m, n, scores, u, start, out):
     "p-values one after another, each score put in; stops where a block might be wanted and none is left"
     for t in range(start, len(scores)):
-        if m == len(head): return t, m
-        x = scores[t]; at_most = _rank(rows, where, head, size, tree, m, x, True); below = _rank(rows, where, head, size, tree, m, x, False)
-        out[t] = ((n-at_most)+u[t]*(1+at_most-below))/(n+1)
-        m = _insert(rows, where, head, size, tree, m, x); n += 1
+        if m == len(head):
+            return t, m
+        x = scores[t]
+        at_most = _rank(rows, where, head, size, tree, m, x, True)
+        below = _rank(rows, where, head, size, tree, m, x, False)
+        out[t] = ((n - at_most) + u[t] * (1 + at_most - below)) / (n + 1)
+        m = _insert(rows, where, head, size, tree, m, x)
+        n += 1
     return len(scores), m
+
 
 @kernel
 def _count(size, tree, m):
     "Fill the tree from the blocks' sizes"
-    for k in range(1, m+1): tree[k] = 0
-    for k in range(1, m+1):
-        tree[k] += size[k-1]; up = k+(k & -k)
-        if up <= m: tree[up] += tree[k]
+    for k in range(1, m + 1):
+        tree[k] = 0
+    for k in range(1, m + 1):
+        tree[k] += size[k - 1]
+        up = k + (k & -k)
+        if up <= m:
+            tree[up] += tree[k]
+
 
 def growing_p_values(
-    scores, # In order of arrival, larger is stranger, shape (n,)
+    scores,  # In order of arrival, larger is stranger, shape (n,)
     *,
-    seed:int, # Breaks ties
-    reference=(), # Scores that are in the bag at the start, shape (n_ref,)
-) -> np.ndarray: # Shape (n,); independent and uniform on [0, 1] when reference and stream are exchangeable
+    seed: int,  # Breaks ties
+    reference=(),  # Scores that are in the bag at the start, shape (n_ref,)
+) -> np.ndarray:  # Shape (n,); independent and uniform on [0, 1] when reference and stream are exchangeable
     "Smoothed conformal p-values, each over all scores before it"
-    s = _stream(scores, 'scores')
+    s = _stream(scores, "scores")
     return ScoreBag(reference).p_values(s, _uniforms(seed, 0, len(s)))
 
 # %% ../nbs/api/15_drift.ipynb #0e3fd9bb
 @kernel
 def _log_mean(w):
     "Log of the mean of exp(w)"
-    top = w.max(); s = 0.
-    if len(w) == 1: return top
-    for v in w: s += math.exp(v-top)
-    return top+math.log(s/len(w))
+    top = w.max()
+    s = 0.0
+    if len(w) == 1:
+        return top
+    for v in w:
+        s += math.exp(v - top)
+    return top + math.log(s / len(w))
+
 
 @kernel
 def _bet(p, jumps, stakes, wealth, carry, limits, out):
     "Bet on each p-value; log wealth, log CUSUM and log Shiryaev-Roberts after each, the last two begun again where they reach their limit"
     before = _log_mean(wealth)
     for t in range(len(p)):
-        g = p[t]-.5
+        g = p[t] - 0.5
         for j in range(len(jumps)):
-            keep,even = 1-jumps[j],jumps[j]/3
-            a,b,c = (keep*stakes[j, 0]+even)*(1-g), keep*stakes[j, 1]+even, (keep*stakes[j, 2]+even)*(1+g)
-            s = a+b+c; stakes[j, 0] = a/s; stakes[j, 1] = b/s; stakes[j, 2] = c/s; wealth[j] += math.log(s)
-        now = _log_mean(wealth); gain = now-before; before = now
-        out[t, 0],out[t, 1],out[t, 2] = now, carry[0]+gain, carry[1]+gain
-        carry[0] = max(out[t, 1], 0.) if out[t, 1] < limits[1] else 0.
-        carry[1] = max(out[t, 2], 0.)+math.log1p(math.exp(-abs(out[t, 2]))) if out[t, 2] < limits[2] else 0.
+            keep, even = 1 - jumps[j], jumps[j] / 3
+            a, b, c = (
+                (keep * stakes[j, 0] + even) * (1 - g),
+                keep * stakes[j, 1] + even,
+                (keep * stakes[j, 2] + even) * (1 + g),
+            )
+            s = a + b + c
+            stakes[j, 0] = a / s
+            stakes[j, 1] = b / s
+            stakes[j, 2] = c / s
+            wealth[j] += math.log(s)
+        now = _log_mean(wealth)
+        gain = now - before
+        before = now
+        out[t, 0], out[t, 1], out[t, 2] = now, carry[0] + gain, carry[1] + gain
+        carry[0] = max(out[t, 1], 0.0) if out[t, 1] < limits[1] else 0.0
+        carry[1] = (
+            max(out[t, 2], 0.0) + math.log1p(math.exp(-abs(out[t, 2])))
+            if out[t, 2] < limits[2]
+            else 0.0
+        )
 
 # %% ../nbs/api/15_drift.ipynb #7d80ef20
-COMPOSITE = .3, .1, .03, .01, .003, .001   # jumping rates of the composite
+COMPOSITE = 0.3, 0.1, 0.03, 0.01, 0.003, 0.001  # jumping rates of the composite
+
 
 @dataclass(frozen=True)
 class Evidence:
     "What betting on p-values has come to, after each of them, in natural logs"
-    wealth:np.ndarray # Log wealth, shape (n,); 0 is the start
-    cusum:np.ndarray # Log CUSUM, shape (n,)
-    sr:np.ndarray # Log Shiryaev-Roberts, shape (n,)
-    def to_dict(self) -> dict: "JSON-safe"; return {k: v.tolist() for k,v in vars(self).items()}
+
+    wealth: np.ndarray  # Log wealth, shape (n,); 0 is the start
+    cusum: np.ndarray  # Log CUSUM, shape (n,)
+    sr: np.ndarray  # Log Shiryaev-Roberts, shape (n,)
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return {k: v.tolist() for k, v in vars(self).items()}
+
 
 def evidence(
-    p_values, # In order, in [0, 1], shape (n,)
-    jumps:tuple=(.01,), # Jumping rate in (0, 1]; several for a composite, as `COMPOSITE`
+    p_values,  # In order, in [0, 1], shape (n,)
+    jumps: tuple = (
+        0.01,
+    ),  # Jumping rate in (0, 1]; several for a composite, as `COMPOSITE`
 ) -> Evidence:
     "Evidence against exchangeability after each p-value"
-    p,(j,stakes,wealth,carry) = _stream(p_values, 'p_values', 0, 1), _purse(jumps); out = np.empty((len(p), 3))
+    p, (j, stakes, wealth, carry) = _stream(p_values, "p_values", 0, 1), _purse(jumps)
+    out = np.empty((len(p), 3))
     _bet(readable(p), j, stakes, wealth, carry, np.full(3, np.inf), out)
     return Evidence(*np.ascontiguousarray(out.T))
 
+
 def _purse(jumps):
-    try: j = np.atleast_1d(np.asarray(jumps, dtype=np.float64))
-    except (TypeError, ValueError): j = np.empty(0)
-    if not (j.ndim == 1 and len(j) and ((j > 0) & (j <= 1)).all()): raise ConfigurationError(f"`jumps` must be rates in (0, 1], got {jumps!r}", argument='jumps')
-    return readable(j), np.full((len(j), 3), 1/3), np.zeros(len(j)), np.zeros(2)
+    try:
+        j = np.atleast_1d(np.asarray(jumps, dtype=np.float64))
+    except (TypeError, ValueError):
+        j = np.empty(0)
+    if not (j.ndim == 1 and len(j) and ((j > 0) & (j <= 1)).all()):
+        raise ConfigurationError(
+            f"`jumps` must be rates in (0, 1], got {jumps!r}", argument="jumps"
+        )
+    return readable(j), np.full((len(j), 3), 1 / 3), np.zeros(len(j)), np.zeros(2)
 
 # %% ../nbs/api/15_drift.ipynb #9972c1c1
-@MONITORS.register('conformal_martingale')
+@MONITORS.register("conformal_martingale")
 class ConformalMartingale(_Saved):
     "Tests from scores of true labels whether the stream is still like the reference"
-    kind,proof = 'conformal_martingale',True
-    def __init__(self,
-        jumps:tuple=COMPOSITE, # Jumping rates in (0, 1] of the composite; one, as `(.01,)`, for a simple jumper
-        rule:str='wealth', # "wealth" (ever), "cusum" or "sr" (run length): which statistic raises alarms
+
+    kind, proof = "conformal_martingale", True
+
+    def __init__(
+        self,
+        jumps: tuple = COMPOSITE,  # Jumping rates in (0, 1] of the composite; one, as `(.01,)`, for a simple jumper
+        rule: str = "wealth",  # "wealth" (ever), "cusum" or "sr" (run length): which statistic raises alarms
         *,
-        seed:int, # Breaks ties of scores
-        level:float=.05, # For "wealth": probability of ever raising a false alarm, in (0, 1)
-        arl:float=10_000, # For "cusum" and "sr": least mean number of observations to a false alarm, above 1
+        seed: int,  # Breaks ties of scores
+        level: float = 0.05,  # For "wealth": probability of ever raising a false alarm, in (0, 1)
+        arl: float = 10_000,  # For "cusum" and "sr": least mean number of observations to a false alarm, above 1
     ):
-        if rule not in ('wealth', 'cusum', 'sr'): raise ConfigurationError(f"`rule` must be wealth, cusum or sr, got {rule!r}", argument='rule')
-        self.jumps,self.rule,self.seed,self.level,self.arl = tuple(np.atleast_1d(jumps).tolist()),rule,check_seed(seed),check_number('level', level),check_number('arl', arl, 1, math.inf)
+        if rule not in ("wealth", "cusum", "sr"):
+            raise ConfigurationError(
+                f"`rule` must be wealth, cusum or sr, got {rule!r}", argument="rule"
+            )
+        self.jumps, self.rule, self.seed, self.level, self.arl = (
+            tuple(np.atleast_1d(jumps).tolist()),
+            rule,
+            check_seed(seed),
+            check_number("level", level),
+            check_number("arl", arl, 1, math.inf),
+        )
         self.fit(())
+
     @property
-    def promise(self): return (f'probability of ever a false alarm at most {self.level:g}' if self.rule == 'wealth' else f'mean run to a false alarm at least {self.arl:g} observations')
+    def promise(self):
+        return (
+            f"probability of ever a false alarm at most {self.level:g}"
+            if self.rule == "wealth"
+            else f"mean run to a false alarm at least {self.arl:g} observations"
+        )
+
     @property
-    def log_threshold(self) -> float: "Natural log of what the statistic must reach"; return -math.log(self.level) if self.rule == 'wealth' else math.log(self.arl)
-    def fit(self,
-        scores, # Scores of the true labels on calibration rows, larger is stranger, shape (n,)
-    ) -> 'ConformalMartingale':
+    def log_threshold(self) -> float:
+        "Natural log of what the statistic must reach"
+        return -math.log(self.level) if self.rule == "wealth" else math.log(self.arl)
+
+    def fit(
+        self,
+        scores,  # Scores of the true labels on calibration rows, larger is stranger, shape (n,)
+    ) -> "ConformalMartingale":
         "Begin anew, with these in the bag"
-        self.bag_,self.step_,self.alarm_,self.n_alarms_,self._rng = ScoreBag(scores),0,None,0,None
-        _,self.stakes_,self.log_wealths_,self.carry_ = _purse(self.jumps); self.log_wealth_,self.log_cusum_,self.log_sr_ = 0.,-math.inf,-math.inf
+        self.bag_, self.step_, self.alarm_, self.n_alarms_, self._rng = (
+            ScoreBag(scores),
+            0,
+            None,
+            0,
+            None,
+        )
+        _, self.stakes_, self.log_wealths_, self.carry_ = _purse(self.jumps)
+        self.log_wealth_, self.log_cusum_, self.log_sr_ = 0.0, -math.inf, -math.inf
         return self
-    def _now(self): return {'log wealth': self.log_wealth_, 'log cusum': self.log_cusum_, 'log sr': self.log_sr_, 'reference and stream': len(self.bag_)}
+
+    def _now(self):
+        return {
+            "log wealth": self.log_wealth_,
+            "log cusum": self.log_cusum_,
+            "log sr": self.log_sr_,
+            "reference and stream": len(self.bag_),
+        }
 
 # %% ../nbs/api/15_drift.ipynb #04bff6be
 @patch
-def update(self:ConformalMartingale,
-    scores, # Scores of true labels in order of arrival, one or many
-) -> list: # `Alarm`s: at most one ever for "wealth", each crossing for the others
+def update(
+    self: ConformalMartingale,
+    scores,  # Scores of true labels in order of arrival, one or many
+) -> list:  # `Alarm`s: at most one ever for "wealth", each crossing for the others
     "Take scores in, bet on them, and say what that proves"
-    s = _stream(scores, 'scores')
-    if not len(s): return []
-    self._rng = self._rng or np.random.Generator(np.random.PCG64(self.seed).advance(self.step_)); p = self.bag_.p_values(s, self._rng.random(len(s)))
-    i,c = ['wealth', 'cusum', 'sr'].index(self.rule), self.log_threshold; limits = np.where(np.arange(3) == i, c, np.inf); out = np.empty((len(s), 3))
-    _bet(readable(p), readable(self.jumps, np.float64), self.stakes_, self.log_wealths_, self.carry_, limits, out)
+    s = _stream(scores, "scores")
+    if not len(s):
+        return []
+    self._rng = self._rng or np.random.Generator(
+        np.random.PCG64(self.seed).advance(self.step_)
+    )
+    p = self.bag_.p_values(s, self._rng.random(len(s)))
+    i, c = ["wealth", "cusum", "sr"].index(self.rule), self.log_threshold
+    limits = np.where(np.arange(3) == i, c, np.inf)
+    out = np.empty((len(s), 3))
+    _bet(
+        readable(p),
+        readable(self.jumps, np.float64),
+        self.stakes_,
+        self.log_wealths_,
+        self.carry_,
+        limits,
+        out,
+    )
     hits = np.flatnonzero(out[:, i] >= c) if i or not self.alarm_ else []
-    rung = [self._ring(self.step_+t+1, out[t, i], c, f'log {self.rule}') for t in (hits if i else hits[:1])]
-    self.step_ += len(s); self.n_alarms_ += len(rung); self.log_wealth_,self.log_cusum_,self.log_sr_ = out[-1].tolist()
+    rung = [
+        self._ring(self.step_ + t + 1, out[t, i], c, f"log {self.rule}")
+        for t in (hits if i else hits[:1])
+    ]
+    self.step_ += len(s)
+    self.n_alarms_ += len(rung)
+    self.log_wealth_, self.log_cusum_, self.log_sr_ = out[-1].tolist()
     return rung
 
 # %% ../nbs/api/15_drift.ipynb #5dd132b9
 def plot_wealth(
-    log_wealth, # Natural log of wealth, CUSUM or Shiryaev-Roberts after each observation, shape (n,)
+    log_wealth,  # Natural log of wealth, CUSUM or Shiryaev-Roberts after each observation, shape (n,)
     *,
-    threshold:float=20., # Where the alarm is, as a number and not its log: `1/level` or `arl`
-    change:int=None, # Observation after which the data changed, when it is known
-    ax=None, # `matplotlib` axes; a new figure when `None`
-    label:str=None, # For a legend
-): # The axes
+    threshold: float = 20.0,  # Where the alarm is, as a number and not its log: `1/level` or `arl`
+    change: int = None,  # Observation after which the data changed, when it is known
+    ax=None,  # `matplotlib` axes; a new figure when `None`
+    label: str = None,  # For a legend
+):  # The axes
     "Evidence over time, with the line at which it becomes an alarm"
-    threshold = _positive('threshold', threshold); ax = axes_of(ax, (4, 2.6)); curve, = ax.plot(np.arange(1, len(log_wealth)+1), np.asarray(log_wealth)/math.log(10), lw=1, label=label)
-    ax.axhline(math.log10(threshold), color=curve.get_color(), ls='--', lw=1)
-    if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
-    ax.set(xlabel='observation', ylabel='evidence, powers of ten')
+    threshold = _positive("threshold", threshold)
+    ax = axes_of(ax, (4, 2.6))
+    (curve,) = ax.plot(
+        np.arange(1, len(log_wealth) + 1),
+        np.asarray(log_wealth) / math.log(10),
+        lw=1,
+        label=label,
+    )
+    ax.axhline(math.log10(threshold), color=curve.get_color(), ls="--", lw=1)
+    if change is not None:
+        ax.axvline(change, color=".6", ls=":", lw=1)
+    ax.set(xlabel="observation", ylabel="evidence, powers of ten")
     return ax
 
 # %% ../nbs/api/15_drift.ipynb #8e35d5c7
-_STAKES = .02, .05, .1, .2, .4, .8   # of the capital that is awake
+_STAKES = 0.02, 0.05, 0.1, 0.2, 0.4, 0.8  # of the capital that is awake
+
 
 @kernel
 def _bet_on_levels(losses, levels, stakes, awake, passed, step, reached, at, out):
     "Bet on losses above each level; levels refuted so far (they are the first), and the capital against level `at`"
     for t in range(len(losses)):
-        wake = math.sqrt(100/(100+step)); step += 1; asleep = math.sqrt(100/(100+step)); wake = (wake-asleep)/len(stakes); gone = passed
+        wake = math.sqrt(100 / (100 + step))
+        step += 1
+        asleep = math.sqrt(100 / (100 + step))
+        wake = (wake - asleep) / len(stakes)
+        gone = passed
         for g in range(passed, len(levels)):
-            odds = losses[t]/levels[g]-1; total = asleep
-            for f in range(len(stakes)): awake[g, f] = (awake[g, f]+wake)*(1+stakes[f]*odds); total += awake[g, f]
-            if total >= reached: gone = g+1
-            if g == at: out[t, 1] = total
-        passed = gone; out[t, 0] = passed
+            odds = losses[t] / levels[g] - 1
+            total = asleep
+            for f in range(len(stakes)):
+                awake[g, f] = (awake[g, f] + wake) * (1 + stakes[f] * odds)
+                total += awake[g, f]
+            if total >= reached:
+                gone = g + 1
+            if g == at:
+                out[t, 1] = total
+        passed = gone
+        out[t, 0] = passed
     return passed
 
 # %% ../nbs/api/15_drift.ipynb #a5548791
-@MONITORS.register('risk_monitor')
+@MONITORS.register("risk_monitor")
 class RiskMonitor(_Saved):
     "Tests whether the stream's risk is above the source's by more than a tolerance (Podkopaev and Ramdas 2022)"
-    kind,proof = 'risk_monitor',True
-    def __init__(self,
-        tolerance:float=.05, # Rise of the mean loss that may pass, in [0, loss_max)
-        delta:float=.05, # Probability of ever a false alarm, in (0, 1); half of it for the source
+
+    kind, proof = "risk_monitor", True
+
+    def __init__(
+        self,
+        tolerance: float = 0.05,  # Rise of the mean loss that may pass, in [0, loss_max)
+        delta: float = 0.05,  # Probability of ever a false alarm, in (0, 1); half of it for the source
         *,
-        loss_max:float=1., # Losses lie in [0, loss_max]
-        source:str='auto', # How the source is bounded: `method` of `bounds.upper_bound`
-        seed:int=None, # For `wsr`, which "auto" takes with a seed where losses are not all 0 or `loss_max`
+        loss_max: float = 1.0,  # Losses lie in [0, loss_max]
+        source: str = "auto",  # How the source is bounded: `method` of `bounds.upper_bound`
+        seed: int = None,  # For `wsr`, which "auto" takes with a seed where losses are not all 0 or `loss_max`
     ):
-        self.delta,self.loss_max,self.source,self.seed = check_number('delta', delta),_positive('loss_max', loss_max),source,seed
-        self.tolerance = check_number('tolerance', tolerance, 0, self.loss_max, closed='low'); risk_test(source, np.zeros(1), seed)
+        self.delta, self.loss_max, self.source, self.seed = (
+            check_number("delta", delta),
+            _positive("loss_max", loss_max),
+            source,
+            seed,
+        )
+        self.tolerance = check_number(
+            "tolerance", tolerance, 0, self.loss_max, closed="low"
+        )
+        risk_test(source, np.zeros(1), seed)
+
     @property
-    def promise(self): return f'probability of ever an alarm while the risk is at most {self.tolerance:g} above the source is at most {self.delta:g}'
-    def update(self,
-        losses, # Losses on the stream in order, in [0, loss_max], one or many
-    ) -> list: # At most one `Alarm` ever
+    def promise(self):
+        return f"probability of ever an alarm while the risk is at most {self.tolerance:g} above the source is at most {self.delta:g}"
+
+    def update(
+        self,
+        losses,  # Losses on the stream in order, in [0, loss_max], one or many
+    ) -> list:  # At most one `Alarm` ever
         "Take losses in, move the lower bound, and say when it passes `level_`"
-        if not hasattr(self, 'levels_'): raise NotFittedError("`RiskMonitor` is not fitted", hint="Call fit(losses) with the source's losses first")
-        x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; out = np.zeros((len(x), 2))
-        if not len(x): return []
-        self.passed_ = int(_bet_on_levels(readable(x), readable(self.levels_), readable(_STAKES, np.float64), self.awake_, self.passed_, self.step_, 2/self.delta, self.at_, out))
-        live,over = np.flatnonzero(out[:, 1] > 0), np.flatnonzero(out[:, 0] > self.at_)
-        if len(live): self.log_capital_ = math.log(out[live[-1], 1])
-        self.step_ += len(x); self.lower_ = float(self.levels_[self.passed_-1])*self.loss_max if self.passed_ else 0.
-        if not len(over) or self.alarm_: return []
-        return [self._ring(self.step_-len(x)+over[0]+1, math.log(out[over[0], 1]), math.log(2/self.delta), f'log capital against a risk of {self.level_:.4g}')]
-    def _now(self): return {'source risk at most': self.source_upper_, 'alarm above': self.level_, 'stream risk was at least': self.lower_} if hasattr(self, 'levels_') else {}
+        if not hasattr(self, "levels_"):
+            raise NotFittedError(
+                "`RiskMonitor` is not fitted",
+                hint="Call fit(losses) with the source's losses first",
+            )
+        x = _stream(losses, "losses", 0, self.loss_max) / self.loss_max
+        out = np.zeros((len(x), 2))
+        if not len(x):
+            return []
+        self.passed_ = int(
+            _bet_on_levels(
+                readable(x),
+                readable(self.levels_),
+                readable(_STAKES, np.float64),
+                self.awake_,
+                self.passed_,
+                self.step_,
+                2 / self.delta,
+                self.at_,
+                out,
+            )
+        )
+        live, over = np.flatnonzero(out[:, 1] > 0), np.flatnonzero(out[:, 0] > self.at_)
+        if len(live):
+            self.log_capital_ = math.log(out[live[-1], 1])
+        self.step_ += len(x)
+        self.lower_ = (
+            float(self.levels_[self.passed_ - 1]) * self.loss_max
+            if self.passed_
+            else 0.0
+        )
+        if not len(over) or self.alarm_:
+            return []
+        return [
+            self._ring(
+                self.step_ - len(x) + over[0] + 1,
+                math.log(out[over[0], 1]),
+                math.log(2 / self.delta),
+                f"log capital against a risk of {self.level_:.4g}",
+            )
+        ]
+
+    def _now(self):
+        return (
+            {
+                "source risk at most": self.source_upper_,
+                "alarm above": self.level_,
+                "stream risk was at least": self.lower_,
+            }
+            if hasattr(self, "levels_")
+            else {}
+        )
 
 # %% ../nbs/api/15_drift.ipynb #464c01ed
 @patch
-def fit(self:RiskMonitor,
-    losses, # Losses on source rows (calibration), in [0, loss_max], shape (n,)
-) -> 'RiskMonitor':
+def fit(
+    self: RiskMonitor,
+    losses,  # Losses on source rows (calibration), in [0, loss_max], shape (n,)
+) -> "RiskMonitor":
     "Bound the source's risk, and begin anew"
-    x = _stream(losses, 'losses', 0, self.loss_max)/self.loss_max; self.n_source_ = len(x); up = upper_bound(x, self.delta/2, self.source, seed=self.seed) if len(x) else 1.; level = up+self.tolerance/self.loss_max
-    if level >= 1: raise CertificateError(f"the source's {len(x)} rows bound its risk by {up*self.loss_max:.3f}, and with the tolerance no stream could exceed that", hint="More source rows, or a smaller tolerance", n=len(x), bound=up*self.loss_max)
-    self.levels_ = np.union1d(np.arange(1, 200)/200, level); self.at_ = int(np.searchsorted(self.levels_, level)); self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
-    self.source_upper_,self.level_,self.lower_,self.log_capital_ = up*self.loss_max,level*self.loss_max,0.,0.; self.passed_,self.step_,self.alarm_ = 0,0,None
+    x = _stream(losses, "losses", 0, self.loss_max) / self.loss_max
+    self.n_source_ = len(x)
+    up = upper_bound(x, self.delta / 2, self.source, seed=self.seed) if len(x) else 1.0
+    level = up + self.tolerance / self.loss_max
+    if level >= 1:
+        raise CertificateError(
+            f"the source's {len(x)} rows bound its risk by {up * self.loss_max:.3f}, and with the tolerance no stream could exceed that",
+            hint="More source rows, or a smaller tolerance",
+            n=len(x),
+            bound=up * self.loss_max,
+        )
+    self.levels_ = np.union1d(np.arange(1, 200) / 200, level)
+    self.at_ = int(np.searchsorted(self.levels_, level))
+    self.awake_ = np.zeros((len(self.levels_), len(_STAKES)))
+    self.source_upper_, self.level_, self.lower_, self.log_capital_ = (
+        up * self.loss_max,
+        level * self.loss_max,
+        0.0,
+        0.0,
+    )
+    self.passed_, self.step_, self.alarm_ = 0, 0, None
     return self
 
 # %% ../nbs/api/15_drift.ipynb #6634b854
-@MONITORS.register('aci')
+@MONITORS.register("aci")
 class ACI(_Saved):
     "Adaptive conformal inference: the level at which to ask for sets, moved by every miss (Gibbs and Candes 2021)"
-    kind = 'aci'
-    def __init__(self,
-        alpha:float=.1, # Long-run miss rate, in (0, 1)
-        gamma:float=.02, # Step size, positive; .005 is calm, .05 quick
+
+    kind = "aci"
+
+    def __init__(
+        self,
+        alpha: float = 0.1,  # Long-run miss rate, in (0, 1)
+        gamma: float = 0.02,  # Step size, positive; .005 is calm, .05 quick
         *,
-        start:float=None, # First `alpha_`, in [0, 1]; `alpha` when `None`
+        start: float = None,  # First `alpha_`, in [0, 1]; `alpha` when `None`
     ):
-        self.alpha,self.gamma,self.start = check_number('alpha', alpha),_positive('gamma', gamma),check_number('start', alpha if start is None else start, closed='both')
-        self.alpha_,self.step_,self.n_missed_ = self.start,0,0
+        self.alpha, self.gamma, self.start = (
+            check_number("alpha", alpha),
+            _positive("gamma", gamma),
+            check_number("start", alpha if start is None else start, closed="both"),
+        )
+        self.alpha_, self.step_, self.n_missed_ = self.start, 0, 0
+
     @property
-    def promise(self): return f'in the long run a miss rate of {self.alpha:g}, whatever the data; nothing about one set'
-    def bound(self,
-        n:int, # Labels, 1 or more
-        lag:int=0, # How many labels later each one is fed back
-    ) -> float: # Never is the mean miss rate over `n` labels further from `alpha`
+    def promise(self):
+        return f"in the long run a miss rate of {self.alpha:g}, whatever the data; nothing about one set"
+
+    def bound(
+        self,
+        n: int,  # Labels, 1 or more
+        lag: int = 0,  # How many labels later each one is fed back
+    ) -> float:  # Never is the mean miss rate over `n` labels further from `alpha`
         "The deterministic bound"
-        return (max(self.start, 1-self.start)+(1+_whole('lag', lag, 0))*self.gamma)/(self.gamma*_whole('n', n, 1))
-    def update(self,
-        missed, # Did the set that was given out at `alpha_` miss the label? One bool or many
-    ) -> list: # Empty: it steers and raises no alarm
+        return (
+            max(self.start, 1 - self.start) + (1 + _whole("lag", lag, 0)) * self.gamma
+        ) / (self.gamma * _whole("n", n, 1))
+
+    def update(
+        self,
+        missed,  # Did the set that was given out at `alpha_` miss the label? One bool or many
+    ) -> list:  # Empty: it steers and raises no alarm
         "Feed back what became of sets; afterwards ask for sets at `alpha_`: all labels when it is 0 or less, none when 1 or more"
-        for x in _bits(missed, 'missed').tolist(): self.alpha_ += self.gamma*(self.alpha-x); self.step_ += 1; self.n_missed_ += x
+        for x in _bits(missed, "missed").tolist():
+            self.alpha_ += self.gamma * (self.alpha - x)
+            self.step_ += 1
+            self.n_missed_ += x
         return []
-    def replay(self,
-        p_values, # Conformal p-values of true labels in order, in [0, 1], shape (n,)
-    ) -> np.ndarray: # Did the set at the level of that moment miss? shape (n,) bool
+
+    def replay(
+        self,
+        p_values,  # Conformal p-values of true labels in order, in [0, 1], shape (n,)
+    ) -> np.ndarray:  # Did the set at the level of that moment miss? shape (n,) bool
         "Play a stream whose labels come at once: every set is asked for at the level of its moment"
-        p = _stream(p_values, 'p_values', 0, 1); out = np.empty(len(p), bool); self.step_ += len(p)
-        for t,v in enumerate(p.tolist()): out[t] = miss = self.alpha_ >= 1 or (self.alpha_ > 0 and v <= self.alpha_); self.alpha_ += self.gamma*(self.alpha-miss); self.n_missed_ += miss
+        p = _stream(p_values, "p_values", 0, 1)
+        out = np.empty(len(p), bool)
+        self.step_ += len(p)
+        for t, v in enumerate(p.tolist()):
+            out[t] = miss = self.alpha_ >= 1 or (self.alpha_ > 0 and v <= self.alpha_)
+            self.alpha_ += self.gamma * (self.alpha - miss)
+            self.n_missed_ += miss
         return out
-    def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
+
+    def _now(self):
+        return {
+            "level now": self.alpha_,
+            "miss rate so far": self.n_missed_ / max(1, self.step_),
+        }
 
 # %% ../nbs/api/15_drift.ipynb #83b179fe
 def rolling_mean(
-    x, # Misses or losses in order, shape (n,)
-    window:int=200, # Observations averaged, at least 1
-) -> np.ndarray: # Shape (n-window+1,), empty when there are fewer than `window`
+    x,  # Misses or losses in order, shape (n,)
+    window: int = 200,  # Observations averaged, at least 1
+) -> np.ndarray:  # Shape (n-window+1,), empty when there are fewer than `window`
     "Mean over a sliding window"
-    x,window = _stream(x, 'x'),_whole('window', window, 1)
-    c = np.r_[0., x.cumsum()]
-    return (c[window:]-c[:-window])/window if len(x) >= window else np.empty(0)
+    x, window = _stream(x, "x"), _whole("window", window, 1)
+    c = np.r_[0.0, x.cumsum()]
+    return (c[window:] - c[:-window]) / window if len(x) >= window else np.empty(0)
+
 
 def plot_coverage(
-    missed, # Did each set miss? In order, shape (n,)
-    alpha:float=.1, # Miss rate asked for
+    missed,  # Did each set miss? In order, shape (n,)
+    alpha: float = 0.1,  # Miss rate asked for
     *,
-    window:int=200, # Observations averaged
-    change:int=None, # Observation after which the data changed, when it is known
-    ax=None, # `matplotlib` axes; a new figure when `None`
-    label:str=None, # For a legend
-): # The axes
+    window: int = 200,  # Observations averaged
+    change: int = None,  # Observation after which the data changed, when it is known
+    ax=None,  # `matplotlib` axes; a new figure when `None`
+    label: str = None,  # For a legend
+):  # The axes
     "Coverage over time, beside what was promised in the long run"
-    ax = axes_of(ax, (4, 2.6)); c = 1-rolling_mean(missed, window); ax.plot(np.arange(window, window+len(c)), c, lw=1, label=label)
-    ax.axhline(1-alpha, color='C3', ls='--', lw=1)
-    if change is not None: ax.axvline(change, color='.6', ls=':', lw=1)
-    ax.set(xlabel='observation', ylabel=f'coverage of the last {window}')
+    ax = axes_of(ax, (4, 2.6))
+    c = 1 - rolling_mean(missed, window)
+    ax.plot(np.arange(window, window + len(c)), c, lw=1, label=label)
+    ax.axhline(1 - alpha, color="C3", ls="--", lw=1)
+    if change is not None:
+        ax.axvline(change, color=".6", ls=":", lw=1)
+    ax.set(xlabel="observation", ylabel=f"coverage of the last {window}")
     return ax
 
 # %% ../nbs/api/15_drift.ipynb #51f6ad2a
 @kernel
-def _miss(p, alpha): return alpha >= 1 or (alpha > 0 and p <= alpha)
+def _miss(p, alpha):
+    return alpha >= 1 or (alpha > 0 and p <= alpha)
+
 
 @kernel
 def _weigh(p, target, gammas, alphas, weights, eta, sigma, out):
     "Experts with step sizes `gammas`: their levels and weights after each p-value, and whether the set at their mean level missed"
     for t in range(len(p)):
-        level = total = 0.
-        for i in range(len(gammas)): level += weights[i]*alphas[i]
+        level = total = 0.0
+        for i in range(len(gammas)):
+            level += weights[i] * alphas[i]
         out[t] = _miss(p[t], level)
-        for i in range(len(gammas)): d = p[t]-alphas[i]; weights[i] *= math.exp(-eta*(target*d-min(0., d))); total += weights[i]
-        for i in range(len(gammas)): weights[i] = (1-sigma)*weights[i]/total+sigma/len(gammas); alphas[i] += gammas[i]*(target-_miss(p[t], alphas[i]))
+        for i in range(len(gammas)):
+            d = p[t] - alphas[i]
+            weights[i] *= math.exp(-eta * (target * d - min(0.0, d)))
+            total += weights[i]
+        for i in range(len(gammas)):
+            weights[i] = (1 - sigma) * weights[i] / total + sigma / len(gammas)
+            alphas[i] += gammas[i] * (target - _miss(p[t], alphas[i]))
 
 # %% ../nbs/api/15_drift.ipynb #2da3f8a2
-@MONITORS.register('dtaci')
+@MONITORS.register("dtaci")
 class DtACI(_Saved):
     "ACI with several step sizes, weighed by how they did (Gibbs and Candes 2024)"
-    kind = 'dtaci'
-    def __init__(self,
-        alpha:float=.1, # Miss rate asked for, in (0, 1)
-        gammas:tuple=(.001, .002, .004, .008, .016, .032, .064, .128), # Step sizes, positive
+
+    kind = "dtaci"
+
+    def __init__(
+        self,
+        alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
+        gammas: tuple = (
+            0.001,
+            0.002,
+            0.004,
+            0.008,
+            0.016,
+            0.032,
+            0.064,
+            0.128,
+        ),  # Step sizes, positive
         *,
-        interval:int=500, # Labels in a stretch over which it should do as well as the best level
+        interval: int = 500,  # Labels in a stretch over which it should do as well as the best level
     ):
-        self.alpha,self.gammas,self.interval = check_number('alpha', alpha),tuple(_positive(f'gammas[{i}]', g) for i,g in enumerate(np.atleast_1d(gammas).tolist())),_whole('interval', interval, 1)
-        if not self.gammas: raise ConfigurationError("`gammas` must hold at least one step size", argument='gammas')
-        self.alphas_,self.weights_,self.step_,self.n_missed_ = np.full(len(self.gammas), self.alpha),np.full(len(self.gammas), 1/len(self.gammas)),0,0
+        self.alpha, self.gammas, self.interval = (
+            check_number("alpha", alpha),
+            tuple(
+                _positive(f"gammas[{i}]", g)
+                for i, g in enumerate(np.atleast_1d(gammas).tolist())
+            ),
+            _whole("interval", interval, 1),
+        )
+        if not self.gammas:
+            raise ConfigurationError(
+                "`gammas` must hold at least one step size", argument="gammas"
+            )
+        self.alphas_, self.weights_, self.step_, self.n_missed_ = (
+            np.full(len(self.gammas), self.alpha),
+            np.full(len(self.gammas), 1 / len(self.gammas)),
+            0,
+            0,
+        )
+
     @property
-    def promise(self): return f'small regret over every {self.interval} labels against the best fixed level; no bound on the miss rate itself'
+    def promise(self):
+        return f"small regret over every {self.interval} labels against the best fixed level; no bound on the miss rate itself"
+
     @property
-    def alpha_(self) -> float: "Level at which to ask for sets now"; return sum((self.weights_*self.alphas_).tolist())
-    def update(self,
-        p_values, # Conformal p-values of true labels in order, in [0, 1], one or many
-    ) -> list: # Empty: it steers and raises no alarm
+    def alpha_(self) -> float:
+        "Level at which to ask for sets now"
+        return sum((self.weights_ * self.alphas_).tolist())
+
+    def update(
+        self,
+        p_values,  # Conformal p-values of true labels in order, in [0, 1], one or many
+    ) -> list:  # Empty: it steers and raises no alarm
         "Feed back p-values of labels"
-        self.replay(p_values); return []
-    def replay(self,
-        p_values, # As for `update`
-    ) -> np.ndarray: # Did the set at the level of that moment miss? shape (n,) bool
+        self.replay(p_values)
+        return []
+
+    def replay(
+        self,
+        p_values,  # As for `update`
+    ) -> np.ndarray:  # Did the set at the level of that moment miss? shape (n,) bool
         "The same, with what became of the sets"
-        p,a,k = _stream(p_values, 'p_values', 0, 1),self.alpha,len(self.gammas); out = np.empty(len(p), bool)
-        eta = math.sqrt(3/self.interval*(math.log(k*self.interval)+2)/((1-a)**2*a**3+a**2*(1-a)**3))
-        _weigh(readable(p), a, readable(self.gammas, np.float64), self.alphas_, self.weights_, eta, 1/(2*self.interval), out)
-        self.step_ += len(p); self.n_missed_ += int(out.sum())
+        p, a, k = _stream(p_values, "p_values", 0, 1), self.alpha, len(self.gammas)
+        out = np.empty(len(p), bool)
+        eta = math.sqrt(
+            3
+            / self.interval
+            * (math.log(k * self.interval) + 2)
+            / ((1 - a) ** 2 * a**3 + a**2 * (1 - a) ** 3)
+        )
+        _weigh(
+            readable(p),
+            a,
+            readable(self.gammas, np.float64),
+            self.alphas_,
+            self.weights_,
+            eta,
+            1 / (2 * self.interval),
+            out,
+        )
+        self.step_ += len(p)
+        self.n_missed_ += int(out.sum())
         return out
-    def _now(self): return {'level now': self.alpha_, 'miss rate so far': self.n_missed_/max(1, self.step_), 'step size now': float(self.weights_@self.gammas)}
+
+    def _now(self):
+        return {
+            "level now": self.alpha_,
+            "miss rate so far": self.n_missed_ / max(1, self.step_),
+            "step size now": float(self.weights_ @ self.gammas),
+        }
 
 # %% ../nbs/api/15_drift.ipynb #1a371220
-@MONITORS.register('rolling_risk')
+@MONITORS.register("rolling_risk")
 class RollingRiskControl(_Saved):
     "Turns a knob so that the mean loss comes to a target (Feldman et al. 2023)"
-    kind = 'rolling_risk'
-    def __init__(self,
-        target:float=.05, # Mean loss wanted, in (0, 1)
-        gamma:float=.02, # Step of the knob for a loss of 1, positive
+
+    kind = "rolling_risk"
+
+    def __init__(
+        self,
+        target: float = 0.05,  # Mean loss wanted, in (0, 1)
+        gamma: float = 0.02,  # Step of the knob for a loss of 1, positive
         *,
-        start:float=.5, # First `theta_`, in [low, high]
-        low:float=0., # From here down nothing is careful: the loss must be able to reach the target
-        high:float=1., # From here up everything is: the loss must not be above the target
+        start: float = 0.5,  # First `theta_`, in [low, high]
+        low: float = 0.0,  # From here down nothing is careful: the loss must be able to reach the target
+        high: float = 1.0,  # From here up everything is: the loss must not be above the target
     ):
-        self.target,self.gamma = check_number('target', target),_positive('gamma', gamma); self.start,self.low,self.high = (check_number(k, v, -math.inf, math.inf) for k,v in (('start', start), ('low', low), ('high', high)))
-        if not low <= start <= high or low == high: raise ConfigurationError(f"low <= start <= high is wanted, got {low}, {start}, {high}", argument='start')
-        self.theta_,self.step_,self.total_ = self.start,0,0.
+        self.target, self.gamma = (
+            check_number("target", target),
+            _positive("gamma", gamma),
+        )
+        self.start, self.low, self.high = (
+            check_number(k, v, -math.inf, math.inf)
+            for k, v in (("start", start), ("low", low), ("high", high))
+        )
+        if not low <= start <= high or low == high:
+            raise ConfigurationError(
+                f"low <= start <= high is wanted, got {low}, {start}, {high}",
+                argument="start",
+            )
+        self.theta_, self.step_, self.total_ = self.start, 0, 0.0
+
     @property
-    def promise(self): return f'in the long run a mean loss of {self.target:g}, if the knob can reach it; nothing about one decision'
-    def bound(self, n:int) -> float: "Never is the mean of `n` losses further from the target"; return (self.high-self.low+self.gamma)/(self.gamma*_whole('n', n, 1))
-    def update(self,
-        losses, # What decisions at `theta_` have cost, in [0, 1], one or many
-    ) -> list: # Empty: it steers and raises no alarm
+    def promise(self):
+        return f"in the long run a mean loss of {self.target:g}, if the knob can reach it; nothing about one decision"
+
+    def bound(self, n: int) -> float:
+        "Never is the mean of `n` losses further from the target"
+        return (self.high - self.low + self.gamma) / (self.gamma * _whole("n", n, 1))
+
+    def update(
+        self,
+        losses,  # What decisions at `theta_` have cost, in [0, 1], one or many
+    ) -> list:  # Empty: it steers and raises no alarm
         "Feed back losses; afterwards decide at `theta_`"
-        for x in _stream(losses, 'losses', 0, 1).tolist(): self.theta_ += self.gamma*(x-self.target); self.step_ += 1; self.total_ += x
+        for x in _stream(losses, "losses", 0, 1).tolist():
+            self.theta_ += self.gamma * (x - self.target)
+            self.step_ += 1
+            self.total_ += x
         return []
-    def _now(self): return {'knob now': self.theta_, 'mean loss so far': self.total_/max(1, self.step_)}
+
+    def _now(self):
+        return {
+            "knob now": self.theta_,
+            "mean loss so far": self.total_ / max(1, self.step_),
+        }
 
 # %% ../nbs/api/15_drift.ipynb #5e4c6e25
-@MONITORS.register('conformal_pid')
+@MONITORS.register("conformal_pid")
 class ConformalPID(_Saved):
     "A threshold steered by misses, their sum and a forecast (Angelopoulos, Candes and Tibshirani 2023)"
-    kind = 'conformal_pid'
-    def __init__(self,
-        alpha:float=.1, # Long-run miss rate, in (0, 1)
-        eta:float=.05, # Step of the threshold, in units of the score, positive
+
+    kind = "conformal_pid"
+
+    def __init__(
+        self,
+        alpha: float = 0.1,  # Long-run miss rate, in (0, 1)
+        eta: float = 0.05,  # Step of the threshold, in units of the score, positive
         *,
-        start:float, # First threshold, in units of the score: the calibrated one
-        integrate:float=0., # K_I, in units of the score; 0 for no integrator
-        saturation:float=1., # C of the integrator: smaller reacts sooner, positive
+        start: float,  # First threshold, in units of the score: the calibrated one
+        integrate: float = 0.0,  # K_I, in units of the score; 0 for no integrator
+        saturation: float = 1.0,  # C of the integrator: smaller reacts sooner, positive
     ):
-        self.alpha,self.eta,self.saturation = check_number('alpha', alpha),_positive('eta', eta),_positive('saturation', saturation)
-        self.start,self.integrate = check_number('start', start, -math.inf, math.inf),check_number('integrate', integrate, 0, math.inf, closed='low')
-        self.quantile_,self.excess_,self.step_,self.n_missed_ = self.start,0.,0,0
+        self.alpha, self.eta, self.saturation = (
+            check_number("alpha", alpha),
+            _positive("eta", eta),
+            _positive("saturation", saturation),
+        )
+        self.start, self.integrate = (
+            check_number("start", start, -math.inf, math.inf),
+            check_number("integrate", integrate, 0, math.inf, closed="low"),
+        )
+        self.quantile_, self.excess_, self.step_, self.n_missed_ = self.start, 0.0, 0, 0
+
     @property
-    def promise(self): return f'in the long run a miss rate of {self.alpha:g} for bounded scores, whatever the data; nothing about one set'
+    def promise(self):
+        return f"in the long run a miss rate of {self.alpha:g} for bounded scores, whatever the data; nothing about one set"
+
     @property
     def threshold_(self) -> float:
         "Labels with scores up to this, plus your forecast if you make one, are in the next set"
-        x = self.excess_*math.log(self.step_+1)/(self.saturation*(self.step_+1))
-        return self.quantile_+(0. if not self.integrate else self.integrate*math.tan(x) if abs(x) < math.pi/2 else math.copysign(math.inf, x))
-    def update(self, scores, forecast=0.) -> list: "As `replay`, and says nothing: it steers and raises no alarm"; self.replay(scores, forecast); return []
-    def replay(self,
-        scores, # Scores of true labels in order, one or many
-        forecast=0., # What was added to the threshold for each, one or as many
-    ) -> np.ndarray: # Did the set at the threshold of that moment miss? shape (n,) bool
+        x = (
+            self.excess_
+            * math.log(self.step_ + 1)
+            / (self.saturation * (self.step_ + 1))
+        )
+        return self.quantile_ + (
+            0.0
+            if not self.integrate
+            else self.integrate * math.tan(x)
+            if abs(x) < math.pi / 2
+            else math.copysign(math.inf, x)
+        )
+
+    def update(self, scores, forecast=0.0) -> list:
+        "As `replay`, and says nothing: it steers and raises no alarm"
+        self.replay(scores, forecast)
+        return []
+
+    def replay(
+        self,
+        scores,  # Scores of true labels in order, one or many
+        forecast=0.0,  # What was added to the threshold for each, one or as many
+    ) -> (
+        np.ndarray
+    ):  # Did the set at the threshold of that moment miss? shape (n,) bool
         "Feed back scores of labels, and see what became of the sets"
-        s,f = _stream(scores, 'scores'), _stream(forecast, 'forecast'); out = np.empty(len(s), bool)
-        if len(f) not in (1, len(s)): raise PredictionError(f"`forecast` must be one number or {len(s)}, got {len(f)}", argument='forecast')
-        for t,v in enumerate((s-f).tolist()):
+        s, f = _stream(scores, "scores"), _stream(forecast, "forecast")
+        out = np.empty(len(s), bool)
+        if len(f) not in (1, len(s)):
+            raise PredictionError(
+                f"`forecast` must be one number or {len(s)}, got {len(f)}",
+                argument="forecast",
+            )
+        for t, v in enumerate((s - f).tolist()):
             out[t] = miss = v > self.threshold_
-            self.quantile_ += self.eta*(miss-self.alpha); self.excess_ += miss-self.alpha; self.step_ += 1; self.n_missed_ += miss
+            self.quantile_ += self.eta * (miss - self.alpha)
+            self.excess_ += miss - self.alpha
+            self.step_ += 1
+            self.n_missed_ += miss
         return out
-    def _now(self): return {'threshold now': self.threshold_, 'miss rate so far': self.n_missed_/max(1, self.step_)}
+
+    def _now(self):
+        return {
+            "threshold now": self.threshold_,
+            "miss rate so far": self.n_missed_ / max(1, self.step_),
+        }
 
 # %% ../nbs/api/15_drift.ipynb #17f2ff95
 def weighted_quantile(
-    scores, # Scores of the true labels on calibration rows, shape (n,)
-    weights, # Density ratio at those rows, 0 or more, shape (n,)
-    new, # Density ratio at the new rows, shape (m,)
-    alpha:float=.1, # Miss rate asked for, in (0, 1)
-) -> np.ndarray: # Threshold for each new row, `inf` where the weights do not reach, shape (m,)
+    scores,  # Scores of the true labels on calibration rows, shape (n,)
+    weights,  # Density ratio at those rows, 0 or more, shape (n,)
+    new,  # Density ratio at the new rows, shape (m,)
+    alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
+) -> (
+    np.ndarray
+):  # Threshold for each new row, `inf` where the weights do not reach, shape (m,)
     "Weighted conformal thresholds (Tibshirani et al. 2019): exact when the weights are"
-    s,w,v = _stream(scores, 'scores'), _stream(weights, 'weights', 0, 1e300), _stream(new, 'new', 0, 1e300); alpha = check_number('alpha', alpha)
-    if len(s) != len(w): raise PredictionError(f"`scores` and `weights` differ in length: {len(s)} and {len(w)}", argument='weights')
-    order = np.argsort(s, kind='stable'); reach = w[order].cumsum()
-    i = np.searchsorted(reach*(1+1e-12), (1-alpha)*((reach[-1] if len(s) else 0.)+v))
+    s, w, v = (
+        _stream(scores, "scores"),
+        _stream(weights, "weights", 0, 1e300),
+        _stream(new, "new", 0, 1e300),
+    )
+    alpha = check_number("alpha", alpha)
+    if len(s) != len(w):
+        raise PredictionError(
+            f"`scores` and `weights` differ in length: {len(s)} and {len(w)}",
+            argument="weights",
+        )
+    order = np.argsort(s, kind="stable")
+    reach = w[order].cumsum()
+    i = np.searchsorted(
+        reach * (1 + 1e-12), (1 - alpha) * ((reach[-1] if len(s) else 0.0) + v)
+    )
     return np.r_[s[order], math.inf][np.minimum(i, len(s))]
 
+
 def effective_rows(
-    weights, # 0 or more, shape (n,)
-) -> float: # Between 0 and n
+    weights,  # 0 or more, shape (n,)
+) -> float:  # Between 0 and n
     "How many rows of equal weight carry as much: (sum w)^2 / sum w^2"
-    w = _stream(weights, 'weights', 0, 1e300); top = w.max(initial=0.)
-    return float((w/top).sum()**2/((w/top)**2).sum()) if top else 0.
+    w = _stream(weights, "weights", 0, 1e300)
+    top = w.max(initial=0.0)
+    return float((w / top).sum() ** 2 / ((w / top) ** 2).sum()) if top else 0.0
 
 # %% ../nbs/api/15_drift.ipynb #2f9e3a46
 def _matrix(x, name, width=None):
     a = as_float_array(x, name)[0].astype(np.float64)
-    if a.ndim != 2 or not len(a) or not a.shape[1] or (width and a.shape[1] != width): raise PredictionError(f"`{name}` must have shape (n, {width or 'd'}), got {a.shape}", argument=name)
-    if not np.isfinite(a).all(): raise PredictionError(f"`{name}` must be finite; row {int((~np.isfinite(a).all(1)).argmax())} is not", argument=name)
+    if a.ndim != 2 or not len(a) or not a.shape[1] or (width and a.shape[1] != width):
+        raise PredictionError(
+            f"`{name}` must have shape (n, {width or 'd'}), got {a.shape}",
+            argument=name,
+        )
+    if not np.isfinite(a).all():
+        raise PredictionError(
+            f"`{name}` must be finite; row {int((~np.isfinite(a).all(1)).argmax())} is not",
+            argument=name,
+        )
     return a
+
 
 def _auc(low, high):
     "Share of pairs in which a value of `high` is above one of `low`, ties by half"
     from scipy.stats import rankdata
-    return float((rankdata(np.r_[low, high])[len(low):].sum()-len(high)*(len(high)+1)/2)/(len(low)*len(high)))
+
+    return float(
+        (rankdata(np.r_[low, high])[len(low) :].sum() - len(high) * (len(high) + 1) / 2)
+        / (len(low) * len(high))
+    )
+
 
 def _domain_model(source, target, penalty):
     "Log density ratio of target to source as a line: coefficients and intercept, shape (d+1,)"
     from sklearn.linear_model import LogisticRegression
-    x = np.r_[source, target]; mid,scale = x.mean(0), x.std(0); scale[scale == 0] = 1
-    m = LogisticRegression(C=1/penalty, max_iter=1000).fit((x-mid)/scale, np.repeat([0, 1], [len(source), len(target)])); c = m.coef_[0]/scale
-    return np.r_[c, m.intercept_[0]-c@mid+math.log(len(source)/len(target))]
+
+    x = np.r_[source, target]
+    mid, scale = x.mean(0), x.std(0)
+    scale[scale == 0] = 1
+    m = LogisticRegression(C=1 / penalty, max_iter=1000).fit(
+        (x - mid) / scale, np.repeat([0, 1], [len(source), len(target)])
+    )
+    c = m.coef_[0] / scale
+    return np.r_[c, m.intercept_[0] - c @ mid + math.log(len(source) / len(target))]
 
 # %% ../nbs/api/15_drift.ipynb #d5214855
-_MOST_CLIPPED = .1   # share of target rows above the clip: what they are short of is mass that the quantile does not see
+_MOST_CLIPPED = 0.1  # share of target rows above the clip: what they are short of is mass that the quantile does not see
 
-@MONITORS.register('weighted_conformal')
+
+@MONITORS.register("weighted_conformal")
 class WeightedConformal(_Saved):
     "Conformal thresholds for inputs that moved, weighed by a domain classifier on features or logits"
-    kind,promise = 'weighted_conformal','coverage as asked for, as far as the weights are right'
-    def __init__(self,
-        alpha:float=.1, # Miss rate asked for, in (0, 1)
+
+    kind, promise = (
+        "weighted_conformal",
+        "coverage as asked for, as far as the weights are right",
+    )
+
+    def __init__(
+        self,
+        alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
         *,
-        clip:float=20., # Weights are kept within [1/clip, clip], above 1; it refuses when more than a tenth of the target rows would be above
-        floor:float=100., # Effective calibration rows, by the weights before clipping, below which it refuses
-        folds:int=5, # For cross-fitting, at least 2
-        penalty:float=1., # Of the logistic regression, in units of 1/C, positive
+        clip: float = 20.0,  # Weights are kept within [1/clip, clip], above 1; it refuses when more than a tenth of the target rows would be above
+        floor: float = 100.0,  # Effective calibration rows, by the weights before clipping, below which it refuses
+        folds: int = 5,  # For cross-fitting, at least 2
+        penalty: float = 1.0,  # Of the logistic regression, in units of 1/C, positive
     ):
-        self.alpha,self.clip,self.floor,self.folds,self.penalty = check_number('alpha', alpha),check_number('clip', clip, 1, math.inf),_positive('floor', floor),_whole('folds', folds, 2),_positive('penalty', penalty)
-    def fit(self,
-        scores, # Scores of the true labels on calibration rows, shape (n,)
-        source, # Features or logits of those rows, shape (n, d)
-        target, # The same of new rows without labels, shape (m, d)
+        self.alpha, self.clip, self.floor, self.folds, self.penalty = (
+            check_number("alpha", alpha),
+            check_number("clip", clip, 1, math.inf),
+            _positive("floor", floor),
+            _whole("folds", folds, 2),
+            _positive("penalty", penalty),
+        )
+
+    def fit(
+        self,
+        scores,  # Scores of the true labels on calibration rows, shape (n,)
+        source,  # Features or logits of those rows, shape (n, d)
+        target,  # The same of new rows without labels, shape (m, d)
         *,
-        seed:int, # Of the folds
-    ) -> 'WeightedConformal':
+        seed: int,  # Of the folds
+    ) -> "WeightedConformal":
         "Learn the weights; `CertificateError` when too few rows carry them"
-        for k in ('models_', 'scores_', 'weights_', 'ess_', 'auc_', 'clipped_'): vars(self).pop(k, None)
-        s,x = _stream(scores, 'scores'), _matrix(source, 'source'); z = _matrix(target, 'target', x.shape[1]); rng = np.random.default_rng(check_seed(seed))
-        if len(s) != len(x): raise PredictionError(f"`scores` and `source` differ in length: {len(s)} and {len(x)}", argument='source')
-        if min(len(x), len(z)) < self.folds: raise CertificateError(f"{len(x)} source and {len(z)} target rows are fewer than the {self.folds} folds")
-        a,b = (rng.permutation(len(v)) % self.folds for v in (x, z)); models = np.array([_domain_model(x[a != k], z[b != k], self.penalty) for k in range(self.folds)]); d = x.shape[1]
-        held = lambda v,fold: (v*models[fold, :d]).sum(1)+models[fold, d]
-        here,there = held(x, a),held(z, b); ess,auc,clipped = effective_rows(np.exp(here-here.max())),_auc(here, there),float((there > math.log(self.clip)).mean())
-        for bad,what in ((ess < self.floor, f"the weights leave {ess:.1f} effective rows of {len(s)}, fewer than {self.floor:g}"), (clipped > _MOST_CLIPPED, f"{clipped:.0%} of the target rows have weights above {self.clip:g}, more than {_MOST_CLIPPED:.0%}")):
-            if bad: raise CertificateError(f"{what}: source and target hardly overlap (AUC {auc:.2f})", hint="Label rows of the new kind, or use fewer features", ess=ess, floor=self.floor, auc=auc, clipped=clipped)
-        self.models_,self.scores_,self.weights_,self.ess_,self.auc_,self.clipped_ = models,s,self._clip(here),ess,auc,clipped
+        for k in ("models_", "scores_", "weights_", "ess_", "auc_", "clipped_"):
+            vars(self).pop(k, None)
+        s, x = _stream(scores, "scores"), _matrix(source, "source")
+        z = _matrix(target, "target", x.shape[1])
+        rng = np.random.default_rng(check_seed(seed))
+        if len(s) != len(x):
+            raise PredictionError(
+                f"`scores` and `source` differ in length: {len(s)} and {len(x)}",
+                argument="source",
+            )
+        if min(len(x), len(z)) < self.folds:
+            raise CertificateError(
+                f"{len(x)} source and {len(z)} target rows are fewer than the {self.folds} folds"
+            )
+        a, b = (rng.permutation(len(v)) % self.folds for v in (x, z))
+        models = np.array(
+            [
+                _domain_model(x[a != k], z[b != k], self.penalty)
+                for k in range(self.folds)
+            ]
+        )
+        d = x.shape[1]
+        held = lambda v, fold: (v * models[fold, :d]).sum(1) + models[fold, d]
+        here, there = held(x, a), held(z, b)
+        ess, auc, clipped = (
+            effective_rows(np.exp(here - here.max())),
+            _auc(here, there),
+            float((there > math.log(self.clip)).mean()),
+        )
+        for bad, what in (
+            (
+                ess < self.floor,
+                f"the weights leave {ess:.1f} effective rows of {len(s)}, fewer than {self.floor:g}",
+            ),
+            (
+                clipped > _MOST_CLIPPED,
+                f"{clipped:.0%} of the target rows have weights above {self.clip:g}, more than {_MOST_CLIPPED:.0%}",
+            ),
+        ):
+            if bad:
+                raise CertificateError(
+                    f"{what}: source and target hardly overlap (AUC {auc:.2f})",
+                    hint="Label rows of the new kind, or use fewer features",
+                    ess=ess,
+                    floor=self.floor,
+                    auc=auc,
+                    clipped=clipped,
+                )
+        (
+            self.models_,
+            self.scores_,
+            self.weights_,
+            self.ess_,
+            self.auc_,
+            self.clipped_,
+        ) = models, s, self._clip(here), ess, auc, clipped
         return self
-    def _now(self): return {'effective rows': self.ess_, 'calibration rows': len(self.scores_), 'AUC of source against target': self.auc_, 'target rows clipped': getattr(self, 'clipped_', math.nan)} if hasattr(self, 'models_') else {}
-    def _clip(self, log_ratio): return np.exp(np.clip(log_ratio, -math.log(self.clip), math.log(self.clip)))
+
+    def _now(self):
+        return (
+            {
+                "effective rows": self.ess_,
+                "calibration rows": len(self.scores_),
+                "AUC of source against target": self.auc_,
+                "target rows clipped": getattr(self, "clipped_", math.nan),
+            }
+            if hasattr(self, "models_")
+            else {}
+        )
+
+    def _clip(self, log_ratio):
+        return np.exp(np.clip(log_ratio, -math.log(self.clip), math.log(self.clip)))
 
 # %% ../nbs/api/15_drift.ipynb #fa6fc212
 @patch
-def weights(self:WeightedConformal,
-    features, # Of new rows, shape (m, d)
-) -> np.ndarray: # Density ratio, clipped, shape (m,)
+def weights(
+    self: WeightedConformal,
+    features,  # Of new rows, shape (m, d)
+) -> np.ndarray:  # Density ratio, clipped, shape (m,)
     "How much more likely rows like these have become"
-    if not hasattr(self, 'models_'): raise NotFittedError("`WeightedConformal` is not fitted", hint="Call fit(scores, source, target, seed=...) first")
-    d = self.models_.shape[1]-1; return self._clip((_matrix(features, 'features', d)@self.models_[:, :d].T+self.models_[:, d]).mean(1))
+    if not hasattr(self, "models_"):
+        raise NotFittedError(
+            "`WeightedConformal` is not fitted",
+            hint="Call fit(scores, source, target, seed=...) first",
+        )
+    d = self.models_.shape[1] - 1
+    return self._clip(
+        (
+            _matrix(features, "features", d) @ self.models_[:, :d].T
+            + self.models_[:, d]
+        ).mean(1)
+    )
+
 
 @patch
-def thresholds(self:WeightedConformal,
-    features, # Of new rows, shape (m, d)
-) -> np.ndarray: # Labels with scores up to it are in the row's set, shape (m,); `inf` means all labels
+def thresholds(
+    self: WeightedConformal,
+    features,  # Of new rows, shape (m, d)
+) -> np.ndarray:  # Labels with scores up to it are in the row's set, shape (m,); `inf` means all labels
     "A threshold for each new row"
-    new = self.weights(features); return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
+    new = self.weights(features)
+    return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
 
 # %% ../nbs/api/15_drift.ipynb #3d36da80
-@MONITORS.register('label_free_trigger')
+@MONITORS.register("label_free_trigger")
 class LabelFreeTrigger(_Saved):
     "Watches set sizes, abstentions or confidences for a change; a reason to look, and no proof that errors changed"
-    kind = 'label_free_trigger'
-    def __init__(self,
-        what:str='confidence', # Name of the watched quantity, for people: confidence, set size, abstention
+
+    kind = "label_free_trigger"
+
+    def __init__(
+        self,
+        what: str = "confidence",  # Name of the watched quantity, for people: confidence, set size, abstention
         *,
-        level:float=.05, # Probability of ever a trigger when the quantity does not change, in (0, 1)
-        block:int=200, # Observations that are compared at once, at least 10
+        level: float = 0.05,  # Probability of ever a trigger when the quantity does not change, in (0, 1)
+        block: int = 200,  # Observations that are compared at once, at least 10
     ):
-        self.what,self.level,self.block = str(what),check_number('level', level),_whole('block', block, 10)
+        self.what, self.level, self.block = (
+            str(what),
+            check_number("level", level),
+            _whole("block", block, 10),
+        )
+
     @property
-    def promise(self): return f'a change of {self.what} is claimed falsely with probability at most {self.level:g}; says nothing about errors'
-    def fit(self,
-        values, # The quantity on reference rows, numbers or truth values, shape (n,)
-    ) -> 'LabelFreeTrigger':
+    def promise(self):
+        return f"a change of {self.what} is claimed falsely with probability at most {self.level:g}; says nothing about errors"
+
+    def fit(
+        self,
+        values,  # The quantity on reference rows, numbers or truth values, shape (n,)
+    ) -> "LabelFreeTrigger":
         "Keep the reference, and begin anew"
-        v = _stream(values, 'values')
-        if len(v) < 10: raise PredictionError(f"`values` must hold at least 10 reference rows, got {len(v)}", argument='values')
-        self.reference_,self.binary_,self.waiting_,self.n_blocks_,self.step_,self.alarm_,self.p_value_ = np.sort(v),bool(((v == 0) | (v == 1)).all()),[],0,0,None,1.
+        v = _stream(values, "values")
+        if len(v) < 10:
+            raise PredictionError(
+                f"`values` must hold at least 10 reference rows, got {len(v)}",
+                argument="values",
+            )
+        (
+            self.reference_,
+            self.binary_,
+            self.waiting_,
+            self.n_blocks_,
+            self.step_,
+            self.alarm_,
+            self.p_value_,
+        ) = np.sort(v), bool(((v == 0) | (v == 1)).all()), [], 0, 0, None, 1.0
         return self
-    def update(self,
-        values, # The quantity on new rows in order, one or many
-    ) -> list: # `Alarm`s with `proof` false, one for each block that differs
+
+    def update(
+        self,
+        values,  # The quantity on new rows in order, one or many
+    ) -> list:  # `Alarm`s with `proof` false, one for each block that differs
         "Take values in; every full block is tested"
-        if not hasattr(self, 'reference_'): raise NotFittedError("`LabelFreeTrigger` is not fitted", hint="Call fit(values) with reference rows first")
-        v = np.r_[self.waiting_, _stream(values, 'values')]; first,rung = self.step_-len(self.waiting_),[]; self.step_ += len(v)-len(self.waiting_); done = len(v)//self.block*self.block
+        if not hasattr(self, "reference_"):
+            raise NotFittedError(
+                "`LabelFreeTrigger` is not fitted",
+                hint="Call fit(values) with reference rows first",
+            )
+        v = np.r_[self.waiting_, _stream(values, "values")]
+        first, rung = self.step_ - len(self.waiting_), []
+        self.step_ += len(v) - len(self.waiting_)
+        done = len(v) // self.block * self.block
         for i in range(0, done, self.block):
-            self.n_blocks_ += 1; limit = 6*self.level/(math.pi*self.n_blocks_)**2; self.p_value_ = _differs(self.reference_, v[i:i+self.block], self.binary_)
-            if self.p_value_ <= limit: rung.append(self._ring(first+i+self.block, -math.log10(max(self.p_value_, 1e-300)), -math.log10(limit), f'-log10 p of {self.what} in block {self.n_blocks_}'))
+            self.n_blocks_ += 1
+            limit = 6 * self.level / (math.pi * self.n_blocks_) ** 2
+            self.p_value_ = _differs(
+                self.reference_, v[i : i + self.block], self.binary_
+            )
+            if self.p_value_ <= limit:
+                rung.append(
+                    self._ring(
+                        first + i + self.block,
+                        -math.log10(max(self.p_value_, 1e-300)),
+                        -math.log10(limit),
+                        f"-log10 p of {self.what} in block {self.n_blocks_}",
+                    )
+                )
         self.waiting_ = v[done:].tolist()
         return rung
-    def _now(self): return {'watched': self.what, 'blocks': self.n_blocks_, 'last p-value': self.p_value_} if hasattr(self, 'reference_') else {}
+
+    def _now(self):
+        return (
+            {
+                "watched": self.what,
+                "blocks": self.n_blocks_,
+                "last p-value": self.p_value_,
+            }
+            if hasattr(self, "reference_")
+            else {}
+        )
 
 # %% ../nbs/api/15_drift.ipynb #e30cbcde
 def _differs(reference, block, binary):
     "p-value against both samples being from one distribution"
     from scipy.stats import fisher_exact, ks_2samp
-    if not binary or not ((block == 0) | (block == 1)).all(): return float(ks_2samp(reference, block, method='exact' if max(len(reference), len(block)) <= 10_000 else 'asymp').pvalue)
-    a,b = int(reference.sum()),int(block.sum())
-    return float(fisher_exact([[a, len(reference)-a], [b, len(block)-b]])[1])
+
+    if not binary or not ((block == 0) | (block == 1)).all():
+        return float(
+            ks_2samp(
+                reference,
+                block,
+                method="exact"
+                if max(len(reference), len(block)) <= 10_000
+                else "asymp",
+            ).pvalue
+        )
+    a, b = int(reference.sum()), int(block.sum())
+    return float(fisher_exact([[a, len(reference) - a], [b, len(block) - b]])[1])
 
 # %% ../nbs/api/15_drift.ipynb #4ece339f
-@MONITORS.register('late_labels')
+@MONITORS.register("late_labels")
 class LateLabels(_Saved):
     "Holds predictions until their labels come: for all rows, or a random share of them"
-    kind,promise = 'late_labels','rows are audited at random, and given out in the order of issue'
-    def __init__(self,
-        share:float=1., # Of rows whose labels are asked for, in (0, 1]
-        patience:int=10_000, # Rows issued since, after which a row without label is given up
+
+    kind, promise = (
+        "late_labels",
+        "rows are audited at random, and given out in the order of issue",
+    )
+
+    def __init__(
+        self,
+        share: float = 1.0,  # Of rows whose labels are asked for, in (0, 1]
+        patience: int = 10_000,  # Rows issued since, after which a row without label is given up
         *,
-        seed:int, # Draws the audited rows
+        seed: int,  # Draws the audited rows
     ):
-        self.share,self.patience,self.seed = check_number('share', share, closed='high'),_whole('patience', patience, 1),check_seed(seed); self.pending_,self.n_lost_,self.n_ignored_,self.step_ = [],0,0,0
-    def issue(self,
-        ids, # Names of rows, text or whole numbers, shape (n,)
-        values, # What the row scores (or loses) if the truth is that class, shape (n, K)
-    ) -> np.ndarray: # Must the row be labelled? shape (n,) bool
+        self.share, self.patience, self.seed = (
+            check_number("share", share, closed="high"),
+            _whole("patience", patience, 1),
+            check_seed(seed),
+        )
+        self.pending_, self.n_lost_, self.n_ignored_, self.step_ = [], 0, 0, 0
+
+    def issue(
+        self,
+        ids,  # Names of rows, text or whole numbers, shape (n,)
+        values,  # What the row scores (or loses) if the truth is that class, shape (n, K)
+    ) -> np.ndarray:  # Must the row be labelled? shape (n,) bool
         "Remember rows that were decided; says which to label"
-        v = _matrix(values, 'values'); ids = _names(ids); known = {i for _,i,_,_ in self.pending_}
-        if len(ids) != len(v): raise PredictionError(f"`ids` and `values` differ in length: {len(ids)} and {len(v)}", argument='ids')
-        if len(set(ids)) < len(ids) or known & set(ids): raise PredictionError("`ids` must differ from one another and from those still waiting", argument='ids')
+        v = _matrix(values, "values")
+        ids = _names(ids)
+        known = {i for _, i, _, _ in self.pending_}
+        if len(ids) != len(v):
+            raise PredictionError(
+                f"`ids` and `values` differ in length: {len(ids)} and {len(v)}",
+                argument="ids",
+            )
+        if len(set(ids)) < len(ids) or known & set(ids):
+            raise PredictionError(
+                "`ids` must differ from one another and from those still waiting",
+                argument="ids",
+            )
         audit = _uniforms(self.seed, self.step_, len(v)) < self.share
-        self.pending_ += [[self.step_+t, i, v[t].tolist(), None] for t,i in enumerate(ids) if audit[t]]; self.step_ += len(v)
+        self.pending_ += [
+            [self.step_ + t, i, v[t].tolist(), None]
+            for t, i in enumerate(ids)
+            if audit[t]
+        ]
+        self.step_ += len(v)
         return audit
-    def arrive(self,
-        ids, # Rows whose labels came, shape (m,)
-        labels, # Their classes, whole numbers from 0 to K-1, shape (m,)
-    ) -> np.ndarray: # Scores of true labels that are now known, in order of issue: food for a monitor
+
+    def arrive(
+        self,
+        ids,  # Rows whose labels came, shape (m,)
+        labels,  # Their classes, whole numbers from 0 to K-1, shape (m,)
+    ) -> np.ndarray:  # Scores of true labels that are now known, in order of issue: food for a monitor
         "Take labels in, all or (when one is wrong) none, and give out every score before the first that is still missing"
-        ids,rows = _names(ids),{r[1]: r for r in self.pending_}
-        for i,y in _checked(ids, labels, rows).items(): rows[i][3] = y
+        ids, rows = _names(ids), {r[1]: r for r in self.pending_}
+        for i, y in _checked(ids, labels, rows).items():
+            rows[i][3] = y
         self.n_ignored_ += sum(i not in rows for i in ids)
         return self._release()
-    def _now(self): return {'waiting': len(self.pending_), 'given up': self.n_lost_, 'labels of rows not drawn': self.n_ignored_}
+
+    def _now(self):
+        return {
+            "waiting": len(self.pending_),
+            "given up": self.n_lost_,
+            "labels of rows not drawn": self.n_ignored_,
+        }
 
 # %% ../nbs/api/15_drift.ipynb #eef58a22
 def _names(ids):
     "Names of rows as text and whole numbers, which JSON keeps apart"
-    out = [i.item() if hasattr(i, 'item') else i for i in ([ids] if isinstance(ids, (str, int)) else ids)]; odd = [i for i in out if not isinstance(i, (str, int))]
-    if odd: raise PredictionError(f"`ids` must be text or whole numbers, got {odd[0]!r}", argument='ids')
+    out = [
+        i.item() if hasattr(i, "item") else i
+        for i in ([ids] if isinstance(ids, (str, int)) else ids)
+    ]
+    odd = [i for i in out if not isinstance(i, (str, int))]
+    if odd:
+        raise PredictionError(
+            f"`ids` must be text or whole numbers, got {odd[0]!r}", argument="ids"
+        )
     return out
+
 
 def _checked(ids, labels, rows):
     "Row -> label of those that are waited for, or the error that says which is wrong"
-    labels,new = np.atleast_1d(np.asarray(labels)).tolist(),{}
-    if len(ids) != len(labels): raise PredictionError(f"`ids` and `labels` differ in length: {len(ids)} and {len(labels)}", argument='labels')
-    for i,y in ((i, y) for i,y in zip(ids, labels) if i in rows):
-        K,old = len(rows[i][2]),new.get(i, rows[i][3])
-        if isinstance(y, bool) or not isinstance(y, int) or not 0 <= y < K: raise PredictionError(f"`labels` must be classes from 0 to {K-1}, got {y!r} for row {i!r}", argument='labels')
-        if old not in (None, y): raise PredictionError(f"row {i!r} has the label {old} already, and now comes {y}", hint="Send one label for each row", argument='labels')
+    labels, new = np.atleast_1d(np.asarray(labels)).tolist(), {}
+    if len(ids) != len(labels):
+        raise PredictionError(
+            f"`ids` and `labels` differ in length: {len(ids)} and {len(labels)}",
+            argument="labels",
+        )
+    for i, y in ((i, y) for i, y in zip(ids, labels) if i in rows):
+        K, old = len(rows[i][2]), new.get(i, rows[i][3])
+        if isinstance(y, bool) or not isinstance(y, int) or not 0 <= y < K:
+            raise PredictionError(
+                f"`labels` must be classes from 0 to {K - 1}, got {y!r} for row {i!r}",
+                argument="labels",
+            )
+        if old not in (None, y):
+            raise PredictionError(
+                f"row {i!r} has the label {old} already, and now comes {y}",
+                hint="Send one label for each row",
+                argument="labels",
+            )
         new[i] = y
     return new
 
+
 @patch
-def _release(self:LateLabels):
+def _release(self: LateLabels):
     "Scores up to the first row that still waits, rows without hope left out"
-    out,k = [],0
-    for at,_,values,y in self.pending_:
-        if y is None and self.step_-at <= self.patience: break
-        k += 1; self.n_lost_ += y is None
-        if y is not None: out.append(values[y])
+    out, k = [], 0
+    for at, _, values, y in self.pending_:
+        if y is None and self.step_ - at <= self.patience:
+            break
+        k += 1
+        self.n_lost_ += y is None
+        if y is not None:
+            out.append(values[y])
     self.pending_ = self.pending_[k:]
     return np.array(out, dtype=np.float64)

@@ -17,169 +17,268 @@ from numbers import Integral, Real
 # %% ../nbs/api/00_errors.ipynb #28c00811
 def _json_safe(x):
     "`x` with everything JSON cannot hold turned into text"
-    if isinstance(x, dict): return {str(k): _json_safe(v) for k,v in x.items()}
-    if isinstance(x, (list, tuple, set, frozenset)): return [_json_safe(v) for v in x]
-    if hasattr(x, 'item') and getattr(x, 'ndim', None) == 0: x = x.item()
-    if isinstance(x, float) and not math.isfinite(x): return repr(x)
+    if isinstance(x, dict):
+        return {str(k): _json_safe(v) for k, v in x.items()}
+    if isinstance(x, (list, tuple, set, frozenset)):
+        return [_json_safe(v) for v in x]
+    if hasattr(x, "item") and getattr(x, "ndim", None) == 0:
+        x = x.item()
+    if isinstance(x, float) and not math.isfinite(x):
+        return repr(x)
     return x if x is None or isinstance(x, (bool, int, float, str)) else repr(x)
 
 # %% ../nbs/api/00_errors.ipynb #08b75f1c
 class FineTuneLLMError(Exception):
     "Root of every error raised on purpose; `str(e)` is the message followed by the hint"
-    code = 'error'
-    def __init__(self,
-        message:str, # What came and what was wanted, naming the argument
+
+    code = "error"
+
+    def __init__(
+        self,
+        message: str,  # What came and what was wanted, naming the argument
         *,
-        hint:str=None, # What to do about it, one sentence
-        **context, # Anything else that is known, kept JSON-safe in `.context`
+        hint: str = None,  # What to do about it, one sentence
+        **context,  # Anything else that is known, kept JSON-safe in `.context`
     ):
         super().__init__(message)
-        self.message,self.hint,self.context = message,hint,_json_safe(context)
-    def __str__(self): return f"{self.message}. {self.hint}" if self.hint else self.message
-    def __reduce__(self): return _rebuild, (type(self), self.message, self.hint, self.context)
-    def to_dict(self): return dict(code=self.code, message=self.message, hint=self.hint, context=self.context)
+        self.message, self.hint, self.context = message, hint, _json_safe(context)
 
-def _rebuild(cls, message, hint, context): return cls(message, hint=hint, **context)
+    def __str__(self):
+        return f"{self.message}. {self.hint}" if self.hint else self.message
+
+    def __reduce__(self):
+        return _rebuild, (type(self), self.message, self.hint, self.context)
+
+    def to_dict(self):
+        return dict(
+            code=self.code, message=self.message, hint=self.hint, context=self.context
+        )
+
+
+def _rebuild(cls, message, hint, context):
+    return cls(message, hint=hint, **context)
 
 # %% ../nbs/api/00_errors.ipynb #330239b5
 class ConfigurationError(FineTuneLLMError, ValueError):
     "A setting is missing, unknown or out of range"
-    code = 'configuration'
+
+    code = "configuration"
+
 
 class SchemaError(ConfigurationError):
     "A structure (columns, keys, types) is not the one asked for"
-    code = 'configuration.schema'
+
+    code = "configuration.schema"
+
 
 class MissingDependencyError(FineTuneLLMError, ImportError):
     "An optional package is not installed; the hint holds the command"
-    code = 'environment'
+
+    code = "environment"
+
 
 class SecretError(FineTuneLLMError, LookupError):
     "A secret is missing or its key is wrong; the message never holds the secret"
-    code = 'secret'
+
+    code = "secret"
 
 # %% ../nbs/api/00_errors.ipynb #cadad67f
 class DataError(FineTuneLLMError, ValueError):
     "Something about the data"
-    code = 'data'
+
+    code = "data"
+
 
 class DataLoadingError(DataError, OSError):
     "A source could not be read: not there, a directory, binary, wrong encoding"
-    code = 'data.loading'
+
+    code = "data.loading"
+
 
 class DataValidationError(DataError):
     "The source was read, and what it holds cannot be used; the message names the row"
-    code = 'data.validation'
+
+    code = "data.validation"
+
 
 class ProcessingError(DataError):
     "A step on valid data failed"
-    code = 'data.processing'
+
+    code = "data.processing"
+
 
 class LeakageError(DataError):
     "A row was asked to serve two roles, which would void what is promised"
-    code = 'data.leakage'
+
+    code = "data.leakage"
 
 # %% ../nbs/api/00_errors.ipynb #29cb6c51
 class ModelError(FineTuneLLMError):
     "Something about a model"
-    code = 'model'
+
+    code = "model"
+
 
 class ModelLoadError(ModelError, OSError):
     "The model is unknown, unreachable or not what its checksum says"
-    code = 'model.load'
+
+    code = "model.load"
+
 
 class CheckpointError(ModelError, OSError):
     "A checkpoint is torn or belongs to another run"
-    code = 'model.checkpoint'
+
+    code = "model.checkpoint"
+
 
 class AdapterError(ModelError, ValueError):
     "An adapter does not fit its base model"
-    code = 'model.adapter'
+
+    code = "model.adapter"
 
 # %% ../nbs/api/00_errors.ipynb #afb7af50
 class TrainingError(FineTuneLLMError, RuntimeError):
     "Training stopped before its end"
-    code = 'training'
+
+    code = "training"
+
 
 class ConvergenceError(TrainingError, ArithmeticError):
     "The loss is not a number or an optimiser did not converge"
-    code = 'training.convergence'
+
+    code = "training.convergence"
+
 
 class ResourceError(TrainingError, MemoryError):
     "Memory, disk or time ran out"
-    code = 'training.resource'
+
+    code = "training.resource"
+
 
 class CallbackError(TrainingError):
     "A callback failed"
-    code = 'training.callback'
+
+    code = "training.callback"
 
 # %% ../nbs/api/00_errors.ipynb #2b1b4aac
 class PredictionError(FineTuneLLMError, ValueError):
     "Arrays that are no predictions: wrong shape, not a number, no distribution; the message names the row"
-    code = 'prediction'
+
+    code = "prediction"
+
 
 class CalibrationError(FineTuneLLMError, ValueError):
     "A calibrator cannot be fitted or applied"
-    code = 'calibration'
+
+    code = "calibration"
+
 
 class CertificateError(FineTuneLLMError, ValueError):
     "A certificate is refused (too few rows, too many errors) or void (something it was made for has changed)"
-    code = 'certificate'
+
+    code = "certificate"
+
 
 class NotFittedError(FineTuneLLMError, ValueError, AttributeError):
     "A method that needs `fit` was called before it"
-    code = 'not_fitted'
+
+    code = "not_fitted"
 
 # %% ../nbs/api/00_errors.ipynb #a677e466
 class ServiceError(FineTuneLLMError, RuntimeError):
     "A long-lived service failed"
-    code = 'service'
+
+    code = "service"
+
 
 class CircuitOpenError(ServiceError):
     "A circuit breaker is open: calls are refused for a while"
-    code = 'service.circuit_open'
+
+    code = "service.circuit_open"
+
 
 class OperationTimeoutError(ServiceError, TimeoutError):
     "Something took longer than its deadline"
-    code = 'service.timeout'
+
+    code = "service.timeout"
+
 
 class IntegrityError(FineTuneLLMError, OSError):
     "A file is torn, or not what its hash says"
-    code = 'integrity'
+
+    code = "integrity"
+
 
 class RunError(FineTuneLLMError, RuntimeError):
     "A run directory is locked, belongs to other settings or is not finished"
-    code = 'run'
+
+    code = "run"
 
 # %% ../nbs/api/00_errors.ipynb #378ea526
 def check_number(
-    name:str, # The argument, for the message
-    v, # What came
-    low:float=0., # Least value
-    high:float=None, # Greatest value; 1 when `None`, infinity for whole numbers
+    name: str,  # The argument, for the message
+    v,  # What came
+    low: float = 0.0,  # Least value
+    high: float = None,  # Greatest value; 1 when `None`, infinity for whole numbers
     *,
-    closed:str='', # Ends that are allowed as well: "low", "high" or "both"; always both for whole numbers
-    whole:bool=False, # Only whole numbers?
-): # The same as a float, or as an int when `whole`
+    closed: str = "",  # Ends that are allowed as well: "low", "high" or "both"; always both for whole numbers
+    whole: bool = False,  # Only whole numbers?
+):  # The same as a float, or as an int when `whole`
     "A number in its range, or a `ConfigurationError`; `nan`, texts, `True` and `None` are none"
-    high = high if high is not None else math.inf if whole else 1.
-    at_low,at_high = (whole or closed in (e, 'both') for e in ('low', 'high'))
+    high = high if high is not None else math.inf if whole else 1.0
+    at_low, at_high = (whole or closed in (e, "both") for e in ("low", "high"))
     ok = isinstance(v, Integral if whole else Real) and not isinstance(v, bool)
-    if ok and (low <= v if at_low else low < v) and (v <= high if at_high else v < high): return int(v) if whole else float(v)
-    want = (f"a whole number, {low:g} or more" if whole and high == math.inf else f"a whole number from {low:g} to {high:g}" if whole
-            else f"in {'(['[at_low]}{low:g}, {high:g}{')]'[at_high]}" if high < math.inf else 'finite' if low == -math.inf else 'positive and finite' if low == 0 and not at_low else f"{'at least' if at_low else 'above'} {low:g} and finite")
-    percent = f"; {v:g}% is {v/100:g}" if ok and not whole and (low, high) == (0, 1) and 1 < v <= 100 else ''
-    raise ConfigurationError(f"`{name}` must be {want}, got {v!r}{percent}", argument=name)
+    if (
+        ok
+        and (low <= v if at_low else low < v)
+        and (v <= high if at_high else v < high)
+    ):
+        return int(v) if whole else float(v)
+    want = (
+        f"a whole number, {low:g} or more"
+        if whole and high == math.inf
+        else f"a whole number from {low:g} to {high:g}"
+        if whole
+        else f"in {'(['[at_low]}{low:g}, {high:g}{')]'[at_high]}"
+        if high < math.inf
+        else "finite"
+        if low == -math.inf
+        else "positive and finite"
+        if low == 0 and not at_low
+        else f"{'at least' if at_low else 'above'} {low:g} and finite"
+    )
+    percent = (
+        f"; {v:g}% is {v / 100:g}"
+        if ok and not whole and (low, high) == (0, 1) and 1 < v <= 100
+        else ""
+    )
+    raise ConfigurationError(
+        f"`{name}` must be {want}, got {v!r}{percent}", argument=name
+    )
+
 
 def check_seed(
-    seed:int, # What came
-) -> int: # The same
+    seed: int,  # What came
+) -> int:  # The same
     "A seed: a whole number, 0 or more"
-    return check_number('seed', seed, whole=True)
+    return check_number("seed", seed, whole=True)
 
 # %% ../nbs/api/00_errors.ipynb #73b688cd
-def error_table() -> list: # Rows of (code, class name, the builtins it also is, first line of its docstring)
+def error_table() -> (
+    list
+):  # Rows of (code, class name, the builtins it also is, first line of its docstring)
     "Every kind of error, in code order"
-    def walk(c): return [c]+[d for s in c.__subclasses__() for d in walk(s)]
-    builtin = lambda c: [b.__name__ for b in c.__mro__ if b.__module__ == 'builtins' and b not in (Exception, BaseException, object)]
-    return sorted((c.code, c.__name__, ', '.join(builtin(c)), c.__doc__) for c in walk(FineTuneLLMError) if c.__module__ == __name__)
+
+    def walk(c):
+        return [c] + [d for s in c.__subclasses__() for d in walk(s)]
+
+    builtin = lambda c: [
+        b.__name__
+        for b in c.__mro__
+        if b.__module__ == "builtins" and b not in (Exception, BaseException, object)
+    ]
+    return sorted(
+        (c.code, c.__name__, ", ".join(builtin(c)), c.__doc__)
+        for c in walk(FineTuneLLMError)
+        if c.__module__ == __name__
+    )

@@ -24,620 +24,1229 @@ from typing import ClassVar
 from fastcore.basics import patch
 from structlog.contextvars import bind_contextvars, get_contextvars, unbind_contextvars
 
-from .errors import CallbackError, ConfigurationError, FineTuneLLMError, IntegrityError, ResourceError, SchemaError, check_number
+from fine_tune_llm.errors import (
+    CallbackError,
+    ConfigurationError,
+    FineTuneLLMError,
+    IntegrityError,
+    ResourceError,
+    SchemaError,
+    check_number,
+)
 from .logs import get_logger, redact
 
 # %% ../nbs/api/05_events.ipynb #5993dfdf
 @lru_cache(4096)
-def _guarded(key): return [*redact({key: 'x'}).values()] != ['x']   # does `logs` keep values of this key back?
+def _guarded(key):
+    return [*redact({key: "x"}).values()] != [
+        "x"
+    ]  # does `logs` keep values of this key back?
+
 
 def json_safe(
-    x, # Anything
-): # dict, list, str, int, float, bool or `None`, without NaN, credentials or user texts
+    x,  # Anything
+):  # dict, list, str, int, float, bool or `None`, without NaN, credentials or user texts
     "A copy of `x` as an event may hold it"
     kind = type(x)
-    if kind is int or kind is bool or x is None: return x
-    if kind is float: return x if math.isfinite(x) else repr(x)
-    if isinstance(x, str): return redact(x if x.isascii() else x.encode('utf-8', 'replace').decode())
-    if isinstance(x, dict): return {_safe_key(k): v if type(v) is int or type(v) is float and math.isfinite(v) else _safe_value(k, v) for k,v in x.items()}
-    if isinstance(x, (list, tuple)): return [json_safe(v) for v in x]
-    if isinstance(x, (set, frozenset)): return sorted((json_safe(v) for v in x), key=str)
-    if hasattr(x, 'tolist') and hasattr(x, 'shape'): return json_safe(x.tolist()) if math.prod(x.shape) <= 1000 else f"[array of shape {tuple(x.shape)}]"
-    if isinstance(x, (bool, int, float)): return json_safe(float(x) if isinstance(x, float) else int(x))   # a subclass
+    if kind is int or kind is bool or x is None:
+        return x
+    if kind is float:
+        return x if math.isfinite(x) else repr(x)
+    if isinstance(x, str):
+        return redact(x if x.isascii() else x.encode("utf-8", "replace").decode())
+    if isinstance(x, dict):
+        return {
+            _safe_key(k): v
+            if type(v) is int or type(v) is float and math.isfinite(v)
+            else _safe_value(k, v)
+            for k, v in x.items()
+        }
+    if isinstance(x, (list, tuple)):
+        return [json_safe(v) for v in x]
+    if isinstance(x, (set, frozenset)):
+        return sorted((json_safe(v) for v in x), key=str)
+    if hasattr(x, "tolist") and hasattr(x, "shape"):
+        return (
+            json_safe(x.tolist())
+            if math.prod(x.shape) <= 1000
+            else f"[array of shape {tuple(x.shape)}]"
+        )
+    if isinstance(x, (bool, int, float)):
+        return json_safe(float(x) if isinstance(x, float) else int(x))  # a subclass
     return json_safe(str(x) if isinstance(x, (Path, BaseException)) else repr(x))
 
+
 @lru_cache(4096, typed=True)
-def _safe_key(k): return json_safe(str(k))
+def _safe_key(k):
+    return json_safe(str(k))
+
 
 def _safe_value(k, v):
     v = json_safe(v)
-    return next(iter(redact({k: v}).values())) if type(v) in (str, list, dict) and isinstance(k, str) and _guarded(k) else v
+    return (
+        next(iter(redact({k: v}).values()))
+        if type(v) in (str, list, dict) and isinstance(k, str) and _guarded(k)
+        else v
+    )
 
 # %% ../nbs/api/05_events.ipynb #ccf4a774
-CATEGORIES = ('training', 'model', 'inference', 'data', 'audit', 'system', 'user')
-_KINDS = {}   # type -> the class that knows its fields
+CATEGORIES = ("training", "model", "inference", "data", "audit", "system", "user")
+_KINDS = {}  # type -> the class that knows its fields
+
 
 @lru_cache(1024)
 def _checked_type(type):
-    if not isinstance(type, str) or not re.fullmatch(r'[a-z]+(\.[a-z0-9_]+)+', type) or type.split('.')[0] not in CATEGORIES:
-        raise ConfigurationError(f"`type` of an event must be a category and a name such as 'user.note', got {type!r}", hint=f"Categories are {', '.join(CATEGORIES)}", argument='type')
+    if (
+        not isinstance(type, str)
+        or not re.fullmatch(r"[a-z]+(\.[a-z0-9_]+)+", type)
+        or type.split(".")[0] not in CATEGORIES
+    ):
+        raise ConfigurationError(
+            f"`type` of an event must be a category and a name such as 'user.note', got {type!r}",
+            hint=f"Categories are {', '.join(CATEGORIES)}",
+            argument="type",
+        )
     return type
 
-@lru_cache(256)
-def _own(cls): return {f.name: None if f.default is MISSING else f.default for f in fields(cls) if f.name not in Event.__dataclass_fields__}   # a typed event's own fields, and what they are when nothing is said
 
 @lru_cache(256)
-def _needed(cls): return {f.name for f in fields(cls) if f.default is MISSING and f.name in _own(cls) and f.name != 'metrics'}
+def _own(cls):
+    return {
+        f.name: None if f.default is MISSING else f.default
+        for f in fields(cls)
+        if f.name not in Event.__dataclass_fields__
+    }  # a typed event's own fields, and what they are when nothing is said
+
+
+@lru_cache(256)
+def _needed(cls):
+    return {
+        f.name
+        for f in fields(cls)
+        if f.default is MISSING and f.name in _own(cls) and f.name != "metrics"
+    }
+
 
 def _safe_data(data, metrics, fields):
-    if not isinstance(data, dict) or not isinstance(metrics, dict): raise ConfigurationError(f"`data` and `metrics` of an event must be dicts, got {str((data, metrics))[:100]}", argument='data')
-    try: return json_safe({**data, **metrics, **fields})
-    except RecursionError as e: raise ConfigurationError("`data` of an event is nested too deeply, or holds itself", argument='data') from e
+    if not isinstance(data, dict) or not isinstance(metrics, dict):
+        raise ConfigurationError(
+            f"`data` and `metrics` of an event must be dicts, got {str((data, metrics))[:100]}",
+            argument="data",
+        )
+    try:
+        return json_safe({**data, **metrics, **fields})
+    except RecursionError as e:
+        raise ConfigurationError(
+            "`data` of an event is nested too deeply, or holds itself", argument="data"
+        ) from e
+
 
 def _number(name, x, whole=False):
-    try: v = int(x) if whole else float(x)
-    except (TypeError, ValueError, OverflowError): v = math.nan
-    if not abs(v) < 2**63: raise ConfigurationError(f"`{name}` of an event must be a {'whole' if whole else 'finite'} number, got {x!r}", argument=name)
+    try:
+        v = int(x) if whole else float(x)
+    except (TypeError, ValueError, OverflowError):
+        v = math.nan
+    if not abs(v) < 2**63:
+        raise ConfigurationError(
+            f"`{name}` of an event must be a {'whole' if whole else 'finite'} number, got {x!r}",
+            argument=name,
+        )
     return v
 
 # %% ../nbs/api/05_events.ipynb #067aa376
 @dataclass(frozen=True)
 class Event:
     "Something that happened: what, when, in which run, at which step"
-    type:str = None # Category and name, such as `user.note`; a typed event knows its own
-    data:dict = field(default_factory=dict) # Details; copied, and made JSON-safe
-    _:KW_ONLY
-    step:int = None # Optimiser step, when there is one
-    run:str = None # Which run; that of `log_context` when `None`, else empty
-    time:float = None # Seconds since 1970, UTC; now when `None`
-    version:int = None # Version of the type's fields; the latest when `None`
-    id:int = field(default=None, compare=False) # Position in its store, from 1; `None` before it is stored
-    kind:ClassVar[str] = None
-    latest:ClassVar[int] = 1
+
+    type: str = (
+        None  # Category and name, such as `user.note`; a typed event knows its own
+    )
+    data: dict = field(default_factory=dict)  # Details; copied, and made JSON-safe
+    _: KW_ONLY
+    step: int = None  # Optimiser step, when there is one
+    run: str = None  # Which run; that of `log_context` when `None`, else empty
+    time: float = None  # Seconds since 1970, UTC; now when `None`
+    version: int = None  # Version of the type's fields; the latest when `None`
+    id: int = field(
+        default=None, compare=False
+    )  # Position in its store, from 1; `None` before it is stored
+    kind: ClassVar[str] = None
+    latest: ClassVar[int] = 1
+
     def __init_subclass__(cls, type=None, version=1):
         other = _KINDS.get(_checked_type(type))
-        if other and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__): raise ConfigurationError(f"events of type {type!r} already have a class, {other.__name__}")
-        cls.kind,cls.latest,_KINDS[type] = type,version,cls
+        if other and (other.__module__, other.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            raise ConfigurationError(
+                f"events of type {type!r} already have a class, {other.__name__}"
+            )
+        cls.kind, cls.latest, _KINDS[type] = type, version, cls
+
     def __post_init__(self):
-        d,own = self.__dict__,_own(type(self)); given = {n: d[n] for n in own if d[n] is not None}   # frozen: only here, and past `__setattr__`
-        if self.kind and d['type'] not in (None, self.kind): raise ConfigurationError(f"a {type(self).__name__} is of type {self.kind!r}, got {d['type']!r}", argument='type')
-        d['type'],d['version'] = self.kind or _checked_type(d['type']),d['version'] or self.latest
-        d['data'] = _safe_data(d['data'], given.pop('metrics', {}), given)
-        d['run'] = _safe_key(get_contextvars().get('run', '') if d['run'] is None else d['run'])
-        d['time'] = time.time() if d['time'] is None else _number('time', d['time'])
-        if d['step'] is not None: d['step'] = _number('step', d['step'], whole=True)
-        if own: d.update(_typed(own, d['data']))
+        d, own = self.__dict__, _own(type(self))
+        given = {
+            n: d[n] for n in own if d[n] is not None
+        }  # frozen: only here, and past `__setattr__`
+        if self.kind and d["type"] not in (None, self.kind):
+            raise ConfigurationError(
+                f"a {type(self).__name__} is of type {self.kind!r}, got {d['type']!r}",
+                argument="type",
+            )
+        d["type"], d["version"] = (
+            self.kind or _checked_type(d["type"]),
+            d["version"] or self.latest,
+        )
+        d["data"] = _safe_data(d["data"], given.pop("metrics", {}), given)
+        d["run"] = _safe_key(
+            get_contextvars().get("run", "") if d["run"] is None else d["run"]
+        )
+        d["time"] = time.time() if d["time"] is None else _number("time", d["time"])
+        if d["step"] is not None:
+            d["step"] = _number("step", d["step"], whole=True)
+        if own:
+            d.update(_typed(own, d["data"]))
+
     @property
-    def category(self) -> str: "First part of the type"; return self.type.split('.')[0]
-    def __str__(self): return event_line(self)
+    def category(self) -> str:
+        "First part of the type"
+        return self.type.split(".")[0]
+
+    def __str__(self):
+        return event_line(self)
 
 # %% ../nbs/api/05_events.ipynb #63ec4319
 def _typed(own, data):
     "Values of a typed event's own fields; what has no field of its own is in `metrics`, where there is such a field"
-    out,rest = dict(own),{}
-    for k,v in data.items(): (out if k in own else rest)[k] = v
-    if 'metrics' in own: out['metrics'] = rest
+    out, rest = dict(own), {}
+    for k, v in data.items():
+        (out if k in own else rest)[k] = v
+    if "metrics" in own:
+        out["metrics"] = rest
     return out
 
+
 def event_line(
-    event:Event, # Any event
+    event: Event,  # Any event
     *,
-    most:int=6, # Details shown, at most
-) -> str: # Time (UTC), type, step and the first few details
+    most: int = 6,  # Details shown, at most
+) -> str:  # Time (UTC), type, step and the first few details
     "An event as one readable line"
-    show = lambda v: f'{v:.4g}' if type(v) is float else str(v) if type(v) is not str else v[:80] if v.isprintable() else repr(v)[:80]
-    d = {**{k: event.data[k] for k in _own(type(event)) if k in event.data}, **event.data}
-    said = [f"{k}={show(v)}" for k,v in d.items() if not isinstance(v, (dict, list)) and v is not None][:most]
-    when = f"{datetime.fromtimestamp(event.time, timezone.utc):%Y-%m-%d %H:%M:%S}Z" if 0 <= event.time < 2.5e11 else f"{event.time:g} s"
-    return '  '.join([when, f"{event.type:<20}", *([] if event.step is None else [f"step {event.step}"]), ' '.join(said)]).rstrip()
+    show = lambda v: (
+        f"{v:.4g}"
+        if type(v) is float
+        else str(v)
+        if type(v) is not str
+        else v[:80]
+        if v.isprintable()
+        else repr(v)[:80]
+    )
+    d = {
+        **{k: event.data[k] for k in _own(type(event)) if k in event.data},
+        **event.data,
+    }
+    said = [
+        f"{k}={show(v)}"
+        for k, v in d.items()
+        if not isinstance(v, (dict, list)) and v is not None
+    ][:most]
+    when = (
+        f"{datetime.fromtimestamp(event.time, timezone.utc):%Y-%m-%d %H:%M:%S}Z"
+        if 0 <= event.time < 2.5e11
+        else f"{event.time:g} s"
+    )
+    return "  ".join(
+        [
+            when,
+            f"{event.type:<20}",
+            *([] if event.step is None else [f"step {event.step}"]),
+            " ".join(said),
+        ]
+    ).rstrip()
 
 # %% ../nbs/api/05_events.ipynb #2f228949
 @dataclass(frozen=True, kw_only=True)
-class TrainingStepped(Event, type='training.stepped'):
+class TrainingStepped(Event, type="training.stepped"):
     "An optimiser step was taken, or its running numbers were logged"
-    epoch:float = None # Passes over the train role so far
-    seconds:float = None # Since the step before
-    loss:float = None # Mean since the last log line
-    metrics:dict = None # Other numbers of the log line
+
+    epoch: float = None  # Passes over the train role so far
+    seconds: float = None  # Since the step before
+    loss: float = None  # Mean since the last log line
+    metrics: dict = None  # Other numbers of the log line
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingEvaluated(Event, type='training.evaluated'):
+class TrainingEvaluated(Event, type="training.evaluated"):
     "The validation role was evaluated"
-    epoch:float = None # Passes over the train role so far
-    metrics:dict # What was measured, such as `eval_nll`
+
+    epoch: float = None  # Passes over the train role so far
+    metrics: dict  # What was measured, such as `eval_nll`
+
 
 @dataclass(frozen=True, kw_only=True)
-class ModelSaved(Event, type='model.saved'):
+class ModelSaved(Event, type="model.saved"):
     "Weights were written"
-    name:str # Of the folder, without its path
-    sha256:str = None # Fingerprint of its content, when known
+
+    name: str  # Of the folder, without its path
+    sha256: str = None  # Fingerprint of its content, when known
+
 
 @dataclass(frozen=True, kw_only=True)
-class DataSplit(Event, type='data.split'):
+class DataSplit(Event, type="data.split"):
     "Rows were given their roles"
-    counts:dict # Role -> rows
-    source:str = None # Fingerprint of the data
+
+    counts: dict  # Role -> rows
+    source: str = None  # Fingerprint of the data
 
 # %% ../nbs/api/05_events.ipynb #f61e441d
 @dataclass(frozen=True, kw_only=True)
-class DecisionMade(Event, type='inference.decided'):
+class DecisionMade(Event, type="inference.decided"):
     "One input was decided or left to a person; the text is not kept"
-    input_id:str # Id of the input
-    decision:str = None # The class; `None` when abstaining
-    abstain:bool # Is a person asked instead?
-    confidence:float # Calibrated probability of the likeliest class
-    set_size:int = None # Classes in the prediction set
-    seconds:float = None # It took
+
+    input_id: str  # Id of the input
+    decision: str = None  # The class; `None` when abstaining
+    abstain: bool  # Is a person asked instead?
+    confidence: float  # Calibrated probability of the likeliest class
+    set_size: int = None  # Classes in the prediction set
+    seconds: float = None  # It took
+
 
 @dataclass(frozen=True, kw_only=True)
-class AuditFinished(Event, type='audit.finished'):
+class AuditFinished(Event, type="audit.finished"):
     "A run was audited"
-    certificate:str # Id of the certificate
-    n_test:int # Rows of the test role
-    metrics:dict = None # What was found
+
+    certificate: str  # Id of the certificate
+    n_test: int  # Rows of the test role
+    metrics: dict = None  # What was found
+
 
 @dataclass(frozen=True, kw_only=True)
-class StageFinished(Event, type='system.stage_finished'):
+class StageFinished(Event, type="system.stage_finished"):
     "A stage of a run ended well"
-    stage:str # Its name
-    seconds:float # It took
+
+    stage: str  # Its name
+    seconds: float  # It took
 
 # %% ../nbs/api/05_events.ipynb #e2dce09d
 @dataclass(frozen=True, kw_only=True)
-class AlertRaised(Event, type='system.alert'):
+class AlertRaised(Event, type="system.alert"):
     "A watched number left its range"
-    name:str # What is watched
-    severity:str = 'warning' # info, warning or critical
-    message:str # What a person should know
-    value:float = None # Its value
-    threshold:float = None # The limit it crossed
+
+    name: str  # What is watched
+    severity: str = "warning"  # info, warning or critical
+    message: str  # What a person should know
+    value: float = None  # Its value
+    threshold: float = None  # The limit it crossed
+
 
 @dataclass(frozen=True, kw_only=True)
-class ErrorRaised(Event, type='system.error'):
+class ErrorRaised(Event, type="system.error"):
     "Something failed"
-    code:str # `code` of our own errors, else the name of the exception
-    place:str # Where: a stage, a handler, a command
-    message:str # What it said
-    count:int = 1 # Failures this event stands for
+
+    code: str  # `code` of our own errors, else the name of the exception
+    place: str  # Where: a stage, a handler, a command
+    message: str  # What it said
+    count: int = 1  # Failures this event stands for
+
     @classmethod
-    def of(cls,
-        error:BaseException, # What was caught
-        place:str, # Where
+    def of(
+        cls,
+        error: BaseException,  # What was caught
+        place: str,  # Where
         *,
-        step:int=None, # As for any event
-        run:str=None, # As for any event
-    ) -> 'ErrorRaised':
+        step: int = None,  # As for any event
+        run: str = None,  # As for any event
+    ) -> "ErrorRaised":
         "An event for an exception"
-        return cls(code=getattr(error, 'code', None) if isinstance(error, FineTuneLLMError) else type(error).__name__, place=place, message=str(error), step=step, run=run)
+        return cls(
+            code=getattr(error, "code", None)
+            if isinstance(error, FineTuneLLMError)
+            else type(error).__name__,
+            place=place,
+            message=str(error),
+            step=step,
+            run=run,
+        )
 
 # %% ../nbs/api/05_events.ipynb #1dd41a9d
-def _restore(type, data, time, id=None, run='', step=None, version=1):
+def _restore(type, data, time, id=None, run="", step=None, version=1):
     "An event as it was stored: no checks, no copies"
     cls = _KINDS.get(type, Event)
-    if version < cls.latest and hasattr(cls, 'upgrade'):
-        with suppress(KeyError, TypeError, ValueError): data,version = cls.upgrade(dict(data), version),cls.latest   # what cannot be upgraded opens plain
+    if version < cls.latest and hasattr(cls, "upgrade"):
+        with suppress(KeyError, TypeError, ValueError):
+            data, version = (
+                cls.upgrade(dict(data), version),
+                cls.latest,
+            )  # what cannot be upgraded opens plain
     own = _own(cls)
-    if version != cls.latest or not _needed(cls) <= data.keys(): cls,own = Event,{}
+    if version != cls.latest or not _needed(cls) <= data.keys():
+        cls, own = Event, {}
     e = object.__new__(cls)
-    e.__dict__.update(type=type, data=data, time=time, id=id, run=run, step=step, version=version)
-    if own: e.__dict__.update(_typed(own, data))
+    e.__dict__.update(
+        type=type, data=data, time=time, id=id, run=run, step=step, version=version
+    )
+    if own:
+        e.__dict__.update(_typed(own, data))
     return e
 
 # %% ../nbs/api/05_events.ipynb #37103151
 @patch
-def to_dict(self:Event) -> dict: # type, time, run, step, version, data, and id when it is stored
+def to_dict(
+    self: Event,
+) -> dict:  # type, time, run, step, version, data, and id when it is stored
     "An event as JSON holds it"
-    d = {k: getattr(self, k) for k in ('id', 'type', 'time', 'run', 'step', 'version', 'data')}
-    return d if self.id is not None else {k: v for k,v in d.items() if k != 'id'}
+    d = {
+        k: getattr(self, k)
+        for k in ("id", "type", "time", "run", "step", "version", "data")
+    }
+    return d if self.id is not None else {k: v for k, v in d.items() if k != "id"}
 
 
 @patch(cls_method=True)
-def from_dict(cls:Event,
-    d:dict, # From `to_dict`, of this version of the library or another
-) -> Event: # Of the class its type names, or plain
+def from_dict(
+    cls: Event,
+    d: dict,  # From `to_dict`, of this version of the library or another
+) -> Event:  # Of the class its type names, or plain
     "The event that `d` describes"
-    if not isinstance(d, dict) or not isinstance(d.get('type'), str) or not isinstance(d.get('data', {}), dict): raise SchemaError(f"an event is a dict with `type`, `time` and `data`, got {str(d)[:100]}")
-    return _restore(d['type'], json_safe(d.get('data', {})), _number('time', d.get('time')), d.get('id'), d.get('run') or '', d.get('step'), int(_number('version', d.get('version', 1))))
+    if (
+        not isinstance(d, dict)
+        or not isinstance(d.get("type"), str)
+        or not isinstance(d.get("data", {}), dict)
+    ):
+        raise SchemaError(
+            f"an event is a dict with `type`, `time` and `data`, got {str(d)[:100]}"
+        )
+    return _restore(
+        d["type"],
+        json_safe(d.get("data", {})),
+        _number("time", d.get("time")),
+        d.get("id"),
+        d.get("run") or "",
+        d.get("step"),
+        int(_number("version", d.get("version", 1))),
+    )
 
 # %% ../nbs/api/05_events.ipynb #1f07c0e9
 def _matches(what, name, cls):
     "Is an event of this type and class asked for?"
-    if isinstance(what, tuple): return any(_matches(w, name, cls) for w in what)
+    if isinstance(what, tuple):
+        return any(_matches(w, name, cls) for w in what)
     return fnmatchcase(name, what) if isinstance(what, str) else issubclass(cls, what)
+
 
 def _checked_what(what):
     "Event classes and patterns as one or a tuple of them"
-    if isinstance(what, (list, tuple)) and what: return tuple(_checked_what(w) for w in what)
-    if isinstance(what, str) and re.fullmatch(r'[a-z0-9_.*?]+', what) or isinstance(what, type) and issubclass(what, Event): return what
-    raise ConfigurationError(f"`what` must be an event class or a pattern such as 'training.*', got {what!r}", argument='what')
+    if isinstance(what, (list, tuple)) and what:
+        return tuple(_checked_what(w) for w in what)
+    if (
+        isinstance(what, str)
+        and re.fullmatch(r"[a-z0-9_.*?]+", what)
+        or isinstance(what, type)
+        and issubclass(what, Event)
+    ):
+        return what
+    raise ConfigurationError(
+        f"`what` must be an event class or a pattern such as 'training.*', got {what!r}",
+        argument="what",
+    )
 
 # %% ../nbs/api/05_events.ipynb #9fc25556
 class Subscription:
     "One handler on a bus: how often it `handled`, `failed`, or was `dropped` as too slow"
+
     def __init__(self, bus, what, handler, loop, weak):
-        self.what,self.name,self.loop = what,getattr(handler, '__qualname__', repr(handler)),loop
+        self.what, self.name, self.loop = (
+            what,
+            getattr(handler, "__qualname__", repr(handler)),
+            loop,
+        )
         self.handled = self.failed = self.dropped = self._told = 0
-        self._bus,self._waiting,self._turn = bus,set(),asyncio.Lock() if loop else None
+        self._bus, self._waiting, self._turn = (
+            bus,
+            set(),
+            asyncio.Lock() if loop else None,
+        )
         self._handler = lambda: handler
         if weak and inspect.ismethod(handler):
-            with suppress(TypeError): self._handler = weakref.WeakMethod(handler)   # an object without weak references is held
-    def cancel(self) -> None: "End it"; self._bus._forget(self)
+            with suppress(TypeError):
+                self._handler = weakref.WeakMethod(
+                    handler
+                )  # an object without weak references is held
+
+    def cancel(self) -> None:
+        "End it"
+        self._bus._forget(self)
+
     def _send(self, event):
         h = self._handler()
-        if h is None: return self.cancel()
-        if self.loop: return self._schedule(event)
-        try: h(event)
-        except Exception as e: self._bus._failed(self, event, e)
-        else: self.handled += 1
+        if h is None:
+            return self.cancel()
+        if self.loop:
+            return self._schedule(event)
+        try:
+            h(event)
+        except Exception as e:
+            self._bus._failed(self, event, e)
+        else:
+            self.handled += 1
+
     def _schedule(self, event):
-        if self.loop.is_closed(): return self.cancel()
-        if len(self._waiting) >= self._bus.max_pending: self.dropped += 1; return
+        if self.loop.is_closed():
+            return self.cancel()
+        if len(self._waiting) >= self._bus.max_pending:
+            self.dropped += 1
+            return
         call = self._call(event)
-        try: f = asyncio.run_coroutine_threadsafe(call, self.loop)
-        except RuntimeError: call.close(); return self.cancel()   # the loop was closed just now
-        self._waiting.add(f); f.add_done_callback(self._waiting.discard)
+        try:
+            f = asyncio.run_coroutine_threadsafe(call, self.loop)
+        except RuntimeError:
+            call.close()
+            return self.cancel()  # the loop was closed just now
+        self._waiting.add(f)
+        f.add_done_callback(self._waiting.discard)
+
     async def _call(self, event):
-        async with self._turn:   # first come, first served: a run's events stay in order
+        async with self._turn:  # first come, first served: a run's events stay in order
             h = self._handler()
-            try: await h(event) if h else self.cancel()
-            except Exception as e: self._bus._failed(self, event, e)
-            else: self.handled += 1
-    def __repr__(self): return f"Subscription({self.what!r}, {self.name}, handled={self.handled}, failed={self.failed}, dropped={self.dropped})"
+            try:
+                await h(event) if h else self.cancel()
+            except Exception as e:
+                self._bus._failed(self, event, e)
+            else:
+                self.handled += 1
+
+    def __repr__(self):
+        return f"Subscription({self.what!r}, {self.name}, handled={self.handled}, failed={self.failed}, dropped={self.dropped})"
 
 # %% ../nbs/api/05_events.ipynb #1aa3ff06
 class EventBus:
     "Hands every event to the handlers that asked for its kind"
-    def __init__(self,
-        *, max_pending:int=10_000, # Events that may wait for one async handler
-    ):
-        check_number('max_pending', max_pending, 1, whole=True); self.max_pending,self.subscriptions,self._lock = max_pending,(),threading.RLock()
-        self._idle = threading.Condition(self._lock); self._queues,self._active,self._cache,self._background = {},{},{},None
-    def subscribe(self,
-        what, # Event class, pattern such as `"training.*"` (`"*"` for all), or a list of these
-        handler, # Called with each event; a function, a bound method or an async function
+
+    def __init__(
+        self,
         *,
-        weak:bool=True, # Hold a bound method only as long as its object lives?
-    ) -> Subscription: # `cancel()` ends it
+        max_pending: int = 10_000,  # Events that may wait for one async handler
+    ):
+        check_number("max_pending", max_pending, 1, whole=True)
+        self.max_pending, self.subscriptions, self._lock = (
+            max_pending,
+            (),
+            threading.RLock(),
+        )
+        self._idle = threading.Condition(self._lock)
+        self._queues, self._active, self._cache, self._background = {}, {}, {}, None
+
+    def subscribe(
+        self,
+        what,  # Event class, pattern such as `"training.*"` (`"*"` for all), or a list of these
+        handler,  # Called with each event; a function, a bound method or an async function
+        *,
+        weak: bool = True,  # Hold a bound method only as long as its object lives?
+    ) -> Subscription:  # `cancel()` ends it
         "Ask for events from now on"
-        if not callable(handler): raise ConfigurationError(f"`handler` must be callable, got {handler!r}", argument='handler')
-        loop = self._loop() if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(handler.__call__) else None
+        if not callable(handler):
+            raise ConfigurationError(
+                f"`handler` must be callable, got {handler!r}", argument="handler"
+            )
+        loop = (
+            self._loop()
+            if inspect.iscoroutinefunction(handler)
+            or inspect.iscoroutinefunction(handler.__call__)
+            else None
+        )
         s = Subscription(self, _checked_what(what), handler, loop, weak)
-        with self._idle: self.subscriptions += (s,); self._cache.clear()
+        with self._idle:
+            self.subscriptions += (s,)
+            self._cache.clear()
         return s
-    def publish(self,
-        event:Event, # What happened
-    ) -> Event: # The same
+
+    def publish(
+        self,
+        event: Event,  # What happened
+    ) -> Event:  # The same
         "Hand `event` to its handlers; never raises because of them"
-        if not isinstance(event, Event): raise ConfigurationError(f"`event` must be an Event, got {str(event)[:100]!r}", argument='event')
+        if not isinstance(event, Event):
+            raise ConfigurationError(
+                f"`event` must be an Event, got {str(event)[:100]!r}", argument="event"
+            )
         with self._lock:
-            q = self._queues.setdefault(event.run, deque()); q.append(event)
-            if event.run in self._active: return event
+            q = self._queues.setdefault(event.run, deque())
+            q.append(event)
+            if event.run in self._active:
+                return event
             self._active[event.run] = threading.get_ident()
         self._deliver(event.run, q)
         return event
+
     def close(self) -> None:
         "Wait for what was published, then end every subscription"
         self.flush()
-        for s in self.subscriptions: s.cancel()
-        if self._background: self._background.call_soon_threadsafe(self._background.stop); self._background = None
+        for s in self.subscriptions:
+            s.cancel()
+        if self._background:
+            self._background.call_soon_threadsafe(self._background.stop)
+            self._background = None
 
 # %% ../nbs/api/05_events.ipynb #43d72c5a
 @patch
-def _deliver(self:EventBus, run, q):
+def _deliver(self: EventBus, run, q):
     "Empty a run's queue, in order"
     try:
         while True:
             with self._lock:
-                if not q: del self._queues[run], self._active[run]; self._idle.notify_all(); return
-                e = q.popleft(); key = type(e),e.type
-                if key not in self._cache: self._cache[key] = [s for s in self.subscriptions if _matches(s.what, e.type, type(e))]
+                if not q:
+                    del self._queues[run], self._active[run]
+                    self._idle.notify_all()
+                    return
+                e = q.popleft()
+                key = type(e), e.type
+                if key not in self._cache:
+                    self._cache[key] = [
+                        s
+                        for s in self.subscriptions
+                        if _matches(s.what, e.type, type(e))
+                    ]
                 to = self._cache[key]
-            for s in to: s._send(e)
-    except BaseException:   # Ctrl-C in a handler: what is left is delivered with the next event
-        with self._idle: self._active.pop(run, None); self._idle.notify_all()
+            for s in to:
+                s._send(e)
+    except (
+        BaseException
+    ):  # Ctrl-C in a handler: what is left is delivered with the next event
+        with self._idle:
+            self._active.pop(run, None)
+            self._idle.notify_all()
         raise
 
-@patch
-def _forget(self:EventBus, s):
-    with self._idle: self.subscriptions = tuple(x for x in self.subscriptions if x is not s); self._cache.clear()
 
 @patch
-def _failed(self:EventBus, s, event, error):
+def _forget(self: EventBus, s):
+    with self._idle:
+        self.subscriptions = tuple(x for x in self.subscriptions if x is not s)
+        self._cache.clear()
+
+
+@patch
+def _failed(self: EventBus, s, event, error):
     "Count a failure; log the first; publish the 1st, 10th, 100th, ..."
     with self._idle:
-        s.failed += 1; n = s.failed; tell = str(n).strip('0') == '1'
-        if tell: since,s._told = n-s._told,n
-    if n == 1: _log('error', 'an event handler failed', handler=s.name, event_type=event.type, error=repr(error))
-    if tell: self.publish(ErrorRaised(code=CallbackError.code, place=s.name, message=f"{type(error).__name__}: {error}", count=since, run=event.run, step=event.step))
+        s.failed += 1
+        n = s.failed
+        tell = str(n).strip("0") == "1"
+        if tell:
+            since, s._told = n - s._told, n
+    if n == 1:
+        _log(
+            "error",
+            "an event handler failed",
+            handler=s.name,
+            event_type=event.type,
+            error=repr(error),
+        )
+    if tell:
+        self.publish(
+            ErrorRaised(
+                code=CallbackError.code,
+                place=s.name,
+                message=f"{type(error).__name__}: {error}",
+                count=since,
+                run=event.run,
+                step=event.step,
+            )
+        )
+
 
 def _log(level, *words, **values):
-    with suppress(OSError, ValueError): getattr(get_logger('events'), level)(*words, **values)   # standard error may be on the full disk, or closed
+    with suppress(OSError, ValueError):
+        getattr(get_logger("events"), level)(
+            *words, **values
+        )  # standard error may be on the full disk, or closed
 
 # %% ../nbs/api/05_events.ipynb #67145ca8
 @patch
-def _loop(self:EventBus):
+def _loop(self: EventBus):
     "The running loop, else one in a background thread"
-    try: return asyncio.get_running_loop()
-    except RuntimeError: pass
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        pass
     with self._idle:
         if self._background is None:
             self._background = asyncio.new_event_loop()
-            threading.Thread(target=self._background.run_forever, name='event-bus', daemon=True).start()
-            weakref.finalize(self, self._background.call_soon_threadsafe, self._background.stop)
+            threading.Thread(
+                target=self._background.run_forever, name="event-bus", daemon=True
+            ).start()
+            weakref.finalize(
+                self, self._background.call_soon_threadsafe, self._background.stop
+            )
     return self._background
 
+
 @patch
-def flush(self:EventBus,
-    timeout:float=10., # Seconds to wait at most
-) -> bool: # Has everything published so far been handled?
+def flush(
+    self: EventBus,
+    timeout: float = 10.0,  # Seconds to wait at most
+) -> bool:  # Has everything published so far been handled?
     "Wait for other threads and async handlers"
-    end = time.monotonic()+timeout; left = lambda: max(0., end-time.monotonic())
-    while True:   # handlers may publish
+    end = time.monotonic() + timeout
+    left = lambda: max(0.0, end - time.monotonic())
+    while True:  # handlers may publish
         with self._idle:
-            if threading.get_ident() in self._active.values(): return False   # inside a handler there is nothing to wait for
-            if not self._idle.wait_for(lambda: not self._active, left()): return False
-            waiting = {f: s.loop for s in self.subscriptions if s.loop and not s.loop.is_closed() for f in list(s._waiting) if not f.done()}
-        if not waiting: return True
+            if threading.get_ident() in self._active.values():
+                return False  # inside a handler there is nothing to wait for
+            if not self._idle.wait_for(lambda: not self._active, left()):
+                return False
+            waiting = {
+                f: s.loop
+                for s in self.subscriptions
+                if s.loop and not s.loop.is_closed()
+                for f in list(s._waiting)
+                if not f.done()
+            }
+        if not waiting:
+            return True
         with suppress(RuntimeError):
-            if asyncio.get_running_loop() in waiting.values(): raise ConfigurationError("`flush` cannot wait for handlers of the loop it is called from", hint="Use `await bus.aflush()`")
-        if wait(waiting, left()).not_done: return False
+            if asyncio.get_running_loop() in waiting.values():
+                raise ConfigurationError(
+                    "`flush` cannot wait for handlers of the loop it is called from",
+                    hint="Use `await bus.aflush()`",
+                )
+        if wait(waiting, left()).not_done:
+            return False
 
 # %% ../nbs/api/05_events.ipynb #2e6aac21
 @patch
-async def aflush(self:EventBus,
-    timeout:float=10., # Seconds to wait at most
-) -> bool: # Has everything published so far been handled?
+async def aflush(
+    self: EventBus,
+    timeout: float = 10.0,  # Seconds to wait at most
+) -> bool:  # Has everything published so far been handled?
     "As `flush`, from async code and from notebook cells that subscribe async handlers"
     return await asyncio.to_thread(self.flush, timeout)
 
 # %% ../nbs/api/05_events.ipynb #7254f427
-_COLUMNS = dict(id=None, time=None, type=None, data=None, run="''", step='null', version='1')   # and what files of the first schema read as
+_COLUMNS = dict(
+    id=None, time=None, type=None, data=None, run="''", step="null", version="1"
+)  # and what files of the first schema read as
 _SCHEMA = 2
 _CREATE = """create table if not exists events (id integer primary key, time real not null, type text not null, data text not null,
              run text not null default '', step integer, version integer not null default 1)"""
-_encode = json.JSONEncoder(check_circular=False, separators=(',', ':')).encode   # `json_safe` has already met what holds itself
-_decode = json.JSONDecoder(parse_constant={'NaN': 'nan', 'Infinity': 'inf', '-Infinity': '-inf'}.get).decode   # the first schema let NaN in
-_INSERT = 'insert into events (time, type, data, run, step, version) values (?, ?, ?, ?, ?, ?)'
+_encode = json.JSONEncoder(
+    check_circular=False, separators=(",", ":")
+).encode  # `json_safe` has already met what holds itself
+_decode = json.JSONDecoder(
+    parse_constant={"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}.get
+).decode  # the first schema let NaN in
+_INSERT = "insert into events (time, type, data, run, step, version) values (?, ?, ?, ?, ?, ?)"
+
 
 def _connect(path, readonly):
     "A connection; a file in a folder that may not be written is opened as immutable once its writer has closed it"
     uri = path.resolve().as_uri()
-    modes = ['mode=rw', *([] if Path(f'{path}-wal').exists() else ['immutable=1'])] if readonly else ['mode=rwc']
+    modes = (
+        ["mode=rw", *([] if Path(f"{path}-wal").exists() else ["immutable=1"])]
+        if readonly
+        else ["mode=rwc"]
+    )
     for mode in modes:
-        db = sqlite3.connect(f'{uri}?{mode}', uri=True, timeout=5, isolation_level=None, check_same_thread=False)
-        try: db.execute('select * from sqlite_master').fetchone(); return db
+        db = sqlite3.connect(
+            f"{uri}?{mode}",
+            uri=True,
+            timeout=5,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            db.execute("select * from sqlite_master").fetchone()
+            return db
         except sqlite3.Error as e:
             db.close()
-            if mode == modes[-1] or not isinstance(e, sqlite3.OperationalError): raise
+            if mode == modes[-1] or not isinstance(e, sqlite3.OperationalError):
+                raise
+
 
 def _transaction(db, *statements):
     "All or none of (sql, args) or (sql, args, 'many')"
     try:
-        db.execute('begin immediate')
-        done = [(db.executemany if many else db.execute)(sql, args).rowcount for sql,args,*many in statements]
-        db.execute('commit')
+        db.execute("begin immediate")
+        done = [
+            (db.executemany if many else db.execute)(sql, args).rowcount
+            for sql, args, *many in statements
+        ]
+        db.execute("commit")
         return done
     except BaseException:
-        if db.in_transaction: db.execute('rollback')
+        if db.in_transaction:
+            db.execute("rollback")
         raise
 
 # %% ../nbs/api/05_events.ipynb #e70f2f65
 def _schema(db, path, readonly):
     "The columns to read, `None` when there is no table yet; a writer makes or completes it"
-    have,version = {r[1] for r in db.execute('pragma table_info(events)')},db.execute('pragma user_version').fetchone()[0]
-    if version > _SCHEMA: raise IntegrityError(f"`{path}` cannot be opened as an event store: it was made by a newer version of this library (schema {version}, known is {_SCHEMA})", path=str(path))
-    if have and not {'id', 'time', 'type', 'data'} <= have: raise IntegrityError(f"`{path}` cannot be opened as an event store: its table `events` has other columns ({', '.join(sorted(have))})", path=str(path))
+    have, version = (
+        {r[1] for r in db.execute("pragma table_info(events)")},
+        db.execute("pragma user_version").fetchone()[0],
+    )
+    if version > _SCHEMA:
+        raise IntegrityError(
+            f"`{path}` cannot be opened as an event store: it was made by a newer version of this library (schema {version}, known is {_SCHEMA})",
+            path=str(path),
+        )
+    if have and not {"id", "time", "type", "data"} <= have:
+        raise IntegrityError(
+            f"`{path}` cannot be opened as an event store: its table `events` has other columns ({', '.join(sorted(have))})",
+            path=str(path),
+        )
     if not readonly and (version < _SCHEMA or not have):
-        added = {k: 'integer' if k == 'step' else f"{'text' if k == 'run' else 'integer'} not null default {v}" for k,v in _COLUMNS.items() if v}
-        db.execute('pragma journal_mode=wal')
-        _transaction(db, (_CREATE, ()), *[(f'alter table events add column {k} {v}', ()) for k,v in added.items() if have and k not in have],
-                     ('create index if not exists events_kind on events (run, type)', ()), ('create index if not exists events_time on events (time)', ()), (f'pragma user_version={_SCHEMA}', ()))
+        added = {
+            k: "integer"
+            if k == "step"
+            else f"{'text' if k == 'run' else 'integer'} not null default {v}"
+            for k, v in _COLUMNS.items()
+            if v
+        }
+        db.execute("pragma journal_mode=wal")
+        _transaction(
+            db,
+            (_CREATE, ()),
+            *[
+                (f"alter table events add column {k} {v}", ())
+                for k, v in added.items()
+                if have and k not in have
+            ],
+            ("create index if not exists events_kind on events (run, type)", ()),
+            ("create index if not exists events_time on events (time)", ()),
+            (f"pragma user_version={_SCHEMA}", ()),
+        )
         return _schema(db, path, readonly)
-    return have and ', '.join(k if k in have else v for k,v in _COLUMNS.items()) or None
+    return (
+        have and ", ".join(k if k in have else v for k, v in _COLUMNS.items()) or None
+    )
+
 
 def _open(path, readonly):
     "(connection, columns), or what is wrong with the file"
-    if readonly and not path.is_file(): raise IntegrityError(f"`{path}` cannot be opened as an event store: it is not there", path=str(path))
+    if readonly and not path.is_file():
+        raise IntegrityError(
+            f"`{path}` cannot be opened as an event store: it is not there",
+            path=str(path),
+        )
     db = None
     try:
-        db = _connect(path, readonly); columns = _schema(db, path, readonly); db.execute('pragma synchronous=normal'); keep,db = db,None
-        return keep,columns
+        db = _connect(path, readonly)
+        columns = _schema(db, path, readonly)
+        db.execute("pragma synchronous=normal")
+        keep, db = db, None
+        return keep, columns
     except sqlite3.Error as e:
-        if 'full' in str(e): raise ResourceError(f"`{path}` cannot be opened as an event store: {e}", hint="Free some disk space", path=str(path)) from e
-        raise IntegrityError(f"`{path}` cannot be opened as an event store: {e}", path=str(path)) from e
+        if "full" in str(e):
+            raise ResourceError(
+                f"`{path}` cannot be opened as an event store: {e}",
+                hint="Free some disk space",
+                path=str(path),
+            ) from e
+        raise IntegrityError(
+            f"`{path}` cannot be opened as an event store: {e}", path=str(path)
+        ) from e
     finally:
-        if db: db.close()
+        if db:
+            db.close()
 
 # %% ../nbs/api/05_events.ipynb #16e0e143
 class _Writer:
     "A bounded buffer in front of a connection: appending does not fail, what cannot be written waits"
+
     def __init__(self, db, io, path, every, batch, limit, keep):
-        self.db,self.io,self.path,self.every,self.batch,self.limit,self.keep = db,io,path,every,batch,limit,keep
-        self.buffer,self.lock,self.wake,self.closing,self.thread = deque(),threading.RLock(),threading.Event(),threading.Event(),None
-        self.pid = os.getpid(); self.committed = self.dropped = self.unsaid = self.kept = 0; self.trouble = None
+        self.db, self.io, self.path, self.every, self.batch, self.limit, self.keep = (
+            db,
+            io,
+            path,
+            every,
+            batch,
+            limit,
+            keep,
+        )
+        self.buffer, self.lock, self.wake, self.closing, self.thread = (
+            deque(),
+            threading.RLock(),
+            threading.Event(),
+            threading.Event(),
+            None,
+        )
+        self.pid = os.getpid()
+        self.committed = self.dropped = self.unsaid = self.kept = 0
+        self.trouble = None
+
     def append(self, e):
         with self.lock:
-            if self.closing.is_set(): self.dropped += 1; return
-            self.buffer.append(e); self._trim(); n = len(self.buffer)
+            if self.closing.is_set():
+                self.dropped += 1
+                return
+            self.buffer.append(e)
+            self._trim()
+            n = len(self.buffer)
             if self.thread is None and self.every is not None:
-                self.thread = threading.Thread(target=self._work, name='event-store', daemon=True); self.thread.start()
-        if n == 1 or n == self.batch: self.wake.set()
-        if n >= (self.batch if self.every is None else max(self.batch, self.limit//2)) and not self.trouble: self.flush(1.)   # faster than the disk: the appender helps
+                self.thread = threading.Thread(
+                    target=self._work, name="event-store", daemon=True
+                )
+                self.thread.start()
+        if n == 1 or n == self.batch:
+            self.wake.set()
+        if (
+            n
+            >= (self.batch if self.every is None else max(self.batch, self.limit // 2))
+            and not self.trouble
+        ):
+            self.flush(1.0)  # faster than the disk: the appender helps
+
     def _trim(self):
-        while len(self.buffer) > self.limit: self.buffer.popleft(); self.dropped += 1; self.unsaid += 1
+        while len(self.buffer) > self.limit:
+            self.buffer.popleft()
+            self.dropped += 1
+            self.unsaid += 1
+
     def flush(self, timeout):
-        if os.getpid() != self.pid or not self.io.acquire(timeout=timeout): return False   # a forked child leaves its parent's file alone
+        if os.getpid() != self.pid or not self.io.acquire(timeout=timeout):
+            return False  # a forked child leaves its parent's file alone
         try:
             left = len(self.buffer)
             while left > 0:
-                took = self._commit(); left -= took
-                if not took: return not self.buffer
+                took = self._commit()
+                left -= took
+                if not took:
+                    return not self.buffer
             return True
-        finally: self.io.release()
+        finally:
+            self.io.release()
 
 # %% ../nbs/api/05_events.ipynb #f217a6f2
 @patch
-def _commit(self:_Writer):
+def _commit(self: _Writer):
     "Write up to 10,000 events in one transaction (100 while there is trouble); how many left the buffer"
     with self.lock:
-        batch = [self.buffer.popleft() for _ in range(min(len(self.buffer), 100 if self.trouble else 10_000))]; lost = self.unsaid
-    note = [Event('system.events_dropped', dict(count=lost, reason=str(self.trouble or 'too many at once')))] if lost and batch else []
-    rows = [(e.time, e.type, _encode(e.data), e.run, e.step, e.version) for e in (*note, *batch)]
-    try: _transaction(self.db, (_INSERT, rows, True))
+        batch = [
+            self.buffer.popleft()
+            for _ in range(min(len(self.buffer), 100 if self.trouble else 10_000))
+        ]
+        lost = self.unsaid
+    note = (
+        [
+            Event(
+                "system.events_dropped",
+                dict(count=lost, reason=str(self.trouble or "too many at once")),
+            )
+        ]
+        if lost and batch
+        else []
+    )
+    rows = [
+        (e.time, e.type, _encode(e.data), e.run, e.step, e.version)
+        for e in (*note, *batch)
+    ]
+    try:
+        _transaction(self.db, (_INSERT, rows, True))
     except sqlite3.Error as e:
-        with self.lock: self.buffer.extendleft(reversed(batch)); self._trim()
+        with self.lock:
+            self.buffer.extendleft(reversed(batch))
+            self._trim()
         self._say(e)
         return 0
     self.committed += len(rows)
-    with self.lock: self.unsaid -= lost if note else 0
-    if self.trouble: self.trouble = None; _log('warning', 'events are written again', path=str(self.path), dropped=lost)
-    if any(self.keep) and self.committed-self.kept >= 10_000: self.kept = self.committed; self._retain()
+    with self.lock:
+        self.unsaid -= lost if note else 0
+    if self.trouble:
+        self.trouble = None
+        _log("warning", "events are written again", path=str(self.path), dropped=lost)
+    if any(self.keep) and self.committed - self.kept >= 10_000:
+        self.kept = self.committed
+        self._retain()
     return len(batch)
 
+
 @patch
-def _work(self:_Writer):
+def _work(self: _Writer):
     while not self.closing.is_set():
-        self.wake.wait(); self.wake.clear()
-        self.wake.wait(self.every); self.wake.clear()   # a full batch ends the wait early
-        self.flush(10.)
-        while self.buffer and self.trouble and not self.closing.wait(1.): self.flush(10.)
-        if self.buffer: self.wake.set()
+        self.wake.wait()
+        self.wake.clear()
+        self.wake.wait(self.every)
+        self.wake.clear()  # a full batch ends the wait early
+        self.flush(10.0)
+        while self.buffer and self.trouble and not self.closing.wait(1.0):
+            self.flush(10.0)
+        if self.buffer:
+            self.wake.set()
+
 
 @patch
-def _retain(self:_Writer):
-    with suppress(sqlite3.Error): _prune(self.db, *self.keep, time.time())   # tried again 10,000 events later
+def _retain(self: _Writer):
+    with suppress(sqlite3.Error):
+        _prune(self.db, *self.keep, time.time())  # tried again 10,000 events later
+
 
 @patch
-def _say(self:_Writer, error):
+def _say(self: _Writer, error):
     "Report trouble once, when it begins"
-    if self.trouble: return
-    self.trouble = ResourceError(f"events cannot be written to `{self.path}`: {error}", path=str(self.path),
-                                 hint=f"Free some disk space; the work goes on, and the newest {self.limit} events wait in memory until there is room")
-    _log('error', 'events are not written', **self.trouble.to_dict())
+    if self.trouble:
+        return
+    self.trouble = ResourceError(
+        f"events cannot be written to `{self.path}`: {error}",
+        path=str(self.path),
+        hint=f"Free some disk space; the work goes on, and the newest {self.limit} events wait in memory until there is room",
+    )
+    _log("error", "events are not written", **self.trouble.to_dict())
 
 # %% ../nbs/api/05_events.ipynb #d44afe78
 def _moment(name, x):
     "Seconds since 1970 of a number or a `datetime` with a time zone; `None` stays"
-    if isinstance(x, datetime) and x.tzinfo: return x.timestamp()
+    if isinstance(x, datetime) and x.tzinfo:
+        return x.timestamp()
     if x is not None and (isinstance(x, bool) or not isinstance(x, Real) or x != x):
-        raise ConfigurationError(f"`{name}` must be seconds since 1970 or a datetime with a time zone, got {x!r}", hint="For example datetime(2026, 11, 23, tzinfo=timezone.utc)", argument=name)
+        raise ConfigurationError(
+            f"`{name}` must be seconds since 1970 or a datetime with a time zone, got {x!r}",
+            hint="For example datetime(2026, 11, 23, tzinfo=timezone.utc)",
+            argument=name,
+        )
     return x
+
 
 def _count(name, x, low=0):
     "A whole number, or `None`"
-    if x is not None: check_number(name, x, low, whole=True); return int(x)
+    if x is not None:
+        check_number(name, x, low, whole=True)
+        return int(x)
 
 # %% ../nbs/api/05_events.ipynb #e45a817f
 def _kinds(db):
     "Every (run, type) there is, by one or two jumps in the index each"
-    first = lambda where, args: db.execute(f'select run, type from events where {where} order by run, type limit 1', args).fetchone()
-    k = first('1', ())
+    first = lambda where, args: db.execute(
+        f"select run, type from events where {where} order by run, type limit 1", args
+    ).fetchone()
+    k = first("1", ())
     while k:
         yield k
-        k = first('run = ? and type > ?', k) or first('run > ?', k[:1])   # asked as one, `(run, type) > (?, ?)` scans all of the run
+        k = first("run = ? and type > ?", k) or first(
+            "run > ?", k[:1]
+        )  # asked as one, `(run, type) > (?, ?)` scans all of the run
+
 
 def _select(db, columns, what, run, since, until, after, limit):
     "Rows that match, newest first"
-    where,args = ['id > ?'],[after]
-    if since is not None: where.append('time >= ?'); args.append(since)
-    if until is not None: where.append('time < ?'); args.append(until)
-    indexed = "''" not in columns; use = 'indexed by events_time' if indexed and len(where) > 1 else ''
-    sql = f"select {columns} from events {use} where {' and '.join(where)}"; n = -1 if limit is None else limit
-    match = lambda r,t: (run is None or r == run) and _matches(what, t, _KINDS.get(t, Event))
-    if indexed and not use and not (run is None and what == '*'):
-        rows = [r for kind in list(_kinds(db)) if match(*kind) for r in db.execute(f'{sql} and run = ? and type = ? order by id desc limit ?', (*args, *kind, n))]
+    where, args = ["id > ?"], [after]
+    if since is not None:
+        where.append("time >= ?")
+        args.append(since)
+    if until is not None:
+        where.append("time < ?")
+        args.append(until)
+    indexed = "''" not in columns
+    use = "indexed by events_time" if indexed and len(where) > 1 else ""
+    sql = f"select {columns} from events {use} where {' and '.join(where)}"
+    n = -1 if limit is None else limit
+    match = lambda r, t: (
+        (run is None or r == run) and _matches(what, t, _KINDS.get(t, Event))
+    )
+    if indexed and not use and not (run is None and what == "*"):
+        rows = [
+            r
+            for kind in list(_kinds(db))
+            if match(*kind)
+            for r in db.execute(
+                f"{sql} and run = ? and type = ? order by id desc limit ?",
+                (*args, *kind, n),
+            )
+        ]
         return sorted(rows, key=lambda r: -r[0])[:limit]
-    return list(islice((r for r in db.execute(f'{sql} order by id desc', args) if match(r[4], r[2])), limit))
+    return list(
+        islice(
+            (
+                r
+                for r in db.execute(f"{sql} order by id desc", args)
+                if match(r[4], r[2])
+            ),
+            limit,
+        )
+    )
+
 
 def _prune(db, max_age, max_events, now):
     "Delete what is too old or too many; the newest event always stays, so that ids only grow"
     todo = []
-    if max_age is not None: todo.append(('delete from events where time < ? and id < (select max(id) from events)', (now-max_age,)))
-    if max_events is not None: todo.append(('delete from events where id <= (select id from events order by id desc limit 1 offset ?)', (max_events,)))
+    if max_age is not None:
+        todo.append(
+            (
+                "delete from events where time < ? and id < (select max(id) from events)",
+                (now - max_age,),
+            )
+        )
+    if max_events is not None:
+        todo.append(
+            (
+                "delete from events where id <= (select id from events order by id desc limit 1 offset ?)",
+                (max_events,),
+            )
+        )
     return sum(_transaction(db, *todo)) if todo else 0
 
 # %% ../nbs/api/05_events.ipynb #533146b6
 class EventStore:
     "Events in one SQLite file: one writer, many readers"
-    def __init__(self,
-        path:Path, # File to open; a writer makes it when it is not there, in a folder that exists
+
+    def __init__(
+        self,
+        path: Path,  # File to open; a writer makes it when it is not there, in a folder that exists
         *,
-        readonly:bool=False, # Only read; never makes or changes the file
-        every:float=.05, # Seconds between commits; `None`: no background thread, commits at `batch` events, at `flush` and at `close`
-        batch:int=1000, # Events that are committed without waiting
-        buffer:int=100_000, # Events that wait in memory at most while nothing can be written
-        keep_age:float=None, # Seconds after which events are deleted, above 0; for ever when `None`
-        keep_events:int=None, # Newest events that are kept, within 10,000; all when `None`
+        readonly: bool = False,  # Only read; never makes or changes the file
+        every: float = 0.05,  # Seconds between commits; `None`: no background thread, commits at `batch` events, at `flush` and at `close`
+        batch: int = 1000,  # Events that are committed without waiting
+        buffer: int = 100_000,  # Events that wait in memory at most while nothing can be written
+        keep_age: float = None,  # Seconds after which events are deleted, above 0; for ever when `None`
+        keep_events: int = None,  # Newest events that are kept, within 10,000; all when `None`
     ):
-        check_number('batch', batch, 1, whole=True); check_number('buffer', buffer, 1, whole=True)
-        for name,v,above in (('every', every, False), ('keep_age', keep_age, True)):
-            if v is not None: check_number(name, v, 0, 1e9, closed='high' if above else 'both')
-        if not isinstance(path, (str, os.PathLike)): raise ConfigurationError(f"`path` must be the name of a file, got {type(path).__name__}", argument='path')
-        self.path,self._io = Path(path),threading.RLock()
-        self._db,self._columns = _open(self.path, readonly)
-        self._writer = None if readonly else _Writer(self._db, self._io, self.path, every, batch, buffer, (keep_age, _count('keep_events', keep_events, 1)))
-        if not readonly: self._writer._retain(); atexit.register(self.close)
-    def append(self,
-        event:Event, # What happened
+        check_number("batch", batch, 1, whole=True)
+        check_number("buffer", buffer, 1, whole=True)
+        for name, v, above in (("every", every, False), ("keep_age", keep_age, True)):
+            if v is not None:
+                check_number(name, v, 0, 1e9, closed="high" if above else "both")
+        if not isinstance(path, (str, os.PathLike)):
+            raise ConfigurationError(
+                f"`path` must be the name of a file, got {type(path).__name__}",
+                argument="path",
+            )
+        self.path, self._io = Path(path), threading.RLock()
+        self._db, self._columns = _open(self.path, readonly)
+        self._writer = (
+            None
+            if readonly
+            else _Writer(
+                self._db,
+                self._io,
+                self.path,
+                every,
+                batch,
+                buffer,
+                (keep_age, _count("keep_events", keep_events, 1)),
+            )
+        )
+        if not readonly:
+            self._writer._retain()
+            atexit.register(self.close)
+
+    def append(
+        self,
+        event: Event,  # What happened
     ) -> None:
         "Keep an event; returns at once and does not fail when the disk does"
-        if not isinstance(event, Event): raise ConfigurationError(f"`event` must be an Event, got {str(event)[:100]!r}", argument='event')
-        if not self._writer: raise ConfigurationError(f"`{self.path}` was opened for reading", hint="Open it without `readonly`")
+        if not isinstance(event, Event):
+            raise ConfigurationError(
+                f"`event` must be an Event, got {str(event)[:100]!r}", argument="event"
+            )
+        if not self._writer:
+            raise ConfigurationError(
+                f"`{self.path}` was opened for reading",
+                hint="Open it without `readonly`",
+            )
         self._writer.append(event)
-    def flush(self,
-        timeout:float=10., # Seconds to wait for another user of the file, at most
-    ) -> bool: # Is everything appended so far committed?
+
+    def flush(
+        self,
+        timeout: float = 10.0,  # Seconds to wait for another user of the file, at most
+    ) -> bool:  # Is everything appended so far committed?
         "Commit now"
         return not self._writer or self._writer.flush(timeout)
-    def __enter__(self): return self
-    def __exit__(self, *exc): self.close()
-    def __repr__(self): return f"EventStore({self.path.name!r}, {'readonly' if not self._writer else self.stats})"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+    def __repr__(self):
+        return f"EventStore({self.path.name!r}, {'readonly' if not self._writer else self.stats})"
 
 # %% ../nbs/api/05_events.ipynb #66bbb02f
 @patch(as_prop=True)
-def stats(self:EventStore) -> dict: # committed, waiting, dropped, trouble (message or `None`)
+def stats(
+    self: EventStore,
+) -> dict:  # committed, waiting, dropped, trouble (message or `None`)
     "How the writing goes"
     w = self._writer
-    return dict(committed=w.committed, waiting=len(w.buffer), dropped=w.dropped, trouble=w.trouble and str(w.trouble)) if w else {}
+    return (
+        dict(
+            committed=w.committed,
+            waiting=len(w.buffer),
+            dropped=w.dropped,
+            trouble=w.trouble and str(w.trouble),
+        )
+        if w
+        else {}
+    )
+
 
 @patch
-def query(self:EventStore,
-    what='*', # Event class, pattern such as `"training.*"`, or a list of these
+def query(
+    self: EventStore,
+    what="*",  # Event class, pattern such as `"training.*"`, or a list of these
     *,
-    run:str=None, # Only of this run
-    since:float=None, # Only from this time on, seconds since 1970 or a `datetime` with a time zone
-    until:float=None, # Only before this time, likewise
-    after:int=0, # Only with a higher id
-    limit:int=None, # Only the newest so many
-) -> list: # `Event`s in the order in which they were appended
+    run: str = None,  # Only of this run
+    since: float = None,  # Only from this time on, seconds since 1970 or a `datetime` with a time zone
+    until: float = None,  # Only before this time, likewise
+    after: int = 0,  # Only with a higher id
+    limit: int = None,  # Only the newest so many
+) -> list:  # `Event`s in the order in which they were appended
     "Read events back; a writer commits first, so that it reads what it wrote"
-    what,since,until,limit = _checked_what(what),_moment('since', since),_moment('until', until),_count('limit', limit); check_number('after', after, 0, whole=True)
-    run = None if run is None else _safe_key(run); self.flush()
+    what, since, until, limit = (
+        _checked_what(what),
+        _moment("since", since),
+        _moment("until", until),
+        _count("limit", limit),
+    )
+    check_number("after", after, 0, whole=True)
+    run = None if run is None else _safe_key(run)
+    self.flush()
     with self._io:
         try:
-            self._db.execute('begin')   # one state of the file for all statements
-            if self._columns is None: self._columns = _schema(self._db, self.path, True)
-            rows = _select(self._db, self._columns, what, run, since, until, after, limit) if self._columns else []
-            return [_restore(t, _decode(d), s, i, r, step, v) for i,s,t,d,r,step,v in reversed(rows)]
-        except (sqlite3.Error, ValueError) as e: raise IntegrityError(f"`{self.path}` cannot be read: {e}", path=str(self.path)) from e
+            self._db.execute("begin")  # one state of the file for all statements
+            if self._columns is None:
+                self._columns = _schema(self._db, self.path, True)
+            rows = (
+                _select(self._db, self._columns, what, run, since, until, after, limit)
+                if self._columns
+                else []
+            )
+            return [
+                _restore(t, _decode(d), s, i, r, step, v)
+                for i, s, t, d, r, step, v in reversed(rows)
+            ]
+        except (sqlite3.Error, ValueError) as e:
+            raise IntegrityError(
+                f"`{self.path}` cannot be read: {e}", path=str(self.path)
+            ) from e
         finally:
-            with suppress(sqlite3.Error): self._db.execute('rollback')
+            with suppress(sqlite3.Error):
+                self._db.execute("rollback")
 
 # %% ../nbs/api/05_events.ipynb #28e7f892
 @patch
-def tail(self:EventStore,
-    n:int=10, # Newest events to begin with; all when `None`
-    what='*', # Event class, pattern such as `"training.*"`, or a list of these
+def tail(
+    self: EventStore,
+    n: int = 10,  # Newest events to begin with; all when `None`
+    what="*",  # Event class, pattern such as `"training.*"`, or a list of these
     *,
-    run:str=None, # Only of this run
-    since:float=None, # Begin no earlier than this, seconds since 1970 or a `datetime` with a time zone
-    follow:bool=False, # Go on with new events, also of other processes, as they are committed?
-    poll:float=.05, # Seconds between looks
-    stop=lambda: False, # Asked at every look; `True` ends it
-): # An iterator of `Event`s
+    run: str = None,  # Only of this run
+    since: float = None,  # Begin no earlier than this, seconds since 1970 or a `datetime` with a time zone
+    follow: bool = False,  # Go on with new events, also of other processes, as they are committed?
+    poll: float = 0.05,  # Seconds between looks
+    stop=lambda: False,  # Asked at every look; `True` ends it
+):  # An iterator of `Event`s
     "The newest events, then, with `follow`, every new one"
-    what,since,n,run = _checked_what(what),_moment('since', since),_count('n', n),None if run is None else _safe_key(run); check_number('poll', poll, 0, 3600, closed='both')
+    what, since, n, run = (
+        _checked_what(what),
+        _moment("since", since),
+        _count("n", n),
+        None if run is None else _safe_key(run),
+    )
+    check_number("poll", poll, 0, 3600, closed="both")
     return _tail(self, n, what, run, since, follow, poll, stop)
+
 
 def _tail(self, n, what, run, since, follow, poll, stop):
     head = self.query(limit=1)
@@ -647,118 +1256,248 @@ def _tail(self, n, what, run, since, follow, poll, stop):
     while follow and not stop():
         for e in self.query(after=last):
             last = e.id
-            if _matches(what, e.type, type(e)) and run in (None, e.run): yield e
+            if _matches(what, e.type, type(e)) and run in (None, e.run):
+                yield e
         time.sleep(poll)
 
 # %% ../nbs/api/05_events.ipynb #c2dd9f3d
 @patch
-def prune(self:EventStore,
+def prune(
+    self: EventStore,
     *,
-    max_age:float=None, # Delete events older than this, in seconds, 0 or more
-    max_events:int=None, # Delete all but the newest so many, 1 or more
-    now:float=None, # Seconds since 1970 or a `datetime` with a time zone; the clock when `None`
-) -> int: # Deleted
+    max_age: float = None,  # Delete events older than this, in seconds, 0 or more
+    max_events: int = None,  # Delete all but the newest so many, 1 or more
+    now: float = None,  # Seconds since 1970 or a `datetime` with a time zone; the clock when `None`
+) -> int:  # Deleted
     "Delete old events (the newest one stays); their room in the file is used again"
-    if not self._writer: raise ConfigurationError(f"`{self.path}` was opened for reading", hint="Open it without `readonly`")
-    if max_age is not None: check_number('max_age', max_age, 0, math.inf, closed='low')
-    max_events,now = _count('max_events', max_events, 1),time.time() if now is None else _moment('now', now); self.flush()
+    if not self._writer:
+        raise ConfigurationError(
+            f"`{self.path}` was opened for reading", hint="Open it without `readonly`"
+        )
+    if max_age is not None:
+        check_number("max_age", max_age, 0, math.inf, closed="low")
+    max_events, now = (
+        _count("max_events", max_events, 1),
+        time.time() if now is None else _moment("now", now),
+    )
+    self.flush()
     with self._io:
-        try: return _prune(self._db, max_age, max_events, now)
-        except sqlite3.Error as e: raise IntegrityError(f"`{self.path}` cannot be pruned: {e}", path=str(self.path)) from e
+        try:
+            return _prune(self._db, max_age, max_events, now)
+        except sqlite3.Error as e:
+            raise IntegrityError(
+                f"`{self.path}` cannot be pruned: {e}", path=str(self.path)
+            ) from e
+
 
 @patch
-def close(self:EventStore) -> None:
+def close(self: EventStore) -> None:
     "Commit what waits and let go of the file; what cannot be written is counted in the log"
     w = self._writer
-    if w and w.pid != os.getpid(): return
+    if w and w.pid != os.getpid():
+        return
     if w and not w.closing.is_set():
-        atexit.unregister(self.close); w.flush(10.); w.closing.set(); w.wake.set()
-        if w.thread: w.thread.join(10.)
-        if not w.flush(10.): _log('error', 'events are lost', path=str(self.path), lost=len(w.buffer), reason=str(w.trouble))
-    with self._io: self._db.close()
+        atexit.unregister(self.close)
+        w.flush(10.0)
+        w.closing.set()
+        w.wake.set()
+        if w.thread:
+            w.thread.join(10.0)
+        if not w.flush(10.0):
+            _log(
+                "error",
+                "events are lost",
+                path=str(self.path),
+                lost=len(w.buffer),
+                reason=str(w.trouble),
+            )
+    with self._io:
+        self._db.close()
 
 # %% ../nbs/api/05_events.ipynb #c234ee35
 class EventPublisher:
     "A callback for transformers' `Trainer` that publishes typed events"
-    def __init__(self,
-        publish, # Called with each `Event`: `bus.publish`, `store.append`
+
+    def __init__(
+        self,
+        publish,  # Called with each `Event`: `bus.publish`, `store.append`
         *,
-        run:str=None, # Which run; that of `log_context` when `None`
-        steps:bool=True, # An event for every optimiser step, too?
-    ): self.publish,self.run,self.steps,self._last = publish,run,steps,None
+        run: str = None,  # Which run; that of `log_context` when `None`
+        steps: bool = True,  # An event for every optimiser step, too?
+    ):
+        self.publish, self.run, self.steps, self._last = publish, run, steps, None
+
     def _say(self, event, state, *args, **values):
-        if getattr(state, 'is_world_process_zero', True): self.publish(event(*args, step=state.global_step, run=self.run, **values))   # one process speaks for all
+        if getattr(state, "is_world_process_zero", True):
+            self.publish(
+                event(*args, step=state.global_step, run=self.run, **values)
+            )  # one process speaks for all
+
     def on_train_begin(self, args, state, control, **kwargs):
         self._last = time.perf_counter()
-        self._say(Event, state, 'training.started', dict(epochs=args.num_train_epochs, steps=state.max_steps))
-    def on_step_begin(self, args, state, control, **kwargs): bind_contextvars(step=state.global_step)   # for log lines
+        self._say(
+            Event,
+            state,
+            "training.started",
+            dict(epochs=args.num_train_epochs, steps=state.max_steps),
+        )
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        bind_contextvars(step=state.global_step)  # for log lines
+
     def on_step_end(self, args, state, control, **kwargs):
-        now = time.perf_counter(); took,self._last = now-self._last,now
-        if self.steps: self._say(TrainingStepped, state, epoch=state.epoch, seconds=took)
+        now = time.perf_counter()
+        took, self._last = now - self._last, now
+        if self.steps:
+            self._say(TrainingStepped, state, epoch=state.epoch, seconds=took)
+
     def on_log(self, args, state, control, logs=None, **kwargs):
-        logs = {k: v for k,v in (logs or {}).items() if not k.startswith('eval_')}   # evaluations come by `on_evaluate`
-        if set(logs)-{'epoch'}: self._say(TrainingStepped, state, **{k: logs.pop(k, None) for k in ('epoch', 'loss')}, metrics=logs)
+        logs = {
+            k: v for k, v in (logs or {}).items() if not k.startswith("eval_")
+        }  # evaluations come by `on_evaluate`
+        if set(logs) - {"epoch"}:
+            self._say(
+                TrainingStepped,
+                state,
+                **{k: logs.pop(k, None) for k in ("epoch", "loss")},
+                metrics=logs,
+            )
+
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        self._say(TrainingEvaluated, state, epoch=state.epoch, metrics={k: v for k,v in (metrics or {}).items() if k != 'epoch'})
+        self._say(
+            TrainingEvaluated,
+            state,
+            epoch=state.epoch,
+            metrics={k: v for k, v in (metrics or {}).items() if k != "epoch"},
+        )
         self._last = time.perf_counter()
-    def on_save(self, args, state, control, **kwargs): self._say(ModelSaved, state, name=f'checkpoint-{state.global_step}'); self._last = time.perf_counter()
+
+    def on_save(self, args, state, control, **kwargs):
+        self._say(ModelSaved, state, name=f"checkpoint-{state.global_step}")
+        self._last = time.perf_counter()
+
     def on_train_end(self, args, state, control, **kwargs):
-        self._say(Event, state, 'training.finished', dict(epoch=state.epoch, best=state.best_metric)); unbind_contextvars('step')
+        self._say(
+            Event,
+            state,
+            "training.finished",
+            dict(epoch=state.epoch, best=state.best_metric),
+        )
+        unbind_contextvars("step")
+
     def __getattr__(self, name):
-        if name.startswith('on_'): return _nothing
+        if name.startswith("on_"):
+            return _nothing
         raise AttributeError(f"EventPublisher has no {name!r}")
 
-def _nothing(*args, **kwargs): "For the callbacks nobody needs"
+
+def _nothing(*args, **kwargs):
+    "For the callbacks nobody needs"
 
 # %% ../nbs/api/05_events.ipynb #b9ba4b79
 def _checked_events(events):
-    try: out = list(events)
-    except TypeError: out = [None]
-    if all(isinstance(e, Event) for e in out): return out
-    raise ConfigurationError(f"`events` must be Events, as `EventStore.query` gives them, got {str(events)[:100]}", argument='events')
+    try:
+        out = list(events)
+    except TypeError:
+        out = [None]
+    if all(isinstance(e, Event) for e in out):
+        return out
+    raise ConfigurationError(
+        f"`events` must be Events, as `EventStore.query` gives them, got {str(events)[:100]}",
+        argument="events",
+    )
 
-def _one_key(k): return _encode(json_safe(k)) if isinstance(k, (list, dict, set)) else k     # what cannot be a key counts by its text
+
+def _one_key(k):
+    return (
+        _encode(json_safe(k)) if isinstance(k, (list, dict, set)) else k
+    )  # what cannot be a key counts by its text
+
 
 def _key(event, by):
-    return _one_key(by(event) if callable(by) else getattr(event, by) if by in ('type', 'category', 'run', 'step') else event.data.get(by))
+    return _one_key(
+        by(event)
+        if callable(by)
+        else getattr(event, by)
+        if by in ("type", "category", "run", "step")
+        else event.data.get(by)
+    )
 
 # %% ../nbs/api/05_events.ipynb #24192221
 def aggregate(
-    events, # `Event`s, in any order
+    events,  # `Event`s, in any order
     *,
-    window:float=60., # Seconds, at least a millionth; windows begin at whole multiples of it since 1970, so that two calls fit together
-    by='type', # "type", "category", "run", "step", a key of the data, or a function of an event; a list or dict counts by its JSON text
-    value:str=None, # Key of the data whose mean, extremes and percentiles are asked for
-    percentiles:tuple=(50, 90, 99), # In [0, 100]
-) -> list: # Dicts in order of time and key: start, by, count, rate (per second), and of `value`: n, mean, min, max, p50, ...
+    window: float = 60.0,  # Seconds, at least a millionth; windows begin at whole multiples of it since 1970, so that two calls fit together
+    by="type",  # "type", "category", "run", "step", a key of the data, or a function of an event; a list or dict counts by its JSON text
+    value: str = None,  # Key of the data whose mean, extremes and percentiles are asked for
+    percentiles: tuple = (50, 90, 99),  # In [0, 100]
+) -> list:  # Dicts in order of time and key: start, by, count, rate (per second), and of `value`: n, mean, min, max, p50, ...
     "How many events of each kind in each window (windows and kinds without any are left out)"
     import numpy as np
-    check_number('window', window, 1e-6, 1e12, closed='both')
-    for p in (percentiles if isinstance(percentiles, (list, tuple)) else [percentiles]): check_number('percentiles', p, 0, 100, closed='both')
-    for name,x in (('by', by), ('value', value)):
-        if not isinstance(x, str) and not (x is None if name == 'value' else callable(x)): raise ConfigurationError(f"`{name}` must be the name of a key, got {x!r}", argument=name)
+
+    check_number("window", window, 1e-6, 1e12, closed="both")
+    for p in percentiles if isinstance(percentiles, (list, tuple)) else [percentiles]:
+        check_number("percentiles", p, 0, 100, closed="both")
+    for name, x in (("by", by), ("value", value)):
+        if not isinstance(x, str) and not (
+            x is None if name == "value" else callable(x)
+        ):
+            raise ConfigurationError(
+                f"`{name}` must be the name of a key, got {x!r}", argument=name
+            )
     groups = {}
-    for e in _checked_events(events): groups.setdefault((math.floor(e.time/window), _key(e, by)), []).append(e)
+    for e in _checked_events(events):
+        groups.setdefault((math.floor(e.time / window), _key(e, by)), []).append(e)
     out = []
-    for (w,k),es in sorted(groups.items(), key=lambda x: (x[0][0], str(x[0][1]))):
-        row = dict(start=w*window, by=k, count=len(es), rate=len(es)/window)
+    for (w, k), es in sorted(groups.items(), key=lambda x: (x[0][0], str(x[0][1]))):
+        row = dict(start=w * window, by=k, count=len(es), rate=len(es) / window)
         if value is not None:
-            x = np.array([v for e in es if type(v := e.data.get(value)) in (int, float)], dtype=np.float64)
-            row.update(n=len(x), **(dict(mean=float(x.mean()), min=float(x.min()), max=float(x.max())) if len(x) else dict.fromkeys(('mean', 'min', 'max'))),
-                       **{f'p{p:g}': float(np.percentile(x, p)) if len(x) else None for p in np.ravel(percentiles)})
+            x = np.array(
+                [v for e in es if type(v := e.data.get(value)) in (int, float)],
+                dtype=np.float64,
+            )
+            row.update(
+                n=len(x),
+                **(
+                    dict(mean=float(x.mean()), min=float(x.min()), max=float(x.max()))
+                    if len(x)
+                    else dict.fromkeys(("mean", "min", "max"))
+                ),
+                **{
+                    f"p{p:g}": float(np.percentile(x, p)) if len(x) else None
+                    for p in np.ravel(percentiles)
+                },
+            )
         out.append(row)
     return out
 
 # %% ../nbs/api/05_events.ipynb #4ddf7395
 def error_analytics(
-    events, # `Event`s of any kind; the rate is over the time they span
-) -> list: # Dicts, commonest first: code, place, count, share (of all failures), rate (per hour, `None` without a span), first, last, message (the latest)
+    events,  # `Event`s of any kind; the rate is over the time they span
+) -> list:  # Dicts, commonest first: code, place, count, share (of all failures), rate (per hour, `None` without a span), first, last, message (the latest)
     "Failures by code and place"
-    events = _checked_events(events); times = [e.time for e in events]; span = max(times, default=0)-min(times, default=0); groups = {}
+    events = _checked_events(events)
+    times = [e.time for e in events]
+    span = max(times, default=0) - min(times, default=0)
+    groups = {}
     for e in events:
-        if e.type == ErrorRaised.kind: groups.setdefault((_one_key(e.data.get('code')), _one_key(e.data.get('place'))), []).append(e)
-    n = lambda es: sum(c if type(c := e.data.get('count', 1)) is int else 1 for e in es)
+        if e.type == ErrorRaised.kind:
+            groups.setdefault(
+                (_one_key(e.data.get("code")), _one_key(e.data.get("place"))), []
+            ).append(e)
+    n = lambda es: sum(c if type(c := e.data.get("count", 1)) is int else 1 for e in es)
     total = sum(map(n, groups.values()))
-    rows = [dict(code=c, place=p, count=n(es), share=n(es)/total, rate=3600*n(es)/span if span else None, first=min(e.time for e in es), last=max(e.time for e in es),
-                 message=max(es, key=lambda e: e.time).data.get('message')) for (c,p),es in groups.items()]
-    return sorted(rows, key=lambda r: (-r['count'], str(r['code']), str(r['place'])))
+    rows = [
+        dict(
+            code=c,
+            place=p,
+            count=n(es),
+            share=n(es) / total,
+            rate=3600 * n(es) / span if span else None,
+            first=min(e.time for e in es),
+            last=max(e.time for e in es),
+            message=max(es, key=lambda e: e.time).data.get("message"),
+        )
+        for (c, p), es in groups.items()
+    ]
+    return sorted(rows, key=lambda r: (-r["count"], str(r["code"]), str(r["place"])))

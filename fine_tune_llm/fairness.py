@@ -14,782 +14,1617 @@ from itertools import combinations
 import numpy as np
 
 from .bounds import reading
-from .errors import ConfigurationError, PredictionError, check_number, check_seed
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    PredictionError,
+    check_number,
+    check_seed,
+)
 from .intervals import Interval, clopper_pearson, holm, newcombe, wilson
 from .metrics import axes_of
-from .predictions import MISSING, as_float_array, check_labels, group_codes, top_of_rows
+from fine_tune_llm.predictions import (
+    MISSING,
+    as_float_array,
+    check_labels,
+    group_codes,
+    top_of_rows,
+)
 from .registry import Registry
 from .risk import as_cost, check_decided
 
 # %% ../nbs/api/16_fairness.ipynb #74b9f7c7
-def _array(x): return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
+def _array(x):
+    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
+
 
 def _distinct(columns, sizes):
     "Distinct rows of integer columns, each in [0, size): the rows as columns, in order, and where each row went"
     if math.prod(sizes) > 2**62:
-        rows,at = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
+        rows, at = np.unique(np.stack(columns, 1), axis=0, return_inverse=True)
         return list(rows.T), at.reshape(-1)
-    key,space = np.ravel_multi_index(columns, sizes), math.prod(sizes)
-    if space > 4*len(key)+2**16: found,at = np.unique(key, return_inverse=True)
+    key, space = np.ravel_multi_index(columns, sizes), math.prod(sizes)
+    if space > 4 * len(key) + 2**16:
+        found, at = np.unique(key, return_inverse=True)
     else:
         seen = np.bincount(key, minlength=space) > 0
-        found,at = np.flatnonzero(seen), (np.cumsum(seen)-1)[key]
+        found, at = np.flatnonzero(seen), (np.cumsum(seen) - 1)[key]
     return [c.astype(np.int64) for c in np.unravel_index(found, sizes)], at
 
 # %% ../nbs/api/16_fairness.ipynb #3e661f99
 def _set_columns(sets, y, n_classes):
     "Was the true label in the set, and how many labels were?"
-    if isinstance(sets, tuple) and len(sets) == 2: covered,size = (_array(s) for s in sets)
+    if isinstance(sets, tuple) and len(sets) == 2:
+        covered, size = (_array(s) for s in sets)
     else:
         s = _array(sets)
-        if s.shape != (len(y), n_classes): raise PredictionError(f"`sets` must have shape ({len(y)}, {n_classes}), got {s.shape}", argument='sets')
-        if s.dtype.kind not in 'biu': raise PredictionError(f"`sets` must hold True and False, got dtype {s.dtype}", argument='sets')
-        covered,size = s[np.arange(len(y)), y], (s != 0).sum(1)
-    if not covered.shape == size.shape == y.shape: raise PredictionError(f"`sets` as (covered, size) must be two arrays of shape {y.shape}, got {covered.shape} and {size.shape}", argument='sets')
-    for what,v,kind in (('covered', covered, (covered == 0) | (covered == 1)), ('size', size, size == np.floor(size) if size.dtype.kind in 'biuf' else size != size)):
-        if not kind.all(): raise PredictionError(f"`sets` as (covered, size) needs truth values and whole numbers; {what} of row {int((~kind).argmax())} is {v[~kind][0]}", argument='sets', row=int((~kind).argmax()))
-    covered = covered.astype(bool); bad = (size < covered) | (size > n_classes)
-    if bad.any(): raise PredictionError(f"`sets` row {int(bad.argmax())} has {size[bad][0]} labels, which cannot be", argument='sets', row=int(bad.argmax()))
+        if s.shape != (len(y), n_classes):
+            raise PredictionError(
+                f"`sets` must have shape ({len(y)}, {n_classes}), got {s.shape}",
+                argument="sets",
+            )
+        if s.dtype.kind not in "biu":
+            raise PredictionError(
+                f"`sets` must hold True and False, got dtype {s.dtype}", argument="sets"
+            )
+        covered, size = s[np.arange(len(y)), y], (s != 0).sum(1)
+    if not covered.shape == size.shape == y.shape:
+        raise PredictionError(
+            f"`sets` as (covered, size) must be two arrays of shape {y.shape}, got {covered.shape} and {size.shape}",
+            argument="sets",
+        )
+    for what, v, kind in (
+        ("covered", covered, (covered == 0) | (covered == 1)),
+        (
+            "size",
+            size,
+            size == np.floor(size) if size.dtype.kind in "biuf" else size != size,
+        ),
+    ):
+        if not kind.all():
+            raise PredictionError(
+                f"`sets` as (covered, size) needs truth values and whole numbers; {what} of row {int((~kind).argmax())} is {v[~kind][0]}",
+                argument="sets",
+                row=int((~kind).argmax()),
+            )
+    covered = covered.astype(bool)
+    bad = (size < covered) | (size > n_classes)
+    if bad.any():
+        raise PredictionError(
+            f"`sets` row {int(bad.argmax())} has {size[bad][0]} labels, which cannot be",
+            argument="sets",
+            row=int(bad.argmax()),
+        )
     return covered.astype(np.int64), size.astype(np.int64)
 
 # %% ../nbs/api/16_fairness.ipynb #674635b7
 @dataclass(frozen=True)
 class GroupCounts:
     "Distinct outcomes and how often each occurred; all that group metrics need of the rows"
-    attributes:tuple # Names of the group attributes
-    values:tuple # Per attribute its distinct values, "missing" where there was none
-    classes:tuple # Names of the K classes
-    n_bins:int # Equal bins of the confidence over [0, 1], those of `metrics.ece`
-    columns:dict # Name -> int array (E,): one per attribute, true, decided, and where given bin, right (was the top class right?), covered, size
-    count:np.ndarray # Rows of each outcome, (E,)
-    conf:np.ndarray # Sum of the confidences of these rows, (E,); `None` without probs
+
+    attributes: tuple  # Names of the group attributes
+    values: tuple  # Per attribute its distinct values, "missing" where there was none
+    classes: tuple  # Names of the K classes
+    n_bins: int  # Equal bins of the confidence over [0, 1], those of `metrics.ece`
+    columns: dict  # Name -> int array (E,): one per attribute, true, decided, and where given bin, right (was the top class right?), covered, size
+    count: np.ndarray  # Rows of each outcome, (E,)
+    conf: np.ndarray  # Sum of the confidences of these rows, (E,); `None` without probs
+
     @property
-    def n(self) -> int: "Rows"; return int(self.count.sum())
-    def __len__(self): return len(self.count)
+    def n(self) -> int:
+        "Rows"
+        return int(self.count.sum())
+
+    def __len__(self):
+        return len(self.count)
+
     def __repr__(self):
-        what = ', '.join(f"{a} ({len(v)})" for a,v in zip(self.attributes, self.values))
+        what = ", ".join(
+            f"{a} ({len(v)})" for a, v in zip(self.attributes, self.values)
+        )
         return f"GroupCounts({self.n} rows in {len(self)} distinct outcomes; {len(self.classes)} classes; groups {what})"
+
     @classmethod
-    def from_arrays(cls,
-        labels, # True classes, shape (n,): indices, or names when `classes` is given
-        decided=None, # Decided classes, -1 for an abstention, shape (n,); the most probable class when `None`
+    def from_arrays(
+        cls,
+        labels,  # True classes, shape (n,): indices, or names when `classes` is given
+        decided=None,  # Decided classes, -1 for an abstention, shape (n,); the most probable class when `None`
         *,
-        groups:dict, # Attribute name -> value per row, shape (n,), or a data frame; `None`, nan and the like are missing
-        probs=None, # Probabilities, shape (n, K), for calibration
-        sets=None, # Prediction sets, shape (n, K) bool, or (covered (n,) bool, size (n,) int)
-        classes=None, # K distinct names; "0", "1", ... when `None`
-        n_bins:int=15, # Confidence bins
-    ) -> 'GroupCounts':
+        groups: dict,  # Attribute name -> value per row, shape (n,), or a data frame; `None`, nan and the like are missing
+        probs=None,  # Probabilities, shape (n, K), for calibration
+        sets=None,  # Prediction sets, shape (n, K) bool, or (covered (n,) bool, size (n,) int)
+        classes=None,  # K distinct names; "0", "1", ... when `None`
+        n_bins: int = 15,  # Confidence bins
+    ) -> "GroupCounts":
         "Count, in one pass over the rows"
         return _count(labels, decided, groups, probs, sets, classes, n_bins)
-    def to_dict(self) -> dict: "JSON-safe, exact"; return _counts_to_dict(self)
+
+    def to_dict(self) -> dict:
+        "JSON-safe, exact"
+        return _counts_to_dict(self)
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'GroupCounts':
+    def from_dict(cls, d: dict) -> "GroupCounts":
         "Rebuild from `to_dict`"
-        with reading('table of counts'): return _counts_from_dict(d)
+        with reading("table of counts"):
+            return _counts_from_dict(d)
 
 # %% ../nbs/api/16_fairness.ipynb #21999735
 def _class_names(labels, decided, probs, sets, classes):
     "Names of the K classes, from the first thing that tells K"
     if classes is not None:
         names = tuple(map(str, classes))
-        if len(names) < 2 or len(set(names)) < len(names): raise PredictionError(f"`classes` must be at least two distinct names, got {names[:6]}", argument='classes')
+        if len(names) < 2 or len(set(names)) < len(names):
+            raise PredictionError(
+                f"`classes` must be at least two distinct names, got {names[:6]}",
+                argument="classes",
+            )
         return names
-    wide = [np.shape(x)[1] for x in (probs, sets) if x is not None and not isinstance(x, tuple) and np.ndim(x) == 2]
+    wide = [
+        np.shape(x)[1]
+        for x in (probs, sets)
+        if x is not None and not isinstance(x, tuple) and np.ndim(x) == 2
+    ]
     seen = [_array(x) for x in (labels, decided) if x is not None]
-    K = wide[0] if wide else max([2, *(int(a.max())+1 for a in seen if a.size and a.dtype.kind in 'iub')])
+    K = (
+        wide[0]
+        if wide
+        else max(
+            [2, *(int(a.max()) + 1 for a in seen if a.size and a.dtype.kind in "iub")]
+        )
+    )
     return tuple(map(str, range(K)))
+
 
 def _group_columns(groups, n):
     "Distinct values of every attribute, and its codes by column name"
-    if hasattr(groups, 'columns') and hasattr(groups, 'to_dict'): groups = {k: groups[k] for k in groups.columns}   # a data frame
-    if groups is not None and not isinstance(groups, dict): raise PredictionError(f"`groups` must be names of attributes and their values, got {type(groups).__name__}", hint="Pass groups={'name': values}", argument='groups')
-    if not groups: raise PredictionError("`groups` is empty", hint="Pass groups={'name': values}", argument='groups')
-    if len({str(a) for a in groups}) < len(groups) or 'all rows' in groups: raise PredictionError(f"`groups` needs distinct names other than 'all rows', got {list(groups)}", argument='groups')
-    values,codes = zip(*(group_codes(v, n, argument=f'groups[{k!r}]') for k,v in groups.items()))
-    return tuple(map(str, groups)), values, {f'group:{a}': c for a,c in zip(groups, codes)}
+    if hasattr(groups, "columns") and hasattr(groups, "to_dict"):
+        groups = {k: groups[k] for k in groups.columns}  # a data frame
+    if groups is not None and not isinstance(groups, dict):
+        raise PredictionError(
+            f"`groups` must be names of attributes and their values, got {type(groups).__name__}",
+            hint="Pass groups={'name': values}",
+            argument="groups",
+        )
+    if not groups:
+        raise PredictionError(
+            "`groups` is empty", hint="Pass groups={'name': values}", argument="groups"
+        )
+    if len({str(a) for a in groups}) < len(groups) or "all rows" in groups:
+        raise PredictionError(
+            f"`groups` needs distinct names other than 'all rows', got {list(groups)}",
+            argument="groups",
+        )
+    values, codes = zip(
+        *(group_codes(v, n, argument=f"groups[{k!r}]") for k, v in groups.items())
+    )
+    return (
+        tuple(map(str, groups)),
+        values,
+        {f"group:{a}": c for a, c in zip(groups, codes)},
+    )
+
 
 def _count(labels, decided, groups, probs, sets, classes, n_bins):
     "The table of distinct outcomes"
-    if decided is None and probs is None: raise PredictionError("`decided` or `probs` is needed", argument='decided')
-    if labels is None or not np.size(labels): raise PredictionError("`labels` is empty: there is no row to count", argument='labels')
-    n_bins = check_number('n_bins', n_bins, 1, math.inf, whole=True); names,n = _class_names(labels, decided, probs, sets, classes),len(labels); K = len(names)
-    attributes,values,col = _group_columns(groups, n); size = {k: len(v) for k,v in zip(col, values)}
-    y = col['true'] = check_labels(labels, n, K, names if classes is not None else None); size['true'],conf = K,None
+    if decided is None and probs is None:
+        raise PredictionError("`decided` or `probs` is needed", argument="decided")
+    if labels is None or not np.size(labels):
+        raise PredictionError(
+            "`labels` is empty: there is no row to count", argument="labels"
+        )
+    n_bins = check_number("n_bins", n_bins, 1, math.inf, whole=True)
+    names, n = _class_names(labels, decided, probs, sets, classes), len(labels)
+    K = len(names)
+    attributes, values, col = _group_columns(groups, n)
+    size = {k: len(v) for k, v in zip(col, values)}
+    y = col["true"] = check_labels(labels, n, K, names if classes is not None else None)
+    size["true"], conf = K, None
     if probs is not None:
-        p,conf,best = top_of_rows(probs)
-        if p.shape != (n, K): raise PredictionError(f"`probs` must have shape ({n}, {K}), got {p.shape}", argument='probs')
-        col.update(bin=np.searchsorted(np.linspace(0, 1, n_bins+1)[1:-1], conf), right=(best == y).astype(np.int64)); size.update(bin=n_bins, right=2)
-    col['decided'] = check_decided(best if decided is None else decided, n, K)+1; size['decided'] = K+1
-    if sets is not None: col.update(zip(('covered', 'size'), _set_columns(sets, y, K))); size.update(covered=2, size=K+1)
-    rows,at = _distinct(list(col.values()), list(size.values())); table = dict(zip(col, rows)); table['decided'] -= 1
-    return GroupCounts(attributes, values, names, n_bins, table, np.bincount(at), None if conf is None else np.bincount(at, weights=conf))
+        p, conf, best = top_of_rows(probs)
+        if p.shape != (n, K):
+            raise PredictionError(
+                f"`probs` must have shape ({n}, {K}), got {p.shape}", argument="probs"
+            )
+        col.update(
+            bin=np.searchsorted(np.linspace(0, 1, n_bins + 1)[1:-1], conf),
+            right=(best == y).astype(np.int64),
+        )
+        size.update(bin=n_bins, right=2)
+    col["decided"] = check_decided(best if decided is None else decided, n, K) + 1
+    size["decided"] = K + 1
+    if sets is not None:
+        col.update(zip(("covered", "size"), _set_columns(sets, y, K)))
+        size.update(covered=2, size=K + 1)
+    rows, at = _distinct(list(col.values()), list(size.values()))
+    table = dict(zip(col, rows))
+    table["decided"] -= 1
+    return GroupCounts(
+        attributes,
+        values,
+        names,
+        n_bins,
+        table,
+        np.bincount(at),
+        None if conf is None else np.bincount(at, weights=conf),
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #41e39c51
 def _check_counts(c):
-    if not isinstance(c, GroupCounts): raise PredictionError(f"`counts` must be a `GroupCounts`, got {type(c).__name__}", hint="Make one by GroupCounts.from_arrays(labels, decided, groups={...})", argument='counts')
+    if not isinstance(c, GroupCounts):
+        raise PredictionError(
+            f"`counts` must be a `GroupCounts`, got {type(c).__name__}",
+            hint="Make one by GroupCounts.from_arrays(labels, decided, groups={...})",
+            argument="counts",
+        )
+
 
 def _counts_to_dict(c):
     num = lambda a: None if a is None else a.tolist()
-    return dict(attributes=list(c.attributes), values=[list(v) for v in c.values], classes=list(c.classes), n_bins=c.n_bins,
-                columns={k: num(v) for k,v in c.columns.items()}, count=num(c.count), conf=num(c.conf))
+    return dict(
+        attributes=list(c.attributes),
+        values=[list(v) for v in c.values],
+        classes=list(c.classes),
+        n_bins=c.n_bins,
+        columns={k: num(v) for k, v in c.columns.items()},
+        count=num(c.count),
+        conf=num(c.conf),
+    )
+
 
 def _counts_from_dict(d):
-    return GroupCounts(tuple(d['attributes']), tuple(tuple(MISSING if v is None else v for v in x) for x in d['values']), tuple(d['classes']), d['n_bins'], {k: np.array(v, np.int64) for k,v in d['columns'].items()},
-                       np.array(d['count'], np.int64), None if d['conf'] is None else np.array(d['conf'], np.float64))
+    return GroupCounts(
+        tuple(d["attributes"]),
+        tuple(tuple(MISSING if v is None else v for v in x) for x in d["values"]),
+        tuple(d["classes"]),
+        d["n_bins"],
+        {k: np.array(v, np.int64) for k, v in d["columns"].items()},
+        np.array(d["count"], np.int64),
+        None if d["conf"] is None else np.array(d["conf"], np.float64),
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #0f4e0503
 @dataclass(frozen=True)
 class Outcomes:
     "The entries of a table of counts as a group metric sees them, arrays of shape (E,); `None` where not given"
-    true:np.ndarray # True class
-    decided:np.ndarray # Decided class, -1 for an abstention
-    positive:int # Index of the class that counts as positive
-    conf:np.ndarray # Mean confidence of the rows of an entry
-    bin:np.ndarray # Bin of the confidence
-    right:np.ndarray # Was the most probable class the true one?
-    covered:np.ndarray # Was the true label in the set?
-    size:np.ndarray # Labels in the set
-    cost:np.ndarray # Cost of what happened; nan for an abstention without a cost
-    cost_range:tuple # Least and largest cost there can be
-    n_classes:int # K
-    n_bins:int # Bins of the confidence
+
+    true: np.ndarray  # True class
+    decided: np.ndarray  # Decided class, -1 for an abstention
+    positive: int  # Index of the class that counts as positive
+    conf: np.ndarray  # Mean confidence of the rows of an entry
+    bin: np.ndarray  # Bin of the confidence
+    right: np.ndarray  # Was the most probable class the true one?
+    covered: np.ndarray  # Was the true label in the set?
+    size: np.ndarray  # Labels in the set
+    cost: np.ndarray  # Cost of what happened; nan for an abstention without a cost
+    cost_range: tuple  # Least and largest cost there can be
+    n_classes: int  # K
+    n_bins: int  # Bins of the confidence
+
 
 @dataclass(frozen=True)
 class Measure:
     "What a group metric averages"
-    of:np.ndarray # Which outcomes count, (E,) bool
-    x:np.ndarray # What is averaged, (E,); or (E, bins): absolute means are added
-    rows:str # What the rows that count are, in words
-    criterion:str = '' # What equality of it is called
-    worse:str = '' # Which end is the bad one: "high", "low" or neither
-    low:float = 0. # Least value `x` can take
-    high:float = 1. # Largest
-GROUP_METRICS = Registry('group_metric')   # Outcomes -> Measure, or a sentence that says why not
+
+    of: np.ndarray  # Which outcomes count, (E,) bool
+    x: np.ndarray  # What is averaged, (E,); or (E, bins): absolute means are added
+    rows: str  # What the rows that count are, in words
+    criterion: str = ""  # What equality of it is called
+    worse: str = ""  # Which end is the bad one: "high", "low" or neither
+    low: float = 0.0  # Least value `x` can take
+    high: float = 1.0  # Largest
+
+
+GROUP_METRICS = Registry(
+    "group_metric"
+)  # Outcomes -> Measure, or a sentence that says why not
 
 # %% ../nbs/api/16_fairness.ipynb #c3f2538e
 def _costs(cost, y, d):
     "Cost of each entry and the range of costs"
-    full = np.c_[cost.cost, np.full(len(cost.cost), np.nan) if cost.abstain_cost is None else cost.abstain_cost]
+    full = np.c_[
+        cost.cost,
+        np.full(len(cost.cost), np.nan)
+        if cost.abstain_cost is None
+        else cost.abstain_cost,
+    ]
     return full[y, d], (float(np.nanmin(full)), float(np.nanmax(full)))
 
-def _outcomes(c, positive, cost):
-    t,K = c.columns,len(c.classes); get = t.get
-    x,reach = (None, None) if cost is None else _costs(cost, t['true'], t['decided'])
-    return Outcomes(t['true'], t['decided'], positive, None if c.conf is None else c.conf/c.count, get('bin'), get('right'), get('covered'), get('size'), x, reach, K, c.n_bins)
 
-def _one_vs_rest(of, x, rows, criterion, worse=''):
+def _outcomes(c, positive, cost):
+    t, K = c.columns, len(c.classes)
+    get = t.get
+    x, reach = (None, None) if cost is None else _costs(cost, t["true"], t["decided"])
+    return Outcomes(
+        t["true"],
+        t["decided"],
+        positive,
+        None if c.conf is None else c.conf / c.count,
+        get("bin"),
+        get("right"),
+        get("covered"),
+        get("size"),
+        x,
+        reach,
+        K,
+        c.n_bins,
+    )
+
+
+def _one_vs_rest(of, x, rows, criterion, worse=""):
     def metric(t):
-        if t.positive is None: return "no positive class was named"
-        return Measure((t.decided >= 0) & of(t.true == t.positive, t.decided == t.positive), x(t), rows, criterion, worse)
+        if t.positive is None:
+            return "no positive class was named"
+        return Measure(
+            (t.decided >= 0) & of(t.true == t.positive, t.decided == t.positive),
+            x(t),
+            rows,
+            criterion,
+            worse,
+        )
+
     return metric
 
-_selected,_not_selected = (lambda t: (t.decided == t.positive)*1.), (lambda t: (t.decided != t.positive)*1.)
-for _name,_m,_doc in (
-    ('selection_rate', _one_vs_rest(lambda y, d: y == y, _selected, 'decided rows', 'demographic parity'), "Share of decided rows that are decided positive"),
-    ('tpr', _one_vs_rest(lambda y, d: y, _selected, 'decided rows that are truly positive', 'equal opportunity', 'low'), "Share of truly positive rows that are decided positive (recall)"),
-    ('fpr', _one_vs_rest(lambda y, d: ~y, _selected, 'decided rows that are truly negative', 'predictive equality', 'high'), "Share of truly negative rows that are decided positive"),
-    ('fnr', _one_vs_rest(lambda y, d: y, _not_selected, 'decided rows that are truly positive', 'equal miss rates', 'high'), "Share of truly positive rows that are decided otherwise"),
-    ('ppv', _one_vs_rest(lambda y, d: d, lambda t: (t.true == t.positive)*1., 'rows decided positive', 'predictive parity', 'low'), "Share of rows decided positive that are truly positive (precision)"),
-): GROUP_METRICS.register(_name, _m, doc=_doc)
+
+_selected, _not_selected = (
+    (lambda t: (t.decided == t.positive) * 1.0),
+    (lambda t: (t.decided != t.positive) * 1.0),
+)
+for _name, _m, _doc in (
+    (
+        "selection_rate",
+        _one_vs_rest(
+            lambda y, d: y == y, _selected, "decided rows", "demographic parity"
+        ),
+        "Share of decided rows that are decided positive",
+    ),
+    (
+        "tpr",
+        _one_vs_rest(
+            lambda y, d: y,
+            _selected,
+            "decided rows that are truly positive",
+            "equal opportunity",
+            "low",
+        ),
+        "Share of truly positive rows that are decided positive (recall)",
+    ),
+    (
+        "fpr",
+        _one_vs_rest(
+            lambda y, d: ~y,
+            _selected,
+            "decided rows that are truly negative",
+            "predictive equality",
+            "high",
+        ),
+        "Share of truly negative rows that are decided positive",
+    ),
+    (
+        "fnr",
+        _one_vs_rest(
+            lambda y, d: y,
+            _not_selected,
+            "decided rows that are truly positive",
+            "equal miss rates",
+            "high",
+        ),
+        "Share of truly positive rows that are decided otherwise",
+    ),
+    (
+        "ppv",
+        _one_vs_rest(
+            lambda y, d: d,
+            lambda t: (t.true == t.positive) * 1.0,
+            "rows decided positive",
+            "predictive parity",
+            "low",
+        ),
+        "Share of rows decided positive that are truly positive (precision)",
+    ),
+):
+    GROUP_METRICS.register(_name, _m, doc=_doc)
 
 # %% ../nbs/api/16_fairness.ipynb #a905eecb
-@GROUP_METRICS.register('accuracy')
-def _accuracy(t:Outcomes) -> Measure:
+@GROUP_METRICS.register("accuracy")
+def _accuracy(t: Outcomes) -> Measure:
     "Share of decisions that are right"
-    return Measure(t.decided >= 0, (t.decided == t.true)*1., 'decided rows', 'accuracy parity', 'low')
+    return Measure(
+        t.decided >= 0,
+        (t.decided == t.true) * 1.0,
+        "decided rows",
+        "accuracy parity",
+        "low",
+    )
 
-@GROUP_METRICS.register('selective_risk')
-def _selective_risk(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("selective_risk")
+def _selective_risk(t: Outcomes) -> Measure:
     "Share of decisions that are wrong, where some rows are abstained on"
-    if (t.decided >= 0).all(): return "no row was abstained on, so it is one minus accuracy"
-    return Measure(t.decided >= 0, (t.decided != t.true)*1., 'decided rows', 'equal selective risk', 'high')
+    if (t.decided >= 0).all():
+        return "no row was abstained on, so it is one minus accuracy"
+    return Measure(
+        t.decided >= 0,
+        (t.decided != t.true) * 1.0,
+        "decided rows",
+        "equal selective risk",
+        "high",
+    )
 
-@GROUP_METRICS.register('abstention_rate')
-def _abstention_rate(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("abstention_rate")
+def _abstention_rate(t: Outcomes) -> Measure:
     "Share of rows that are abstained on"
-    if (t.decided >= 0).all(): return "no row was abstained on"
-    return Measure(t.true >= 0, (t.decided < 0)*1., 'rows', 'equal abstention', 'high')
+    if (t.decided >= 0).all():
+        return "no row was abstained on"
+    return Measure(
+        t.true >= 0, (t.decided < 0) * 1.0, "rows", "equal abstention", "high"
+    )
 
-@GROUP_METRICS.register('expected_cost')
-def _expected_cost(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("expected_cost")
+def _expected_cost(t: Outcomes) -> Measure:
     "Mean cost; over decided rows where an abstention has no cost"
-    if t.cost is None: return "no cost matrix was given"
+    if t.cost is None:
+        return "no cost matrix was given"
     of = ~np.isnan(t.cost)
-    return Measure(of, np.where(of, t.cost, 0.), 'rows' if of.all() else 'decided rows', 'equal cost', 'high', *t.cost_range)
+    return Measure(
+        of,
+        np.where(of, t.cost, 0.0),
+        "rows" if of.all() else "decided rows",
+        "equal cost",
+        "high",
+        *t.cost_range,
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #d7525e16
-@GROUP_METRICS.register('coverage')
-def _coverage(t:Outcomes) -> Measure:
+@GROUP_METRICS.register("coverage")
+def _coverage(t: Outcomes) -> Measure:
     "Share of true labels that are in their sets"
-    return "no prediction sets were given" if t.covered is None else Measure(t.true >= 0, t.covered*1., 'rows', 'equal coverage', 'low')
+    return (
+        "no prediction sets were given"
+        if t.covered is None
+        else Measure(t.true >= 0, t.covered * 1.0, "rows", "equal coverage", "low")
+    )
 
-@GROUP_METRICS.register('set_size')
-def _set_size(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("set_size")
+def _set_size(t: Outcomes) -> Measure:
     "Mean number of labels in a set"
-    if t.size is None: return "no prediction sets were given"
-    return Measure(t.true >= 0, t.size*1., 'rows', 'equal set size', 'high', 0., float(max(1, t.size.max())))
+    if t.size is None:
+        return "no prediction sets were given"
+    return Measure(
+        t.true >= 0,
+        t.size * 1.0,
+        "rows",
+        "equal set size",
+        "high",
+        0.0,
+        float(max(1, t.size.max())),
+    )
 
-@GROUP_METRICS.register('overconfidence')
-def _overconfidence(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("overconfidence")
+def _overconfidence(t: Outcomes) -> Measure:
     "Mean confidence minus the share of rows whose most probable class is right"
-    return "no probabilities were given" if t.conf is None else Measure(t.true >= 0, t.conf-t.right, 'rows', 'equal confidence', '', -1., 1.)
+    return (
+        "no probabilities were given"
+        if t.conf is None
+        else Measure(
+            t.true >= 0, t.conf - t.right, "rows", "equal confidence", "", -1.0, 1.0
+        )
+    )
 
-@GROUP_METRICS.register('calibration_error')
-def _calibration_error(t:Outcomes) -> Measure:
+
+@GROUP_METRICS.register("calibration_error")
+def _calibration_error(t: Outcomes) -> Measure:
     "Expected calibration error over the bins of the table"
-    if t.conf is None: return "no probabilities were given"
-    return Measure(t.true >= 0, (t.conf-t.right)[:, None]*(t.bin[:, None] == np.arange(t.n_bins)), 'rows', 'equal calibration', 'high', -1., 1.)
+    if t.conf is None:
+        return "no probabilities were given"
+    return Measure(
+        t.true >= 0,
+        (t.conf - t.right)[:, None] * (t.bin[:, None] == np.arange(t.n_bins)),
+        "rows",
+        "equal calibration",
+        "high",
+        -1.0,
+        1.0,
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #84ee2bbc
 @dataclass(frozen=True)
 class _View:
     "Which cell each entry belongs to: -1 for none"
-    name:str
-    cells:tuple   # Tuples of values
-    at:np.ndarray
+
+    name: str
+    cells: tuple  # Tuples of values
+    at: np.ndarray
+
 
 def _views(c, order, missing):
     "All rows, then each attribute, then crossings of up to `order` of them; and which of them have too many cells"
-    if missing not in ('own', 'exclude'): raise ConfigurationError(f"`missing` must be own or exclude, got {missing!r}", argument='missing')
-    order = check_number('order', order, 1, math.inf, whole=True)
-    out,more = [_View('all rows', ((),), np.zeros(len(c), np.int64))],{}
-    for r in range(1, min(order, len(c.attributes))+1):
+    if missing not in ("own", "exclude"):
+        raise ConfigurationError(
+            f"`missing` must be own or exclude, got {missing!r}", argument="missing"
+        )
+    order = check_number("order", order, 1, math.inf, whole=True)
+    out, more = [_View("all rows", ((),), np.zeros(len(c), np.int64))], {}
+    for r in range(1, min(order, len(c.attributes)) + 1):
         for names in combinations(range(len(c.attributes)), r):
-            cols = [c.columns[f'group:{c.attributes[i]}'] for i in names]; rows,at = _distinct(cols, [len(c.values[i]) for i in names])
-            name = ' x '.join(c.attributes[i] for i in names)
-            if len(rows[0]) > _MOST: more[name] = f"{len(rows[0])} groups; at most {_MOST} are compared"; continue
-            cells = [tuple(c.values[i][j] for i,j in zip(names, row)) for row in zip(*rows)]
-            keep = np.array([missing == 'own' or MISSING not in cell for cell in cells]); to = np.where(keep, np.cumsum(keep)-1, -1)
-            out.append(_View(name, tuple(cell for cell,k in zip(cells, keep) if k), to[at]))
+            cols = [c.columns[f"group:{c.attributes[i]}"] for i in names]
+            rows, at = _distinct(cols, [len(c.values[i]) for i in names])
+            name = " x ".join(c.attributes[i] for i in names)
+            if len(rows[0]) > _MOST:
+                more[name] = f"{len(rows[0])} groups; at most {_MOST} are compared"
+                continue
+            cells = [
+                tuple(c.values[i][j] for i, j in zip(names, row)) for row in zip(*rows)
+            ]
+            keep = np.array([missing == "own" or MISSING not in cell for cell in cells])
+            to = np.where(keep, np.cumsum(keep) - 1, -1)
+            out.append(
+                _View(name, tuple(cell for cell, k in zip(cells, keep) if k), to[at])
+            )
     return out, more
-_MOST = 200   # groups in a view
+
+
+_MOST = 200  # groups in a view
+
 
 def _by_cell(weights, view, x):
     "Sums of the columns of `x` (E, c) over the cells of a view under each row of `weights` (B, E): (B, cells, c)"
-    order = np.argsort(view.at, kind='stable'); ends = np.searchsorted(view.at[order], np.arange(len(view.cells)+1))
+    order = np.argsort(view.at, kind="stable")
+    ends = np.searchsorted(view.at[order], np.arange(len(view.cells) + 1))
     out = np.empty((len(weights), len(view.cells), x.shape[1]))
-    for j,(a,b) in enumerate(zip(ends, ends[1:])): out[:, j] = weights[:, order[a:b]] @ x[order[a:b]]
+    for j, (a, b) in enumerate(zip(ends, ends[1:])):
+        out[:, j] = weights[:, order[a:b]] @ x[order[a:b]]
     return out
+
 
 def _moments(m):
     "The columns that a measure needs summed: who counts, x and, for its variance, the square of x"
-    x = m.x.reshape(len(m.of), -1)*m.of[:, None]
-    return np.c_[m.of, x, x.sum(1)**2]
+    x = m.x.reshape(len(m.of), -1) * m.of[:, None]
+    return np.c_[m.of, x, x.sum(1) ** 2]
 
 # %% ../nbs/api/16_fairness.ipynb #de533ba4
 @dataclass(frozen=True)
 class _Scale:
     "Estimates of the cells of a view, and how they would vary"
-    mid:np.ndarray     # Centre, (cells,)
-    se:np.ndarray      # Standard error, (cells,)
-    shift:np.ndarray   # What an interval is wider by, (cells,)
-    dev:np.ndarray     # Resampled deviations, shifts taken off, (B, cells), where they are added; `None` where they are subtracted
-    top:np.ndarray     # Largest studentised deviation over all pairs of each resample, (B,); `None` with fewer than two cells
+
+    mid: np.ndarray  # Centre, (cells,)
+    se: np.ndarray  # Standard error, (cells,)
+    shift: np.ndarray  # What an interval is wider by, (cells,)
+    dev: np.ndarray  # Resampled deviations, shifts taken off, (B, cells), where they are added; `None` where they are subtracted
+    top: np.ndarray  # Largest studentised deviation over all pairs of each resample, (B,); `None` with fewer than two cells
+
 
 def _deviations(m, S, R, z):
     "Resampled deviations of cells from their centres, and their squared standard errors, from sums (cells, c) and resampled sums (b, cells, c)"
-    n,s,s2 = S[:, 0], S[:, 1:-1].sum(1), S[:, -1]; mid,se = _smoothed(n, s, s2, m); noise = z*_lacking(n, s, s2, se)
-    if m.x.ndim == 1: again,se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m); return again-mid+noise, se_again**2
-    mean,again = (A[..., 1:-1]/np.maximum(A[..., :1], 1) for A in (S, R))
-    return np.abs(again-mean).sum(-1)+np.abs(noise), None
+    n, s, s2 = S[:, 0], S[:, 1:-1].sum(1), S[:, -1]
+    mid, se = _smoothed(n, s, s2, m)
+    noise = z * _lacking(n, s, s2, se)
+    if m.x.ndim == 1:
+        again, se_again = _smoothed(R[..., 0], R[..., 1], R[..., 2], m)
+        return again - mid + noise, se_again**2
+    mean, again = (A[..., 1:-1] / np.maximum(A[..., :1], 1) for A in (S, R))
+    return np.abs(again - mean).sum(-1) + np.abs(noise), None
+
 
 def _scale(m, S, parts):
     "The scale, from `_deviations` of every block with the largest studentised ones"
-    if m.x.ndim == 1: return _Scale(*_smoothed(S[:, 0], S[:, 1:-1].sum(1), S[:, -1], m), np.zeros(len(S)), None, np.concatenate(parts) if len(S) > 1 else None)
-    dev = np.concatenate(parts); shift = dev.mean(0); dev = dev-shift
-    return _Scale(np.abs(S[:, 1:-1]/np.maximum(S[:, :1], 1)).sum(-1), dev.std(0), shift, dev, _max_t(dev, dev.var(0), 1) if len(S) > 1 else None)
+    if m.x.ndim == 1:
+        return _Scale(
+            *_smoothed(S[:, 0], S[:, 1:-1].sum(1), S[:, -1], m),
+            np.zeros(len(S)),
+            None,
+            np.concatenate(parts) if len(S) > 1 else None,
+        )
+    dev = np.concatenate(parts)
+    shift = dev.mean(0)
+    dev = dev - shift
+    return _Scale(
+        np.abs(S[:, 1:-1] / np.maximum(S[:, :1], 1)).sum(-1),
+        dev.std(0),
+        shift,
+        dev,
+        _max_t(dev, dev.var(0), 1) if len(S) > 1 else None,
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #d7b14c57
 def _smoothed(n, s, s2, m):
     "Mean and its standard error with one row more at either end of the range"
-    N = n+2; mean = (s+m.low+m.high)/N
-    rounding = (1e-12*max(abs(m.low), abs(m.high)))**2   # a constant has no spread but that of floats
-    return mean, np.sqrt(np.maximum((s2+m.low**2+m.high**2)/N-mean**2, rounding)/N)
+    N = n + 2
+    mean = (s + m.low + m.high) / N
+    rounding = (
+        1e-12 * max(abs(m.low), abs(m.high))
+    ) ** 2  # a constant has no spread but that of floats
+    return mean, np.sqrt(
+        np.maximum((s2 + m.low**2 + m.high**2) / N - mean**2, rounding) / N
+    )
+
 
 def _lacking(n, s, s2, se):
     "Standard deviation that resampled smoothed means lack of `se`"
-    k = np.maximum(n, 1); spread = np.maximum(s2/k-(s/k)**2, 0)*n/(n+2)**2
-    return np.sqrt(np.maximum(se**2-spread, 0))
+    k = np.maximum(n, 1)
+    spread = np.maximum(s2 / k - (s / k) ** 2, 0) * n / (n + 2) ** 2
+    return np.sqrt(np.maximum(se**2 - spread, 0))
 
-def _pair_se(s): return np.maximum(np.hypot(s.se[:, None], s.se), 1e-300)
+
+def _pair_se(s):
+    return np.maximum(np.hypot(s.se[:, None], s.se), 1e-300)
+
 
 def _max_t(dev, var, sign):
     "Largest studentised deviation over all pairs, for each resample, (b,); `sign` -1 where deviations of two cells are subtracted, 1 where added"
-    var = np.maximum(np.broadcast_to(var, dev.shape).T, 1e-300); dev = np.ascontiguousarray(dev.T)
-    if sign > 0: return np.max([((dev[i]+dev[i+1:])/np.sqrt(var[i]+var[i+1:])).max(0) for i in range(len(dev)-1)], 0)
-    return np.sqrt(np.max([((dev[i]-dev[i+1:])**2/(var[i]+var[i+1:])).max(0) for i in range(len(dev)-1)], 0))
+    var = np.maximum(np.broadcast_to(var, dev.shape).T, 1e-300)
+    dev = np.ascontiguousarray(dev.T)
+    if sign > 0:
+        return np.max(
+            [
+                ((dev[i] + dev[i + 1 :]) / np.sqrt(var[i] + var[i + 1 :])).max(0)
+                for i in range(len(dev) - 1)
+            ],
+            0,
+        )
+    return np.sqrt(
+        np.max(
+            [
+                ((dev[i] - dev[i + 1 :]) ** 2 / (var[i] + var[i + 1 :])).max(0)
+                for i in range(len(dev) - 1)
+            ],
+            0,
+        )
+    )
+
 
 def _critical(top, level):
     "The `level` quantile of the largest statistic over a family, never below that of a single comparison"
     from scipy.special import ndtri
-    k = math.ceil((len(top)+1)*level)
-    return max(float(np.partition(top, k-1)[k-1]), float(ndtri((1+level)/2)))
+
+    k = math.ceil((len(top) + 1) * level)
+    return max(float(np.partition(top, k - 1)[k - 1]), float(ndtri((1 + level) / 2)))
+
 
 def _differences(s, c):
     "Ends of theta_i - theta_j for every pair of cells, (cells, cells) each"
-    mid,half = s.mid[:, None]-s.mid, c*_pair_se(s)+s.shift[:, None]+s.shift
-    return mid-half, mid+half
+    mid, half = s.mid[:, None] - s.mid, c * _pair_se(s) + s.shift[:, None] + s.shift
+    return mid - half, mid + half
+
 
 def _max_gap(s, c):
     "Ends of the interval of the largest gap, from those of every pair"
-    low,high = _differences(s, c); i = np.triu_indices(len(s.mid), 1)
-    return float(max(0., low.max(where=~np.eye(len(low), dtype=bool), initial=0.))), float(np.maximum(high, -low)[i].max())
+    low, high = _differences(s, c)
+    i = np.triu_indices(len(s.mid), 1)
+    return float(
+        max(0.0, low.max(where=~np.eye(len(low), dtype=bool), initial=0.0))
+    ), float(np.maximum(high, -low)[i].max())
 
 # %% ../nbs/api/16_fairness.ipynb #ec60a09d
 def _own_ends(t, level):
     "Ends of each evaluated cell alone: exact for shares, with imagined rows for means"
     from scipy.special import ndtri
-    if t.is_share: return clopper_pearson(t.S[t.ok, 1], t.n[t.ok], level)
-    half = ndtri((1+level)/2)*t.difference.se
-    return np.clip([t.difference.mid-half, t.difference.mid+half], t.measure.low, t.measure.high)
+
+    if t.is_share:
+        return clopper_pearson(t.S[t.ok, 1], t.n[t.ok], level)
+    half = ndtri((1 + level) / 2) * t.difference.se
+    return np.clip(
+        [t.difference.mid - half, t.difference.mid + half],
+        t.measure.low,
+        t.measure.high,
+    )
+
 
 def _ratios(t, c, level):
     "Ends of theta_i / theta_j for every pair of cells, from those of their difference and those of the cells; 1 is inside exactly when 0 is in that of the difference"
-    low,high = _differences(t.difference, c); l,u = _own_ends(t, level); v = t.value[t.ok]; l,u = np.minimum(l, v),np.maximum(u, v)
-    with np.errstate(divide='ignore', invalid='ignore'):
-        by = lambda d, small, large: 1+np.where(d == 0, 0., d/np.where(d > 0, large, small))          # theta_i = theta_j + d
-        a = np.fmax(l[:, None]/u, by(low, l, u)); b = np.fmin(u[:, None]/l, by(high, u, l))
-    a,b = np.where(low <= 0, np.minimum(a, 1), a), np.where(high >= 0, np.maximum(np.where(np.isnan(b), np.inf, b), 1), b)
+    low, high = _differences(t.difference, c)
+    l, u = _own_ends(t, level)
+    v = t.value[t.ok]
+    l, u = np.minimum(l, v), np.maximum(u, v)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        by = lambda d, small, large: (
+            1 + np.where(d == 0, 0.0, d / np.where(d > 0, large, small))
+        )  # theta_i = theta_j + d
+        a = np.fmax(l[:, None] / u, by(low, l, u))
+        b = np.fmin(u[:, None] / l, by(high, u, l))
+    a, b = (
+        np.where(low <= 0, np.minimum(a, 1), a),
+        np.where(high >= 0, np.maximum(np.where(np.isnan(b), np.inf, b), 1), b),
+    )
     return np.maximum(a, 0), b
 
 # %% ../nbs/api/16_fairness.ipynb #60f8489f
-def _label(cell): return ', '.join(cell) or 'all rows'
-def _range(v, lo, hi): return f"{v:.3g} [{lo:.3g}, {hi:.3g}]"
+def _label(cell):
+    return ", ".join(cell) or "all rows"
+
+
+def _range(v, lo, hi):
+    return f"{v:.3g} [{lo:.3g}, {hi:.3g}]"
+
 
 @dataclass(frozen=True)
 class GroupRate:
     "One metric of one group"
-    view:str # Attribute or crossing
-    cell:tuple # The group's values
-    metric:str # Name in `GROUP_METRICS`
-    value:float # As counted; `None` when not evaluated
-    low:float # Ends of its own interval at the report's level: Wilson for shares, normal with imagined rows for means
-    high:float
-    n:int # Rows it was counted on
-    reason:str = '' # Why it was not evaluated
+
+    view: str  # Attribute or crossing
+    cell: tuple  # The group's values
+    metric: str  # Name in `GROUP_METRICS`
+    value: float  # As counted; `None` when not evaluated
+    low: float  # Ends of its own interval at the report's level: Wilson for shares, normal with imagined rows for means
+    high: float
+    n: int  # Rows it was counted on
+    reason: str = ""  # Why it was not evaluated
+
     @property
-    def label(self) -> str: "The group in words"; return _label(self.cell)
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
-    def __str__(self): return f"not evaluated: {self.reason}" if self.value is None else _range(self.value, self.low, self.high)
+    def label(self) -> str:
+        "The group in words"
+        return _label(self.cell)
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
+
+    def __str__(self):
+        return (
+            f"not evaluated: {self.reason}"
+            if self.value is None
+            else _range(self.value, self.low, self.high)
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:
     "Two groups of a view"
-    view:str
-    metric:str
-    first:tuple # The group that is subtracted from
-    second:tuple # The group that is subtracted
-    difference:float # First minus second, as counted
-    low:float # Ends that hold together with all others of the family
-    high:float
-    alone:tuple # Ends for this pair alone: Newcombe for shares
-    ratio:float # First over second; `None` where undefined
-    ratio_low:float # Ends that hold together with those of differences, and hold 1 exactly where those hold 0
-    ratio_high:float # `None` where nothing bounds it
-    p_value:float # Adjusted for the family by max-T
-    p_holm:float # The same by Holm's method
-    detectable:float # True difference that would have been found with the report's power
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
+
+    view: str
+    metric: str
+    first: tuple  # The group that is subtracted from
+    second: tuple  # The group that is subtracted
+    difference: float  # First minus second, as counted
+    low: float  # Ends that hold together with all others of the family
+    high: float
+    alone: tuple  # Ends for this pair alone: Newcombe for shares
+    ratio: float  # First over second; `None` where undefined
+    ratio_low: float  # Ends that hold together with those of differences, and hold 1 exactly where those hold 0
+    ratio_high: float  # `None` where nothing bounds it
+    p_value: float  # Adjusted for the family by max-T
+    p_holm: float  # The same by Holm's method
+    detectable: (
+        float  # True difference that would have been found with the report's power
+    )
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
 
 # %% ../nbs/api/16_fairness.ipynb #e9b34039
 @dataclass(frozen=True)
 class Gap:
     "The largest difference between groups of a view"
-    view:str # Attribute or crossing
-    metric:str # Name in `GROUP_METRICS`, or "equalised_odds": the larger of the gaps in tpr and fpr
-    criterion:str # What a gap of 0 is called
-    difference:float # Highest minus lowest, as counted; `None` when not evaluated
-    low:float = None # Interval of the true largest difference
-    high:float = None
-    ratio:float = None # Lowest over highest
-    ratio_low:float = None # Interval of the true smallest ratio
-    ratio_high:float = None
-    highest:tuple = None # Group with the highest value
-    lowest:tuple = None
-    worst:tuple = None # Whichever of these is the bad end; `None` when neither is
-    p_value:float = None # That all groups are equal, adjusted for the family by max-T
-    detectable:float = None # True difference that would have been found between any two of the groups, with the report's power
-    n_groups:int = 0 # Groups evaluated
-    n_skipped:int = 0 # Groups not evaluated
-    reason:str = '' # Why it was not evaluated, or what to know
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
-    def __str__(self): return f"not evaluated: {self.reason}" if self.difference is None else _range(self.difference, self.low, self.high)
+
+    view: str  # Attribute or crossing
+    metric: str  # Name in `GROUP_METRICS`, or "equalised_odds": the larger of the gaps in tpr and fpr
+    criterion: str  # What a gap of 0 is called
+    difference: float  # Highest minus lowest, as counted; `None` when not evaluated
+    low: float = None  # Interval of the true largest difference
+    high: float = None
+    ratio: float = None  # Lowest over highest
+    ratio_low: float = None  # Interval of the true smallest ratio
+    ratio_high: float = None
+    highest: tuple = None  # Group with the highest value
+    lowest: tuple = None
+    worst: tuple = None  # Whichever of these is the bad end; `None` when neither is
+    p_value: float = None  # That all groups are equal, adjusted for the family by max-T
+    detectable: float = None  # True difference that would have been found between any two of the groups, with the report's power
+    n_groups: int = 0  # Groups evaluated
+    n_skipped: int = 0  # Groups not evaluated
+    reason: str = ""  # Why it was not evaluated, or what to know
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
+
+    def __str__(self):
+        return (
+            f"not evaluated: {self.reason}"
+            if self.difference is None
+            else _range(self.difference, self.low, self.high)
+        )
 
 # %% ../nbs/api/16_fairness.ipynb #7130af3c
 @dataclass(frozen=True)
 class _Tested:
     "A metric in a view: what was counted, which cells are enough, and both scales of these"
-    view:_View
-    name:str
-    measure:Measure
-    n:np.ndarray       # Rows that count, per cell
-    value:np.ndarray   # As counted, per cell; nan without rows
-    S:np.ndarray       # Sums
-    ok:np.ndarray      # Indices of cells with enough rows
-    difference:_Scale
+
+    view: _View
+    name: str
+    measure: Measure
+    n: np.ndarray  # Rows that count, per cell
+    value: np.ndarray  # As counted, per cell; nan without rows
+    S: np.ndarray  # Sums
+    ok: np.ndarray  # Indices of cells with enough rows
+    difference: _Scale
+
     @property
-    def top(self): return self.difference.top
+    def top(self):
+        return self.difference.top
+
     @property
-    def has_ratio(self): return self.measure.x.ndim == 1 and self.measure.low >= 0 and self.measure.high > 0
+    def has_ratio(self):
+        return (
+            self.measure.x.ndim == 1 and self.measure.low >= 0 and self.measure.high > 0
+        )
+
     @property
-    def cells(self): return [self.view.cells[i] for i in self.ok]
+    def cells(self):
+        return [self.view.cells[i] for i in self.ok]
+
     @property
-    def is_share(self): return self.measure.x.ndim == 1 and bool(np.isin(self.measure.x, (0, 1)).all()) and (self.measure.low, self.measure.high) == (0, 1)
+    def is_share(self):
+        return (
+            self.measure.x.ndim == 1
+            and bool(np.isin(self.measure.x, (0, 1)).all())
+            and (self.measure.low, self.measure.high) == (0, 1)
+        )
+
 
 def _test(view, name, m, S, min_n):
     "What a metric in a view is before resampling"
-    n,s = S[:, 0].astype(np.int64), S[:, 1:-1]
-    with np.errstate(invalid='ignore', divide='ignore'): value = (np.abs(s).sum(1) if m.x.ndim > 1 else s[:, 0])/n
+    n, s = S[:, 0].astype(np.int64), S[:, 1:-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = (np.abs(s).sum(1) if m.x.ndim > 1 else s[:, 0]) / n
     return _Tested(view, name, m, n, value, S, np.flatnonzero(n >= min_n), None)
+
 
 def _block(t, R, rng):
     "What one block of resampled sums (b, cells, c) adds to a test"
-    dev,var = _deviations(t.measure, t.S[t.ok], R[:, t.ok], rng.normal(size=(len(R), len(t.ok))))
-    return dev if t.measure.x.ndim > 1 else _max_t(dev, var, -1) if len(t.ok) > 1 else np.empty(0)
+    dev, var = _deviations(
+        t.measure, t.S[t.ok], R[:, t.ok], rng.normal(size=(len(R), len(t.ok)))
+    )
+    return (
+        dev
+        if t.measure.x.ndim > 1
+        else _max_t(dev, var, -1)
+        if len(t.ok) > 1
+        else np.empty(0)
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #0bd9fb06
 def _ends(t, level):
     "Ends of the interval of each evaluated cell alone"
     from scipy.special import ndtri
-    d,v,vector = t.difference,t.value[t.ok],t.measure.x.ndim > 1
-    half = d.shift+np.quantile(d.dev, level, axis=0) if vector else ndtri((1+level)/2)*d.se
-    low,high = wilson(t.S[t.ok, 1], t.n[t.ok], level) if t.is_share else np.clip([d.mid-half, d.mid+half], 0. if vector else t.measure.low, t.measure.high)
+
+    d, v, vector = t.difference, t.value[t.ok], t.measure.x.ndim > 1
+    half = (
+        d.shift + np.quantile(d.dev, level, axis=0)
+        if vector
+        else ndtri((1 + level) / 2) * d.se
+    )
+    low, high = (
+        wilson(t.S[t.ok, 1], t.n[t.ok], level)
+        if t.is_share
+        else np.clip(
+            [d.mid - half, d.mid + half],
+            0.0 if vector else t.measure.low,
+            t.measure.high,
+        )
+    )
     return np.minimum(low, v), np.maximum(high, v)
+
 
 def _rates(t, min_n, level):
     "A `GroupRate` for every cell of a tested metric"
     ends = dict(zip(t.ok.tolist(), zip(*_ends(t, level)))) if len(t.ok) else {}
     why = lambda n: f"{n} {t.measure.rows}; {min_n} are needed"
-    return [GroupRate(t.view.name, c, t.name, float(t.value[i]), *map(float, ends[i]), int(t.n[i])) if i in ends else
-            GroupRate(t.view.name, c, t.name, None, None, None, int(t.n[i]), why(t.n[i])) for i,c in enumerate(t.view.cells)]
+    return [
+        GroupRate(
+            t.view.name, c, t.name, float(t.value[i]), *map(float, ends[i]), int(t.n[i])
+        )
+        if i in ends
+        else GroupRate(
+            t.view.name, c, t.name, None, None, None, int(t.n[i]), why(t.n[i])
+        )
+        for i, c in enumerate(t.view.cells)
+    ]
+
 
 def _equalised_odds(tpr, fpr):
     "The larger of two gaps, the smaller of two ratios"
-    head = (tpr.view, 'equalised_odds', 'equalised odds')
+    head = (tpr.view, "equalised_odds", "equalised odds")
     for g in (tpr, fpr):
-        if g.difference is None: return Gap(*head, None, reason=f"{g.metric}: {g.reason}")
+        if g.difference is None:
+            return Gap(*head, None, reason=f"{g.metric}: {g.reason}")
     more = tpr if tpr.difference >= fpr.difference else fpr
-    top = lambda f, k: None if None in (x := [getattr(g, k) for g in (tpr, fpr)]) else f(x)
-    return Gap(*head, more.difference, top(max, 'low'), top(max, 'high'), top(min, 'ratio'), top(min, 'ratio_low'), top(min, 'ratio_high'), more.highest, more.lowest, more.worst,
-               top(min, 'p_value'), top(max, 'detectable'), min(tpr.n_groups, fpr.n_groups), max(tpr.n_skipped, fpr.n_skipped), more.reason or f"{more.metric} has the larger gap")
+    top = lambda f, k: (
+        None if None in (x := [getattr(g, k) for g in (tpr, fpr)]) else f(x)
+    )
+    return Gap(
+        *head,
+        more.difference,
+        top(max, "low"),
+        top(max, "high"),
+        top(min, "ratio"),
+        top(min, "ratio_low"),
+        top(min, "ratio_high"),
+        more.highest,
+        more.lowest,
+        more.worst,
+        top(min, "p_value"),
+        top(max, "detectable"),
+        min(tpr.n_groups, fpr.n_groups),
+        max(tpr.n_skipped, fpr.n_skipped),
+        more.reason or f"{more.metric} has the larger gap",
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #ddfd9a08
 def _no_gap(t, min_n):
     "Why there is no gap to measure, or nothing"
-    m,all_ = len(t.ok),len(t.view.cells)
-    if m > 1 or m == all_ == 1: return ''
+    m, all_ = len(t.ok), len(t.view.cells)
+    if m > 1 or m == all_ == 1:
+        return ""
     return f"{'only one' if m else 'none'} of {all_} group{'s' if all_ > 1 else ''} has {min_n} {t.measure.rows}"
 
-def _p_adjusted(statistic, top): return float((1+(top >= statistic).sum())/(len(top)+1))
+
+def _p_adjusted(statistic, top):
+    return float((1 + (top >= statistic).sum()) / (len(top) + 1))
+
 
 def _statistics(s):
     "Standardised differences of all pairs, and which pairs"
-    i,j = np.triu_indices(len(s.mid), 1)
-    return (np.abs(s.mid[i]-s.mid[j])-s.shift[i]-s.shift[j])/_pair_se(s)[i, j], i, j
+    i, j = np.triu_indices(len(s.mid), 1)
+    return (
+        (np.abs(s.mid[i] - s.mid[j]) - s.shift[i] - s.shift[j]) / _pair_se(s)[i, j],
+        i,
+        j,
+    )
+
 
 def _gap(t, family, settings):
     "The largest gap of one tested metric; `family` is what it is judged by"
-    why = _no_gap(t, settings['min_n']); about = dict(n_groups=len(t.ok), n_skipped=len(t.view.cells)-len(t.ok))
-    if why: return Gap(t.view.name, t.name, t.measure.criterion, None, reason=why, **about)
-    v = t.value[t.ok]; hi,lo = int(v.argmax()),int(v.argmin()); bad = dict(high=hi, low=lo).get(t.measure.worse)
-    ratio = float(v[lo]/v[hi]) if t.has_ratio and v[hi] > 0 else None
-    if len(v) == 1: return Gap(t.view.name, t.name, t.measure.criterion, 0., 0., 0., highest=t.cells[0], lowest=t.cells[0], reason="one group only: nothing to compare it with", **about)
-    c = _critical(family.top, settings['level']); low,high = _max_gap(t.difference, c); p = _p_adjusted(_statistics(t.difference)[0].max(), family.top); r = None,None
-    if ratio is not None: a,b = _ratios(t, c, family.own_level(settings['level'])); r = float(a.min(where=~np.eye(len(a), dtype=bool), initial=1.)),float(b.min(where=~np.eye(len(b), dtype=bool), initial=1.))
-    widest = t.measure.high-(0. if t.measure.x.ndim > 1 else t.measure.low)
-    return Gap(t.view.name, t.name, t.measure.criterion, float(v[hi]-v[lo]), low, min(high, widest), ratio, *r, t.cells[hi], t.cells[lo], None if bad is None else t.cells[bad], p,
-               float(_detectable(t.difference, c, settings['power']).max()), **about)
+    why = _no_gap(t, settings["min_n"])
+    about = dict(n_groups=len(t.ok), n_skipped=len(t.view.cells) - len(t.ok))
+    if why:
+        return Gap(t.view.name, t.name, t.measure.criterion, None, reason=why, **about)
+    v = t.value[t.ok]
+    hi, lo = int(v.argmax()), int(v.argmin())
+    bad = dict(high=hi, low=lo).get(t.measure.worse)
+    ratio = float(v[lo] / v[hi]) if t.has_ratio and v[hi] > 0 else None
+    if len(v) == 1:
+        return Gap(
+            t.view.name,
+            t.name,
+            t.measure.criterion,
+            0.0,
+            0.0,
+            0.0,
+            highest=t.cells[0],
+            lowest=t.cells[0],
+            reason="one group only: nothing to compare it with",
+            **about,
+        )
+    c = _critical(family.top, settings["level"])
+    low, high = _max_gap(t.difference, c)
+    p = _p_adjusted(_statistics(t.difference)[0].max(), family.top)
+    r = None, None
+    if ratio is not None:
+        a, b = _ratios(t, c, family.own_level(settings["level"]))
+        r = (
+            float(a.min(where=~np.eye(len(a), dtype=bool), initial=1.0)),
+            float(b.min(where=~np.eye(len(b), dtype=bool), initial=1.0)),
+        )
+    widest = t.measure.high - (0.0 if t.measure.x.ndim > 1 else t.measure.low)
+    return Gap(
+        t.view.name,
+        t.name,
+        t.measure.criterion,
+        float(v[hi] - v[lo]),
+        low,
+        min(high, widest),
+        ratio,
+        *r,
+        t.cells[hi],
+        t.cells[lo],
+        None if bad is None else t.cells[bad],
+        p,
+        float(_detectable(t.difference, c, settings["power"]).max()),
+        **about,
+    )
+
 
 def _detectable(s, c, power):
     "True difference of each pair that is found with probability `power` at the critical value `c`"
     from scipy.special import ndtri
-    i,j = np.triu_indices(len(s.mid), 1)
-    return (c+ndtri(power))*_pair_se(s)[i, j]+s.shift[i]+s.shift[j]
+
+    i, j = np.triu_indices(len(s.mid), 1)
+    return (c + ndtri(power)) * _pair_se(s)[i, j] + s.shift[i] + s.shift[j]
 
 # %% ../nbs/api/16_fairness.ipynb #786db356
 def _comparisons(t, family, holm_p, settings):
     "Every pair of evaluated groups of one tested metric"
     from scipy.special import ndtri
-    d,m = t.difference,t.measure; stat,i,j = _statistics(d); c = _critical(family.top, settings['level']); v,n = t.value[t.ok],t.n[t.ok]
-    half = c*_pair_se(d)[i, j]+d.shift[i]+d.shift[j]; mid = d.mid[i]-d.mid[j]; widest = m.high-(0. if m.x.ndim > 1 else m.low)
-    k = t.S[t.ok, 1]; z = float(ndtri((1+settings['level'])/2))
-    one = newcombe(k[i], n[i], k[j], n[j], settings['level']) if t.is_share else (mid-(one_half := z*_pair_se(d)[i, j]+d.shift[i]+d.shift[j]), mid+one_half)
-    low,high = (np.clip(x, -widest, widest) for x in (mid-half, mid+half)); see = _detectable(d, c, settings['power'])
+
+    d, m = t.difference, t.measure
+    stat, i, j = _statistics(d)
+    c = _critical(family.top, settings["level"])
+    v, n = t.value[t.ok], t.n[t.ok]
+    half = c * _pair_se(d)[i, j] + d.shift[i] + d.shift[j]
+    mid = d.mid[i] - d.mid[j]
+    widest = m.high - (0.0 if m.x.ndim > 1 else m.low)
+    k = t.S[t.ok, 1]
+    z = float(ndtri((1 + settings["level"]) / 2))
+    one = (
+        newcombe(k[i], n[i], k[j], n[j], settings["level"])
+        if t.is_share
+        else (
+            mid - (one_half := z * _pair_se(d)[i, j] + d.shift[i] + d.shift[j]),
+            mid + one_half,
+        )
+    )
+    low, high = (np.clip(x, -widest, widest) for x in (mid - half, mid + half))
+    see = _detectable(d, c, settings["power"])
     ratio = np.full((3, len(i)), np.nan)
     if t.has_ratio:
-        a,b = _ratios(t, c, family.own_level(settings['level']))
-        with np.errstate(invalid='ignore', divide='ignore'): ratio = np.where(v[j] > 0, [v[i]/v[j], a[i, j], b[i, j]], np.nan)
+        a, b = _ratios(t, c, family.own_level(settings["level"]))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ratio = np.where(v[j] > 0, [v[i] / v[j], a[i, j], b[i, j]], np.nan)
     number = lambda x: float(x) if math.isfinite(x) else None
-    return [Comparison(t.view.name, t.name, t.cells[a], t.cells[b], float(v[a]-v[b]), float(low[q]), float(high[q]), (float(one[0][q]), float(one[1][q])), *map(number, ratio[:, q]),
-                       _p_adjusted(stat[q], family.top), float(holm_p[q]), float(see[q])) for q,(a,b) in enumerate(zip(i, j))]
+    return [
+        Comparison(
+            t.view.name,
+            t.name,
+            t.cells[a],
+            t.cells[b],
+            float(v[a] - v[b]),
+            float(low[q]),
+            float(high[q]),
+            (float(one[0][q]), float(one[1][q])),
+            *map(number, ratio[:, q]),
+            _p_adjusted(stat[q], family.top),
+            float(holm_p[q]),
+            float(see[q]),
+        )
+        for q, (a, b) in enumerate(zip(i, j))
+    ]
 
 # %% ../nbs/api/16_fairness.ipynb #4b64121d
 @dataclass(frozen=True)
 class _Family:
     "What tests that hold together share"
-    top:np.ndarray   # Largest statistic of each resample, (B,)
-    cells:int        # Cells whose own ends are used for ratios
-    def own_level(self, level): return 1-.1*(1-level)/max(1, self.cells)   # all of them fail with at most a tenth of what is allowed
+
+    top: np.ndarray  # Largest statistic of each resample, (B,)
+    cells: int  # Cells whose own ends are used for ratios
+
+    def own_level(self, level):
+        return 1 - 0.1 * (1 - level) / max(
+            1, self.cells
+        )  # all of them fail with at most a tenth of what is allowed
+
 
 def _family(among):
     "Several tested metrics as one"
     among = [t for t in among if t.top is not None]
-    return _Family(np.max([t.top for t in among], 0), sum(len(t.ok) for t in among if t.has_ratio)) if among else None
+    return (
+        _Family(
+            np.max([t.top for t in among], 0),
+            sum(len(t.ok) for t in among if t.has_ratio),
+        )
+        if among
+        else None
+    )
+
 
 def _holm_of(t, among):
     "Holm's p-values of the pairs of `t` among those of a family"
     from scipy.special import erfc
-    p = [erfc(_statistics(o.difference)[0]/2**.5) if o.difference.dev is None else _p_alone(o.difference) for o in among]
-    at = next(i for i,o in enumerate(among) if o is t); start = sum(map(len, p[:at]))
-    return holm(np.concatenate(p))[start:start+len(p[at])]
+
+    p = [
+        erfc(_statistics(o.difference)[0] / 2**0.5)
+        if o.difference.dev is None
+        else _p_alone(o.difference)
+        for o in among
+    ]
+    at = next(i for i, o in enumerate(among) if o is t)
+    start = sum(map(len, p[:at]))
+    return holm(np.concatenate(p))[start : start + len(p[at])]
+
 
 def _p_alone(s):
     "p-value of each pair by itself, where deviations are added"
-    stat,i,j = _statistics(s); se = _pair_se(s)[i, j]
-    return np.array([(1+((s.dev[:, a]+s.dev[:, b])/e >= x).sum())/(len(s.dev)+1) for x,a,b,e in zip(stat, i, j, se)])
+    stat, i, j = _statistics(s)
+    se = _pair_se(s)[i, j]
+    return np.array(
+        [
+            (1 + ((s.dev[:, a] + s.dev[:, b]) / e >= x).sum()) / (len(s.dev) + 1)
+            for x, a, b, e in zip(stat, i, j, se)
+        ]
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #8e6b62c2
 @dataclass(frozen=True)
 class Multicalibration:
     "The subgroup whose confidence is furthest from its accuracy"
-    error:float # Largest |conf - right| over cells; `None` when no cell has enough rows
-    low:float # Interval of the true largest distance, at least `level`
-    high:float
-    view:str # Of the worst cell: attribute or crossing
-    cell:tuple # Its group
-    bin:tuple # Its range of confidence
-    conf:float # Its mean confidence
-    right:Interval # Its share right, with the interval that holds together with all others
-    n:int # Its rows
-    n_cells:int # Cells evaluated
-    n_skipped:int # Cells with rows, but too few
-    level:float
-    reason:str = '' # Why it was not evaluated
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
+
+    error: (
+        float  # Largest |conf - right| over cells; `None` when no cell has enough rows
+    )
+    low: float  # Interval of the true largest distance, at least `level`
+    high: float
+    view: str  # Of the worst cell: attribute or crossing
+    cell: tuple  # Its group
+    bin: tuple  # Its range of confidence
+    conf: float  # Its mean confidence
+    right: Interval  # Its share right, with the interval that holds together with all others
+    n: int  # Its rows
+    n_cells: int  # Cells evaluated
+    n_skipped: int  # Cells with rows, but too few
+    level: float
+    reason: str = ""  # Why it was not evaluated
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
+
     def __str__(self):
-        if self.error is None: return f"not evaluated: {self.reason}"
-        way = 'over' if self.conf > self.right.value else 'under'
-        return (f"{_range(self.error, self.low, self.high)} in {_label(self.cell)} ({self.view}) at confidence {self.bin[0]:.3g} to {self.bin[1]:.3g}: "
-                f"{way}-confident, {self.conf:.3f} said and {self.right.value:.3f} right of {self.n}")
+        if self.error is None:
+            return f"not evaluated: {self.reason}"
+        way = "over" if self.conf > self.right.value else "under"
+        return (
+            f"{_range(self.error, self.low, self.high)} in {_label(self.cell)} ({self.view}) at confidence {self.bin[0]:.3g} to {self.bin[1]:.3g}: "
+            f"{way}-confident, {self.conf:.3f} said and {self.right.value:.3f} right of {self.n}"
+        )
 
 # %% ../nbs/api/16_fairness.ipynb #4302a561
 def multicalibration(
-    counts:GroupCounts, # Counted with `probs`
+    counts: GroupCounts,  # Counted with `probs`
     *,
-    order:int=2, # Crossings of up to so many attributes
-    min_n:int=30, # Rows a cell needs
-    level:float=.95, # Probability that the interval holds, in (0, 1)
-    missing:str='own', # Missing group values: "own" group, or "exclude"
+    order: int = 2,  # Crossings of up to so many attributes
+    min_n: int = 30,  # Rows a cell needs
+    level: float = 0.95,  # Probability that the interval holds, in (0, 1)
+    missing: str = "own",  # Missing group values: "own" group, or "exclude"
 ) -> Multicalibration:
     "Largest distance between confidence and accuracy over groups x confidence bins (Hébert-Johnson et al. 2018)"
-    _check_counts(counts); level,min_n = check_number('level', level),check_number('min_n', min_n, 1, math.inf, whole=True)
-    empty = lambda why, skipped=0: Multicalibration(None, None, None, None, None, None, None, None, 0, 0, skipped, level, why)
-    if counts.conf is None: return empty("no probabilities were given")
-    b,x,cells = counts.columns['bin'],np.c_[counts.count, counts.count*counts.columns['right'], counts.conf],[]
+    _check_counts(counts)
+    level, min_n = (
+        check_number("level", level),
+        check_number("min_n", min_n, 1, math.inf, whole=True),
+    )
+    empty = lambda why, skipped=0: Multicalibration(
+        None, None, None, None, None, None, None, None, 0, 0, skipped, level, why
+    )
+    if counts.conf is None:
+        return empty("no probabilities were given")
+    b, x, cells = (
+        counts.columns["bin"],
+        np.c_[counts.count, counts.count * counts.columns["right"], counts.conf],
+        [],
+    )
     for v in _views(counts, order, missing)[0]:
-        S = np.stack([_by_cell((b == j)[None]*1., v, x)[0] for j in range(counts.n_bins)], 1)
-        cells += [(v, i, j, *S[i, j]) for i,j in zip(*np.nonzero(S[..., 0]))]
+        S = np.stack(
+            [_by_cell((b == j)[None] * 1.0, v, x)[0] for j in range(counts.n_bins)], 1
+        )
+        cells += [(v, i, j, *S[i, j]) for i, j in zip(*np.nonzero(S[..., 0]))]
     keep = [c for c in cells if c[3] >= min_n]
-    if not keep: return empty(f"none of {len(cells)} cells has {min_n} rows", len(cells))
-    n,k,said = np.array([c[3:] for c in keep]).T; lo,hi = clopper_pearson(k, n, 1-(1-level)/len(keep)); off = np.abs(k-said)/n
-    w = int(off.argmax()); v,i,j = keep[w][:3]; near,far = np.maximum(np.maximum(lo-said/n, said/n-hi), 0), np.maximum(np.abs(lo-said/n), np.abs(hi-said/n))
-    share = Interval(float(k[w]/n[w]), float(lo[w]), float(hi[w]), 1-(1-level)/len(keep), 'clopper_pearson')
-    return Multicalibration(float(off[w]), float(near.max()), float(far.max()), v.name, v.cells[i], (j/counts.n_bins, (j+1)/counts.n_bins), float(said[w]/n[w]), share, int(n[w]),
-                            len(keep), len(cells)-len(keep), level)
+    if not keep:
+        return empty(f"none of {len(cells)} cells has {min_n} rows", len(cells))
+    n, k, said = np.array([c[3:] for c in keep]).T
+    lo, hi = clopper_pearson(k, n, 1 - (1 - level) / len(keep))
+    off = np.abs(k - said) / n
+    w = int(off.argmax())
+    v, i, j = keep[w][:3]
+    near, far = (
+        np.maximum(np.maximum(lo - said / n, said / n - hi), 0),
+        np.maximum(np.abs(lo - said / n), np.abs(hi - said / n)),
+    )
+    share = Interval(
+        float(k[w] / n[w]),
+        float(lo[w]),
+        float(hi[w]),
+        1 - (1 - level) / len(keep),
+        "clopper_pearson",
+    )
+    return Multicalibration(
+        float(off[w]),
+        float(near.max()),
+        float(far.max()),
+        v.name,
+        v.cells[i],
+        (j / counts.n_bins, (j + 1) / counts.n_bins),
+        float(said[w] / n[w]),
+        share,
+        int(n[w]),
+        len(keep),
+        len(cells) - len(keep),
+        level,
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #3b34e39d
 def _one(gaps, metric, view):
     found = [g for g in gaps if g.metric == metric and view in (None, g.view)]
-    if found: return found[0]
-    raise ConfigurationError(f"there is no gap of {metric!r} in {view!r}", argument='metric',
-                             hint=f"Metrics are {', '.join(dict.fromkeys(g.metric for g in gaps))}; views are {', '.join(dict.fromkeys(g.view for g in gaps))}")
+    if found:
+        return found[0]
+    raise ConfigurationError(
+        f"there is no gap of {metric!r} in {view!r}",
+        argument="metric",
+        hint=f"Metrics are {', '.join(dict.fromkeys(g.metric for g in gaps))}; views are {', '.join(dict.fromkeys(g.view for g in gaps))}",
+    )
+
 
 @dataclass(frozen=True)
 class Fairness:
     "Every metric by group, and how far apart groups are"
-    n:int # Rows
-    settings:dict # What was asked for
-    rates:tuple # `GroupRate`s
-    gaps:tuple # `Gap`s
-    not_evaluated:dict # Metric or view -> why it was not measured at all
-    missing:dict # Attribute -> rows without a value
-    multicalibration:Multicalibration
-    tests:tuple = field(repr=False, compare=False, default=()) # What `pairs` needs
-    def gap(self, metric:str, view:str=None) -> Gap:
+
+    n: int  # Rows
+    settings: dict  # What was asked for
+    rates: tuple  # `GroupRate`s
+    gaps: tuple  # `Gap`s
+    not_evaluated: dict  # Metric or view -> why it was not measured at all
+    missing: dict  # Attribute -> rows without a value
+    multicalibration: Multicalibration
+    tests: tuple = field(repr=False, compare=False, default=())  # What `pairs` needs
+
+    def gap(self, metric: str, view: str = None) -> Gap:
         "The gap of a metric in a view; the first attribute when `None`"
         return _one(self.gaps, metric, view)
-    def by_group(self, metric:str, view:str=None) -> list:
+
+    def by_group(self, metric: str, view: str = None) -> list:
         "The `GroupRate`s of a metric in a view; the first attribute when `None`"
-        view = self.gap(metric, view).view if view != 'all rows' else view
+        view = self.gap(metric, view).view if view != "all rows" else view
         return [r for r in self.rates if (r.metric, r.view) == (metric, view)]
-    def pairs(self, metric:str, view:str=None) -> list:
+
+    def pairs(self, metric: str, view: str = None) -> list:
         "Every `Comparison` of two groups of a view"
-        view = self.gap(metric, view).view; t = next((t for t in self.tests if (t.name, t.view.name) == (metric, view)), None)
-        if t is None: raise ConfigurationError(f"{metric!r} has no pairs of its own" if self.tests else "a report without its tests has no pairs", hint="Ask for those of tpr and fpr" if self.tests else "Make the report again", argument='metric')
-        among = [o for o in self.tests if o.top is not None and (self.settings['family'] == 'all' or o is t)]
-        return _comparisons(t, _family(among), _holm_of(t, among), self.settings) if t.top is not None else []
+        view = self.gap(metric, view).view
+        t = next(
+            (t for t in self.tests if (t.name, t.view.name) == (metric, view)), None
+        )
+        if t is None:
+            raise ConfigurationError(
+                f"{metric!r} has no pairs of its own"
+                if self.tests
+                else "a report without its tests has no pairs",
+                hint="Ask for those of tpr and fpr"
+                if self.tests
+                else "Make the report again",
+                argument="metric",
+            )
+        among = [
+            o
+            for o in self.tests
+            if o.top is not None and (self.settings["family"] == "all" or o is t)
+        ]
+        return (
+            _comparisons(t, _family(among), _holm_of(t, among), self.settings)
+            if t.top is not None
+            else []
+        )
+
     def to_dict(self) -> dict:
         "JSON-safe"
         part = lambda xs: [x.to_dict() for x in xs]
-        return dict(n=self.n, settings=self.settings, rates=part(self.rates), gaps=part(self.gaps), not_evaluated=self.not_evaluated, missing=self.missing, multicalibration=self.multicalibration.to_dict())
-    def _repr_markdown_(self): return _as_markdown(self)
+        return dict(
+            n=self.n,
+            settings=self.settings,
+            rates=part(self.rates),
+            gaps=part(self.gaps),
+            not_evaluated=self.not_evaluated,
+            missing=self.missing,
+            multicalibration=self.multicalibration.to_dict(),
+        )
+
+    def _repr_markdown_(self):
+        return _as_markdown(self)
 
 # %% ../nbs/api/16_fairness.ipynb #94a9e9fd
-def _cell_text(c): return '' if c is None else _label(c)
+def _cell_text(c):
+    return "" if c is None else _label(c)
+
 
 def _gap_row(g):
-    if g.difference is None: return f"| {g.metric} | | not evaluated: {g.reason} | | | | |"
-    if g.p_value is None: return f"| {g.metric} | {_cell_text(g.highest)} | 0: {g.reason} | | | | |"
-    ratio = '' if g.ratio is None else _range(g.ratio, g.ratio_low, g.ratio_high)
+    if g.difference is None:
+        return f"| {g.metric} | | not evaluated: {g.reason} | | | | |"
+    if g.p_value is None:
+        return f"| {g.metric} | {_cell_text(g.highest)} | 0: {g.reason} | | | | |"
+    ratio = "" if g.ratio is None else _range(g.ratio, g.ratio_low, g.ratio_high)
     return f"| {g.metric} | {_cell_text(g.highest)} / {_cell_text(g.lowest)} | {g} | {ratio} | {g.p_value:.2g} | {g.detectable:.2g} | {_cell_text(g.worst)} |"
+
 
 def _as_markdown(f):
     "Gaps by view, then what is open"
-    s = f.settings; lines = [f"{f.n} rows; intervals hold at {s['level']:.0%} for {'all gaps together' if s['family'] == 'all' else 'each metric in each view'}; groups need {s['min_n']} rows", '']
+    s = f.settings
+    lines = [
+        f"{f.n} rows; intervals hold at {s['level']:.0%} for {'all gaps together' if s['family'] == 'all' else 'each metric in each view'}; groups need {s['min_n']} rows",
+        "",
+    ]
     for view in dict.fromkeys(g.view for g in f.gaps):
-        few = max(g.n_skipped for g in f.gaps if g.view == view); note = f" ({few} groups have too few rows for some metric)" if few else ''
-        lines += [f"**{view}**{note}", '', f"| metric | highest / lowest | gap | ratio | p | seen at power {s['power']:.0%} | worst |", '|---|---|---|---|---|---|---|', *(_gap_row(g) for g in f.gaps if g.view == view), '']
-    lines += [f"Multicalibration error: {f.multicalibration}.", ''] + [f"{a}: {k} rows have no value." for a,k in f.missing.items() if k]
-    return '\n'.join(lines+[f"Not evaluated: {m}, {why}." for m,why in f.not_evaluated.items()])
+        few = max(g.n_skipped for g in f.gaps if g.view == view)
+        note = f" ({few} groups have too few rows for some metric)" if few else ""
+        lines += [
+            f"**{view}**{note}",
+            "",
+            f"| metric | highest / lowest | gap | ratio | p | seen at power {s['power']:.0%} | worst |",
+            "|---|---|---|---|---|---|---|",
+            *(_gap_row(g) for g in f.gaps if g.view == view),
+            "",
+        ]
+    lines += [f"Multicalibration error: {f.multicalibration}.", ""] + [
+        f"{a}: {k} rows have no value." for a, k in f.missing.items() if k
+    ]
+    return "\n".join(
+        lines + [f"Not evaluated: {m}, {why}." for m, why in f.not_evaluated.items()]
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #0208afea
 def _measures(counts, metrics, positive, cost):
     "Name -> Measure, and name -> why there is none"
-    K,names = len(counts.classes),counts.classes; see = lambda p: _outcomes(counts, p, cost)
-    if positive is None and K == 2: positive = 1
-    if positive not in (None, 'each') or positive in names: positive = _index(positive, names)
-    found,why,t = {},{},see(None if positive == 'each' else positive); each = [see(k) for k in range(K)] if positive == 'each' else []
+    K, names = len(counts.classes), counts.classes
+    see = lambda p: _outcomes(counts, p, cost)
+    if positive is None and K == 2:
+        positive = 1
+    if positive not in (None, "each") or positive in names:
+        positive = _index(positive, names)
+    found, why, t = {}, {}, see(None if positive == "each" else positive)
+    each = [see(k) for k in range(K)] if positive == "each" else []
     for name in metrics or [m for m in GROUP_METRICS]:
         m = GROUP_METRICS.get(name)(t)
-        if not isinstance(m, str): found[name] = _check_measure(name, m)
-        elif each and not isinstance(GROUP_METRICS.get(name)(each[0]), str): found.update({f'{name}[{c}]': GROUP_METRICS.get(name)(o) for c,o in zip(names, each)})
-        else: why[name] = m
+        if not isinstance(m, str):
+            found[name] = _check_measure(name, m)
+        elif each and not isinstance(GROUP_METRICS.get(name)(each[0]), str):
+            found.update(
+                {
+                    f"{name}[{c}]": GROUP_METRICS.get(name)(o)
+                    for c, o in zip(names, each)
+                }
+            )
+        else:
+            why[name] = m
     return found, why, names[positive] if isinstance(positive, int) else positive
+
 
 def _check_measure(name, m):
     x = m.x[m.of]
     if x.size and not (np.isfinite(x).all() and m.low <= x.min() and x.max() <= m.high):
-        raise ConfigurationError(f"group metric {name!r} must stay in [{m.low:g}, {m.high:g}], got {x.min():g} to {x.max():g}", hint="Return Measure(..., low=, high=) with the least and largest value it can take")
+        raise ConfigurationError(
+            f"group metric {name!r} must stay in [{m.low:g}, {m.high:g}], got {x.min():g} to {x.max():g}",
+            hint="Return Measure(..., low=, high=) with the least and largest value it can take",
+        )
     return m
+
 
 def _index(positive, names):
     "Index of a class given by name or index"
-    if positive in names: return names.index(positive)
-    if isinstance(positive, (int, np.integer)) and 0 <= positive < len(names): return int(positive)
-    raise ConfigurationError(f"`positive` must be a class, its index or 'each', got {positive!r}", argument='positive', hint=f"Classes are {', '.join(names[:10])}")
+    if positive in names:
+        return names.index(positive)
+    if isinstance(positive, (int, np.integer)) and 0 <= positive < len(names):
+        return int(positive)
+    raise ConfigurationError(
+        f"`positive` must be a class, its index or 'each', got {positive!r}",
+        argument="positive",
+        hint=f"Classes are {', '.join(names[:10])}",
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #c6958f27
 def _resampled(counts, n_boot, rng, width):
     "Blocks of (b, E) resampled counts: multinomial draws, or rows drawn and counted where there are nearly as many entries as rows"
-    E,n = len(counts),counts.n; of = np.repeat(np.arange(E), counts.count) if E > n/8 and E > 1000 else None
-    for start in range(0, n_boot, step := max(1, (1 << 22)//max(E, width))):
-        b = min(step, n_boot-start)
-        yield rng.multinomial(n, counts.count/n, size=b).astype(np.float64) if of is None else np.stack([np.bincount(of[rng.integers(0, n, n)], minlength=E)*1. for _ in range(b)])
+    E, n = len(counts), counts.n
+    of = np.repeat(np.arange(E), counts.count) if E > n / 8 and E > 1000 else None
+    for start in range(0, n_boot, step := max(1, (1 << 22) // max(E, width))):
+        b = min(step, n_boot - start)
+        yield (
+            rng.multinomial(n, counts.count / n, size=b).astype(np.float64)
+            if of is None
+            else np.stack(
+                [
+                    np.bincount(of[rng.integers(0, n, n)], minlength=E) * 1.0
+                    for _ in range(b)
+                ]
+            )
+        )
+
 
 def _check_settings(level, power, min_n, n_boot, family):
-    level,power,min_n,n_boot = check_number('level', level),check_number('power', power),check_number('min_n', min_n, 1, math.inf, whole=True),check_number('n_boot', n_boot, 0, math.inf, whole=True)
-    if family not in ('all', 'metric'): raise ConfigurationError(f"`family` must be all or metric, got {family!r}", argument='family')
-    if math.ceil((n_boot+1)*level) > n_boot: raise ConfigurationError(f"`n_boot` of {n_boot} is too few for level {level}; at least {math.ceil(level/(1-level))} are needed", argument='n_boot')
+    level, power, min_n, n_boot = (
+        check_number("level", level),
+        check_number("power", power),
+        check_number("min_n", min_n, 1, math.inf, whole=True),
+        check_number("n_boot", n_boot, 0, math.inf, whole=True),
+    )
+    if family not in ("all", "metric"):
+        raise ConfigurationError(
+            f"`family` must be all or metric, got {family!r}", argument="family"
+        )
+    if math.ceil((n_boot + 1) * level) > n_boot:
+        raise ConfigurationError(
+            f"`n_boot` of {n_boot} is too few for level {level}; at least {math.ceil(level / (1 - level))} are needed",
+            argument="n_boot",
+        )
     return dict(level=level, power=power, min_n=min_n, n_boot=n_boot, family=family)
+
 
 def _tests(counts, views, found, n_boot, min_n, rng):
     "Every metric in every view, from one table and its resampled copies, block by block"
-    if not found: return []
-    moments = [_moments(m) for m in found.values()]; x = np.concatenate(moments, 1); cut = np.cumsum([0, *(p.shape[1] for p in moments)])
-    once = [_by_cell(counts.count[None]*1., v, x)[0] for v in views]; tests = [[_test(v, k, m, S[:, a:b], min_n) for (k,m),a,b in zip(found.items(), cut, cut[1:])] for v,S in zip(views, once)]; parts = [[[] for _ in ts] for ts in tests]
+    if not found:
+        return []
+    moments = [_moments(m) for m in found.values()]
+    x = np.concatenate(moments, 1)
+    cut = np.cumsum([0, *(p.shape[1] for p in moments)])
+    once = [_by_cell(counts.count[None] * 1.0, v, x)[0] for v in views]
+    tests = [
+        [
+            _test(v, k, m, S[:, a:b], min_n)
+            for (k, m), a, b in zip(found.items(), cut, cut[1:])
+        ]
+        for v, S in zip(views, once)
+    ]
+    parts = [[[] for _ in ts] for ts in tests]
     for w in _resampled(counts, n_boot, rng, max(S.size for S in once)):
-        for v,ts,ps in zip(views, tests, parts):
+        for v, ts, ps in zip(views, tests, parts):
             R = _by_cell(w, v, x)
-            for t,p,a,b in zip(ts, ps, cut, cut[1:]): p.append(_block(t, R[..., a:b], rng))
-    return [replace(t, difference=_scale(t.measure, t.S[t.ok], p)) for ts,ps in zip(tests, parts) for t,p in zip(ts, ps)]
+            for t, p, a, b in zip(ts, ps, cut, cut[1:]):
+                p.append(_block(t, R[..., a:b], rng))
+    return [
+        replace(t, difference=_scale(t.measure, t.S[t.ok], p))
+        for ts, ps in zip(tests, parts)
+        for t, p in zip(ts, ps)
+    ]
+
 
 def _gaps(tests, settings):
     "The gap of every metric in every view but that of all rows, and equalised odds where both its parts are"
-    every = _family([t for t in tests if t.view.name != 'all rows']); out = []
-    fam = lambda *ts: every if settings['family'] == 'all' else _family(ts)
+    every = _family([t for t in tests if t.view.name != "all rows"])
+    out = []
+    fam = lambda *ts: every if settings["family"] == "all" else _family(ts)
     for t in tests:
-        if t.view.name == 'all rows': continue
-        out.append(_gap(t, fam(t), settings)); fpr = next((o for o in tests if o.name == 'fpr' and o.view is t.view), None)
-        if t.name == 'tpr' and fpr: out.append(_equalised_odds(*(_gap(o, fam(t, fpr), settings) for o in (t, fpr))))
+        if t.view.name == "all rows":
+            continue
+        out.append(_gap(t, fam(t), settings))
+        fpr = next((o for o in tests if o.name == "fpr" and o.view is t.view), None)
+        if t.name == "tpr" and fpr:
+            out.append(
+                _equalised_odds(*(_gap(o, fam(t, fpr), settings) for o in (t, fpr)))
+            )
     return out
 
-def _missing_rows(c): return {a: int(c.count[np.array([v == MISSING for v in vs])[c.columns[f'group:{a}']]].sum()) for a,vs in zip(c.attributes, c.values)}
+
+def _missing_rows(c):
+    return {
+        a: int(
+            c.count[np.array([v == MISSING for v in vs])[c.columns[f"group:{a}"]]].sum()
+        )
+        for a, vs in zip(c.attributes, c.values)
+    }
 
 # %% ../nbs/api/16_fairness.ipynb #3015a5d5
 def group_report(
-    counts:GroupCounts, # What was counted
+    counts: GroupCounts,  # What was counted
     *,
-    seed:int, # Of the bootstrap
-    positive=None, # Class that counts as positive, name or index; "each": one-vs-rest for every class; class 1 when there are two
-    cost=None, # `CostMatrix`, or cost[true, decided], shape (K, K)
-    abstain_cost=None, # Cost of an abstention where `cost` has none: a number, or one per true class (K,)
-    metrics=None, # Name or names in `GROUP_METRICS`; every one when `None`
-    order:int=2, # Crossings of up to so many attributes
-    missing:str='own', # Missing group values: an "own" group, or "exclude"
-    min_n:int=30, # Rows a denominator needs to be evaluated
-    level:float=.95, # Probability that intervals hold, in (0, 1)
-    power:float=.8, # For the gap that could have been seen, in (0, 1)
-    n_boot:int=2000, # Resampled tables
-    family:str='all', # Intervals and tests hold together over "all" gaps, or within each "metric" of a view
+    seed: int,  # Of the bootstrap
+    positive=None,  # Class that counts as positive, name or index; "each": one-vs-rest for every class; class 1 when there are two
+    cost=None,  # `CostMatrix`, or cost[true, decided], shape (K, K)
+    abstain_cost=None,  # Cost of an abstention where `cost` has none: a number, or one per true class (K,)
+    metrics=None,  # Name or names in `GROUP_METRICS`; every one when `None`
+    order: int = 2,  # Crossings of up to so many attributes
+    missing: str = "own",  # Missing group values: an "own" group, or "exclude"
+    min_n: int = 30,  # Rows a denominator needs to be evaluated
+    level: float = 0.95,  # Probability that intervals hold, in (0, 1)
+    power: float = 0.8,  # For the gap that could have been seen, in (0, 1)
+    n_boot: int = 2000,  # Resampled tables
+    family: str = "all",  # Intervals and tests hold together over "all" gaps, or within each "metric" of a view
 ) -> Fairness:
     "Every metric by group and crossing, the largest gaps with simultaneous intervals and tests"
-    _check_counts(counts); ask = _check_settings(level, power, min_n, n_boot, family); rng = np.random.default_rng(check_seed(seed)); views,more = _views(counts, order, missing)
-    c = None if cost is None else as_cost(cost, len(counts.classes), classes=counts.classes, abstain_cost=abstain_cost)
-    if c and c.classes != counts.classes and set(c.classes) == set(counts.classes): raise ConfigurationError(f"`cost` is for classes {c.classes[:6]}, the counts for {counts.classes[:6]}: the same in another order", argument='cost')
-    found,why,positive = _measures(counts, [metrics] if isinstance(metrics, str) else metrics, positive, c)
-    ask = dict(seed=int(seed), positive=positive, **ask, order=int(order), missing=missing); tests = _tests(counts, views, found, ask['n_boot'], min_n, rng)
-    return Fairness(counts.n, ask, tuple(r for t in tests for r in _rates(t, min_n, level)), tuple(_gaps(tests, ask)), {**why, **more}, _missing_rows(counts),
-                    multicalibration(counts, order=order, min_n=min_n, level=level, missing=missing), tuple(tests))
+    _check_counts(counts)
+    ask = _check_settings(level, power, min_n, n_boot, family)
+    rng = np.random.default_rng(check_seed(seed))
+    views, more = _views(counts, order, missing)
+    c = (
+        None
+        if cost is None
+        else as_cost(
+            cost, len(counts.classes), classes=counts.classes, abstain_cost=abstain_cost
+        )
+    )
+    if c and c.classes != counts.classes and set(c.classes) == set(counts.classes):
+        raise ConfigurationError(
+            f"`cost` is for classes {c.classes[:6]}, the counts for {counts.classes[:6]}: the same in another order",
+            argument="cost",
+        )
+    found, why, positive = _measures(
+        counts, [metrics] if isinstance(metrics, str) else metrics, positive, c
+    )
+    ask = dict(
+        seed=int(seed), positive=positive, **ask, order=int(order), missing=missing
+    )
+    tests = _tests(counts, views, found, ask["n_boot"], min_n, rng)
+    return Fairness(
+        counts.n,
+        ask,
+        tuple(r for t in tests for r in _rates(t, min_n, level)),
+        tuple(_gaps(tests, ask)),
+        {**why, **more},
+        _missing_rows(counts),
+        multicalibration(
+            counts, order=order, min_n=min_n, level=level, missing=missing
+        ),
+        tuple(tests),
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #48b39155
 def _z_sum(level, power, comparisons):
     from scipy.special import ndtri
-    level,power,m = check_number('level', level),check_number('power', power),check_number('comparisons', comparisons, 1, math.inf, closed='low')
-    return float(ndtri(1-(1-level)/(2*m))+ndtri(power))
+
+    level, power, m = (
+        check_number("level", level),
+        check_number("power", power),
+        check_number("comparisons", comparisons, 1, math.inf, closed="low"),
+    )
+    return float(ndtri(1 - (1 - level) / (2 * m)) + ndtri(power))
+
 
 def detectable_gap(
-    n1, # Rows of one group, scalar or array
-    n2, # Rows of the other
-    rate:float=.5, # Rate that is compared, in (0, 1); .5 is the hardest
+    n1,  # Rows of one group, scalar or array
+    n2,  # Rows of the other
+    rate: float = 0.5,  # Rate that is compared, in (0, 1); .5 is the hardest
     *,
-    level:float=.95, # Probability that no difference is claimed where none is, in (0, 1)
-    power:float=.8, # Probability that the gap is found, in (0, 1)
-    comparisons:int=1, # Pairs tested together, by Bonferroni
-): # Difference in the rate, same shape
+    level: float = 0.95,  # Probability that no difference is claimed where none is, in (0, 1)
+    power: float = 0.8,  # Probability that the gap is found, in (0, 1)
+    comparisons: int = 1,  # Pairs tested together, by Bonferroni
+):  # Difference in the rate, same shape
     "The true gap between two groups that a test of this size finds with probability `power`"
-    n,rate = [],check_number('rate', rate)
-    for k,v in (('n1', n1), ('n2', n2)):
-        a = as_float_array(v, k)[0]; n.append(a.astype(np.float64))
-        if not (a >= 1).all(): raise ConfigurationError(f"`{k}` must be at least 1, got {v!r}", argument=k)
-    return (_z_sum(level, power, comparisons)*np.sqrt(rate*(1-rate)*(1/n[0]+1/n[1])))[()]
+    n, rate = [], check_number("rate", rate)
+    for k, v in (("n1", n1), ("n2", n2)):
+        a = as_float_array(v, k)[0]
+        n.append(a.astype(np.float64))
+        if not (a >= 1).all():
+            raise ConfigurationError(f"`{k}` must be at least 1, got {v!r}", argument=k)
+    return (
+        _z_sum(level, power, comparisons)
+        * np.sqrt(rate * (1 - rate) * (1 / n[0] + 1 / n[1]))
+    )[()]
+
 
 def rows_for_gap(
-    gap:float, # True difference to be found, in (0, 1)
-    rate:float=.5, # Rate that is compared, in (0, 1)
+    gap: float,  # True difference to be found, in (0, 1)
+    rate: float = 0.5,  # Rate that is compared, in (0, 1)
     *,
-    level:float=.95, # As for `detectable_gap`
-    power:float=.8,
-    comparisons:int=1,
-) -> int: # Rows in each of the two groups
+    level: float = 0.95,  # As for `detectable_gap`
+    power: float = 0.8,
+    comparisons: int = 1,
+) -> int:  # Rows in each of the two groups
     "The fewest rows in each group with which a gap is found with probability `power`"
-    gap,rate = check_number('gap', gap),check_number('rate', rate)
-    return math.ceil(2*rate*(1-rate)*(_z_sum(level, power, comparisons)/gap)**2)
+    gap, rate = check_number("gap", gap), check_number("rate", rate)
+    return math.ceil(
+        2 * rate * (1 - rate) * (_z_sum(level, power, comparisons) / gap) ** 2
+    )
 
 # %% ../nbs/api/16_fairness.ipynb #a2a5d24b
 def plot_groups(
-    rates:list, # `GroupRate`s of one metric in one view
+    rates: list,  # `GroupRate`s of one metric in one view
     *,
-    overall:float=None, # The rate of all rows, drawn as a line
-    ax=None, # Matplotlib axes; new ones when `None`
-): # The axes
+    overall: float = None,  # The rate of all rows, drawn as a line
+    ax=None,  # Matplotlib axes; new ones when `None`
+):  # The axes
     "Dots and intervals by group; groups that were not evaluated say so"
-    if not rates: raise ConfigurationError("`rates` is empty: there is no group to draw", hint="Pass report.by_group(metric, view)", argument='rates')
-    ax = axes_of(ax, (4, min(3, .7+.28*len(rates))))
-    if overall is not None: ax.axvline(overall, color='.7', lw=1, zorder=0)
-    for i,r in enumerate(rates):
-        if r.value is None: ax.text(.02, i, 'not evaluated', transform=ax.get_yaxis_transform(), va='center', size=8, color='.5'); continue
-        ax.plot([r.low, r.high], [i, i], color='C0', lw=2, solid_capstyle='butt'); ax.plot(r.value, i, 'o', color='C0', ms=5)
-    ax.set_yticks(range(len(rates)), [f"{r.label}  (n = {r.n})" for r in rates]); ax.set_ylim(len(rates)-.5, -.5)
-    ax.set_xlabel(rates[0].metric.replace('_', ' '))
+    if not rates:
+        raise ConfigurationError(
+            "`rates` is empty: there is no group to draw",
+            hint="Pass report.by_group(metric, view)",
+            argument="rates",
+        )
+    ax = axes_of(ax, (4, min(3, 0.7 + 0.28 * len(rates))))
+    if overall is not None:
+        ax.axvline(overall, color=".7", lw=1, zorder=0)
+    for i, r in enumerate(rates):
+        if r.value is None:
+            ax.text(
+                0.02,
+                i,
+                "not evaluated",
+                transform=ax.get_yaxis_transform(),
+                va="center",
+                size=8,
+                color=".5",
+            )
+            continue
+        ax.plot([r.low, r.high], [i, i], color="C0", lw=2, solid_capstyle="butt")
+        ax.plot(r.value, i, "o", color="C0", ms=5)
+    ax.set_yticks(range(len(rates)), [f"{r.label}  (n = {r.n})" for r in rates])
+    ax.set_ylim(len(rates) - 0.5, -0.5)
+    ax.set_xlabel(rates[0].metric.replace("_", " "))
     return ax

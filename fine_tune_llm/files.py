@@ -18,99 +18,139 @@ from .errors import IntegrityError, RunError
 # %% ../nbs/api/02_files.ipynb #6e6b17bd
 def _fsync(path):
     fd = os.open(path, os.O_RDONLY)
-    try: os.fsync(fd)
-    finally: os.close(fd)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
-def _tmp_name(path): return path.parent/f'.{path.name}.tmp-{uuid.uuid4().hex[:8]}'
+
+def _tmp_name(path):
+    return path.parent / f".{path.name}.tmp-{uuid.uuid4().hex[:8]}"
 
 # %% ../nbs/api/02_files.ipynb #16a54d6d
 @contextmanager
 def atomic_write(
-    path:Path, # Final name; its folder must exist
-): # A temporary `Path` to write to; renamed to `path` when the block ends well, removed when it does not
+    path: Path,  # Final name; its folder must exist
+):  # A temporary `Path` to write to; renamed to `path` when the block ends well, removed when it does not
     "Write a file whole or not at all"
-    path = Path(path); tmp = _tmp_name(path)
+    path = Path(path)
+    tmp = _tmp_name(path)
     try:
         yield tmp
-        _fsync(tmp); os.replace(tmp, path); _fsync(path.parent)
-    finally: tmp.unlink(missing_ok=True)
+        _fsync(tmp)
+        os.replace(tmp, path)
+        _fsync(path.parent)
+    finally:
+        tmp.unlink(missing_ok=True)
 
 # %% ../nbs/api/02_files.ipynb #71f7c518
 @contextmanager
 def atomic_dir(
-    path:Path, # Final name; its parent must exist
-): # A temporary folder to fill; it takes the place of `path` when the block ends well
+    path: Path,  # Final name; its parent must exist
+):  # A temporary folder to fill; it takes the place of `path` when the block ends well
     "Fill a folder whole or not at all"
-    path = Path(path); tmp,old = _tmp_name(path),_tmp_name(path)
+    path = Path(path)
+    tmp, old = _tmp_name(path), _tmp_name(path)
     tmp.mkdir()
     try:
         yield tmp
-        for f in tmp.rglob('*'): _fsync(f)
+        for f in tmp.rglob("*"):
+            _fsync(f)
         _fsync(tmp)
-        if path.exists(): os.replace(path, old)
-        os.replace(tmp, path); _fsync(path.parent)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(tmp, path)
+        _fsync(path.parent)
     finally:
-        for d in (tmp, old): shutil.rmtree(d, ignore_errors=True)
+        for d in (tmp, old):
+            shutil.rmtree(d, ignore_errors=True)
 
 # %% ../nbs/api/02_files.ipynb #b422c12a
 def clear_temporary(
-    folder:Path, # Where a killed process may have left temporary names
-) -> int: # How many were removed
+    folder: Path,  # Where a killed process may have left temporary names
+) -> int:  # How many were removed
     "Remove what a killed writer left; only safe while no other process writes there (see `single_writer`)"
-    left = [p for p in Path(folder).rglob('.*.tmp-*')]
-    for p in left: shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(missing_ok=True)
+    left = [p for p in Path(folder).rglob(".*.tmp-*")]
+    for p in left:
+        shutil.rmtree(p, ignore_errors=True) if p.is_dir() else p.unlink(
+            missing_ok=True
+        )
     return len(left)
 
 # %% ../nbs/api/02_files.ipynb #ae3ad733
-def _dumps(x, indent=None): return json.dumps(x, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent)
+def _dumps(x, indent=None):
+    return json.dumps(
+        x, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent
+    )
+
 
 def write_json(
-    path:Path, # Where to
-    x, # Anything JSON can hold, without NaN or infinity
+    path: Path,  # Where to
+    x,  # Anything JSON can hold, without NaN or infinity
 ) -> None:
     "Write `x` atomically as readable, canonical JSON"
-    with atomic_write(path) as p: p.write_text(_dumps(x, indent=1)+'\n', encoding='utf-8')
+    with atomic_write(path) as p:
+        p.write_text(_dumps(x, indent=1) + "\n", encoding="utf-8")
 
 # %% ../nbs/api/02_files.ipynb #a7e35d79
 def read_json(
-    path:Path, # A file that `write_json` wrote
-): # What it holds
+    path: Path,  # A file that `write_json` wrote
+):  # What it holds
     "Read JSON; a file that is not JSON is an `IntegrityError` that names it"
-    try: return json.loads(Path(path).read_text(encoding='utf-8'))
-    except FileNotFoundError as e: raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
-    except ValueError as e: raise IntegrityError(f"`{path}` is not readable as JSON: {e}", path=str(path)) from e
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
+    except ValueError as e:
+        raise IntegrityError(
+            f"`{path}` is not readable as JSON: {e}", path=str(path)
+        ) from e
 
 # %% ../nbs/api/02_files.ipynb #0303227b
 def sha256_file(
-    path:Path, # Any file; read in blocks
-) -> str: # 64 hex digits
+    path: Path,  # Any file; read in blocks
+) -> str:  # 64 hex digits
     "Fingerprint of a file's bytes"
-    with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest()
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 # %% ../nbs/api/02_files.ipynb #fbb5ac1c
 def sha256_json(
-    x, # Anything JSON can hold
-) -> str: # 64 hex digits
+    x,  # Anything JSON can hold
+) -> str:  # 64 hex digits
     "Fingerprint of a value: equal values give equal hashes, whatever the order of keys"
     return hashlib.sha256(_dumps(x).encode()).hexdigest()
 
 # %% ../nbs/api/02_files.ipynb #967559e1
 def sha256_tree(
-    folder:Path, # Every file below it counts, by relative name and content
-) -> str: # 64 hex digits
+    folder: Path,  # Every file below it counts, by relative name and content
+) -> str:  # 64 hex digits
     "Fingerprint of a folder"
     folder = Path(folder)
-    return sha256_json({p.relative_to(folder).as_posix(): sha256_file(p) for p in folder.rglob('*') if p.is_file()})
+    return sha256_json(
+        {
+            p.relative_to(folder).as_posix(): sha256_file(p)
+            for p in folder.rglob("*")
+            if p.is_file()
+        }
+    )
 
 # %% ../nbs/api/02_files.ipynb #d1a909a9
 @contextmanager
 def single_writer(
-    folder:Path, # An existing folder
+    folder: Path,  # An existing folder
 ):
     "Hold `folder` for this process; a second writer gets a `RunError` at once"
-    lock = FileLock(str(Path(folder)/'.lock'), is_singleton=False)
-    try: lock.acquire(timeout=0)
+    lock = FileLock(str(Path(folder) / ".lock"), is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
     except Timeout as e:
-        raise RunError(f"`{folder}` is being written by another process", hint="Wait for it, or choose another directory", path=str(folder)) from e
-    try: yield
-    finally: lock.release()
+        raise RunError(
+            f"`{folder}` is being written by another process",
+            hint="Wait for it, or choose another directory",
+            path=str(folder),
+        ) from e
+    try:
+        yield
+    finally:
+        lock.release()

@@ -17,79 +17,153 @@ from .predictions import check_probs
 # %% ../nbs/api/40_inference.ipynb #820622d1
 class WordEffect(BaseModel):
     "A stretch of the text and what it did"
-    model_config = ConfigDict(frozen=True, extra='forbid')
-    word:str = Field(description="The words as they stand in the text")
-    effect:float = Field(description="Fall of the class's log-odds when the words are removed; negative when they spoke against it")
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    word: str = Field(description="The words as they stand in the text")
+    effect: float = Field(
+        description="Fall of the class's log-odds when the words are removed; negative when they spoke against it"
+    )
+
 
 class Rationale(BaseModel):
     "Why: a measured effect of words, not the model's own account of itself"
-    model_config = ConfigDict(frozen=True, extra='forbid')
-    method:str = Field(description="How it was found; `occlusion`: the words are removed and the text is scored again")
-    label:str = Field(description="The class it speaks of: the decision, or the likeliest class when abstaining")
-    words:tuple[WordEffect, ...] = Field(description="Strongest first")
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    method: str = Field(
+        description="How it was found; `occlusion`: the words are removed and the text is scored again"
+    )
+    label: str = Field(
+        description="The class it speaks of: the decision, or the likeliest class when abstaining"
+    )
+    words: tuple[WordEffect, ...] = Field(description="Strongest first")
 
 # %% ../nbs/api/40_inference.ipynb #699122d7
 class Decision(BaseModel):
     "What is decided for one text, or why nothing is"
-    model_config = ConfigDict(frozen=True, extra='forbid')
-    id:str = Field(description="Id of the input")
-    decision:str|None = Field(description="The class decided, null when abstaining")
-    abstain:bool = Field(description="Is a person asked instead?")
-    abstain_reason:str|None = Field(description="Why, null when deciding")
-    confidence:float = Field(ge=0, le=1, description="Calibrated probability of the likeliest class")
-    prediction_set:tuple[str, ...] = Field(description="Classes that hold the true one with the promised probability, likeliest first; may be empty")
-    rationale:Rationale|None = Field(None, description="Words that moved the decision most, null when not asked for")
-    certificate:str = Field(description="Id of the certificate that the decision stands on")
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str = Field(description="Id of the input")
+    decision: str | None = Field(description="The class decided, null when abstaining")
+    abstain: bool = Field(description="Is a person asked instead?")
+    abstain_reason: str | None = Field(description="Why, null when deciding")
+    confidence: float = Field(
+        ge=0, le=1, description="Calibrated probability of the likeliest class"
+    )
+    prediction_set: tuple[str, ...] = Field(
+        description="Classes that hold the true one with the promised probability, likeliest first; may be empty"
+    )
+    rationale: Rationale | None = Field(
+        None, description="Words that moved the decision most, null when not asked for"
+    )
+    certificate: str = Field(
+        description="Id of the certificate that the decision stands on"
+    )
 
 # %% ../nbs/api/40_inference.ipynb #6c6a2eb7
 def make_decisions(
-    probs, # Calibrated probabilities, shape (n, K)
-    classes:tuple, # K names
-    sets:np.ndarray, # Is the class in the prediction set? shape (n, K) bool
-    threshold:float, # Confidence from which to decide; `None` when no certificate was given
+    probs,  # Calibrated probabilities, shape (n, K)
+    classes: tuple,  # K names
+    sets: np.ndarray,  # Is the class in the prediction set? shape (n, K) bool
+    threshold: float,  # Confidence from which to decide; `None` when no certificate was given
     *,
-    certificate:str, # Id of the certificate
-    ids=None, # n ids; row numbers when `None`
-    rationales=None, # n `Rationale`s or `None`
-) -> list: # n `Decision`s
+    certificate: str,  # Id of the certificate
+    ids=None,  # n ids; row numbers when `None`
+    rationales=None,  # n `Rationale`s or `None`
+) -> list:  # n `Decision`s
     "One decision per row"
-    p = check_probs(probs); n = len(p)
-    if p.shape != (n, len(classes)) or np.shape(sets) != p.shape: raise PredictionError(f"`probs` {p.shape}, `sets` {np.shape(sets)} and {len(classes)} classes do not belong together")
-    ids,rationales = (map(str, range(n)) if ids is None else ids), (rationales or [None]*n)
-    return [_decision(str(i), row, s, classes, threshold, certificate, r) for i,row,s,r in zip(ids, p, sets, rationales)]
+    p = check_probs(probs)
+    n = len(p)
+    if p.shape != (n, len(classes)) or np.shape(sets) != p.shape:
+        raise PredictionError(
+            f"`probs` {p.shape}, `sets` {np.shape(sets)} and {len(classes)} classes do not belong together"
+        )
+    ids, rationales = (
+        (map(str, range(n)) if ids is None else ids),
+        (rationales or [None] * n),
+    )
+    return [
+        _decision(str(i), row, s, classes, threshold, certificate, r)
+        for i, row, s, r in zip(ids, p, sets, rationales)
+    ]
+
 
 def _decision(id, row, members, classes, threshold, certificate, rationale):
-    k,conf = int(row.argmax()),float(row.max())
-    why = ("no certificate could be given for this run, so nothing is decided" if threshold is None
-           else f"confidence {conf:.4f} is below the certified threshold {threshold:.4f}" if conf < threshold else None)
-    inside = tuple(classes[j] for j in np.argsort(-row, kind='stable') if members[j])
-    return Decision(id=id, decision=None if why else classes[k], abstain=bool(why), abstain_reason=why, confidence=min(conf, 1.), prediction_set=inside, rationale=rationale, certificate=certificate)
+    k, conf = int(row.argmax()), float(row.max())
+    why = (
+        "no certificate could be given for this run, so nothing is decided"
+        if threshold is None
+        else f"confidence {conf:.4f} is below the certified threshold {threshold:.4f}"
+        if conf < threshold
+        else None
+    )
+    inside = tuple(classes[j] for j in np.argsort(-row, kind="stable") if members[j])
+    return Decision(
+        id=id,
+        decision=None if why else classes[k],
+        abstain=bool(why),
+        abstain_reason=why,
+        confidence=min(conf, 1.0),
+        prediction_set=inside,
+        rationale=rationale,
+        certificate=certificate,
+    )
 
 # %% ../nbs/api/40_inference.ipynb #e570ff12
 def _parts(text, max_parts):
     "Spans of words, at most `max_parts` stretches of equal word count"
-    spans = [m.span() for m in re.finditer(r'\S+', text)]
-    size = -(-len(spans)//max_parts) if spans else 1
-    return [(g[0][0], g[-1][1]) for g in (spans[i:i+size] for i in range(0, len(spans), size))]
+    spans = [m.span() for m in re.finditer(r"\S+", text)]
+    size = -(-len(spans) // max_parts) if spans else 1
+    return [
+        (g[0][0], g[-1][1])
+        for g in (spans[i : i + size] for i in range(0, len(spans), size))
+    ]
 
-def _log_odds(p): return np.log(np.maximum(p, 1e-12))-np.log(np.maximum(1-p, 1e-12))
+
+def _log_odds(p):
+    return np.log(np.maximum(p, 1e-12)) - np.log(np.maximum(1 - p, 1e-12))
 
 # %% ../nbs/api/40_inference.ipynb #eb3872c6
 def occlusion(
-    predict_proba, # Takes n texts, returns probabilities of shape (n, K)
-    texts, # Texts to explain
-    classes:tuple, # K names
+    predict_proba,  # Takes n texts, returns probabilities of shape (n, K)
+    texts,  # Texts to explain
+    classes: tuple,  # K names
     *,
-    probs=None, # Their probabilities, when known already
-    top:int=5, # Words reported per text
-    max_parts:int=24, # Stretches a text is taken in at most
-) -> list: # One `Rationale` per text
+    probs=None,  # Their probabilities, when known already
+    top: int = 5,  # Words reported per text
+    max_parts: int = 24,  # Stretches a text is taken in at most
+) -> list:  # One `Rationale` per text
     "The words whose removal lowers the log-odds of the likeliest class most"
-    if top < 1 or max_parts < 1: raise ConfigurationError(f"`top` and `max_parts` must be at least 1, got {top} and {max_parts}")
-    texts = list(texts); p = check_probs(predict_proba(texts) if probs is None else probs)
+    if top < 1 or max_parts < 1:
+        raise ConfigurationError(
+            f"`top` and `max_parts` must be at least 1, got {top} and {max_parts}"
+        )
+    texts = list(texts)
+    p = check_probs(predict_proba(texts) if probs is None else probs)
     parts = [_parts(t, max_parts) for t in texts]
-    cut = [(i, a, b) for i,ps in enumerate(parts) for a,b in ps if len(ps) > 1]
-    q = check_probs(predict_proba([' '.join((texts[i][:a]+texts[i][b:]).split()) for i,a,b in cut])) if cut else p[:0]
-    k = p.argmax(1); found = [[] for _ in texts]
-    for (i, a, b),row in zip(cut, q): found[i].append(WordEffect(word=texts[i][a:b], effect=round(float(_log_odds(p[i, k[i]])-_log_odds(row[k[i]])), 4)))
-    return [Rationale(method='occlusion', label=classes[k[i]], words=tuple(sorted(f, key=lambda w: -abs(w.effect))[:top])) for i,f in enumerate(found)]
+    cut = [(i, a, b) for i, ps in enumerate(parts) for a, b in ps if len(ps) > 1]
+    q = (
+        check_probs(
+            predict_proba(
+                [" ".join((texts[i][:a] + texts[i][b:]).split()) for i, a, b in cut]
+            )
+        )
+        if cut
+        else p[:0]
+    )
+    k = p.argmax(1)
+    found = [[] for _ in texts]
+    for (i, a, b), row in zip(cut, q):
+        found[i].append(
+            WordEffect(
+                word=texts[i][a:b],
+                effect=round(float(_log_odds(p[i, k[i]]) - _log_odds(row[k[i]])), 4),
+            )
+        )
+    return [
+        Rationale(
+            method="occlusion",
+            label=classes[k[i]],
+            words=tuple(sorted(f, key=lambda w: -abs(w.effect))[:top]),
+        )
+        for i, f in enumerate(found)
+    ]

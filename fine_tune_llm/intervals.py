@@ -17,78 +17,137 @@ from .errors import ConfigurationError, check_number
 @dataclass(frozen=True)
 class Interval:
     "A number with the range its truth lies in"
-    value:float # What was measured
-    low:float # Lower end
-    high:float # Upper end
-    level:float # Probability that a range made like this holds the truth, in (0, 1)
-    method:str # By which method
-    def to_dict(self) -> dict: "JSON-safe; `None` for an end that is infinite, or a value that is not a number"; return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k,v in asdict(self).items()}
-    def __contains__(self, x): return bool(self.low <= x <= self.high)
-    def __str__(self): return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+    value: float  # What was measured
+    low: float  # Lower end
+    high: float  # Upper end
+    level: float  # Probability that a range made like this holds the truth, in (0, 1)
+    method: str  # By which method
+
+    def to_dict(self) -> dict:
+        "JSON-safe; `None` for an end that is infinite, or a value that is not a number"
+        return {
+            k: None if isinstance(v, float) and not math.isfinite(v) else v
+            for k, v in asdict(self).items()
+        }
+
+    def __contains__(self, x):
+        return bool(self.low <= x <= self.high)
+
+    def __str__(self):
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
 
 # %% ../nbs/api/10_intervals.ipynb #c140650b
 def _numbers(x, name):
-    try: a = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as e: raise ConfigurationError(f"`{name}` must hold numbers, got {x!r}", argument=name) from e
+    try:
+        a = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"`{name}` must hold numbers, got {x!r}", argument=name
+        ) from e
     return a
 
+
 def _counts(k, n, level):
-    check_number('level', level); k,n = _numbers(k, 'k'), _numbers(n, 'n')
-    try: k,n = np.broadcast_arrays(k, n)
-    except ValueError as e: raise ConfigurationError(f"`k` and `n` must have the same shape, got {k.shape} and {n.shape}", argument='k') from e
-    if not ((k >= 0) & (k <= n)).all(): raise ConfigurationError("counts must satisfy 0 <= k <= n", argument='k')
-    return k,n
+    check_number("level", level)
+    k, n = _numbers(k, "k"), _numbers(n, "n")
+    try:
+        k, n = np.broadcast_arrays(k, n)
+    except ValueError as e:
+        raise ConfigurationError(
+            f"`k` and `n` must have the same shape, got {k.shape} and {n.shape}",
+            argument="k",
+        ) from e
+    if not ((k >= 0) & (k <= n)).all():
+        raise ConfigurationError("counts must satisfy 0 <= k <= n", argument="k")
+    return k, n
+
 
 def clopper_pearson(
-    k, # Successes, scalar or array; a count between whole ones (ties) gets an interval between theirs
-    n, # Trials, same shape
-    level:float=.95, # Least probability that the range holds the truth, in (0, 1)
+    k,  # Successes, scalar or array; a count between whole ones (ties) gets an interval between theirs
+    n,  # Trials, same shape
+    level: float = 0.95,  # Least probability that the range holds the truth, in (0, 1)
     *,
-    side:str='both', # "both", or one-sided: "upper" (low is 0) or "lower" (high is 1)
-) -> tuple: # (low, high), same shape, in [0, 1]; (0, 1) where n is 0
+    side: str = "both",  # "both", or one-sided: "upper" (low is 0) or "lower" (high is 1)
+) -> tuple:  # (low, high), same shape, in [0, 1]; (0, 1) where n is 0
     "Exact interval for a binomial share (Clopper and Pearson 1934): holds the truth with at least `level`, whatever n and the truth"
     from scipy.special import betaincinv
-    if side not in ('both', 'upper', 'lower'): raise ConfigurationError(f"`side` must be both, upper or lower, got {side!r}", argument='side')
-    k,n = _counts(k, n, level); tail = (1-level)/(2 if side == 'both' else 1)
-    low = np.where((k > 0) & (side != 'upper'), betaincinv(np.maximum(k, 1), n-k+1, tail), 0.)
-    high = np.where((k < n) & (side != 'lower'), betaincinv(k+1, np.maximum(n-k, 1), 1-tail), 1.)
+
+    if side not in ("both", "upper", "lower"):
+        raise ConfigurationError(
+            f"`side` must be both, upper or lower, got {side!r}", argument="side"
+        )
+    k, n = _counts(k, n, level)
+    tail = (1 - level) / (2 if side == "both" else 1)
+    low = np.where(
+        (k > 0) & (side != "upper"), betaincinv(np.maximum(k, 1), n - k + 1, tail), 0.0
+    )
+    high = np.where(
+        (k < n) & (side != "lower"),
+        betaincinv(k + 1, np.maximum(n - k, 1), 1 - tail),
+        1.0,
+    )
     return low[()], high[()]
 
 # %% ../nbs/api/10_intervals.ipynb #7dfba5c2
 def wilson(
-    k, # Successes, scalar or array
-    n, # Trials, same shape
-    level:float=.95, # Probability, on average over truths, that the range holds the truth
-) -> tuple: # (low, high), same shape, in [0, 1]; (0, 1) where n is 0
+    k,  # Successes, scalar or array
+    n,  # Trials, same shape
+    level: float = 0.95,  # Probability, on average over truths, that the range holds the truth
+) -> tuple:  # (low, high), same shape, in [0, 1]; (0, 1) where n is 0
     "Score interval for a binomial share (Wilson 1927)"
     from scipy.special import ndtri
-    k,n = _counts(k, n, level); z2 = ndtri((1+level)/2)**2; m = np.maximum(n, 1); p = k/m
-    mid,half = (p+z2/(2*m))/(1+z2/m), np.sqrt(z2*(p*(1-p)/m+z2/(4*m*m)))/(1+z2/m)
-    low,high = np.where(k > 0, np.clip(mid-half, 0, 1), 0.), np.where(k < n, np.clip(mid+half, 0, 1), 1.)   # exact at the ends
-    return np.where(n > 0, low, 0.)[()], np.where(n > 0, high, 1.)[()]
+
+    k, n = _counts(k, n, level)
+    z2 = ndtri((1 + level) / 2) ** 2
+    m = np.maximum(n, 1)
+    p = k / m
+    mid, half = (
+        (p + z2 / (2 * m)) / (1 + z2 / m),
+        np.sqrt(z2 * (p * (1 - p) / m + z2 / (4 * m * m))) / (1 + z2 / m),
+    )
+    low, high = (
+        np.where(k > 0, np.clip(mid - half, 0, 1), 0.0),
+        np.where(k < n, np.clip(mid + half, 0, 1), 1.0),
+    )  # exact at the ends
+    return np.where(n > 0, low, 0.0)[()], np.where(n > 0, high, 1.0)[()]
 
 # %% ../nbs/api/10_intervals.ipynb #7a92a41d
 def newcombe(
-    k1, # Successes of the first group, scalar or array
-    n1, # Its trials
-    k2, # Successes of the second group
-    n2, # Its trials
-    level:float=.95, # Probability, on average, that the range holds the truth
-) -> tuple: # (low, high) for p1 - p2, in [-1, 1]
+    k1,  # Successes of the first group, scalar or array
+    n1,  # Its trials
+    k2,  # Successes of the second group
+    n2,  # Its trials
+    level: float = 0.95,  # Probability, on average, that the range holds the truth
+) -> tuple:  # (low, high) for p1 - p2, in [-1, 1]
     "Interval for a difference of independent shares from two Wilson intervals (Newcombe 1998, method 10)"
-    (l1,u1),(l2,u2) = wilson(k1, n1, level), wilson(k2, n2, level)
-    p1,p2 = (np.asarray(k, dtype=np.float64)/np.maximum(n, 1) for k,n in ((k1, n1), (k2, n2))); d = p1-p2
+    (l1, u1), (l2, u2) = wilson(k1, n1, level), wilson(k2, n2, level)
+    p1, p2 = (
+        np.asarray(k, dtype=np.float64) / np.maximum(n, 1)
+        for k, n in ((k1, n1), (k2, n2))
+    )
+    d = p1 - p2
     full = (np.asarray(n1) == 0) | (np.asarray(n2) == 0)
-    low,high = np.where(full, -1., d-np.hypot(p1-l1, u2-p2)), np.where(full, 1., d+np.hypot(u1-p1, p2-l2))
+    low, high = (
+        np.where(full, -1.0, d - np.hypot(p1 - l1, u2 - p2)),
+        np.where(full, 1.0, d + np.hypot(u1 - p1, p2 - l2)),
+    )
     return low[()], high[()]
 
 # %% ../nbs/api/10_intervals.ipynb #39822825
 def holm(
-    p_values, # One per test, shape (m,)
-) -> np.ndarray: # Adjusted p-values, shape (m,): reject those at most delta, and with 1 - delta no true hypothesis is rejected
+    p_values,  # One per test, shape (m,)
+) -> np.ndarray:  # Adjusted p-values, shape (m,): reject those at most delta, and with 1 - delta no true hypothesis is rejected
     "Holm's step-down adjustment (1979): family-wise error under any dependence"
-    p = _numbers(p_values, 'p_values')
-    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all(): raise ConfigurationError(f"`p_values` must be numbers in [0, 1], shape (m,), got {p_values!r}", argument='p_values')
-    order = np.argsort(p, kind='stable'); out = np.empty_like(p)
-    out[order] = np.minimum(np.maximum.accumulate(p[order]*np.arange(len(p), 0, -1)), 1)
+    p = _numbers(p_values, "p_values")
+    if p.ndim != 1 or not ((p >= 0) & (p <= 1)).all():
+        raise ConfigurationError(
+            f"`p_values` must be numbers in [0, 1], shape (m,), got {p_values!r}",
+            argument="p_values",
+        )
+    order = np.argsort(p, kind="stable")
+    out = np.empty_like(p)
+    out[order] = np.minimum(
+        np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1
+    )
     return out

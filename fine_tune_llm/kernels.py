@@ -13,106 +13,167 @@ from types import FunctionType
 import numpy as np
 
 # %% ../nbs/api/08_kernels.ipynb #c397970f
-_lock,_first = threading.RLock(),{}
+_lock, _first = threading.RLock(), {}
+
 
 class Kernel:
     "A function that numba compiles when it is first called"
-    def __init__(self,
-        f, # Loops over numpy arrays and numbers
-        reassociate:bool=False, # May sums be taken in another order?
+
+    def __init__(
+        self,
+        f,  # Loops over numpy arrays and numbers
+        reassociate: bool = False,  # May sums be taken in another order?
     ):
-        functools.update_wrapper(self, f); self._flags,self._fast = (dict(fastmath={'reassoc', 'contract'}) if reassociate else {}),None
+        functools.update_wrapper(self, f)
+        self._flags, self._fast = (
+            (dict(fastmath={"reassoc", "contract"}) if reassociate else {}),
+            None,
+        )
+
     def __call__(self, *args):
-        d = self._fast or _compile(self); n,start = len(d.overloads),time.perf_counter()
-        try: out = d(*args)
-        except OSError: out = _compile(self, keep=False)(*args)   # the folder of the cache went away, or is full
-        if len(d.overloads) > n: _note(self, d, time.perf_counter()-start)
+        d = self._fast or _compile(self)
+        n, start = len(d.overloads), time.perf_counter()
+        try:
+            out = d(*args)
+        except OSError:
+            out = _compile(self, keep=False)(
+                *args
+            )  # the folder of the cache went away, or is full
+        if len(d.overloads) > n:
+            _note(self, d, time.perf_counter() - start)
         return out
-    def __reduce__(self): return self.__qualname__   # by name, like the function it wraps
+
+    def __reduce__(self):
+        return self.__qualname__  # by name, like the function it wraps
 
 # %% ../nbs/api/08_kernels.ipynb #c55eae6a
 def _inner(k):
     "Kernels that a kernel calls, by name"
     g = k.__wrapped__.__globals__
-    return {n: g[n] for n in k.__wrapped__.__code__.co_names if isinstance(g.get(n), Kernel)}
+    return {
+        n: g[n] for n in k.__wrapped__.__code__.co_names if isinstance(g.get(n), Kernel)
+    }
+
 
 def _source(code):
     "The file that a kernel stands in, or its code where there is no file to read"
     try:
-        with open(code.co_filename, 'rb') as f: return f.read()
-    except OSError: return code.co_code+repr((code.co_consts, code.co_names)).encode()
+        with open(code.co_filename, "rb") as f:
+            return f.read()
+    except OSError:
+        return code.co_code + repr((code.co_consts, code.co_names)).encode()
+
 
 def _sources(k):
     "Hash of all that is compiled into a kernel"
-    codes,todo = set(), [k]
-    while todo: v = todo.pop(); codes.add(v.__wrapped__.__code__); todo += [i for i in _inner(v).values() if i.__wrapped__.__code__ not in codes]
-    return hashlib.blake2b(b''.join(sorted({_source(c) for c in codes})), digest_size=8).hexdigest()
+    codes, todo = set(), [k]
+    while todo:
+        v = todo.pop()
+        codes.add(v.__wrapped__.__code__)
+        todo += [i for i in _inner(v).values() if i.__wrapped__.__code__ not in codes]
+    return hashlib.blake2b(
+        b"".join(sorted({_source(c) for c in codes})), digest_size=8
+    ).hexdigest()
 
 # %% ../nbs/api/08_kernels.ipynb #5341041b
 def _compile(k, keep=True):
     "numba's dispatcher for a kernel, with the kernels it calls"
     from numba import njit
+
     with _lock:
-        if k._fast is not None and keep: return k._fast
-        f = k.__wrapped__; inner = _inner(k)
+        if k._fast is not None and keep:
+            return k._fast
+        f = k.__wrapped__
+        inner = _inner(k)
         if inner:
-            f = FunctionType(f.__code__, {**f.__globals__, **{n: _compile(v, keep) for n,v in inner.items()}}, f.__name__, f.__defaults__)
-            f.__qualname__ = f"{k.__qualname__}_{_sources(k)}"    # numba names its files by it, and looks for changes in the outermost file only
-        flags = dict(nogil=True, error_model='numpy', **k._flags)
-        try: k._fast = njit(cache=keep, **flags)(f)
-        except RuntimeError: k._fast = njit(**flags)(f)           # no folder to keep it in
+            f = FunctionType(
+                f.__code__,
+                {**f.__globals__, **{n: _compile(v, keep) for n, v in inner.items()}},
+                f.__name__,
+                f.__defaults__,
+            )
+            f.__qualname__ = f"{k.__qualname__}_{_sources(k)}"  # numba names its files by it, and looks for changes in the outermost file only
+        flags = dict(nogil=True, error_model="numpy", **k._flags)
+        try:
+            k._fast = njit(cache=keep, **flags)(f)
+        except RuntimeError:
+            k._fast = njit(**flags)(f)  # no folder to keep it in
         return k._fast
+
 
 def _note(k, d, seconds):
     read = sum(d.stats.cache_hits.values())
-    _first[k.__qualname__] = dict(seconds=seconds+_first.get(k.__qualname__, {}).get('seconds', 0.), compiled=len(d.overloads)-read, from_disk=read)
+    _first[k.__qualname__] = dict(
+        seconds=seconds + _first.get(k.__qualname__, {}).get("seconds", 0.0),
+        compiled=len(d.overloads) - read,
+        from_disk=read,
+    )
 
 # %% ../nbs/api/08_kernels.ipynb #e56866c6
 def kernel(
-    f=None, # The function, when used without brackets
+    f=None,  # The function, when used without brackets
     *,
-    reassociate:bool=False, # May sums be taken in another order?
+    reassociate: bool = False,  # May sums be taken in another order?
 ):
     "Mark a function as a `Kernel`: `@kernel` or `@kernel(reassociate=True)`"
-    return Kernel(f, reassociate) if f else functools.partial(Kernel, reassociate=reassociate)
+    return (
+        Kernel(f, reassociate)
+        if f
+        else functools.partial(Kernel, reassociate=reassociate)
+    )
 
 # %% ../nbs/api/08_kernels.ipynb #39263b0c
 def readable(
-    x, # Array-like of numbers
-    dtype=None, # Convert to this first; half precision and foreign byte orders are converted in any case
-) -> np.ndarray: # A read-only, C-contiguous, native view, or a copy where there was no such thing
+    x,  # Array-like of numbers
+    dtype=None,  # Convert to this first; half precision and foreign byte orders are converted in any case
+) -> (
+    np.ndarray
+):  # A read-only, C-contiguous, native view, or a copy where there was no such thing
     "An array for kernels"
     a = np.asarray(x, dtype=dtype)
-    if a.dtype == np.float16: a = a.astype(np.float32)
-    if not a.dtype.isnative: a = a.astype(a.dtype.newbyteorder('='))
-    a = np.ascontiguousarray(a).view(); a.flags.writeable = False
+    if a.dtype == np.float16:
+        a = a.astype(np.float32)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
+    a = np.ascontiguousarray(a).view()
+    a.flags.writeable = False
     return a
 
 # %% ../nbs/api/08_kernels.ipynb #6bae66d7
-_BLOCK = 1 << 20   # numbers in a block: handing one out costs nothing beside reading it
+_BLOCK = 1 << 20  # numbers in a block: handing one out costs nothing beside reading it
 
-def threads() -> int: # At least 1
+
+def threads() -> int:  # At least 1
     "Threads that `by_rows` may use: cores of this process, or `OMP_NUM_THREADS` when that is less"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-    asked = os.environ.get('OMP_NUM_THREADS', '')
+    cores = (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
+    asked = os.environ.get("OMP_NUM_THREADS", "")
     return max(1, min(cores, int(asked))) if asked.isdigit() and int(asked) else cores
 
 # %% ../nbs/api/08_kernels.ipynb #8cac721a
 def by_rows(
-    f, # Called as `f(start, stop)` for blocks of rows, from several threads
-    n:int, # Rows, 0 or more
-    width:int=1, # Numbers in a row, or work per row in such units
+    f,  # Called as `f(start, stop)` for blocks of rows, from several threads
+    n: int,  # Rows, 0 or more
+    width: int = 1,  # Numbers in a row, or work per row in such units
     *,
-    step:int=None, # Rows in a block; as many as hold about a million numbers when `None`
-) -> list: # What `f` returned, in the order of rows
+    step: int = None,  # Rows in a block; as many as hold about a million numbers when `None`
+) -> list:  # What `f` returned, in the order of rows
     "Run a kernel over blocks of rows; the first error of any block is raised"
-    step = step or max(1, _BLOCK//max(1, width))
-    blocks = [(i, min(i+step, n)) for i in range(0, n, step)]
+    step = step or max(1, _BLOCK // max(1, width))
+    blocks = [(i, min(i + step, n)) for i in range(0, n, step)]
     k = min(len(blocks), threads())
-    if k < 2: return [f(*b) for b in blocks]
-    with ThreadPoolExecutor(k) as pool: return list(pool.map(lambda b: f(*b), blocks))
+    if k < 2:
+        return [f(*b) for b in blocks]
+    with ThreadPoolExecutor(k) as pool:
+        return list(pool.map(lambda b: f(*b), blocks))
 
 # %% ../nbs/api/08_kernels.ipynb #dfe47545
-def compile_times() -> dict: # Kernel -> dict(seconds, compiled, from_disk): time of its first calls, versions compiled here, versions read from disk
+def compile_times() -> (
+    dict
+):  # Kernel -> dict(seconds, compiled, from_disk): time of its first calls, versions compiled here, versions read from disk
     "What the first calls of kernels cost in this process"
-    with _lock: return {k: dict(v) for k,v in sorted(_first.items())}
+    with _lock:
+        return {k: dict(v) for k, v in sorted(_first.items())}

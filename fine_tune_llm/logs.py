@@ -17,155 +17,311 @@ import structlog
 from .errors import ConfigurationError
 
 # %% ../nbs/api/01_logs.ipynb #aa772b38
-_hidden,_hidden_re,_hide_lock = set(),None,threading.Lock()
+_hidden, _hidden_re, _hide_lock = set(), None, threading.Lock()
+
 
 def hide(
-    value:str, # A secret as it is; at least 4 characters, since shorter ones are part of everything
+    value: str,  # A secret as it is; at least 4 characters, since shorter ones are part of everything
 ) -> None:
     "From now on, and until the process ends, `redact` replaces this value wherever it stands"
     global _hidden_re
-    if not isinstance(value, str) or len(value) < 4: raise ConfigurationError("a value to hide must be a text of at least 4 characters")
+    if not isinstance(value, str) or len(value) < 4:
+        raise ConfigurationError(
+            "a value to hide must be a text of at least 4 characters"
+        )
     with _hide_lock:
-        _hidden.update((value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], quote(value), quote(value, safe='')))
-        _hidden_re = re.compile('|'.join(re.escape(v) for v in sorted(_hidden, key=len, reverse=True)))
+        _hidden.update(
+            (
+                value,
+                json.dumps(value)[1:-1],
+                json.dumps(value, ensure_ascii=False)[1:-1],
+                repr(value)[1:-1],
+                quote(value),
+                quote(value, safe=""),
+            )
+        )
+        _hidden_re = re.compile(
+            "|".join(re.escape(v) for v in sorted(_hidden, key=len, reverse=True))
+        )
 
-def _no_hidden(x): return _hidden_re.sub('[redacted]', x) if _hidden_re and isinstance(x, str) else x
+
+def _no_hidden(x):
+    return _hidden_re.sub("[redacted]", x) if _hidden_re and isinstance(x, str) else x
 
 # %% ../nbs/api/01_logs.ipynb #9dc1f991
-_KEYS = r'(?:api|access|private|secret|signing|encryption|openai|anthropic|cohere|mistral|groq|hf|huggingface|wandb|aws|azure|google|github|gitlab|slack|stripe)[_-]?keys?'
-_WORDS = rf'(?:pass(?:word|wd|phrase)s?|pwd|secrets?|credentials?|{_KEYS})'
-_SECRET_KEY = re.compile(rf'(?:^|_)(?:(?:pass|auth|authorization|cookie|{_WORDS})(?:$|_)|token$)')
-_TOKEN_KEY = re.compile(r'(?:^|_)tokens?(?:$|_)')          # a secret unless it is a number: `n_tokens`, `token_count`
-_TEXT_KEY = {'text', 'texts', 'text_list', 'prompt', 'prompts', 'completion', 'completions', 'message_text', 'input', 'inputs', 'input_text', 'content', 'contents'}
+_KEYS = r"(?:api|access|private|secret|signing|encryption|openai|anthropic|cohere|mistral|groq|hf|huggingface|wandb|aws|azure|google|github|gitlab|slack|stripe)[_-]?keys?"
+_WORDS = rf"(?:pass(?:word|wd|phrase)s?|pwd|secrets?|credentials?|{_KEYS})"
+_SECRET_KEY = re.compile(
+    rf"(?:^|_)(?:(?:pass|auth|authorization|cookie|{_WORDS})(?:$|_)|token$)"
+)
+_TOKEN_KEY = re.compile(
+    r"(?:^|_)tokens?(?:$|_)"
+)  # a secret unless it is a number: `n_tokens`, `token_count`
+_TEXT_KEY = {
+    "text",
+    "texts",
+    "text_list",
+    "prompt",
+    "prompts",
+    "completion",
+    "completions",
+    "message_text",
+    "input",
+    "inputs",
+    "input_text",
+    "content",
+    "contents",
+}
+
 
 @lru_cache(4096)
-def _plain(key): return re.sub(r'(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+', '_', key).lower()     # `X-API-Key` and `xApiKey` are `x_api_key`
+def _plain(key):
+    return re.sub(
+        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+", "_", key
+    ).lower()  # `X-API-Key` and `xApiKey` are `x_api_key`
 
 # %% ../nbs/api/01_logs.ipynb #0c5758ca
-_START = r'(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))'               # also after a line break that `repr` has written out
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"  # also after a line break that `repr` has written out
 _SECRET_VALUE = re.compile(
-    _START+r'(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}'
-    r'|xox[abeprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)'
+    _START
+    + r"(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}"
+    r"|xox[abeprs]-[A-Za-z0-9-]{10,}|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+)"
     r"""|(?i:(?<=bearer )[^\s"'\\,;]+|(?<=basic )(?=\S*[0-9=])[A-Za-z0-9+/]{8,}={0,2})|(?<=://)[^/\s:@"']+:[^/\s@"']+(?=@)"""
-    r"""|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^"']*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=["'])|\Z)""")
-_SECRET_PAIR = re.compile(                                  # a name, `=` or `:`, a value; after a colon and without quotes it must have a digit, or prose would go
-    rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'](?![\s,;:)\]}}]))?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)""")
+    r"""|-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^"']*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=["'])|\Z)"""
+)
+_SECRET_PAIR = re.compile(  # a name, `=` or `:`, a value; after a colon and without quotes it must have a digit, or prose would go
+    rf"""(?i)((?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?[ ]?(?:=[ ]?|:[ ]?(?=\\?["']|[^\s"',;]{{0,200}}\d)(?=\S{{6}}))(?P<q>\\?["'](?![\s,;:)\]}}]))?)(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}}\\]+)"""
+)
 
 # %% ../nbs/api/01_logs.ipynb #04bee6a9
-_SIGNS = ('hf_', 'sk-', 'k_live_', 'k_test_', 'ghp_', 'gho_', 'ghu_', 'ghs_', 'ghr_', 'github_pat_', 'glpat-', 'akia', 'aiza', 'xox', 'eyj', 'bearer ', 'basic ', '://', 'private key')
-_NAMES = ('pass', 'pwd', 'secret', 'token', 'credential', 'key')
+_SIGNS = (
+    "hf_",
+    "sk-",
+    "k_live_",
+    "k_test_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "akia",
+    "aiza",
+    "xox",
+    "eyj",
+    "bearer ",
+    "basic ",
+    "://",
+    "private key",
+)
+_NAMES = ("pass", "pwd", "secret", "token", "credential", "key")
+
 
 def _has(low, words):
     for w in words:
-        if w in low: return True
+        if w in low:
+            return True
     return False
+
 
 def _clean(s, pairs=True):
     "A text without credentials; the patterns are only tried where one of their words stands, which takes a twentieth of the time"
     low = s.lower()
-    if _has(low, _SIGNS): s = _SECRET_VALUE.sub('[redacted]', s)
-    if pairs and ('=' in s or ':' in s) and _has(low, _NAMES): s = _SECRET_PAIR.sub(r'\1[redacted]', s)
+    if _has(low, _SIGNS):
+        s = _SECRET_VALUE.sub("[redacted]", s)
+    if pairs and ("=" in s or ":" in s) and _has(low, _NAMES):
+        s = _SECRET_PAIR.sub(r"\1[redacted]", s)
     return _no_hidden(s)
 
 # %% ../nbs/api/01_logs.ipynb #7946ed47
 def redact(
-    x, # Any value that is about to be written
+    x,  # Any value that is about to be written
     *,
-    texts:bool=False, # Keep the values of keys that hold user texts?
-): # The same shape with secrets as `"[redacted]"` and texts as their length; an object whose `repr` shows a secret as that text, cleaned
+    texts: bool = False,  # Keep the values of keys that hold user texts?
+):  # The same shape with secrets as `"[redacted]"` and texts as their length; an object whose `repr` shows a secret as that text, cleaned
     "A copy of `x` without credentials and, unless `texts`, without user texts"
-    if isinstance(x, str): return _clean(x)
-    if isinstance(x, (list, tuple)): return [redact(v, texts=texts) for v in x]
-    if isinstance(x, dict): return {_clean(k) if isinstance(k, str) else k: _redact_item(_plain(str(k)), v, texts) for k,v in x.items()}
-    if x is None or isinstance(x, Number): return x
-    try: shown = repr(x)
-    except Exception: return f"[{type(x).__name__}]"
+    if isinstance(x, str):
+        return _clean(x)
+    if isinstance(x, (list, tuple)):
+        return [redact(v, texts=texts) for v in x]
+    if isinstance(x, dict):
+        return {
+            _clean(k) if isinstance(k, str) else k: _redact_item(
+                _plain(str(k)), v, texts
+            )
+            for k, v in x.items()
+        }
+    if x is None or isinstance(x, Number):
+        return x
+    try:
+        shown = repr(x)
+    except Exception:
+        return f"[{type(x).__name__}]"
     return x if (safe := _clean(shown)) == shown else safe
+
 
 def _redact_item(k, v, texts):
     number = v is None or isinstance(v, Number)
-    if _SECRET_KEY.search(k) or not number and _TOKEN_KEY.search(k): return '[redacted]'
-    if k in _TEXT_KEY and not texts and not number: return f"[{len(v)} {'characters' if isinstance(v, str) else 'texts'}]" if hasattr(v, '__len__') else '[text]'
+    if _SECRET_KEY.search(k) or not number and _TOKEN_KEY.search(k):
+        return "[redacted]"
+    if k in _TEXT_KEY and not texts and not number:
+        return (
+            f"[{len(v)} {'characters' if isinstance(v, str) else 'texts'}]"
+            if hasattr(v, "__len__")
+            else "[text]"
+        )
     return redact(v, texts=texts)
 
 # %% ../nbs/api/01_logs.ipynb #a364483f
-def _redactor(texts): return lambda logger, method, event: redact(event, texts=texts)
+def _redactor(texts):
+    return lambda logger, method, event: redact(event, texts=texts)
+
 
 def _processors(json_lines, texts, colors):
-    shown = structlog.processors.JSONRenderer(ensure_ascii=False, default=repr) if json_lines else structlog.dev.ConsoleRenderer(colors=colors)
-    return [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt='iso', utc=True),
-            structlog.processors.format_exc_info, _redactor(texts), shown, lambda logger, method, line: _clean(line, pairs=False)]   # once more, for what only the finished line shows; JSON stays JSON
+    shown = (
+        structlog.processors.JSONRenderer(ensure_ascii=False, default=repr)
+        if json_lines
+        else structlog.dev.ConsoleRenderer(colors=colors)
+    )
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _redactor(texts),
+        shown,
+        lambda logger, method, line: _clean(line, pairs=False),
+    ]  # once more, for what only the finished line shows; JSON stays JSON
 
 # %% ../nbs/api/01_logs.ipynb #0caf59d0
 class _Where:
     "A stream for lines: the one given, or standard error as it is at the moment of writing"
-    def __init__(self, stream=None): self._stream = stream
+
+    def __init__(self, stream=None):
+        self._stream = stream
+
     def _do(self, name, *args):
-        try: return getattr(self._stream or sys.stderr, name)(*args)
-        except (AttributeError, OSError, ValueError): return None   # None under pythonw, closed, disk full
-    def write(self, s): self._do('write', s)
-    def flush(self): self._do('flush')
-    def isatty(self): return bool(self._do('isatty'))
+        try:
+            return getattr(self._stream or sys.stderr, name)(*args)
+        except (AttributeError, OSError, ValueError):
+            return None  # None under pythonw, closed, disk full
+
+    def write(self, s):
+        self._do("write", s)
+
+    def flush(self):
+        self._do("flush")
+
+    def isatty(self):
+        return bool(self._do("isatty"))
 
 # %% ../nbs/api/01_logs.ipynb #2b934711
 class _FromLibraries(logging.Handler):
     "What comes through `logging` and `warnings`, as lines of ours"
+
     def emit(self, record):
-        try: structlog.get_logger(component=record.name).log(record.levelno, record.getMessage(), **({'exc_info': record.exc_info} if record.exc_info else {}))
-        except Exception: self.handleError(record)
+        try:
+            structlog.get_logger(component=record.name).log(
+                record.levelno,
+                record.getMessage(),
+                **({"exc_info": record.exc_info} if record.exc_info else {}),
+            )
+        except Exception:
+            self.handleError(record)
+
 
 def adopt_libraries(
-    names:tuple=('transformers', 'huggingface_hub', 'datasets', 'peft', 'accelerate'), # Top-level loggers
-) -> list: # Names of those that had a voice of their own
+    names: tuple = (
+        "transformers",
+        "huggingface_hub",
+        "datasets",
+        "peft",
+        "accelerate",
+    ),  # Top-level loggers
+) -> list:  # Names of those that had a voice of their own
     "Let loaded libraries speak through the root logger; only after `configure_logging`, else nothing changes"
-    if not any(isinstance(h, _FromLibraries) for h in logging.getLogger().handlers): return []
+    if not any(isinstance(h, _FromLibraries) for h in logging.getLogger().handlers):
+        return []
     own = [logging.getLogger(n) for n in names if n in logging.root.manager.loggerDict]
     own = [l for l in own if not l.propagate or l.handlers]
-    for l in own: l.handlers[:],l.propagate = [h for h in l.handlers if not isinstance(h, logging.StreamHandler)],True
+    for l in own:
+        l.handlers[:], l.propagate = (
+            [h for h in l.handlers if not isinstance(h, logging.StreamHandler)],
+            True,
+        )
     return [l.name for l in own]
 
 # %% ../nbs/api/01_logs.ipynb #2ecfc888
 def configure_logging(
-    level:str='info', # Least level written: debug, info, warning, error
+    level: str = "info",  # Least level written: debug, info, warning, error
     *,
-    json_lines:bool=False, # One JSON object a line (for machines) instead of a readable console
-    stream=None, # Where to write; standard error when `None`
-    texts:bool=False, # Write user texts too? Off: only their length
+    json_lines: bool = False,  # One JSON object a line (for machines) instead of a readable console
+    stream=None,  # Where to write; standard error when `None`
+    texts: bool = False,  # Write user texts too? Off: only their length
 ) -> None:
     "Choose what is logged, where and how, for this process, libraries' warnings included; nothing is configured until this is called"
     names = dict(debug=10, info=20, warning=30, error=40)
-    if level not in names: raise ConfigurationError(f"`level` must be one of {', '.join(names)}, got {level!r}")
+    if level not in names:
+        raise ConfigurationError(
+            f"`level` must be one of {', '.join(names)}, got {level!r}"
+        )
     stream = _Where(stream)
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(names[level]), cache_logger_on_first_use=False,
-                        processors=_processors(json_lines, texts, stream.isatty()),
-                        logger_factory=structlog.WriteLoggerFactory(stream))
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(names[level]),
+        cache_logger_on_first_use=False,
+        processors=_processors(json_lines, texts, stream.isatty()),
+        logger_factory=structlog.WriteLoggerFactory(stream),
+    )
     logging.captureWarnings(True)
     root = logging.getLogger()
-    for h in [h for h in root.handlers if isinstance(h, _FromLibraries)]: root.removeHandler(h)
+    for h in [h for h in root.handlers if isinstance(h, _FromLibraries)]:
+        root.removeHandler(h)
     root.addHandler(_FromLibraries(max(names[level], 30)))
     adopt_libraries()
 
 # %% ../nbs/api/01_logs.ipynb #fd0bb147
 def get_logger(
-    name:str, # Module or part that speaks, shown as `component`
-): # A structlog logger: `log.info("event", key=value)`
+    name: str,  # Module or part that speaks, shown as `component`
+):  # A structlog logger: `log.info("event", key=value)`
     "A logger for key-values; until `configure_logging` is called only warnings and errors are written, to standard error"
-    if structlog.is_configured(): return structlog.get_logger(component=name)
-    return structlog.wrap_logger(structlog.WriteLogger(_Where()), _processors(False, False, False), structlog.make_filtering_bound_logger(30), component=name)
+    if structlog.is_configured():
+        return structlog.get_logger(component=name)
+    return structlog.wrap_logger(
+        structlog.WriteLogger(_Where()),
+        _processors(False, False, False),
+        structlog.make_filtering_bound_logger(30),
+        component=name,
+    )
 
 # %% ../nbs/api/01_logs.ipynb #a1a64814
 @contextmanager
-def log_context(**values): # Key-values put on every line written inside the block, in this thread or task
+def log_context(
+    **values,
+):  # Key-values put on every line written inside the block, in this thread or task
     "Bind a correlation id (`run=...`, `step=...`) for the length of a block"
-    with structlog.contextvars.bound_contextvars(**values): yield
+    with structlog.contextvars.bound_contextvars(**values):
+        yield
 
 # %% ../nbs/api/01_logs.ipynb #7f48bfb9
 @contextmanager
-def capture_logs(): # A list that fills with one dict per line, redacted as it would be written
+def capture_logs():  # A list that fills with one dict per line, redacted as it would be written
     "Collect log lines instead of writing them: for tests"
-    lines,old,was = [],structlog.get_config(),structlog.is_configured()
+    lines, old, was = [], structlog.get_config(), structlog.is_configured()
+
     def keep(logger, method, event):
-        lines.append(redact(event)); raise structlog.DropEvent
-    structlog.configure(processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, keep], cache_logger_on_first_use=False)
-    try: yield lines
-    finally: structlog.configure(**old) if was else structlog.reset_defaults()
+        lines.append(redact(event))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            keep,
+        ],
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield lines
+    finally:
+        structlog.configure(**old) if was else structlog.reset_defaults()

@@ -13,27 +13,34 @@ from .errors import ConvergenceError
 from .registry import Registry
 
 # %% ../nbs/api/31_losses.ipynb #5ac5db34
-LOSSES = Registry('loss')
+LOSSES = Registry("loss")
 
-@LOSSES.register('cross_entropy')
+
+@LOSSES.register("cross_entropy")
 def cross_entropy(
-    logits:torch.Tensor, # Shape (n, K)
-    labels:torch.Tensor, # True classes, shape (n,), int64
+    logits: torch.Tensor,  # Shape (n, K)
+    labels: torch.Tensor,  # True classes, shape (n,), int64
     *,
-    label_smoothing:float=0., # Probability taken from the true class and spread over all, in [0, 1)
-) -> torch.Tensor: # Mean over rows, a scalar with gradient
+    label_smoothing: float = 0.0,  # Probability taken from the true class and spread over all, in [0, 1)
+) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "Negative log-probability of the true class"
     return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
 # %% ../nbs/api/31_losses.ipynb #6b40937a
 def make_loss(
-    name:str='cross_entropy', # Name in `LOSSES`
-    **settings, # Keywords of that loss
-): # Function of (logits, labels)
+    name: str = "cross_entropy",  # Name in `LOSSES`
+    **settings,  # Keywords of that loss
+):  # Function of (logits, labels)
     "A loss, ready to be trained with; one that is no finite number is a `ConvergenceError`"
     loss = LOSSES.create(name, **settings)
+
     def checked(logits, labels):
         x = loss(logits, labels)
-        if x.ndim or not torch.isfinite(x): raise ConvergenceError(f"loss {name!r} gave {x.detach().tolist()!r}, not a finite number", hint="Lower training.learning_rate, or look at the loss")
+        if x.ndim or not torch.isfinite(x):
+            raise ConvergenceError(
+                f"loss {name!r} gave {x.detach().tolist()!r}, not a finite number",
+                hint="Lower training.learning_rate, or look at the loss",
+            )
         return x
+
     return checked

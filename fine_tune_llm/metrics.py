@@ -18,10 +18,25 @@ from functools import partial
 
 import numpy as np
 
-from .errors import ConfigurationError, MissingDependencyError, NotFittedError, PredictionError, ResourceError, check_number, check_seed
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    MissingDependencyError,
+    NotFittedError,
+    PredictionError,
+    ResourceError,
+    check_number,
+    check_seed,
+)
 from .intervals import Interval, clopper_pearson, wilson
 from .kernels import by_rows, kernel
-from .predictions import as_float_array, check_labels, check_logits, check_probs, conf_right, top_of_rows
+from fine_tune_llm.predictions import (
+    as_float_array,
+    check_labels,
+    check_logits,
+    check_probs,
+    conf_right,
+    top_of_rows,
+)
 from .registry import Registry
 
 # %% ../nbs/api/11_metrics.ipynb #34cea107
@@ -29,888 +44,1797 @@ def _check(probs, labels):
     p = check_probs(probs)
     return p, check_labels(labels, *p.shape)
 
+
 def _exact_sums(x, bins=None, n_bins=1):
     "Sums per bin of numbers below 1,024, in whole units of 2**-75"
-    total = [0]*n_bins
-    for s in range(0, len(x), 1 << 17):                # 2**17 limbs below 2**35 add up below 2**53
-        rest = x[s:s+(1 << 17)]; at = np.zeros(len(rest), np.int64) if bins is None else bins[s:s+len(rest)]
+    total = [0] * n_bins
+    for s in range(0, len(x), 1 << 17):  # 2**17 limbs below 2**35 add up below 2**53
+        rest = x[s : s + (1 << 17)]
+        at = np.zeros(len(rest), np.int64) if bins is None else bins[s : s + len(rest)]
         for shift in (50, 25, 0):
-            rest = rest*2.**25; limb = np.floor(rest); rest -= limb
-            total = [t+(int(v) << shift) for t,v in zip(total, np.bincount(at, limb, n_bins))]
+            rest = rest * 2.0**25
+            limb = np.floor(rest)
+            rest -= limb
+            total = [
+                t + (int(v) << shift)
+                for t, v in zip(total, np.bincount(at, limb, n_bins))
+            ]
     return total
 
-def _quotient(total, n): return total/(n << 75)
-def _mean(x): return _quotient(_exact_sums(x)[0], len(x))
+
+def _quotient(total, n):
+    return total / (n << 75)
+
+
+def _mean(x):
+    return _quotient(_exact_sums(x)[0], len(x))
 
 # %% ../nbs/api/11_metrics.ipynb #ef9d1abe
 def accuracy(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Share of rows whose most probable class is the true one; ties go to the lower index"
     return float(conf_right(probs, labels)[1].mean())
+
 
 def _is_top_k(p, y, k):
     "Is the true class among the `k` most probable?"
     rank = np.empty(len(p), np.int64)
+
     def block(a, b):
-        q = p[a:b]; own = q[np.arange(b-a), y[a:b]][:, None]
-        rank[a:b] = (q > own).sum(1) + ((q == own) & (np.arange(p.shape[1]) < y[a:b, None])).sum(1)
+        q = p[a:b]
+        own = q[np.arange(b - a), y[a:b]][:, None]
+        rank[a:b] = (q > own).sum(1) + (
+            (q == own) & (np.arange(p.shape[1]) < y[a:b, None])
+        ).sum(1)
+
     by_rows(block, *p.shape)
     return rank < k
 
+
 def top_k_accuracy(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    k:int=5, # How many classes are looked at, at least 1; with k >= K the answer is 1
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    k: int = 5,  # How many classes are looked at, at least 1; with k >= K the answer is 1
+) -> float:  # In [0, 1]
     "Share of rows whose true class is among the `k` most probable; ties go to the lower index"
-    return float(_is_top_k(*_check(probs, labels), check_number('k', k, 1, whole=True)).mean())
+    return float(
+        _is_top_k(*_check(probs, labels), check_number("k", k, 1, whole=True)).mean()
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #9e6bbb20
 def confusion(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> np.ndarray: # Rows by true and decided class, shape (K, K), int64: K² numbers
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> np.ndarray:  # Rows by true and decided class, shape (K, K), int64: K² numbers
     "`confusion[true, decided]`"
-    p,_,best = top_of_rows(probs); n,K = p.shape
-    if K > 10_000: raise ResourceError(f"`confusion` of {K:,} classes would be a table of {K*K*8/1e9:,.0f} GB", hint="balanced_accuracy and macro_f1 need no table; or join rare classes first")
-    return np.bincount(check_labels(labels, n, K)*K+best, minlength=K*K).reshape(K, K)
+    p, _, best = top_of_rows(probs)
+    n, K = p.shape
+    if K > 10_000:
+        raise ResourceError(
+            f"`confusion` of {K:,} classes would be a table of {K * K * 8 / 1e9:,.0f} GB",
+            hint="balanced_accuracy and macro_f1 need no table; or join rare classes first",
+        )
+    return np.bincount(check_labels(labels, n, K) * K + best, minlength=K * K).reshape(
+        K, K
+    )
+
 
 def _class_counts(probs, labels):
     "Rows of each class: decided rightly, true, decided"
-    p,_,best = top_of_rows(probs); y = check_labels(labels, *p.shape); K = p.shape[1]
+    p, _, best = top_of_rows(probs)
+    y = check_labels(labels, *p.shape)
+    K = p.shape[1]
     return [np.bincount(v, minlength=K) for v in (y[y == best], y, best)]
 
-def _balanced_of(hit, true, decided): return (hit/np.maximum(true, 1)).sum(-1)/(true > 0).sum(-1)
-def _macro_f1_of(hit, true, decided): return (2*hit/np.maximum(true+decided, 1)).sum(-1)/(true+decided > 0).sum(-1)
+
+def _balanced_of(hit, true, decided):
+    return (hit / np.maximum(true, 1)).sum(-1) / (true > 0).sum(-1)
+
+
+def _macro_f1_of(hit, true, decided):
+    return (2 * hit / np.maximum(true + decided, 1)).sum(-1) / (true + decided > 0).sum(
+        -1
+    )
+
 
 def balanced_accuracy(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Mean over the classes that occur of the share decided rightly"
     return float(_balanced_of(*_class_counts(probs, labels)))
 
+
 def macro_f1(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Mean over the classes that occur or are decided of 2 hits / (rows of the class + rows decided as it)"
     return float(_macro_f1_of(*_class_counts(probs, labels)))
 
 # %% ../nbs/api/11_metrics.ipynb #e9825e7d
-_FLOOR = float(np.finfo(np.float32).tiny)       # probabilities below this count as this, whatever their dtype: a row's loss is at most 87.3
+_FLOOR = float(
+    np.finfo(np.float32).tiny
+)  # probabilities below this count as this, whatever their dtype: a row's loss is at most 87.3
 
-def _nll_rows(p, y): return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), _FLOOR))
+
+def _nll_rows(p, y):
+    return -np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), _FLOOR))
+
 
 def _brier_rows(p, y):
     "Squared distance to the one-hot label; a row's number does not depend on the rows around it"
     out = np.empty(len(p))
-    def block(a, b): q = p[a:b].astype(np.float64); q[np.arange(b-a), y[a:b]] -= 1; q *= q; out[a:b] = q.sum(1)
+
+    def block(a, b):
+        q = p[a:b].astype(np.float64)
+        q[np.arange(b - a), y[a:b]] -= 1
+        q *= q
+        out[a:b] = q.sum(1)
+
     by_rows(block, *p.shape)
     return out
 
+
 def nll(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In nats, 0 or more; a probability below 1.2e-38, 0 included, counts as that: float32's smallest normal number
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In nats, 0 or more; a probability below 1.2e-38, 0 included, counts as that: float32's smallest normal number
     "Negative log-likelihood: mean of -log p of the true class"
     return _mean(_nll_rows(*_check(probs, labels)))
 
+
 def brier(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 2]; a fair guess among K classes scores 1-1/K
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 2]; a fair guess among K classes scores 1-1/K
     "Brier score: mean squared distance to the one-hot label, summed over classes"
     return _mean(_brier_rows(*_check(probs, labels)))
 
 # %% ../nbs/api/11_metrics.ipynb #a8ad3316
 def _check_bins(n_bins, strategy):
-    check_number('n_bins', n_bins, 1, 1_000_000, whole=True)
-    if strategy not in ('width', 'mass'): raise ConfigurationError(f"`strategy` must be 'width' or 'mass', got {strategy!r}", argument='strategy')
+    check_number("n_bins", n_bins, 1, 1_000_000, whole=True)
+    if strategy not in ("width", "mass"):
+        raise ConfigurationError(
+            f"`strategy` must be 'width' or 'mass', got {strategy!r}",
+            argument="strategy",
+        )
 
-def _mass_ranks(n, n_bins): return -(-np.arange(1, n_bins)*n//n_bins)-1     # where sorted rows are cut
+
+def _mass_ranks(n, n_bins):
+    return -(-np.arange(1, n_bins) * n // n_bins) - 1  # where sorted rows are cut
+
 
 def _edges(x, n_bins, strategy):
     "Edges of bins (e, e'] over [0, 1]: equally wide, or with equally many rows; equal numbers stay together, so there may be fewer bins"
     _check_bins(n_bins, strategy)
-    if strategy == 'width' or n_bins == 1: return np.linspace(0, 1, n_bins+1)
-    at = np.unique(_mass_ranks(len(x), n_bins)); inner = np.unique(np.partition(x, at)[at])
+    if strategy == "width" or n_bins == 1:
+        return np.linspace(0, 1, n_bins + 1)
+    at = np.unique(_mass_ranks(len(x), n_bins))
+    inner = np.unique(np.partition(x, at)[at])
     return np.r_[0, inner[inner < x.max()], 1]
+
 
 @kernel
 def _fill_classes(p, cuts, table, start, stop):
     "Per class and bin: rows, sum and sum of squares of the class's probability, for classes `start` to `stop`"
     for i in range(p.shape[0]):
         for k in range(start, stop):
-            v = np.float64(p[i, k]); b = 0
-            while b < cuts.shape[1] and v > cuts[k, b]: b += 1
-            table[k, b, 0] += 1; table[k, b, 1] += v; table[k, b, 2] += v*v
+            v = np.float64(p[i, k])
+            b = 0
+            while b < cuts.shape[1] and v > cuts[k, b]:
+                b += 1
+            table[k, b, 0] += 1
+            table[k, b, 1] += v
+            table[k, b, 2] += v * v
+
 
 def _class_cuts(p, n_bins, strategy):
     "Inner edges of every class's bins, shape (K, n_bins-1)"
-    n,K = p.shape; _check_bins(n_bins, strategy)
-    if strategy == 'width' or n_bins == 1: return np.tile(np.linspace(0, 1, n_bins+1)[1:-1], (K, 1))
-    at = _mass_ranks(n, n_bins); cuts = np.empty((K, n_bins-1))
-    def block(a, b): q = np.array(p[:, a:b].T, order='C'); q.sort(axis=1); cuts[a:b] = q[:, at]
-    by_rows(block, K, step=16)                        # 16 columns at a time: they share cache lines
+    n, K = p.shape
+    _check_bins(n_bins, strategy)
+    if strategy == "width" or n_bins == 1:
+        return np.tile(np.linspace(0, 1, n_bins + 1)[1:-1], (K, 1))
+    at = _mass_ranks(n, n_bins)
+    cuts = np.empty((K, n_bins - 1))
+
+    def block(a, b):
+        q = np.array(p[:, a:b].T, order="C")
+        q.sort(axis=1)
+        cuts[a:b] = q[:, at]
+
+    by_rows(block, K, step=16)  # 16 columns at a time: they share cache lines
     return cuts
+
 
 def _class_table(p, y, cuts):
     "Per class and bin: rows, sum of p, sum of p², rows of the class, sum of their p; shape (5, K, n_bins)"
-    n,K = p.shape; B = cuts.shape[1]+1; own = p[np.arange(n), y].astype(np.float64); at = y*B+(own[:, None] > cuts[y]).sum(1)
+    n, K = p.shape
+    B = cuts.shape[1] + 1
+    own = p[np.arange(n), y].astype(np.float64)
+    at = y * B + (own[:, None] > cuts[y]).sum(1)
     if p.size < 1 << 20:
-        q = p.astype(np.float64); bins = (sum((q > cuts[:, b] for b in range(B-1)), np.zeros(p.shape, np.int64))+np.arange(K)*B).ravel()
-        table = [np.bincount(bins, w, K*B).reshape(K, B) for w in (None, q.ravel(), (q*q).ravel())]
+        q = p.astype(np.float64)
+        bins = (
+            sum((q > cuts[:, b] for b in range(B - 1)), np.zeros(p.shape, np.int64))
+            + np.arange(K) * B
+        ).ravel()
+        table = [
+            np.bincount(bins, w, K * B).reshape(K, B)
+            for w in (None, q.ravel(), (q * q).ravel())
+        ]
     else:
-        t = np.zeros((K, B, 3)); by_rows(lambda a, b: _fill_classes(p, cuts, t, a, b), K, step=max(64, -(-K//16))); table = np.moveaxis(t, 2, 0)
-    return np.array([*table, *(np.bincount(at, w, K*B).reshape(K, B) for w in (None, own))])
+        t = np.zeros((K, B, 3))
+        by_rows(
+            lambda a, b: _fill_classes(p, cuts, t, a, b), K, step=max(64, -(-K // 16))
+        )
+        table = np.moveaxis(t, 2, 0)
+    return np.array(
+        [*table, *(np.bincount(at, w, K * B).reshape(K, B) for w in (None, own))]
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #301644ce
 @dataclass(frozen=True)
 class Murphy:
     "The Brier score in parts; see `murphy`"
-    reliability:float # What calibration can repair, 0 is perfect
-    resolution:float # What the model knows, larger is better
-    uncertainty:float # What the data are, whatever the model
-    within_variance:float # Spread of probabilities inside bins
-    within_covariance:float # Twice the covariance of probability and outcome inside bins
+
+    reliability: float  # What calibration can repair, 0 is perfect
+    resolution: float  # What the model knows, larger is better
+    uncertainty: float  # What the data are, whatever the model
+    within_variance: float  # Spread of probabilities inside bins
+    within_covariance: (
+        float  # Twice the covariance of probability and outcome inside bins
+    )
+
     @property
-    def brier(self) -> float: "The sum"; return self.reliability-self.resolution+self.uncertainty+self.within_variance-self.within_covariance
-    def to_dict(self) -> dict: "JSON-safe"; return dict(asdict(self), brier=self.brier)
-    def _repr_markdown_(self): return '| part | value |\n|---|---|\n'+'\n'.join(f"| {k.replace('_', ' ')} | {v:.5f} |" for k,v in self.to_dict().items())
+    def brier(self) -> float:
+        "The sum"
+        return (
+            self.reliability
+            - self.resolution
+            + self.uncertainty
+            + self.within_variance
+            - self.within_covariance
+        )
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return dict(asdict(self), brier=self.brier)
+
+    def _repr_markdown_(self):
+        return "| part | value |\n|---|---|\n" + "\n".join(
+            f"| {k.replace('_', ' ')} | {v:.5f} |" for k, v in self.to_dict().items()
+        )
+
 
 def murphy(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins of each class's probability
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins of each class's probability
     *,
-    strategy:str='width', # Bins of equal width, or of equal "mass" (rows)
-) -> Murphy: # Its `brier` is that of the rows, whatever the bins
+    strategy: str = "width",  # Bins of equal width, or of equal "mass" (rows)
+) -> Murphy:  # Its `brier` is that of the rows, whatever the bins
     "Reliability, resolution and uncertainty of the Brier score, with the terms within bins (Murphy 1973; Stephenson et al. 2008)"
-    p,y = _check(probs, labels); n = len(p)
-    m,s,q,hit,own = _class_table(p, y, _class_cuts(p, n_bins, strategy)); m1 = np.maximum(m, 1); base = hit.sum(1, keepdims=True)/n
-    parts = m*((s-hit)/m1)**2, m*(hit/m1-base)**2, n*base*(1-base), q-s*s/m1, 2*(own-s*hit/m1)
-    return Murphy(*(float(v.sum()/n) for v in parts))
+    p, y = _check(probs, labels)
+    n = len(p)
+    m, s, q, hit, own = _class_table(p, y, _class_cuts(p, n_bins, strategy))
+    m1 = np.maximum(m, 1)
+    base = hit.sum(1, keepdims=True) / n
+    parts = (
+        m * ((s - hit) / m1) ** 2,
+        m * (hit / m1 - base) ** 2,
+        n * base * (1 - base),
+        q - s * s / m1,
+        2 * (own - s * hit / m1),
+    )
+    return Murphy(*(float(v.sum() / n) for v in parts))
 
 # %% ../nbs/api/11_metrics.ipynb #b46bc4a9
 @dataclass(frozen=True)
 class Reliability:
     "Counts and means per confidence bin; an empty bin has count 0 and `nan` means"
-    edges:np.ndarray # Edges of the bins over [0, 1], one more than bins
-    count:np.ndarray # Rows per bin
-    conf:np.ndarray # Mean confidence per bin
-    acc:np.ndarray # Share right per bin
+
+    edges: np.ndarray  # Edges of the bins over [0, 1], one more than bins
+    count: np.ndarray  # Rows per bin
+    conf: np.ndarray  # Mean confidence per bin
+    acc: np.ndarray  # Share right per bin
+
     @property
-    def gap(self): "Absolute difference of confidence and accuracy, 0 in empty bins"; return np.where(self.count > 0, np.abs(self.conf-self.acc), 0.)
-    def interval(self, level:float=.95) -> tuple: "Wilson interval of each bin's accuracy: (low, high)"; return wilson(np.rint(np.nan_to_num(self.acc)*self.count), self.count, level)
-    def to_dict(self) -> dict: "JSON-safe; `None` for the means of empty bins"; return {k: [None if v != v else v for v in x.tolist()] for k,x in vars(self).items()}
+    def gap(self):
+        "Absolute difference of confidence and accuracy, 0 in empty bins"
+        return np.where(self.count > 0, np.abs(self.conf - self.acc), 0.0)
+
+    def interval(self, level: float = 0.95) -> tuple:
+        "Wilson interval of each bin's accuracy: (low, high)"
+        return wilson(np.rint(np.nan_to_num(self.acc) * self.count), self.count, level)
+
+    def to_dict(self) -> dict:
+        "JSON-safe; `None` for the means of empty bins"
+        return {
+            k: [None if v != v else v for v in x.tolist()]
+            for k, x in vars(self).items()
+        }
+
     def _repr_markdown_(self):
-        rows = [f"| {a:.2f}-{b:.2f} | {n} | {c:.3f} | {r:.3f} |" for a,b,n,c,r in zip(self.edges, self.edges[1:], self.count, self.conf, self.acc) if n]
-        return "| confidence | rows | mean confidence | accuracy |\n|---|---|---|---|\n"+"\n".join(rows)
+        rows = [
+            f"| {a:.2f}-{b:.2f} | {n} | {c:.3f} | {r:.3f} |"
+            for a, b, n, c, r in zip(
+                self.edges, self.edges[1:], self.count, self.conf, self.acc
+            )
+            if n
+        ]
+        return (
+            "| confidence | rows | mean confidence | accuracy |\n|---|---|---|---|\n"
+            + "\n".join(rows)
+        )
+
 
 def _table_of(edges, count, right, conf):
     "A `Reliability` from counts and exact sums, both per bin"
-    mean = lambda sums: np.array([_quotient(v, int(n)) if n else np.nan for v,n in zip(sums, count)])
-    return Reliability(edges, np.asarray(count, np.int64), mean(conf), mean([int(r) << 75 for r in right]))
+    mean = lambda sums: np.array(
+        [_quotient(v, int(n)) if n else np.nan for v, n in zip(sums, count)]
+    )
+    return Reliability(
+        edges,
+        np.asarray(count, np.int64),
+        mean(conf),
+        mean([int(r) << 75 for r in right]),
+    )
+
 
 def reliability(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins over [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins over [0, 1]
     *,
-    strategy:str='width', # Bins of equal width, or of equal "mass" (rows; equal confidences stay in one bin)
-) -> Reliability: # One entry per bin, empty ones kept
+    strategy: str = "width",  # Bins of equal width, or of equal "mass" (rows; equal confidences stay in one bin)
+) -> Reliability:  # One entry per bin, empty ones kept
     "Group rows by confidence; means are exact"
-    conf,right = conf_right(probs, labels); edges = _edges(conf, n_bins, strategy); B = len(edges)-1
+    conf, right = conf_right(probs, labels)
+    edges = _edges(conf, n_bins, strategy)
+    B = len(edges) - 1
     at = np.searchsorted(edges[1:-1], conf)
-    return _table_of(edges, np.bincount(at, minlength=B), np.bincount(at[right], minlength=B), _exact_sums(conf, at, B))
+    return _table_of(
+        edges,
+        np.bincount(at, minlength=B),
+        np.bincount(at[right], minlength=B),
+        _exact_sums(conf, at, B),
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #30183b70
 def _error_of(w, gap, norm):
     "Norm of the gaps (confidence minus accuracy) of bins with shares `w`, over the last axis"
-    if norm == 'l1': return (w*np.abs(gap)).sum(-1)
-    if norm == 'l2': return np.sqrt((w*gap*gap).sum(-1))
-    if norm == 'max': return np.where(w > 0, np.abs(gap), 0).max(-1)
-    return (w*np.maximum(gap if norm == 'over' else -gap, 0)).sum(-1)
+    if norm == "l1":
+        return (w * np.abs(gap)).sum(-1)
+    if norm == "l2":
+        return np.sqrt((w * gap * gap).sum(-1))
+    if norm == "max":
+        return np.where(w > 0, np.abs(gap), 0).max(-1)
+    return (w * np.maximum(gap if norm == "over" else -gap, 0)).sum(-1)
 
-def _ece_of(r, norm): return float(_error_of(r.count/r.count.sum(), np.nan_to_num(r.conf-r.acc), norm))
+
+def _ece_of(r, norm):
+    return float(
+        _error_of(r.count / r.count.sum(), np.nan_to_num(r.conf - r.acc), norm)
+    )
+
 
 def ece(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins over [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins over [0, 1]
     *,
-    norm:str='l1', # "l1" (mean gap), "l2" (root mean square) or "max"
-    strategy:str='width', # Bins of equal width, or of equal "mass"
-) -> float: # In [0, 1]; 0 is perfect
+    norm: str = "l1",  # "l1" (mean gap), "l2" (root mean square) or "max"
+    strategy: str = "width",  # Bins of equal width, or of equal "mass"
+) -> float:  # In [0, 1]; 0 is perfect
     "Expected calibration error: gap between confidence and accuracy, weighted by rows per bin (Naeini et al. 2015, Guo et al. 2017)"
-    if norm not in ('l1', 'l2', 'max'): raise ConfigurationError(f"`norm` must be l1, l2 or max, got {norm!r}", argument='norm')
+    if norm not in ("l1", "l2", "max"):
+        raise ConfigurationError(
+            f"`norm` must be l1, l2 or max, got {norm!r}", argument="norm"
+        )
     return _ece_of(reliability(probs, labels, n_bins, strategy=strategy), norm)
+
 
 def _squared_of(count, gap, acc):
     "Estimate of the squared calibration error without the bias of the plug-in; bins of one row say nothing"
-    return (count*np.where(count > 1, gap*gap-acc*(1-acc)/np.maximum(count-1, 1), 0)).sum(-1)/count.sum(-1)
+    return (
+        count
+        * np.where(count > 1, gap * gap - acc * (1 - acc) / np.maximum(count - 1, 1), 0)
+    ).sum(-1) / count.sum(-1)
+
 
 def ece_debiased(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins over [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins over [0, 1]
     *,
-    strategy:str='mass', # Bins of equal "mass", or of equal "width"
-    squared:bool=False, # Give the estimate of the square, which may be negative?
-) -> float: # In [0, 1]; 0 where the estimate of the square is negative
+    strategy: str = "mass",  # Bins of equal "mass", or of equal "width"
+    squared: bool = False,  # Give the estimate of the square, which may be negative?
+) -> float:  # In [0, 1]; 0 where the estimate of the square is negative
     "Root mean square calibration error without the bias of the plug-in estimate (Kumar, Liang and Ma 2019)"
     r = reliability(probs, labels, n_bins, strategy=strategy)
-    e = float(_squared_of(r.count, np.nan_to_num(r.conf-r.acc), np.nan_to_num(r.acc)))
-    return e if squared else max(e, 0.)**.5
+    e = float(_squared_of(r.count, np.nan_to_num(r.conf - r.acc), np.nan_to_num(r.acc)))
+    return e if squared else max(e, 0.0) ** 0.5
 
 # %% ../nbs/api/11_metrics.ipynb #f6128e42
 def mce(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Equal-width bins over [0, 1]
-) -> float: # In [0, 1]; at least `ece`
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Equal-width bins over [0, 1]
+) -> float:  # In [0, 1]; at least `ece`
     "Maximum calibration error: the largest gap of any bin that holds a row"
-    return ece(probs, labels, n_bins, norm='max')
+    return ece(probs, labels, n_bins, norm="max")
+
 
 def overconfidence(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Equal-width bins over [0, 1]
-) -> float: # In [0, 1], at most `ece`
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Equal-width bins over [0, 1]
+) -> float:  # In [0, 1], at most `ece`
     "The part of the ECE from bins whose confidence exceeds their accuracy"
-    return _ece_of(reliability(probs, labels, n_bins), 'over')
+    return _ece_of(reliability(probs, labels, n_bins), "over")
+
 
 def underconfidence(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Equal-width bins over [0, 1]
-) -> float: # In [0, 1], at most `ece`
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Equal-width bins over [0, 1]
+) -> float:  # In [0, 1], at most `ece`
     "The part of the ECE from bins whose accuracy exceeds their confidence"
-    return _ece_of(reliability(probs, labels, n_bins), 'under')
+    return _ece_of(reliability(probs, labels, n_bins), "under")
 
 # %% ../nbs/api/11_metrics.ipynb #614cb66d
 def classwise_ece(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins over [0, 1], for each class
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins over [0, 1], for each class
     *,
-    strategy:str='width', # Bins of equal width, or of equal "mass"
-) -> float: # In [0, 1]
+    strategy: str = "width",  # Bins of equal width, or of equal "mass"
+) -> float:  # In [0, 1]
     "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
-    p,y = _check(probs, labels); m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, strategy))
-    return float(np.abs(s-hit).sum()/p.size)
+    p, y = _check(probs, labels)
+    m, s, _, hit, _ = _class_table(p, y, _class_cuts(p, n_bins, strategy))
+    return float(np.abs(s - hit).sum() / p.size)
+
 
 def ace(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins with equally many rows, for each class
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins with equally many rows, for each class
+) -> float:  # In [0, 1]
     "Adaptive calibration error: `classwise_ece` in bins of equal mass (Nixon et al. 2019)"
-    return classwise_ece(probs, labels, n_bins, strategy='mass')
+    return classwise_ece(probs, labels, n_bins, strategy="mass")
 
 # %% ../nbs/api/11_metrics.ipynb #91e95191
-_GRID = 1 << 14   # points on which residuals are smoothed
+_GRID = 1 << 14  # points on which residuals are smoothed
+
 
 def _waves(x, mass, grid=_GRID):
     "Cosine coefficients of masses at points x in [0, 1], each shared between its two neighbours on the grid; masses may be stacked, shape (..., m)"
     from scipy.fft import dct
-    j = np.minimum((x*grid).astype(np.int64), grid-1); t = x*grid-j; m = np.zeros((*mass.shape[:-1], grid+1))
-    for row,own in zip(m.reshape(-1, grid+1), mass.reshape(-1, len(x))): row += np.bincount(j, (1-t)*own, grid+1) + np.bincount(j+1, t*own, grid+1)
+
+    j = np.minimum((x * grid).astype(np.int64), grid - 1)
+    t = x * grid - j
+    m = np.zeros((*mass.shape[:-1], grid + 1))
+    for row, own in zip(m.reshape(-1, grid + 1), mass.reshape(-1, len(x))):
+        row += np.bincount(j, (1 - t) * own, grid + 1) + np.bincount(
+            j + 1, t * own, grid + 1
+        )
     m[..., 1:-1] /= 2
     return dct(m, type=1)
+
 
 def _smoothed(waves, sigma):
     "Integral over [0, 1] of the size of the residuals, smoothed with width `sigma`"
     from scipy.fft import dct
-    G = waves.shape[-1]-1; r = np.abs(dct(waves*np.exp(-.5*(np.pi*sigma*np.arange(G+1))**2), type=1))
-    return (r.sum(-1)-(r[..., 0]+r[..., -1])/2)/G
+
+    G = waves.shape[-1] - 1
+    r = np.abs(
+        dct(waves * np.exp(-0.5 * (np.pi * sigma * np.arange(G + 1)) ** 2), type=1)
+    )
+    return (r.sum(-1) - (r[..., 0] + r[..., -1]) / 2) / G
+
 
 def _fixed_point(waves):
     "The width that equals the error it gives"
     from scipy.optimize import brentq
-    if _smoothed(waves, 0) == 0 or _smoothed(waves, 1) >= 1: return float(_smoothed(waves, 0) > 0)
-    return brentq(lambda s: _smoothed(waves, s)-s, 0, 1, xtol=1e-10)
+
+    if _smoothed(waves, 0) == 0 or _smoothed(waves, 1) >= 1:
+        return float(_smoothed(waves, 0) > 0)
+    return brentq(lambda s: _smoothed(waves, s) - s, 0, 1, xtol=1e-10)
+
 
 def smooth_ece(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Smooth calibration error of the confidence (Błasiok and Nakkiran 2023)"
-    conf,right = conf_right(probs, labels); conf = np.minimum(conf, 1)
-    return float(_fixed_point(_waves(conf, (right-conf)/len(conf))))
+    conf, right = conf_right(probs, labels)
+    conf = np.minimum(conf, 1)
+    return float(_fixed_point(_waves(conf, (right - conf) / len(conf))))
 
 # %% ../nbs/api/11_metrics.ipynb #48ea797f
 @dataclass(frozen=True)
 class CalibrationTest:
     "A test of `every row is right with the probability it states`"
-    name:str # Which test
-    statistic:float # Its size; for the two cumulative tests in units of probability, for Spiegelhalter's a z-value
-    p_value:float # Chance of a statistic as large if the model is calibrated
-    n:int # Rows
-    def to_dict(self) -> dict: "JSON-safe"; return asdict(self)
-    def __str__(self): return f"{self.name}: {self.statistic:.4g}, p = {self.p_value:.3g} ({self.n} rows)"
+
+    name: str  # Which test
+    statistic: float  # Its size; for the two cumulative tests in units of probability, for Spiegelhalter's a z-value
+    p_value: float  # Chance of a statistic as large if the model is calibrated
+    n: int  # Rows
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return asdict(self)
+
+    def __str__(self):
+        return (
+            f"{self.name}: {self.statistic:.4g}, p = {self.p_value:.3g} ({self.n} rows)"
+        )
+
 
 def _walk(conf, right):
     "Cumulative (right - conf)/n by rising confidence, from 0, and its standard deviation at the end if calibrated; outcomes may be stacked, shape (..., n)"
-    conf = np.minimum(conf, 1); order = np.argsort(conf, kind='stable'); c = conf[order]; walk = np.cumsum(right[..., order]-c, -1)[..., np.r_[c[1:] != c[:-1], True]]/len(c)
-    return np.concatenate([np.zeros((*walk.shape[:-1], 1)), walk], -1), math.sqrt(float((c*(1-c)).sum()))/len(c)
+    conf = np.minimum(conf, 1)
+    order = np.argsort(conf, kind="stable")
+    c = conf[order]
+    walk = np.cumsum(right[..., order] - c, -1)[
+        ..., np.r_[c[1:] != c[:-1], True]
+    ] / len(c)
+    return np.concatenate([np.zeros((*walk.shape[:-1], 1)), walk], -1), math.sqrt(
+        float((c * (1 - c)).sum())
+    ) / len(c)
+
 
 def _tail(x, weight, step):
     "An alternating sum of normal tails"
     from scipy.special import ndtr
-    if x < .1: return 1.
+
+    if x < 0.1:
+        return 1.0
     k = np.arange(1, 400)
-    return float(np.clip(((1-2*((k-1) % 2))*weight(k)*ndtr(-step(k)*x)).sum(), 0, 1))
+    return float(
+        np.clip(((1 - 2 * ((k - 1) % 2)) * weight(k) * ndtr(-step(k) * x)).sum(), 0, 1)
+    )
 
-def _largest_tail(x): return _tail(x, lambda k: 4, lambda k: 2*k-1)   # P(max |B| > x) over [0, 1]
-def _range_tail(x): return _tail(x, lambda k: 8*k, lambda k: k)       # P(max B - min B > x)
 
-def _in_sd(x, sd): return x/sd if sd else (math.inf if x else 0.)
+def _largest_tail(x):
+    return _tail(x, lambda k: 4, lambda k: 2 * k - 1)  # P(max |B| > x) over [0, 1]
+
+
+def _range_tail(x):
+    return _tail(x, lambda k: 8 * k, lambda k: k)  # P(max B - min B > x)
+
+
+def _in_sd(x, sd):
+    return x / sd if sd else (math.inf if x else 0.0)
+
 
 def _p_value(conf, stat, seen, tail, seed):
     "`tail`, the p-value of many rows; where sum conf(1-conf) is below 5 the share of draws from Bernoulli(conf) with a `stat` as large as `seen`, itself counted among them"
-    c = np.sort(np.minimum(conf, 1)); v = float((c*(1-c)).sum()); n = len(c); D = min(1999, max(199, 200_000_000//n)); rng = np.random.default_rng(check_seed(seed))
-    if v >= 5 or v == 0: return tail
-    step = max(1, (1 << 20)//n); hits = sum(int((stat(c, rng.random((min(step, D-s), n)) < c) >= seen-1e-12).sum()) for s in range(0, D, step))
-    return (1+hits)/(1+D)
+    c = np.sort(np.minimum(conf, 1))
+    v = float((c * (1 - c)).sum())
+    n = len(c)
+    D = min(1999, max(199, 200_000_000 // n))
+    rng = np.random.default_rng(check_seed(seed))
+    if v >= 5 or v == 0:
+        return tail
+    step = max(1, (1 << 20) // n)
+    hits = sum(
+        int((stat(c, rng.random((min(step, D - s), n)) < c) >= seen - 1e-12).sum())
+        for s in range(0, D, step)
+    )
+    return (1 + hits) / (1 + D)
+
 
 def _walk_test(name, probs, labels, size, tail, seed):
-    conf,right = conf_right(probs, labels); c,sd = _walk(conf, right); d = float(size(c))
-    return CalibrationTest(name, d, _p_value(conf, lambda c, r: size(_walk(c, r)[0]), d, tail(_in_sd(d, sd)), seed), len(conf))
+    conf, right = conf_right(probs, labels)
+    c, sd = _walk(conf, right)
+    d = float(size(c))
+    return CalibrationTest(
+        name,
+        d,
+        _p_value(conf, lambda c, r: size(_walk(c, r)[0]), d, tail(_in_sd(d, sd)), seed),
+        len(conf),
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #593f8697
 def ks_test(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
     *,
-    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
-) -> CalibrationTest: # Statistic: the largest cumulative gap, in units of probability
+    seed: int = 0,  # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
+) -> CalibrationTest:  # Statistic: the largest cumulative gap, in units of probability
     "Kolmogorov-Smirnov test of calibration (Gupta et al. 2021; Arrieta-Ibarra et al. 2022); its p-value is asymptotic, or drawn"
-    return _walk_test('Kolmogorov-Smirnov', probs, labels, lambda w: np.abs(w).max(-1), _largest_tail, seed)
+    return _walk_test(
+        "Kolmogorov-Smirnov",
+        probs,
+        labels,
+        lambda w: np.abs(w).max(-1),
+        _largest_tail,
+        seed,
+    )
+
 
 def kuiper_test(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
     *,
-    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
-) -> CalibrationTest: # Statistic: the largest gap of any range of confidences, in units of probability
+    seed: int = 0,  # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
+) -> (
+    CalibrationTest
+):  # Statistic: the largest gap of any range of confidences, in units of probability
     "Kuiper test of calibration (Arrieta-Ibarra et al. 2022); its p-value is asymptotic, or drawn"
-    return _walk_test('Kuiper', probs, labels, lambda w: np.ptp(w, -1), _range_tail, seed)
+    return _walk_test(
+        "Kuiper", probs, labels, lambda w: np.ptp(w, -1), _range_tail, seed
+    )
+
 
 def spiegelhalter_test(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
     *,
-    seed:int=0, # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
-) -> CalibrationTest: # Statistic: z; above 0 the Brier score is worse than the confidences predict
+    seed: int = 0,  # Used only where the p-value is drawn: where the sum of conf(1-conf) is below 5
+) -> (
+    CalibrationTest
+):  # Statistic: z; above 0 the Brier score is worse than the confidences predict
     "Spiegelhalter's z-test of calibration (1986), two-sided; its p-value is asymptotic, or drawn"
     from scipy.special import ndtr
-    conf,right = conf_right(probs, labels); c = np.minimum(conf, 1); excess = float(((right-c)*(1-2*c)).sum())
-    z = math.copysign(_in_sd(abs(excess), math.sqrt(float(((1-2*c)**2*c*(1-c)).sum()))), excess)
-    return CalibrationTest('Spiegelhalter', z, _p_value(c, lambda c, r: np.abs(((r-c)*(1-2*c)).sum(-1)), abs(excess), float(2*ndtr(-abs(z))), seed), len(c))
+
+    conf, right = conf_right(probs, labels)
+    c = np.minimum(conf, 1)
+    excess = float(((right - c) * (1 - 2 * c)).sum())
+    z = math.copysign(
+        _in_sd(abs(excess), math.sqrt(float(((1 - 2 * c) ** 2 * c * (1 - c)).sum()))),
+        excess,
+    )
+    return CalibrationTest(
+        "Spiegelhalter",
+        z,
+        _p_value(
+            c,
+            lambda c, r: np.abs(((r - c) * (1 - 2 * c)).sum(-1)),
+            abs(excess),
+            float(2 * ndtr(-abs(z))),
+            seed,
+        ),
+        len(c),
+    )
+
 
 def ks_error(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]
     "Largest cumulative gap between confidence and accuracy (Gupta et al. 2021): a calibration error without bins"
     return float(np.abs(_walk(*conf_right(probs, labels))[0]).max())
 
 # %% ../nbs/api/11_metrics.ipynb #d0307ffa
 def _drawable(r, kind, source):
-    if not isinstance(r, kind): raise ConfigurationError(f"`r` must come from {source}(probs, labels), got {type(r).__name__}", argument='r')
+    if not isinstance(r, kind):
+        raise ConfigurationError(
+            f"`r` must come from {source}(probs, labels), got {type(r).__name__}",
+            argument="r",
+        )
+
 
 def axes_of(
-    ax, # `matplotlib` axes, or `None`
-    size:tuple, # Width and height of a new figure, in inches
-): # The axes given, or those of a new figure
+    ax,  # `matplotlib` axes, or `None`
+    size: tuple,  # Width and height of a new figure, in inches
+):  # The axes given, or those of a new figure
     "Where to draw"
-    if ax is not None: return ax
-    try: import matplotlib.pyplot as plt
-    except ImportError as e: raise MissingDependencyError("plots need matplotlib", hint="pip install matplotlib") from e
-    return plt.subplots(figsize=size, layout='constrained')[1]
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as e:
+        raise MissingDependencyError(
+            "plots need matplotlib", hint="pip install matplotlib"
+        ) from e
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
 
 def plot_reliability(
-    r:Reliability, # From `reliability`
+    r: Reliability,  # From `reliability`
     *,
-    ax=None, # `matplotlib` axes to draw on; a new figure when `None`
-    title:str=None, # Above the axes
-    level:float=.95, # Of the intervals of the accuracies
-): # The axes, for the caller to decorate or save
+    ax=None,  # `matplotlib` axes to draw on; a new figure when `None`
+    title: str = None,  # Above the axes
+    level: float = 0.95,  # Of the intervals of the accuracies
+):  # The axes, for the caller to decorate or save
     "Accuracy by bin with its interval against confidence, the diagonal, and the rows per bin"
-    _drawable(r, Reliability, 'reliability'); check_number('level', level); ax = axes_of(ax, (3.2, 3)); full,width,share = r.count > 0, np.diff(r.edges), r.count/r.count.sum()
-    ax.bar(r.edges[:-1]+width/2, share, width, color='0.85', edgecolor='w', lw=.5, label='share of rows')
-    for x,h,n in zip(r.edges[:-1]+width/2, share, r.count):
-        if n: ax.text(x, h+.01, f'{n:,}', rotation=90, fontsize=5, color='0.45', ha='center', va='bottom')
-    ax.plot([0, 1], [0, 1], ':', color='0.3', label='perfect')
-    ax.plot(r.conf[full], r.acc[full], 'o', ms=3.5, color='C0', label='model')
-    ax.vlines(r.conf[full], *(v[full] for v in r.interval(level)), color='C0', lw=1.4, alpha=.6)
-    ax.set(xlabel='mean confidence', ylabel='accuracy', xlim=(0, 1), ylim=(0, 1.02), title=title)
-    ax.legend(fontsize=8, loc='upper left', framealpha=.8, edgecolor='none')
+    _drawable(r, Reliability, "reliability")
+    check_number("level", level)
+    ax = axes_of(ax, (3.2, 3))
+    full, width, share = r.count > 0, np.diff(r.edges), r.count / r.count.sum()
+    ax.bar(
+        r.edges[:-1] + width / 2,
+        share,
+        width,
+        color="0.85",
+        edgecolor="w",
+        lw=0.5,
+        label="share of rows",
+    )
+    for x, h, n in zip(r.edges[:-1] + width / 2, share, r.count):
+        if n:
+            ax.text(
+                x,
+                h + 0.01,
+                f"{n:,}",
+                rotation=90,
+                fontsize=5,
+                color="0.45",
+                ha="center",
+                va="bottom",
+            )
+    ax.plot([0, 1], [0, 1], ":", color="0.3", label="perfect")
+    ax.plot(r.conf[full], r.acc[full], "o", ms=3.5, color="C0", label="model")
+    ax.vlines(
+        r.conf[full],
+        *(v[full] for v in r.interval(level)),
+        color="C0",
+        lw=1.4,
+        alpha=0.6,
+    )
+    ax.set(
+        xlabel="mean confidence",
+        ylabel="accuracy",
+        xlim=(0, 1),
+        ylim=(0, 1.02),
+        title=title,
+    )
+    ax.legend(fontsize=8, loc="upper left", framealpha=0.8, edgecolor="none")
     return ax
 
+
 def plot_confidence(
-    r:Reliability, # From `reliability`
+    r: Reliability,  # From `reliability`
     *,
-    ax=None, # `matplotlib` axes to draw on; a new figure when `None`
-    title:str=None, # Above the axes
-): # The axes
+    ax=None,  # `matplotlib` axes to draw on; a new figure when `None`
+    title: str = None,  # Above the axes
+):  # The axes
     "How sure the model is where it is right, and where it is wrong"
-    _drawable(r, Reliability, 'reliability'); ax = axes_of(ax, (3.2, 3)); width = np.diff(r.edges); right = np.nan_to_num(r.acc)*r.count
-    ax.bar(r.edges[:-1], right, width, align='edge', color='C0', alpha=.6, label='right')
-    ax.bar(r.edges[:-1], r.count-right, width, bottom=right, align='edge', color='C3', alpha=.8, label='wrong')
-    ax.set(xlabel='confidence', ylabel='rows', xlim=(0, 1), title=title); ax.legend(fontsize=8, loc='upper left', frameon=False)
+    _drawable(r, Reliability, "reliability")
+    ax = axes_of(ax, (3.2, 3))
+    width = np.diff(r.edges)
+    right = np.nan_to_num(r.acc) * r.count
+    ax.bar(
+        r.edges[:-1], right, width, align="edge", color="C0", alpha=0.6, label="right"
+    )
+    ax.bar(
+        r.edges[:-1],
+        r.count - right,
+        width,
+        bottom=right,
+        align="edge",
+        color="C3",
+        alpha=0.8,
+        label="wrong",
+    )
+    ax.set(xlabel="confidence", ylabel="rows", xlim=(0, 1), title=title)
+    ax.legend(fontsize=8, loc="upper left", frameon=False)
     return ax
 
 # %% ../nbs/api/11_metrics.ipynb #bbefb909
 def _rank_table(scores, positive):
     "Positive and other rows at each distinct score, from the highest; shape (2, m)"
-    order = np.argsort(-scores, kind='stable'); s,hit = scores[order], positive[order]
-    ends = np.flatnonzero(np.r_[s[1:] != s[:-1], True]); tp = np.cumsum(hit)[ends]
-    return np.diff(np.array([tp, ends+1-tp]), axis=1, prepend=0)
+    order = np.argsort(-scores, kind="stable")
+    s, hit = scores[order], positive[order]
+    ends = np.flatnonzero(np.r_[s[1:] != s[:-1], True])
+    tp = np.cumsum(hit)[ends]
+    return np.diff(np.array([tp, ends + 1 - tp]), axis=1, prepend=0)
 
-def _steps(t): return t[..., 0, :], t[..., 1, :], t.cumsum(-1)       # positives, others, both cumulated; tables may be stacked
 
-def _ratio(a, b): return np.where(b > 0, a/np.where(b > 0, b, 1), np.nan)
+def _steps(t):
+    return (
+        t[..., 0, :],
+        t[..., 1, :],
+        t.cumsum(-1),
+    )  # positives, others, both cumulated; tables may be stacked
+
+
+def _ratio(a, b):
+    return np.where(b > 0, a / np.where(b > 0, b, 1), np.nan)
+
 
 def _auroc_of(t):
-    pos,neg,cum = _steps(t); N = cum[..., -1]
-    return _ratio((pos*(N[..., 1:]-cum[..., 1, :]+neg/2)).sum(-1), N[..., 0]*N[..., 1])
+    pos, neg, cum = _steps(t)
+    N = cum[..., -1]
+    return _ratio(
+        (pos * (N[..., 1:] - cum[..., 1, :] + neg / 2)).sum(-1), N[..., 0] * N[..., 1]
+    )
+
 
 def _auprc_of(t):
-    pos,_,cum = _steps(t)
-    return _ratio((pos*cum[..., 0, :]/np.maximum(cum.sum(-2), 1)).sum(-1), cum[..., 0, -1])
+    pos, _, cum = _steps(t)
+    return _ratio(
+        (pos * cum[..., 0, :] / np.maximum(cum.sum(-2), 1)).sum(-1), cum[..., 0, -1]
+    )
+
 
 def _fpr_of(t, tpr):
-    _,_,cum = _steps(t); N = cum[..., -1]
-    first = (cum[..., 0, :] >= tpr*N[..., :1]-1e-9).argmax(-1)
-    return np.where(N[..., 0] > 0, _ratio(np.take_along_axis(cum[..., 1, :], first[..., None], -1)[..., 0], N[..., 1]), np.nan)
+    _, _, cum = _steps(t)
+    N = cum[..., -1]
+    first = (cum[..., 0, :] >= tpr * N[..., :1] - 1e-9).argmax(-1)
+    return np.where(
+        N[..., 0] > 0,
+        _ratio(
+            np.take_along_axis(cum[..., 1, :], first[..., None], -1)[..., 0], N[..., 1]
+        ),
+        np.nan,
+    )
 
-def _harmonic(n): return np.r_[0, np.cumsum(1/np.arange(1, n+1))]
+
+def _harmonic(n):
+    return np.r_[0, np.cumsum(1 / np.arange(1, n + 1))]
+
 
 def _aurc_of(t):
     "Mean selective risk over keeping 1..n rows; within a step it is (W + (k-e) w/g)/k, which adds up in harmonic numbers"
-    wrong,_,cum = _steps(t); end = cum.sum(-2); size = t.sum(-2); n = end[..., -1]; H = _harmonic(int(n.max()))
-    slope = wrong/np.maximum(size, 1); base = cum[..., 0, :]-wrong-(end-size)*slope
-    return (base*(H[end]-H[end-size])+wrong).sum(-1)/n
+    wrong, _, cum = _steps(t)
+    end = cum.sum(-2)
+    size = t.sum(-2)
+    n = end[..., -1]
+    H = _harmonic(int(n.max()))
+    slope = wrong / np.maximum(size, 1)
+    base = cum[..., 0, :] - wrong - (end - size) * slope
+    return (base * (H[end] - H[end - size]) + wrong).sum(-1) / n
+
 
 def _least_aurc_of(t):
     "The area when every right row is surer than every wrong one"
-    w,r = np.moveaxis(t.sum(-1), -1, 0); n = w+r; H = _harmonic(int(n.max()))
-    return (w-r*(H[n]-H[r]))/n
+    w, r = np.moveaxis(t.sum(-1), -1, 0)
+    n = w + r
+    H = _harmonic(int(n.max()))
+    return (w - r * (H[n] - H[r])) / n
+
 
 def _risk_of(t, share):
     "Selective risk of the surest `share` of the rows"
-    wrong,_,cum = _steps(t); end = cum.sum(-2); k = np.maximum(np.ceil(share*end[..., -1]-1e-9), 1)
-    i = (end >= k[..., None]).argmax(-1)[..., None]; at = lambda x: np.take_along_axis(x, i, -1)[..., 0]; size = at(t.sum(-2))
-    return (at(cum[..., 0, :]-wrong)+(k-at(end)+size)*at(wrong)/size)/k
+    wrong, _, cum = _steps(t)
+    end = cum.sum(-2)
+    k = np.maximum(np.ceil(share * end[..., -1] - 1e-9), 1)
+    i = (end >= k[..., None]).argmax(-1)[..., None]
+    at = lambda x: np.take_along_axis(x, i, -1)[..., 0]
+    size = at(t.sum(-2))
+    return (at(cum[..., 0, :] - wrong) + (k - at(end) + size) * at(wrong) / size) / k
 
 # %% ../nbs/api/11_metrics.ipynb #87d62b3d
 @dataclass(frozen=True)
 class RiskCoverage:
     "Risk-coverage curve, from the surest rows to all of them"
-    threshold:np.ndarray # Confidence from which rows are kept, falling, shape (m,)
-    selective_coverage:np.ndarray # Share of rows kept, in (0, 1]
-    risk:np.ndarray # Share wrong among the kept, in [0, 1]
-    def to_dict(self) -> dict: "JSON-safe"; return {k: x.tolist() for k,x in vars(self).items()}
-    def __repr__(self): return f"RiskCoverage({len(self.risk)} points, risk {self.risk[-1]:.4g} when all are kept)"
+
+    threshold: np.ndarray  # Confidence from which rows are kept, falling, shape (m,)
+    selective_coverage: np.ndarray  # Share of rows kept, in (0, 1]
+    risk: np.ndarray  # Share wrong among the kept, in [0, 1]
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return {k: x.tolist() for k, x in vars(self).items()}
+
+    def __repr__(self):
+        return f"RiskCoverage({len(self.risk)} points, risk {self.risk[-1]:.4g} when all are kept)"
+
 
 def risk_coverage_curve(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> RiskCoverage: # One point per distinct confidence
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> RiskCoverage:  # One point per distinct confidence
     "What is wrong among the rows kept, for every share kept"
-    conf,right = conf_right(probs, labels); wrong,kept = _rank_table(conf, ~right).cumsum(1)
+    conf, right = conf_right(probs, labels)
+    wrong, kept = _rank_table(conf, ~right).cumsum(1)
     kept += wrong
-    return RiskCoverage(np.unique(conf)[::-1], kept/len(conf), wrong/kept)
+    return RiskCoverage(np.unique(conf)[::-1], kept / len(conf), wrong / kept)
 
 # %% ../nbs/api/11_metrics.ipynb #756f6345
-def _wrong_table(probs, labels): conf,right = conf_right(probs, labels); return _rank_table(conf, ~right)
+def _wrong_table(probs, labels):
+    conf, right = conf_right(probs, labels)
+    return _rank_table(conf, ~right)
+
 
 def aurc(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]; smaller is better
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]; smaller is better
     "Area under the risk-coverage curve: mean selective risk over keeping 1..n rows, ties in expectation (Geifman et al. 2019)"
     return float(_aurc_of(_wrong_table(probs, labels)))
 
+
 def e_aurc(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]; 0 when every right row is surer than every wrong one
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]; 0 when every right row is surer than every wrong one
     "Excess of `aurc` over the least area that so many errors allow (Geifman et al. 2019)"
     t = _wrong_table(probs, labels)
-    return float(_aurc_of(t)-_least_aurc_of(t))
+    return float(_aurc_of(t) - _least_aurc_of(t))
+
 
 def selective_risk_at(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    selective_coverage:float=.8, # Share of the rows that is kept, the surest first, in (0, 1]
-) -> float: # In [0, 1]
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    selective_coverage: float = 0.8,  # Share of the rows that is kept, the surest first, in (0, 1]
+) -> float:  # In [0, 1]
     "Share wrong among the surest rows, ties in expectation"
-    share = check_number('selective_coverage', selective_coverage, closed='high')
+    share = check_number("selective_coverage", selective_coverage, closed="high")
     return float(_risk_of(_wrong_table(probs, labels), share))
 
+
 def confidence_auroc(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> float: # In [0, 1]; `nan` when all rows are right, or all are wrong
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> float:  # In [0, 1]; `nan` when all rows are right, or all are wrong
     "Chance that a row decided rightly is surer than one decided wrongly, ties half"
     return float(_auroc_of(_wrong_table(probs, labels)[::-1]))
 
 # %% ../nbs/api/11_metrics.ipynb #894d49eb
 def plot_risk_coverage(
-    r:RiskCoverage, # From `risk_coverage_curve`
+    r: RiskCoverage,  # From `risk_coverage_curve`
     *,
-    ax=None, # `matplotlib` axes to draw on; a new figure when `None`
-    title:str=None, # Above the axes
-): # The axes
+    ax=None,  # `matplotlib` axes to draw on; a new figure when `None`
+    title: str = None,  # Above the axes
+):  # The axes
     "Selective risk against selective coverage, with the error rate of deciding everything"
-    _drawable(r, RiskCoverage, 'risk_coverage_curve'); ax = axes_of(ax, (3.4, 2.8))
-    ax.plot(r.selective_coverage, r.risk, color='C0', label='model')
-    ax.axhline(r.risk[-1], ls=':', color='0.3', label='decide everything')
-    ax.set(xlabel='selective coverage (share decided)', ylabel='selective risk (share wrong)', xlim=(0, 1), ylim=(0, None), title=title)
+    _drawable(r, RiskCoverage, "risk_coverage_curve")
+    ax = axes_of(ax, (3.4, 2.8))
+    ax.plot(r.selective_coverage, r.risk, color="C0", label="model")
+    ax.axhline(r.risk[-1], ls=":", color="0.3", label="decide everything")
+    ax.set(
+        xlabel="selective coverage (share decided)",
+        ylabel="selective risk (share wrong)",
+        xlim=(0, 1),
+        ylim=(0, None),
+        title=title,
+    )
     ax.legend(fontsize=8, frameon=False)
     return ax
 
 # %% ../nbs/api/11_metrics.ipynb #ab15c3df
-SCOPE_SCORES = Registry('scope_score')   # probs (n, K), or logits for energy -> strangeness (n,), larger is stranger
+SCOPE_SCORES = Registry(
+    "scope_score"
+)  # probs (n, K), or logits for energy -> strangeness (n,), larger is stranger
 
-@SCOPE_SCORES.register('max_prob')
+
+@SCOPE_SCORES.register("max_prob")
 def max_prob_score(
-    probs, # Probabilities, shape (n, K)
-) -> np.ndarray: # In [0, 1-1/K], shape (n,)
+    probs,  # Probabilities, shape (n, K)
+) -> np.ndarray:  # In [0, 1-1/K], shape (n,)
     "One minus the largest probability"
-    return 1-top_of_rows(probs)[1]
+    return 1 - top_of_rows(probs)[1]
 
-@SCOPE_SCORES.register('margin')
+
+@SCOPE_SCORES.register("margin")
 def margin_score(
-    probs, # Probabilities, shape (n, K)
-) -> np.ndarray: # In [0, 1], shape (n,)
+    probs,  # Probabilities, shape (n, K)
+) -> np.ndarray:  # In [0, 1], shape (n,)
     "One minus the lead of the largest probability over the second"
-    p = check_probs(probs); two = lambda a, b: np.partition(p[a:b], -2, axis=1)[:, -2:].astype(np.float64)
-    return 1-np.diff(np.concatenate(by_rows(two, *p.shape)), axis=1)[:, 0]
+    p = check_probs(probs)
+    two = lambda a, b: np.partition(p[a:b], -2, axis=1)[:, -2:].astype(np.float64)
+    return 1 - np.diff(np.concatenate(by_rows(two, *p.shape)), axis=1)[:, 0]
 
-@SCOPE_SCORES.register('entropy')
+
+@SCOPE_SCORES.register("entropy")
 def entropy_score(
-    probs, # Probabilities, shape (n, K)
-) -> np.ndarray: # In nats, in [0, log K], shape (n,)
+    probs,  # Probabilities, shape (n, K)
+) -> np.ndarray:  # In nats, in [0, log K], shape (n,)
     "Shannon entropy of the row"
     from scipy.special import entr
-    p = check_probs(probs)
-    return np.concatenate(by_rows(lambda a, b: entr(p[a:b].astype(np.float64)).sum(1), *p.shape))
 
-@SCOPE_SCORES.register('energy')
+    p = check_probs(probs)
+    return np.concatenate(
+        by_rows(lambda a, b: entr(p[a:b].astype(np.float64)).sum(1), *p.shape)
+    )
+
+
+@SCOPE_SCORES.register("energy")
 def energy_score(
-    logits, # Scores before softmax, shape (n, K): probabilities have lost what this needs
-) -> np.ndarray: # In nats, shape (n,)
+    logits,  # Scores before softmax, shape (n, K): probabilities have lost what this needs
+) -> np.ndarray:  # In nats, shape (n,)
     "Free energy -log sum exp of the logits (Liu et al. 2020)"
     from scipy.special import logsumexp
+
     z = check_logits(logits).astype(np.float64)
-    if (z >= 0).all() and np.allclose(z.sum(1), 1, atol=1e-3): raise PredictionError("`logits` are probabilities", hint="The energy score needs logits; from probabilities take max_prob, margin or entropy", argument='logits')
+    if (z >= 0).all() and np.allclose(z.sum(1), 1, atol=1e-3):
+        raise PredictionError(
+            "`logits` are probabilities",
+            hint="The energy score needs logits; from probabilities take max_prob, margin or entropy",
+            argument="logits",
+        )
     return -logsumexp(z, axis=1)
 
 # %% ../nbs/api/11_metrics.ipynb #a414df2e
 def _scored(scores, positive):
-    s,hit = as_float_array(scores, 'scores')[0], as_float_array(positive, 'positive')[0]
-    if s.ndim != 1 or hit.shape != s.shape or not len(s): raise PredictionError(f"`scores` and `positive` must be a score and a truth value per row, for one row or more, got shapes {s.shape} and {hit.shape}")
+    s, hit = (
+        as_float_array(scores, "scores")[0],
+        as_float_array(positive, "positive")[0],
+    )
+    if s.ndim != 1 or hit.shape != s.shape or not len(s):
+        raise PredictionError(
+            f"`scores` and `positive` must be a score and a truth value per row, for one row or more, got shapes {s.shape} and {hit.shape}"
+        )
     bad = (hit != 0) & (hit != 1)
-    if bad.any(): raise PredictionError(f"`positive` must hold truth values, or 0 and 1; row {int(bad.argmax())} is {hit[bad.argmax()]:g}", hint="For labels -1 and 1 pass labels == 1; for one class of many, labels == k", argument='positive')
-    if np.isnan(s).any(): raise PredictionError(f"`scores` must be numbers, row {int(np.isnan(s).argmax())} is nan", argument='scores')
+    if bad.any():
+        raise PredictionError(
+            f"`positive` must hold truth values, or 0 and 1; row {int(bad.argmax())} is {hit[bad.argmax()]:g}",
+            hint="For labels -1 and 1 pass labels == 1; for one class of many, labels == k",
+            argument="positive",
+        )
+    if np.isnan(s).any():
+        raise PredictionError(
+            f"`scores` must be numbers, row {int(np.isnan(s).argmax())} is nan",
+            argument="scores",
+        )
     return _rank_table(s, hit.astype(bool))
 
+
 def auroc(
-    scores, # Any scale, larger for positives, shape (n,)
-    positive, # Is it one? shape (n,) bool
-) -> float: # In [0, 1]; `nan` when one kind is absent
+    scores,  # Any scale, larger for positives, shape (n,)
+    positive,  # Is it one? shape (n,) bool
+) -> float:  # In [0, 1]; `nan` when one kind is absent
     "Chance that a positive row scores above another one, ties half"
     return float(_auroc_of(_scored(scores, positive)))
 
+
 def auprc(
-    scores, # Any scale, larger for positives, shape (n,)
-    positive, # Is it one? shape (n,) bool
-) -> float: # In [0, 1]; `nan` without positives. Chance level is their share
+    scores,  # Any scale, larger for positives, shape (n,)
+    positive,  # Is it one? shape (n,) bool
+) -> float:  # In [0, 1]; `nan` without positives. Chance level is their share
     "Area under the precision-recall curve as average precision, without interpolation"
     return float(_auprc_of(_scored(scores, positive)))
 
+
 def fpr_at_tpr(
-    scores, # Any scale, larger for positives, shape (n,)
-    positive, # Is it one? shape (n,) bool
-    tpr:float=.95, # Share of the positives that must be found, in (0, 1]
-) -> float: # In [0, 1]; `nan` when one kind is absent
+    scores,  # Any scale, larger for positives, shape (n,)
+    positive,  # Is it one? shape (n,) bool
+    tpr: float = 0.95,  # Share of the positives that must be found, in (0, 1]
+) -> float:  # In [0, 1]; `nan` when one kind is absent
     "Share of the other rows found with them, at the highest threshold that finds so many positives"
-    share = check_number('tpr', tpr, closed='high')
+    share = check_number("tpr", tpr, closed="high")
     return float(_fpr_of(_scored(scores, positive), share))
 
 # %% ../nbs/api/11_metrics.ipynb #bd8ae82b
-def _tails(v, level): return [float(x) for x in np.quantile(v, [(1-level)/2, (1+level)/2])]
+def _tails(v, level):
+    return [float(x) for x in np.quantile(v, [(1 - level) / 2, (1 + level) / 2])]
+
 
 def _shrunk(count, conf, gap, centre):
     "Gaps without the chance in bins of few rows: empirical Bayes, drawn to 0 or to their mean by as much as they vary less than chance would have them"
-    v,w = conf*(1-conf)/count, count/count.sum(); mid = (w*gap).sum() if centre == 'mean' else 0.
-    tau2 = max(0., (w*((gap-mid)**2-v)).sum()); return mid+(gap-mid)*tau2/np.maximum(tau2+v, 1e-300)
+    v, w = conf * (1 - conf) / count, count / count.sum()
+    mid = (w * gap).sum() if centre == "mean" else 0.0
+    tau2 = max(0.0, (w * ((gap - mid) ** 2 - v)).sum())
+    return mid + (gap - mid) * tau2 / np.maximum(tau2 + v, 1e-300)
 
-def _invert(count, conf, acc, stat, truth, level, rng, draws, *, reach=None, fixed=False, centre=None):
+
+def _invert(
+    count,
+    conf,
+    acc,
+    stat,
+    truth,
+    level,
+    rng,
+    draws,
+    *,
+    reach=None,
+    fixed=False,
+    centre=None,
+):
     """Range of the truth of the gaps over those t for which `stat` of tables drawn with gaps t times those seen (`centre`: shrunk ones) is not in a tail.
     Counts of bins are drawn too, unless `fixed`; with `reach` the range goes up at least as far as a normal law with this standard deviation, or that of the draws"""
     from scipy.special import ndtri
-    gap = _shrunk(count, conf, acc-conf, centre) if centre else acc-conf; n,seen,tail = int(count.sum()),stat(count, conf, acc),(1-level)/2
-    if not gap.any(): gap = np.where(acc >= conf, .5, -.5)*np.sqrt(conf*(1-conf)/count)
-    m = np.tile(count, (draws, 1)) if fixed else rng.multinomial(n, count/n, draws); seed = int(rng.integers(1 << 62)); p = lambda t: np.clip(conf+t*gap, 0, 1)
+
+    gap = _shrunk(count, conf, acc - conf, centre) if centre else acc - conf
+    n, seen, tail = int(count.sum()), stat(count, conf, acc), (1 - level) / 2
+    if not gap.any():
+        gap = np.where(acc >= conf, 0.5, -0.5) * np.sqrt(conf * (1 - conf) / count)
+    m = np.tile(count, (draws, 1)) if fixed else rng.multinomial(n, count / n, draws)
+    seed = int(rng.integers(1 << 62))
+    p = lambda t: np.clip(conf + t * gap, 0, 1)
+
     def drawn(t):
         right = np.random.default_rng(seed).binomial(m, p(t))
-        return stat(m, conf, np.where(m > 0, right/np.maximum(m, 1), conf))
-    def share(t, sign): return (sign*(drawn(t)-seen) >= -1e-12).mean()
+        return stat(m, conf, np.where(m > 0, right / np.maximum(m, 1), conf))
+
+    def share(t, sign):
+        return (sign * (drawn(t) - seen) >= -1e-12).mean()
+
     def edge(a, b, sign):
-        for _ in range(12): c = (a+b)/2; a,b = (a, c) if (share(c, sign) > tail) == (sign > 0) else (c, b)
-        return (a+b)/2
-    at = lambda t: float(truth(p(t)-conf)); top = 1.
-    while share(top, -1) > tail and top < 1e4: top *= 2
-    low,high = 0. if share(0, 1) > tail else edge(0., top, 1), at(edge(0. if top == 1 else top/2, top, -1))
-    return at(low), min(high, 1.) if reach is None else min(1., max(high, float(seen+ndtri(1-tail)*max(reach, drawn(1).std()))))
+        for _ in range(12):
+            c = (a + b) / 2
+            a, b = (a, c) if (share(c, sign) > tail) == (sign > 0) else (c, b)
+        return (a + b) / 2
+
+    at = lambda t: float(truth(p(t) - conf))
+    top = 1.0
+    while share(top, -1) > tail and top < 1e4:
+        top *= 2
+    low, high = (
+        0.0 if share(0, 1) > tail else edge(0.0, top, 1),
+        at(edge(0.0 if top == 1 else top / 2, top, -1)),
+    )
+    return at(low), min(high, 1.0) if reach is None else min(
+        1.0, max(high, float(seen + ndtri(1 - tail) * max(reach, drawn(1).std())))
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #be7b0580
-def _bin_interval(f, p, y, level, rng, draws, n_bins=15, norm='l1', strategy=None, squared=False):
+def _bin_interval(
+    f, p, y, level, rng, draws, n_bins=15, norm="l1", strategy=None, squared=False
+):
     "For errors of the bins of the confidence"
-    norm = {mce: 'max', overconfidence: 'over', underconfidence: 'under', ece_debiased: 'l2'}.get(f, norm)
-    r = reliability(p, y, n_bins, strategy=strategy or ('mass' if f is ece_debiased else 'width')); count,conf,acc = (v[r.count > 0] for v in (r.count, r.conf, r.acc)); w = count/len(y)
-    if f is ece_debiased: stat = lambda m, c, a: _squared_of(m, c-a, a)
-    else: stat = lambda m, c, a: _error_of(m/len(y), c-a, norm)
-    return *_invert(count, conf, acc, stat, lambda g: _error_of(w, -g, norm)**(2 if squared else 1), level, rng, draws, reach=0. if norm == 'max' else None, centre='mean' if f is ece and norm == 'l1' else None), 'bootstrap of bins, inverted'
+    norm = {
+        mce: "max",
+        overconfidence: "over",
+        underconfidence: "under",
+        ece_debiased: "l2",
+    }.get(f, norm)
+    r = reliability(
+        p, y, n_bins, strategy=strategy or ("mass" if f is ece_debiased else "width")
+    )
+    count, conf, acc = (v[r.count > 0] for v in (r.count, r.conf, r.acc))
+    w = count / len(y)
+    if f is ece_debiased:
+        stat = lambda m, c, a: _squared_of(m, c - a, a)
+    else:
+        stat = lambda m, c, a: _error_of(m / len(y), c - a, norm)
+    return *_invert(
+        count,
+        conf,
+        acc,
+        stat,
+        lambda g: _error_of(w, -g, norm) ** (2 if squared else 1),
+        level,
+        rng,
+        draws,
+        reach=0.0 if norm == "max" else None,
+        centre="mean" if f is ece and norm == "l1" else None,
+    ), "bootstrap of bins, inverted"
+
 
 def _fine_interval(f, p, y, level, rng, draws):
     "For errors without bins: 200 narrow ones stand for the rows"
-    r = reliability(p, y, 200); count,conf,acc = (v[r.count > 0] for v in (r.count, np.minimum(r.conf, 1), r.acc)); n = count.sum()
-    sd = ((count*(acc*(1-acc)+(acc-conf)**2)).sum()/n-((count*(acc-conf)).sum()/n)**2)**.5/n**.5       # of the mean gap
+    r = reliability(p, y, 200)
+    count, conf, acc = (v[r.count > 0] for v in (r.count, np.minimum(r.conf, 1), r.acc))
+    n = count.sum()
+    sd = (
+        (count * (acc * (1 - acc) + (acc - conf) ** 2)).sum() / n
+        - ((count * (acc - conf)).sum() / n) ** 2
+    ) ** 0.5 / n**0.5  # of the mean gap
     if f is ks_error:
-        stat = lambda m, c, a: np.abs(np.cumsum(m*(a-c), -1)).max(-1)/n
-        return *_invert(count, conf, acc, stat, lambda g: stat(count, conf, conf+g), level, rng, draws, reach=sd), 'bootstrap of narrow bins, inverted'
-    width = _fixed_point(_waves(conf, count*(acc-conf)/n, 1 << 9))
-    stat = lambda m, c, a: _smoothed(_waves(c, m*(a-c)/n, 1 << 9), width)
-    return *_invert(count, conf, acc, stat, lambda g: _fixed_point(_waves(conf, count*g/n, 1 << 9)), level, rng, min(draws, 300), reach=sd), 'bootstrap of narrow bins, inverted'
+        stat = lambda m, c, a: np.abs(np.cumsum(m * (a - c), -1)).max(-1) / n
+        return *_invert(
+            count,
+            conf,
+            acc,
+            stat,
+            lambda g: stat(count, conf, conf + g),
+            level,
+            rng,
+            draws,
+            reach=sd,
+        ), "bootstrap of narrow bins, inverted"
+    width = _fixed_point(_waves(conf, count * (acc - conf) / n, 1 << 9))
+    stat = lambda m, c, a: _smoothed(_waves(c, m * (a - c) / n, 1 << 9), width)
+    return *_invert(
+        count,
+        conf,
+        acc,
+        stat,
+        lambda g: _fixed_point(_waves(conf, count * g / n, 1 << 9)),
+        level,
+        rng,
+        min(draws, 300),
+        reach=sd,
+    ), "bootstrap of narrow bins, inverted"
 
-def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy='width'):
+
+def _class_interval(f, p, y, level, rng, draws, n_bins=15, strategy="width"):
     "For errors of every class's bins; as a row has one class, columns depend on each other: of two they are the same, so the spread is that of K/(K-1) independent ones"
-    if f is ace: strategy = 'mass'
-    m,s,_,hit,_ = _class_table(p, y, _class_cuts(p, n_bins, strategy)); full = m > 0; count,conf,acc = m[full].astype(np.int64), (s[full]/m[full]), (hit[full]/m[full])
-    apart = lambda v: v.mean()+(v-v.mean())*(p.shape[1]/(p.shape[1]-1))**.5; stat = lambda m, c, a: apart((m*np.abs(c-a)).sum(-1)/p.size); draws = max(100, min(draws, 4_000_000//len(count)))
-    return *_invert(count, conf, acc, stat, lambda g: (count*np.abs(g)).sum()/p.size, level, rng, draws, fixed=True, centre='zero' if strategy == 'width' else None), "bootstrap of every class's bins, inverted"
+    if f is ace:
+        strategy = "mass"
+    m, s, _, hit, _ = _class_table(p, y, _class_cuts(p, n_bins, strategy))
+    full = m > 0
+    count, conf, acc = (
+        m[full].astype(np.int64),
+        (s[full] / m[full]),
+        (hit[full] / m[full]),
+    )
+    apart = lambda v: v.mean() + (v - v.mean()) * (p.shape[1] / (p.shape[1] - 1)) ** 0.5
+    stat = lambda m, c, a: apart((m * np.abs(c - a)).sum(-1) / p.size)
+    draws = max(100, min(draws, 4_000_000 // len(count)))
+    return *_invert(
+        count,
+        conf,
+        acc,
+        stat,
+        lambda g: (count * np.abs(g)).sum() / p.size,
+        level,
+        rng,
+        draws,
+        fixed=True,
+        centre="zero" if strategy == "width" else None,
+    ), "bootstrap of every class's bins, inverted"
 
 # %% ../nbs/api/11_metrics.ipynb #5296599c
 def _share_interval(f, p, y, level, rng, draws, k=1):
     "For shares of rows"
     hit = _is_top_k(p, y, k)
-    return *map(float, clopper_pearson(int(hit.sum()), len(y), level)), 'Clopper-Pearson'
+    return *map(
+        float, clopper_pearson(int(hit.sum()), len(y), level)
+    ), "Clopper-Pearson"
+
 
 def _mean_interval(f, p, y, level, rng, draws):
     "For means over rows: bootstrap-t (Efron 1981), Student's t where rows are many"
     from scipy.special import stdtrit
-    x = (_nll_rows if f is nll else _brier_rows)(p, y); n,m = len(x),x.mean(); s = x.std(ddof=1) if n > 1 else 0.
-    if n < 2: return 0., math.inf if f is nll else 2., 'one row says nothing'
-    if n > 10_000 or s == 0: a,b = (1-level)/2, (1+level)/2; t,how = stdtrit(n-1, [a, b]), "Student's t"
+
+    x = (_nll_rows if f is nll else _brier_rows)(p, y)
+    n, m = len(x), x.mean()
+    s = x.std(ddof=1) if n > 1 else 0.0
+    if n < 2:
+        return 0.0, math.inf if f is nll else 2.0, "one row says nothing"
+    if n > 10_000 or s == 0:
+        a, b = (1 - level) / 2, (1 + level) / 2
+        t, how = stdtrit(n - 1, [a, b]), "Student's t"
     else:
-        t,how = [],'bootstrap-t'
-        for _ in range(10): z = x[rng.integers(n, size=(max(draws//10, 1), n))]; t.append((z.mean(1)-m)/np.maximum(z.std(1, ddof=1), s*1e-3)*n**.5)
+        t, how = [], "bootstrap-t"
+        for _ in range(10):
+            z = x[rng.integers(n, size=(max(draws // 10, 1), n))]
+            t.append((z.mean(1) - m) / np.maximum(z.std(1, ddof=1), s * 1e-3) * n**0.5)
         t = _tails(np.concatenate(t), level)
-    return max(0., m-t[1]*s/n**.5), min(m-t[0]*s/n**.5, -math.log(_FLOOR) if f is nll else 2.), how
+    return (
+        max(0.0, m - t[1] * s / n**0.5),
+        min(m - t[0] * s / n**0.5, -math.log(_FLOOR) if f is nll else 2.0),
+        how,
+    )
+
 
 def _confusion_interval(f, p, y, level, rng, draws):
     "For functions of the table of confusions, of which only the pairs and classes that occur are kept"
-    n,K = p.shape; code,count = np.unique(y*K+top_of_rows(p)[2], return_counts=True); t,d = np.unique(np.r_[code//K, code%K], return_inverse=True)[1].reshape(2, -1)
-    of,width = _balanced_of if f is balanced_accuracy else _macro_f1_of, max(t.max(), d.max())+1; same = t == d; hits = count[same].sum(); out = []
-    def by(m, cls, keep): return np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
-    for _ in range(0, draws, step := min(draws, max(1, (1 << 22)//len(code)))):
-        m = rng.multinomial(n, count/n, step); out.append(of(by(m, t, same), by(m, t, slice(None)), by(m, d, slice(None))))
-    if 0 < hits < n: return *_logit_interval(float(f(p, y)), float(np.concatenate(out).std()), level), 'bootstrap of confusions, logit scale'
-    return *map(float, clopper_pearson(hits, n, level)), 'Clopper-Pearson of the share right'
+    n, K = p.shape
+    code, count = np.unique(y * K + top_of_rows(p)[2], return_counts=True)
+    t, d = np.unique(np.r_[code // K, code % K], return_inverse=True)[1].reshape(2, -1)
+    of, width = (
+        _balanced_of if f is balanced_accuracy else _macro_f1_of,
+        max(t.max(), d.max()) + 1,
+    )
+    same = t == d
+    hits = count[same].sum()
+    out = []
+
+    def by(m, cls, keep):
+        return np.stack([np.bincount(cls[keep], row[keep], width) for row in m])
+
+    for _ in range(0, draws, step := min(draws, max(1, (1 << 22) // len(code)))):
+        m = rng.multinomial(n, count / n, step)
+        out.append(of(by(m, t, same), by(m, t, slice(None)), by(m, d, slice(None))))
+    if 0 < hits < n:
+        return *_logit_interval(
+            float(f(p, y)), float(np.concatenate(out).std()), level
+        ), "bootstrap of confusions, logit scale"
+    return *map(
+        float, clopper_pearson(hits, n, level)
+    ), "Clopper-Pearson of the share right"
+
 
 def _row_interval(f, p, y, level, rng, draws, **settings):
     "For anything: percentile bootstrap of rows"
-    v = np.array([f(p[i], y[i], **settings) for i in (rng.integers(len(y), size=len(y)) for _ in range(min(draws, 200)))], dtype=np.float64); bad = int(np.isnan(v).sum())
-    if len(y) < 2 or bad: return -math.inf, math.inf, 'not evaluated: '+(f'nan in {bad} of {len(v)} resamples' if bad else 'one row says nothing')
-    return *_tails(v, level), 'bootstrap of rows'
+    v = np.array(
+        [
+            f(p[i], y[i], **settings)
+            for i in (rng.integers(len(y), size=len(y)) for _ in range(min(draws, 200)))
+        ],
+        dtype=np.float64,
+    )
+    bad = int(np.isnan(v).sum())
+    if len(y) < 2 or bad:
+        return (
+            -math.inf,
+            math.inf,
+            "not evaluated: "
+            + (
+                f"nan in {bad} of {len(v)} resamples" if bad else "one row says nothing"
+            ),
+        )
+    return *_tails(v, level), "bootstrap of rows"
 
 # %% ../nbs/api/11_metrics.ipynb #7e5340e9
 def _merged(t, most=1000):
     "Neighbouring ranks together until at most `most` are left"
-    if t.shape[1] <= most: return t
-    cum = t.sum(0).cumsum(); cut = np.unique(np.searchsorted(cum, np.linspace(0, cum[-1], most+1)[1:-1], side='left')+1)
+    if t.shape[1] <= most:
+        return t
+    cum = t.sum(0).cumsum()
+    cut = np.unique(
+        np.searchsorted(cum, np.linspace(0, cum[-1], most + 1)[1:-1], side="left") + 1
+    )
     return np.add.reduceat(t, np.r_[0, cut[cut < t.shape[1]]], axis=1)
+
 
 def _rank_draws(t, stat, rng, draws, kinds=False):
     "Bootstrap of a statistic of a table of ranks, less its value; with `kinds` the two kinds keep their numbers of rows"
-    t = _merged(t); draw = lambda c: rng.multinomial(c.sum(), c/c.sum(), draws)
-    return stat(np.stack([draw(t[0]), draw(t[1])], 1) if kinds else draw(t.ravel()).reshape(draws, *t.shape))-stat(t)
+    t = _merged(t)
+    draw = lambda c: rng.multinomial(c.sum(), c / c.sum(), draws)
+    return stat(
+        np.stack([draw(t[0]), draw(t[1])], 1)
+        if kinds
+        else draw(t.ravel()).reshape(draws, *t.shape)
+    ) - stat(t)
+
 
 def _logit_interval(v, sd, level):
     "A share in (0, 1) with this standard deviation, normal on the logit scale"
     from scipy.special import expit, logit, ndtri
-    h = float(ndtri((1+level)/2))*sd/(v*(1-v)); return float(expit(logit(v)-h)), float(expit(logit(v)+h))
 
-def _rank_interval(f, p, y, level, rng, draws, selective_coverage=.8):
+    h = float(ndtri((1 + level) / 2)) * sd / (v * (1 - v))
+    return float(expit(logit(v) - h)), float(expit(logit(v) + h))
+
+
+def _rank_interval(f, p, y, level, rng, draws, selective_coverage=0.8):
     "For the risk-coverage curve; never narrower than the share of errors it rests on allows"
-    t = _wrong_table(p, y); n,wrong = int(t.sum()),int(t[0].sum()); few,many = (float(x) for x in clopper_pearson(wrong, n, level))
+    t = _wrong_table(p, y)
+    n, wrong = int(t.sum()), int(t[0].sum())
+    few, many = (float(x) for x in clopper_pearson(wrong, n, level))
     if f is selective_risk_at:
-        stat = lambda t: _risk_of(t, selective_coverage); v,k = float(stat(t)), math.ceil(selective_coverage*n-1e-9); a,b = clopper_pearson(v*k, k, level); low,high = (min(max(v+d, 0.), 1.) for d in _tails(_rank_draws(t, stat, rng, draws), level))
-        return min(low, float(a)), max(high, float(b)), 'bootstrap of ranks, at least Clopper-Pearson'
-    if wrong in (0, n): return (few if f is aurc else 0.), many, 'Clopper-Pearson of the share wrong'
-    stat = _aurc_of if f is aurc else lambda t: _aurc_of(t)-_least_aurc_of(t); v = float(stat(t)); how = 'bootstrap of ranks, logit scale'
-    if v < 1e-12: return 0., _logit_interval(float(_aurc_of(t)), float(_rank_draws(t, _aurc_of, rng, draws).std()), level)[1], how+' of aurc, which is larger'
-    return *_logit_interval(v, float(_rank_draws(t, stat, rng, draws).std()), level), how
+        stat = lambda t: _risk_of(t, selective_coverage)
+        v, k = float(stat(t)), math.ceil(selective_coverage * n - 1e-9)
+        a, b = clopper_pearson(v * k, k, level)
+        low, high = (
+            min(max(v + d, 0.0), 1.0)
+            for d in _tails(_rank_draws(t, stat, rng, draws), level)
+        )
+        return (
+            min(low, float(a)),
+            max(high, float(b)),
+            "bootstrap of ranks, at least Clopper-Pearson",
+        )
+    if wrong in (0, n):
+        return (few if f is aurc else 0.0), many, "Clopper-Pearson of the share wrong"
+    stat = _aurc_of if f is aurc else lambda t: _aurc_of(t) - _least_aurc_of(t)
+    v = float(stat(t))
+    how = "bootstrap of ranks, logit scale"
+    if v < 1e-12:
+        return (
+            0.0,
+            _logit_interval(
+                float(_aurc_of(t)),
+                float(_rank_draws(t, _aurc_of, rng, draws).std()),
+                level,
+            )[1],
+            how + " of aurc, which is larger",
+        )
+    return *_logit_interval(
+        v, float(_rank_draws(t, stat, rng, draws).std()), level
+    ), how
+
 
 def _delong(t, level):
     "DeLong et al. (1988) on the logit scale; where all pairs are in order the variance of Hanley and McNeil (1982), solved as Newcombe does (2006)"
     from scipy.optimize import brentq
     from scipy.special import ndtri
-    pos,neg,cum = _steps(t); P,N = (int(v) for v in cum[:, -1]); z = float(ndtri((1+level)/2))
-    if not (P and N): return 0., 1., 'not evaluated: one kind is absent'
-    a = float(_auroc_of(t)); above,below = (cum[0]-pos/2)/P, (N-cum[1]+neg/2)/N
-    var = (pos*(below-a)**2).sum()/max(P-1, 1)/P + (neg*(above-a)**2).sum()/max(N-1, 1)/N
-    if 0 < a < 1 and var > 0 and min(P, N) > 1: return *_logit_interval(a, var**.5, level), 'DeLong'
-    m = (P+N)/2-1; sd = lambda v: z*(v*(1-v)/(P*N)*(1+m*(1-v)/(2-v)+m*v/(1+v)))**.5
-    return (brentq(lambda v: v+sd(v)-a, 1e-12, a-1e-10) if a > 1e-9 else 0.), (brentq(lambda v: v-sd(v)-a, a+1e-10, 1-1e-12) if a < 1-1e-9 else 1.), 'Newcombe'
+
+    pos, neg, cum = _steps(t)
+    P, N = (int(v) for v in cum[:, -1])
+    z = float(ndtri((1 + level) / 2))
+    if not (P and N):
+        return 0.0, 1.0, "not evaluated: one kind is absent"
+    a = float(_auroc_of(t))
+    above, below = (cum[0] - pos / 2) / P, (N - cum[1] + neg / 2) / N
+    var = (pos * (below - a) ** 2).sum() / max(P - 1, 1) / P + (
+        neg * (above - a) ** 2
+    ).sum() / max(N - 1, 1) / N
+    if 0 < a < 1 and var > 0 and min(P, N) > 1:
+        return *_logit_interval(a, var**0.5, level), "DeLong"
+    m = (P + N) / 2 - 1
+    sd = lambda v: (
+        z
+        * (v * (1 - v) / (P * N) * (1 + m * (1 - v) / (2 - v) + m * v / (1 + v))) ** 0.5
+    )
+    return (
+        (brentq(lambda v: v + sd(v) - a, 1e-12, a - 1e-10) if a > 1e-9 else 0.0),
+        (
+            brentq(lambda v: v - sd(v) - a, a + 1e-10, 1 - 1e-12)
+            if a < 1 - 1e-9
+            else 1.0
+        ),
+        "Newcombe",
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #617d787b
-METRICS = Registry('metric')   # (probs, labels) -> number
-for f in (accuracy, balanced_accuracy, macro_f1, top_k_accuracy, nll, brier, ece, ece_debiased, mce, overconfidence, underconfidence, classwise_ece, ace, smooth_ece, ks_error,
-          aurc, e_aurc, selective_risk_at, confidence_auroc): METRICS.register(f.__name__, f)
-WATCHED = 'accuracy', 'nll', 'brier', 'ece', 'mce'
+METRICS = Registry("metric")  # (probs, labels) -> number
+for f in (
+    accuracy,
+    balanced_accuracy,
+    macro_f1,
+    top_k_accuracy,
+    nll,
+    brier,
+    ece,
+    ece_debiased,
+    mce,
+    overconfidence,
+    underconfidence,
+    classwise_ece,
+    ace,
+    smooth_ece,
+    ks_error,
+    aurc,
+    e_aurc,
+    selective_risk_at,
+    confidence_auroc,
+):
+    METRICS.register(f.__name__, f)
+WATCHED = "accuracy", "nll", "brier", "ece", "mce"
 _BINNED = ece, ece_debiased, mce, overconfidence, underconfidence, classwise_ece, ace
 
+
 def summary(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    n_bins:int=15, # Bins of our metrics that have them
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    n_bins: int = 15,  # Bins of our metrics that have them
     *,
-    names:tuple=WATCHED, # Names in `METRICS`
-) -> dict: # Name -> plain float
+    names: tuple = WATCHED,  # Names in `METRICS`
+) -> dict:  # Name -> plain float
     "The numbers that are watched while a model trains, or others"
-    if isinstance(names, str): raise ConfigurationError(f"`names` must be a tuple of names, got {names!r}", hint=f"For one: names=({names!r},)", argument='names')
-    p,y = _check(probs, labels)
-    return {n: float(METRICS.create(n, **(dict(n_bins=n_bins) if METRICS.get(n) in _BINNED else {}))(p, y)) for n in names}
+    if isinstance(names, str):
+        raise ConfigurationError(
+            f"`names` must be a tuple of names, got {names!r}",
+            hint=f"For one: names=({names!r},)",
+            argument="names",
+        )
+    p, y = _check(probs, labels)
+    return {
+        n: float(
+            METRICS.create(
+                n, **(dict(n_bins=n_bins) if METRICS.get(n) in _BINNED else {})
+            )(p, y)
+        )
+        for n in names
+    }
 
 # %% ../nbs/api/11_metrics.ipynb #e0fd3c9a
-_INTERVALS = {accuracy: _share_interval, top_k_accuracy: partial(_share_interval, k=5), nll: _mean_interval, brier: _mean_interval, balanced_accuracy: _confusion_interval, macro_f1: _confusion_interval,
-              **dict.fromkeys((ece, ece_debiased, mce, overconfidence, underconfidence), _bin_interval), **dict.fromkeys((classwise_ece, ace), _class_interval),
-              **dict.fromkeys((smooth_ece, ks_error), _fine_interval), **dict.fromkeys((aurc, e_aurc, selective_risk_at), _rank_interval),
-              confidence_auroc: lambda f, p, y, level, rng, draws: _delong(_wrong_table(p, y)[::-1], level)}
+_INTERVALS = {
+    accuracy: _share_interval,
+    top_k_accuracy: partial(_share_interval, k=5),
+    nll: _mean_interval,
+    brier: _mean_interval,
+    balanced_accuracy: _confusion_interval,
+    macro_f1: _confusion_interval,
+    **dict.fromkeys(
+        (ece, ece_debiased, mce, overconfidence, underconfidence), _bin_interval
+    ),
+    **dict.fromkeys((classwise_ece, ace), _class_interval),
+    **dict.fromkeys((smooth_ece, ks_error), _fine_interval),
+    **dict.fromkeys((aurc, e_aurc, selective_risk_at), _rank_interval),
+    confidence_auroc: lambda f, p, y, level, rng, draws: _delong(
+        _wrong_table(p, y)[::-1], level
+    ),
+}
 
-def _widened(f, p, y, level, value, low, high, how, n_bins=15, norm='l1', strategy='width', squared=False):
+
+def _widened(
+    f,
+    p,
+    y,
+    level,
+    value,
+    low,
+    high,
+    how,
+    n_bins=15,
+    norm="l1",
+    strategy="width",
+    squared=False,
+):
     "No row wrong, or none right, is no proof that none is: what the Clopper-Pearson share of the kind not seen would do"
-    conf,right = conf_right(p, y); wrong,n = int((~right).sum()),len(right); u = float(clopper_pearson(0, n, level)[1])
-    if f in (nll, brier) and wrong == n: return min(low, value*(1-u)), high, how
-    if wrong: return low, high, how
-    if f is nll: return low, math.inf, 'no row is wrong: what a wrong one costs was not seen'
-    if f is brier: u = min(2., value+2*u)
-    elif f is mce or norm == 'max': r = reliability(p, y, n_bins, strategy=strategy); full = r.count > 0; u = float((r.conf[full]-1+clopper_pearson(0, r.count[full], level)[1]).max())
-    return low, max(high, u*u if squared else u), how+', at least Clopper-Pearson of the share wrong'
+    conf, right = conf_right(p, y)
+    wrong, n = int((~right).sum()), len(right)
+    u = float(clopper_pearson(0, n, level)[1])
+    if f in (nll, brier) and wrong == n:
+        return min(low, value * (1 - u)), high, how
+    if wrong:
+        return low, high, how
+    if f is nll:
+        return low, math.inf, "no row is wrong: what a wrong one costs was not seen"
+    if f is brier:
+        u = min(2.0, value + 2 * u)
+    elif f is mce or norm == "max":
+        r = reliability(p, y, n_bins, strategy=strategy)
+        full = r.count > 0
+        u = float(
+            (r.conf[full] - 1 + clopper_pearson(0, r.count[full], level)[1]).max()
+        )
+    return (
+        low,
+        max(high, u * u if squared else u),
+        how + ", at least Clopper-Pearson of the share wrong",
+    )
+
 
 def interval(
-    metric, # Name in `METRICS`, or a function of (probs, labels) that gives one number; settings by `METRICS.create` or `functools.partial`
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-    level:float=.95, # Probability that a range made like this holds the truth, in (0, 1)
+    metric,  # Name in `METRICS`, or a function of (probs, labels) that gives one number; settings by `METRICS.create` or `functools.partial`
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+    level: float = 0.95,  # Probability that a range made like this holds the truth, in (0, 1)
     *,
-    seed:int, # For the methods that draw, 0 or more
-    draws:int=1000, # Resampled tables, at least 100; at most 300 are used for `smooth_ece`, 200 where rows are resampled, and fewer than asked where every class has bins of its own and classes are many
-) -> Interval: # Low end, value, high end and by which method
+    seed: int,  # For the methods that draw, 0 or more
+    draws: int = 1000,  # Resampled tables, at least 100; at most 300 are used for `smooth_ece`, 200 where rows are resampled, and fewer than asked where every class has bins of its own and classes are many
+) -> Interval:  # Low end, value, high end and by which method
     "A metric with the range of its value in the population the rows were drawn from"
-    level,draws,rng = check_number('level', level), check_number('draws', draws, 100, whole=True), np.random.default_rng(check_seed(seed))
-    if not (isinstance(metric, str) or callable(metric)): raise ConfigurationError(f"`metric` must be a name in METRICS or a function of (probs, labels), got {metric!r}", argument='metric')
-    f = METRICS.create(metric) if isinstance(metric, str) else metric; p,y = _check(probs, labels); value = f(p, y); f,own = (f.func, f.keywords) if isinstance(f, partial) else (f, {})
-    if np.ndim(value) or not isinstance(value, (int, float, np.number)): raise ConfigurationError(f"`metric` must give one number, {getattr(f, '__name__', f)} gave {type(value).__name__}", hint="For a part of a result: lambda p, y: murphy(p, y).resolution", argument='metric')
-    try: how = _INTERVALS.get(f, _row_interval)
-    except TypeError: how = _row_interval
-    value = float(value); low,high,method = how(f, p, y, level, rng, draws, **own)
-    if how in (_mean_interval, _bin_interval, _fine_interval, _class_interval): low,high,method = _widened(f, p, y, level, value, low, high, method, **own)
-    if math.isnan(value): return Interval(value, *((-math.inf, math.inf) if how is _row_interval else (0., 1.)), level, method)
-    return Interval(value, min(float(low), value), max(float(high), value), level, method)
+    level, draws, rng = (
+        check_number("level", level),
+        check_number("draws", draws, 100, whole=True),
+        np.random.default_rng(check_seed(seed)),
+    )
+    if not (isinstance(metric, str) or callable(metric)):
+        raise ConfigurationError(
+            f"`metric` must be a name in METRICS or a function of (probs, labels), got {metric!r}",
+            argument="metric",
+        )
+    f = METRICS.create(metric) if isinstance(metric, str) else metric
+    p, y = _check(probs, labels)
+    value = f(p, y)
+    f, own = (f.func, f.keywords) if isinstance(f, partial) else (f, {})
+    if np.ndim(value) or not isinstance(value, (int, float, np.number)):
+        raise ConfigurationError(
+            f"`metric` must give one number, {getattr(f, '__name__', f)} gave {type(value).__name__}",
+            hint="For a part of a result: lambda p, y: murphy(p, y).resolution",
+            argument="metric",
+        )
+    try:
+        how = _INTERVALS.get(f, _row_interval)
+    except TypeError:
+        how = _row_interval
+    value = float(value)
+    low, high, method = how(f, p, y, level, rng, draws, **own)
+    if how in (_mean_interval, _bin_interval, _fine_interval, _class_interval):
+        low, high, method = _widened(f, p, y, level, value, low, high, method, **own)
+    if math.isnan(value):
+        return Interval(
+            value,
+            *((-math.inf, math.inf) if how is _row_interval else (0.0, 1.0)),
+            level,
+            method,
+        )
+    return Interval(
+        value, min(float(low), value), max(float(high), value), level, method
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #607f252b
 @dataclass(frozen=True)
 class OutOfScope:
     "How well a score tells inputs of no class from inputs of the classes"
-    score:str # Name in `SCOPE_SCORES`
-    n_inside:int # Rows in scope
-    n_outside:int # Rows out of scope
-    auroc:Interval # Chance that a row out of scope is stranger than one in scope; DeLong
-    auprc:Interval # Average precision of finding the rows out of scope; normal on the logit scale (Boyd et al. 2013)
-    let_through:Interval # Share of the rows out of scope let through when 95% of those in scope are ("FPR at 95% TPR"); bootstrap, at least Clopper-Pearson
-    def to_dict(self) -> dict: "JSON-safe"; return {k: v.to_dict() if isinstance(v, Interval) else v for k,v in vars(self).items()}
-    def _repr_markdown_(self): return f"| {self.score} | value | interval |\n|---|---|---|\n"+'\n'.join(f"| {k} | {v.value:.4f} | {v.low:.4f}-{v.high:.4f} |" for k,v in vars(self).items() if isinstance(v, Interval))
+
+    score: str  # Name in `SCOPE_SCORES`
+    n_inside: int  # Rows in scope
+    n_outside: int  # Rows out of scope
+    auroc: (
+        Interval  # Chance that a row out of scope is stranger than one in scope; DeLong
+    )
+    auprc: Interval  # Average precision of finding the rows out of scope; normal on the logit scale (Boyd et al. 2013)
+    let_through: Interval  # Share of the rows out of scope let through when 95% of those in scope are ("FPR at 95% TPR"); bootstrap, at least Clopper-Pearson
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return {
+            k: v.to_dict() if isinstance(v, Interval) else v
+            for k, v in vars(self).items()
+        }
+
+    def _repr_markdown_(self):
+        return f"| {self.score} | value | interval |\n|---|---|---|\n" + "\n".join(
+            f"| {k} | {v.value:.4f} | {v.low:.4f}-{v.high:.4f} |"
+            for k, v in vars(self).items()
+            if isinstance(v, Interval)
+        )
+
 
 def out_of_scope(
-    inside, # Probabilities of rows in scope, shape (n, K); logits for "energy"
-    outside, # The same of rows out of scope, shape (m, K)
-    score:str='max_prob', # Name in `SCOPE_SCORES`
+    inside,  # Probabilities of rows in scope, shape (n, K); logits for "energy"
+    outside,  # The same of rows out of scope, shape (m, K)
+    score: str = "max_prob",  # Name in `SCOPE_SCORES`
     *,
-    level:float=.95, # Of the intervals, in (0, 1)
-    seed:int, # For the bootstrap
-    draws:int=1000, # Resampled tables, at least 100
+    level: float = 0.95,  # Of the intervals, in (0, 1)
+    seed: int,  # For the bootstrap
+    draws: int = 1000,  # Resampled tables, at least 100
 ) -> OutOfScope:
     "Measure the detection of inputs that belong to no class (Hendrycks and Gimpel 2017)"
-    level,draws,rng = check_number('level', level), check_number('draws', draws, 100, whole=True), np.random.default_rng(check_seed(seed))
-    if (k := np.shape(inside)[-1:]) != (m := np.shape(outside)[-1:]): raise PredictionError(f"`inside` and `outside` must be of the same classes, got rows of {k} and of {m} numbers", argument='outside')
-    f = SCOPE_SCORES.create(score); a,b = f(inside), f(outside); x = np.r_[a, b]; out = np.arange(len(x)) >= len(a)
-    find,keep = _rank_table(x, out), _rank_table(-x, ~out); through = lambda t: _fpr_of(t, .95)
-    v = float(through(keep)); l,h = (v+d for d in _tails(_rank_draws(keep, through, rng, draws, kinds=True), level)); c0,c1 = clopper_pearson(round(v*len(b)), len(b), level)
-    lo,hi,how = _delong(find, level); ap = float(_auprc_of(find)); e = min(ap, 1-.5/len(b)); l2,h2 = _logit_interval(e, (e*(1-e)/len(b))**.5, level)
-    return OutOfScope(score, len(a), len(b), Interval(float(_auroc_of(find)), lo, hi, level, how), Interval(ap, l2, max(h2, ap), level, 'Boyd'),
-                      Interval(v, max(0., min(l, float(c0))), min(1., max(h, float(c1))), level, 'bootstrap of ranks, at least Clopper-Pearson'))
+    level, draws, rng = (
+        check_number("level", level),
+        check_number("draws", draws, 100, whole=True),
+        np.random.default_rng(check_seed(seed)),
+    )
+    if (k := np.shape(inside)[-1:]) != (m := np.shape(outside)[-1:]):
+        raise PredictionError(
+            f"`inside` and `outside` must be of the same classes, got rows of {k} and of {m} numbers",
+            argument="outside",
+        )
+    f = SCOPE_SCORES.create(score)
+    a, b = f(inside), f(outside)
+    x = np.r_[a, b]
+    out = np.arange(len(x)) >= len(a)
+    find, keep = _rank_table(x, out), _rank_table(-x, ~out)
+    through = lambda t: _fpr_of(t, 0.95)
+    v = float(through(keep))
+    l, h = (
+        v + d for d in _tails(_rank_draws(keep, through, rng, draws, kinds=True), level)
+    )
+    c0, c1 = clopper_pearson(round(v * len(b)), len(b), level)
+    lo, hi, how = _delong(find, level)
+    ap = float(_auprc_of(find))
+    e = min(ap, 1 - 0.5 / len(b))
+    l2, h2 = _logit_interval(e, (e * (1 - e) / len(b)) ** 0.5, level)
+    return OutOfScope(
+        score,
+        len(a),
+        len(b),
+        Interval(float(_auroc_of(find)), lo, hi, level, how),
+        Interval(ap, l2, max(h2, ap), level, "Boyd"),
+        Interval(
+            v,
+            max(0.0, min(l, float(c0))),
+            min(1.0, max(h, float(c1))),
+            level,
+            "bootstrap of ranks, at least Clopper-Pearson",
+        ),
+    )
 
 # %% ../nbs/api/11_metrics.ipynb #01b158df
 class StreamingCalibration:
     "Accuracy, proper scores and calibration of a stream in constant memory; every split of the rows and order of merging gives the same bits"
-    def __init__(self,
-        n_bins:int=15, # Equal-width bins over [0, 1]
+
+    def __init__(
+        self,
+        n_bins: int = 15,  # Equal-width bins over [0, 1]
     ):
-        _check_bins(n_bins, 'width'); self.n_bins,self.n_classes,self._lock = int(n_bins),None,threading.Lock(); self._sums = dict(count=[0]*self.n_bins, right=[0]*self.n_bins, conf=[0]*self.n_bins, nll=[0], brier=[0])
-    def update(self,
-        probs, # Probabilities of a batch, shape (n, K), of the same classes as those before
-        labels, # Their true classes, shape (n,)
-    ) -> 'StreamingCalibration':
+        _check_bins(n_bins, "width")
+        self.n_bins, self.n_classes, self._lock = int(n_bins), None, threading.Lock()
+        self._sums = dict(
+            count=[0] * self.n_bins,
+            right=[0] * self.n_bins,
+            conf=[0] * self.n_bins,
+            nll=[0],
+            brier=[0],
+        )
+
+    def update(
+        self,
+        probs,  # Probabilities of a batch, shape (n, K), of the same classes as those before
+        labels,  # Their true classes, shape (n,)
+    ) -> "StreamingCalibration":
         "Add rows; from several threads at once, if need be"
-        p,conf,best = top_of_rows(probs); y = check_labels(labels, *p.shape); right = best == y; B = self.n_bins
-        at = np.searchsorted(np.linspace(0, 1, B+1)[1:-1], conf); count = lambda x: np.bincount(x, minlength=B).tolist()
-        return self._add(dict(count=count(at), right=count(at[right]), conf=_exact_sums(conf, at, B), nll=_exact_sums(_nll_rows(p, y)), brier=_exact_sums(_brier_rows(p, y))), p.shape[1], 'probs')
+        p, conf, best = top_of_rows(probs)
+        y = check_labels(labels, *p.shape)
+        right = best == y
+        B = self.n_bins
+        at = np.searchsorted(np.linspace(0, 1, B + 1)[1:-1], conf)
+        count = lambda x: np.bincount(x, minlength=B).tolist()
+        return self._add(
+            dict(
+                count=count(at),
+                right=count(at[right]),
+                conf=_exact_sums(conf, at, B),
+                nll=_exact_sums(_nll_rows(p, y)),
+                brier=_exact_sums(_brier_rows(p, y)),
+            ),
+            p.shape[1],
+            "probs",
+        )
+
     def _add(self, sums, n_classes, argument):
         with self._lock:
-            if None not in (n_classes, self.n_classes) and n_classes != self.n_classes: raise PredictionError(f"rows so far have {self.n_classes} classes, `{argument}` has {n_classes}", argument=argument)
-            self.n_classes = self.n_classes or n_classes; self._sums = {k: [a+b for a,b in zip(v, sums[k])] for k,v in self._sums.items()}
+            if None not in (n_classes, self.n_classes) and n_classes != self.n_classes:
+                raise PredictionError(
+                    f"rows so far have {self.n_classes} classes, `{argument}` has {n_classes}",
+                    argument=argument,
+                )
+            self.n_classes = self.n_classes or n_classes
+            self._sums = {
+                k: [a + b for a, b in zip(v, sums[k])] for k, v in self._sums.items()
+            }
         return self
-    def merge(self,
-        other:'StreamingCalibration', # With as many bins
-    ) -> 'StreamingCalibration':
+
+    def merge(
+        self,
+        other: "StreamingCalibration",  # With as many bins
+    ) -> "StreamingCalibration":
         "Add the rows that another one has seen"
-        if not isinstance(other, StreamingCalibration): raise ConfigurationError(f"`other` must be a StreamingCalibration, got {type(other).__name__}", hint="From a dict: StreamingCalibration.from_dict", argument='other')
-        if other.n_bins != self.n_bins: raise ConfigurationError(f"cannot merge {other.n_bins} bins into {self.n_bins}", argument='other')
-        return self._add(other._sums, other.n_classes, 'other')
-    def __len__(self): return sum(self._sums['count'])
-    def __repr__(self): return f"StreamingCalibration({self.n_bins} bins, {len(self)} rows)"
-    def reliability(self) -> Reliability: "As `reliability` of all rows"; s = self._sums; return _table_of(np.linspace(0, 1, self.n_bins+1), s['count'], s['right'], s['conf'])
-    def summary(self) -> dict: "As `summary` of all rows"; return _summary_of(self._sums, self.reliability())
-    def to_dict(self) -> dict: "JSON-safe; sums are text, as JSON numbers would lose digits"; return dict(n_bins=self.n_bins, n_classes=self.n_classes, unit=2.**-75, **{k: [str(x) for x in v] for k,v in self._sums.items()})
+        if not isinstance(other, StreamingCalibration):
+            raise ConfigurationError(
+                f"`other` must be a StreamingCalibration, got {type(other).__name__}",
+                hint="From a dict: StreamingCalibration.from_dict",
+                argument="other",
+            )
+        if other.n_bins != self.n_bins:
+            raise ConfigurationError(
+                f"cannot merge {other.n_bins} bins into {self.n_bins}", argument="other"
+            )
+        return self._add(other._sums, other.n_classes, "other")
+
+    def __len__(self):
+        return sum(self._sums["count"])
+
+    def __repr__(self):
+        return f"StreamingCalibration({self.n_bins} bins, {len(self)} rows)"
+
+    def reliability(self) -> Reliability:
+        "As `reliability` of all rows"
+        s = self._sums
+        return _table_of(
+            np.linspace(0, 1, self.n_bins + 1), s["count"], s["right"], s["conf"]
+        )
+
+    def summary(self) -> dict:
+        "As `summary` of all rows"
+        return _summary_of(self._sums, self.reliability())
+
+    def to_dict(self) -> dict:
+        "JSON-safe; sums are text, as JSON numbers would lose digits"
+        return dict(
+            n_bins=self.n_bins,
+            n_classes=self.n_classes,
+            unit=2.0**-75,
+            **{k: [str(x) for x in v] for k, v in self._sums.items()},
+        )
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'StreamingCalibration': "Rebuild from `to_dict`"; return _stream_of(cls, d)
-    def __reduce__(self): return self.from_dict, (self.to_dict(),)
+    def from_dict(cls, d: dict) -> "StreamingCalibration":
+        "Rebuild from `to_dict`"
+        return _stream_of(cls, d)
+
+    def __reduce__(self):
+        return self.from_dict, (self.to_dict(),)
 
 # %% ../nbs/api/11_metrics.ipynb #0eb0f4c0
 def _stream_of(cls, d):
-    wrong = lambda why: ConfigurationError(f"this is no saved StreamingCalibration: {why}", hint="Pass what to_dict returned", argument='d')
-    if not isinstance(d, dict) or 'n_bins' not in d: raise wrong(f"`n_bins` is missing in {sorted(d)}" if isinstance(d, dict) else f"a {type(d).__name__}")
-    c = cls(d['n_bins']); c.n_classes = d.get('n_classes')
-    if d.get('unit') != 2.**-75: raise wrong(f"its unit is {d.get('unit')!r}, not 2**-75")
-    try: sums = {k: [int(x) for x in d[k]] for k in c._sums}
-    except (KeyError, TypeError, ValueError) as e: raise wrong(f"{type(e).__name__} {e}") from e
-    if any(len(v) != len(c._sums[k]) or min(v) < 0 for k,v in sums.items() if k != 'brier') or len(sums['brier']) != 1: raise wrong("its sums are not those of so many bins")
-    if any(r > n or s > int(n*1.001*2**75) for r,n,s in zip(sums['right'], sums['count'], sums['conf'])): raise wrong("more rows are right, or surer, than there are")
-    c._sums = sums; return c
+    wrong = lambda why: ConfigurationError(
+        f"this is no saved StreamingCalibration: {why}",
+        hint="Pass what to_dict returned",
+        argument="d",
+    )
+    if not isinstance(d, dict) or "n_bins" not in d:
+        raise wrong(
+            f"`n_bins` is missing in {sorted(d)}"
+            if isinstance(d, dict)
+            else f"a {type(d).__name__}"
+        )
+    c = cls(d["n_bins"])
+    c.n_classes = d.get("n_classes")
+    if d.get("unit") != 2.0**-75:
+        raise wrong(f"its unit is {d.get('unit')!r}, not 2**-75")
+    try:
+        sums = {k: [int(x) for x in d[k]] for k in c._sums}
+    except (KeyError, TypeError, ValueError) as e:
+        raise wrong(f"{type(e).__name__} {e}") from e
+    if (
+        any(
+            len(v) != len(c._sums[k]) or min(v) < 0
+            for k, v in sums.items()
+            if k != "brier"
+        )
+        or len(sums["brier"]) != 1
+    ):
+        raise wrong("its sums are not those of so many bins")
+    if any(
+        r > n or s > int(n * 1.001 * 2**75)
+        for r, n, s in zip(sums["right"], sums["count"], sums["conf"])
+    ):
+        raise wrong("more rows are right, or surer, than there are")
+    c._sums = sums
+    return c
+
 
 def _summary_of(sums, r):
-    n = sum(sums['count'])
-    if not n: raise NotFittedError("`StreamingCalibration` has seen no rows", hint="Call update(probs, labels) first")
-    w,gap = r.count/n, np.nan_to_num(r.conf-r.acc)
-    return dict(accuracy=sum(sums['right'])/n, nll=_quotient(sums['nll'][0], n), brier=_quotient(sums['brier'][0], n), ece=float(_error_of(w, gap, 'l1')), mce=float(_error_of(w, gap, 'max')))
+    n = sum(sums["count"])
+    if not n:
+        raise NotFittedError(
+            "`StreamingCalibration` has seen no rows",
+            hint="Call update(probs, labels) first",
+        )
+    w, gap = r.count / n, np.nan_to_num(r.conf - r.acc)
+    return dict(
+        accuracy=sum(sums["right"]) / n,
+        nll=_quotient(sums["nll"][0], n),
+        brier=_quotient(sums["brier"][0], n),
+        ece=float(_error_of(w, gap, "l1")),
+        mce=float(_error_of(w, gap, "max")),
+    )

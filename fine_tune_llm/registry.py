@@ -12,164 +12,305 @@ from functools import partial
 from .errors import ConfigurationError
 
 # %% ../nbs/api/02_registry.ipynb #1813f2eb
-def _plural(kind): return kind[:-1]+'ies' if kind.endswith('y') else kind+('es' if kind.endswith('s') else 's')
+def _plural(kind):
+    return (
+        kind[:-1] + "ies"
+        if kind.endswith("y")
+        else kind + ("es" if kind.endswith("s") else "s")
+    )
 
 # %% ../nbs/api/02_registry.ipynb #c661442b
 def _signature(obj):
     "Signature without annotations; `None` where there is none to see (plain objects, some functions written in C)"
-    try: s = inspect.signature(obj)
-    except (TypeError, ValueError): return None
+    try:
+        s = inspect.signature(obj)
+    except (TypeError, ValueError):
+        return None
     bare = inspect.Parameter.empty
-    return s.replace(parameters=[p.replace(annotation=bare) for p in s.parameters.values()], return_annotation=bare)
+    return s.replace(
+        parameters=[p.replace(annotation=bare) for p in s.parameters.values()],
+        return_annotation=bare,
+    )
+
 
 def _near(word, words):
-    near = difflib.get_close_matches(str(word).lower(), words, 1, .5)
-    return f"Did you mean {near[0]!r}? " if near else ''
+    near = difflib.get_close_matches(str(word).lower(), words, 1, 0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
 
 # %% ../nbs/api/02_registry.ipynb #9227805b
 def _check_settings(obj, settings, name):
     "Would `obj` take these settings? A function's arguments without a default are data, and may not be among them"
-    sig = _signature(obj); P = inspect.Parameter
-    if sig is None: return
+    sig = _signature(obj)
+    P = inspect.Parameter
+    if sig is None:
+        return
     pars = list(sig.parameters.values())
-    data = [] if inspect.isclass(obj) else [p.name for p in pars if p.default is P.empty and p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)]
+    data = (
+        []
+        if inspect.isclass(obj)
+        else [
+            p.name
+            for p in pars
+            if p.default is P.empty
+            and p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
+        ]
+    )
     as_data = [p.replace(kind=P.POSITIONAL_ONLY) if p.name in data else p for p in pars]
-    try: sig.replace(parameters=as_data).bind(*data, **settings)
+    try:
+        sig.replace(parameters=as_data).bind(*data, **settings)
     except TypeError as e:
         wrong = [k for k in settings if k not in sig.parameters]
-        later = f"; {' and '.join(data)} come with the call" if data else ''
-        raise ConfigurationError(str(e), hint=f"{_near(wrong[0], sig.parameters) if wrong else ''}It is {name}{sig}{later}") from None
+        later = f"; {' and '.join(data)} come with the call" if data else ""
+        raise ConfigurationError(
+            str(e),
+            hint=f"{_near(wrong[0], sig.parameters) if wrong else ''}It is {name}{sig}{later}",
+        ) from None
 
 # %% ../nbs/api/02_registry.ipynb #92fbbd8f
 def _settle(obj, settings, kind, name):
     "An instance of a class, or a function with its settings fixed"
     what = f"{kind} {name!r}"
-    if not callable(obj): raise ConfigurationError(f"{what} is no function or class, it is a {type(obj).__name__}", hint="Take it as it is, with `get`")
-    try: _check_settings(obj, settings, name)
-    except ConfigurationError as e: raise ConfigurationError(f"{what}: {e.message}", hint=e.hint, kind=kind, name=name, settings=settings) from None
-    if inspect.isclass(obj): return obj(**settings)
+    if not callable(obj):
+        raise ConfigurationError(
+            f"{what} is no function or class, it is a {type(obj).__name__}",
+            hint="Take it as it is, with `get`",
+        )
+    try:
+        _check_settings(obj, settings, name)
+    except ConfigurationError as e:
+        raise ConfigurationError(
+            f"{what}: {e.message}", hint=e.hint, kind=kind, name=name, settings=settings
+        ) from None
+    if inspect.isclass(obj):
+        return obj(**settings)
     return partial(obj, **settings) if settings else obj
 
 # %% ../nbs/api/02_registry.ipynb #7bd11105
 def _first_line(obj):
-    if not callable(obj): return ''
-    return (inspect.getdoc(obj.func if isinstance(obj, partial) else obj) or '').partition('\n')[0]
+    if not callable(obj):
+        return ""
+    return (
+        inspect.getdoc(obj.func if isinstance(obj, partial) else obj) or ""
+    ).partition("\n")[0]
 
-def _arguments(obj): return str(_signature(obj) or '(...)') if callable(obj) else ''
+
+def _arguments(obj):
+    return str(_signature(obj) or "(...)") if callable(obj) else ""
 
 # %% ../nbs/api/02_registry.ipynb #8cad1c7d
 def _entry_points(group, say):
     "Entry points of a group, as name -> list, from metadata alone"
     from importlib.metadata import distributions
-    found,seen = {},set()
+
+    found, seen = {}, set()
     for d in distributions():
-        try: points = d.entry_points.select(group=group)
-        except Exception as e: say(f"the entry points of {d.name} cannot be read: {type(e).__name__}: {e}", distributions=[d.name]); continue
-        if not points or d.name in seen: continue
+        try:
+            points = d.entry_points.select(group=group)
+        except Exception as e:
+            say(
+                f"the entry points of {d.name} cannot be read: {type(e).__name__}: {e}",
+                distributions=[d.name],
+            )
+            continue
+        if not points or d.name in seen:
+            continue
         seen.add(d.name)
-        for p in points: found.setdefault(p.name, []).append(p)
+        for p in points:
+            found.setdefault(p.name, []).append(p)
     return found
 
 # %% ../nbs/api/02_registry.ipynb #56c8f500
-def _package(module): return module.partition(':')[0].partition('.')[0].strip()
-def _source(point): return f'{point.dist.name} {point.dist.version}'
+def _package(module):
+    return module.partition(":")[0].partition(".")[0].strip()
+
+
+def _source(point):
+    return f"{point.dist.name} {point.dist.version}"
+
 
 def _resolve(kind, name, own, points):
     "(object, one line, source) for a name, or the `ConfigurationError` that says why there is none"
-    mine,what = own.get(name), f"{kind} {name!r}"
-    theirs = [p for p in points.get(name, ()) if not mine or _package(p.value) != _package(mine[2])]
+    mine, what = own.get(name), f"{kind} {name!r}"
+    theirs = [
+        p
+        for p in points.get(name, ())
+        if not mine or _package(p.value) != _package(mine[2])
+    ]
     sources = ([_package(mine[2])] if mine else []) + [_source(p) for p in theirs]
     about = dict(kind=kind, name=name, distributions=sources)
-    if len(sources) > 1: raise ConfigurationError(f"{what} is claimed by {' and by '.join(sources)}", hint="Keep one: rename or uninstall the other", **about)
-    if mine: return mine[0], mine[1], sources[0]
+    if len(sources) > 1:
+        raise ConfigurationError(
+            f"{what} is claimed by {' and by '.join(sources)}",
+            hint="Keep one: rename or uninstall the other",
+            **about,
+        )
+    if mine:
+        return mine[0], mine[1], sources[0]
     names = sorted({**own, **points})
-    if not theirs: raise ConfigurationError(f"unknown {what}; there are {', '.join(names) or 'none yet'}", hint=_near(name, names).strip(), **about)
-    try: obj = theirs[0].load()
+    if not theirs:
+        raise ConfigurationError(
+            f"unknown {what}; there are {', '.join(names) or 'none yet'}",
+            hint=_near(name, names).strip(),
+            **about,
+        )
+    try:
+        obj = theirs[0].load()
     except (Exception, SystemExit) as e:
-        raise ConfigurationError(f"{what} comes from {sources[0]} ({theirs[0].value}), which does not load: {type(e).__name__}: {e}",
-                                 hint="Repair, update or uninstall that package", **about) from e
+        raise ConfigurationError(
+            f"{what} comes from {sources[0]} ({theirs[0].value}), which does not load: {type(e).__name__}: {e}",
+            hint="Repair, update or uninstall that package",
+            **about,
+        ) from e
     return obj, _first_line(obj), sources[0]
 
 # %% ../nbs/api/02_registry.ipynb #6751bd40
 def _check_name(kind, name):
-    if isinstance(name, str) and name.strip(): return name
-    raise ConfigurationError(f"the name of a {kind} must be text, got {name!r}", hint="Write get('name'), @registry.register('name')")
+    if isinstance(name, str) and name.strip():
+        return name
+    raise ConfigurationError(
+        f"the name of a {kind} must be text, got {name!r}",
+        hint="Write get('name'), @registry.register('name')",
+    )
+
 
 def _again(old, obj, module):
     "Is `obj`, registered by `module`, the definition that `old` was, run again?"
-    own_name = lambda o: getattr(o, '__qualname__', '<plain object>')
+    own_name = lambda o: getattr(o, "__qualname__", "<plain object>")
     same_place = module == old[2] and own_name(obj) == own_name(old[0])
-    return obj is old[0] or (same_place and (module == '__main__' or '<' not in own_name(obj)))
+    return obj is old[0] or (
+        same_place and (module == "__main__" or "<" not in own_name(obj))
+    )
+
 
 def _added(own, kind, name, obj, doc, module):
     "A copy of `own` with one entry more, or the error that says who has the name"
     old = own.get(name)
     if old and not _again(old, obj, module):
-        raise ConfigurationError(f"{kind} {name!r} is already registered by {old[2]}, and {module} registers it again", hint="Choose another name", kind=kind, name=name)
+        raise ConfigurationError(
+            f"{kind} {name!r} is already registered by {old[2]}, and {module} registers it again",
+            hint="Choose another name",
+            kind=kind,
+            name=name,
+        )
     return {**own, name: (obj, doc or _first_line(obj), module)}
 
 # %% ../nbs/api/02_registry.ipynb #1797ce9a
 def _report(said, reason, **about):
     "Log what a package did wrong, unless it was `said` before"
-    if reason in said or not about.get('distributions'): return
+    if reason in said or not about.get("distributions"):
+        return
     said.add(reason)
     from fine_tune_llm.logs import get_logger
-    get_logger('registry').warning('plugin_skipped', reason=reason, **about)
+
+    get_logger("registry").warning("plugin_skipped", reason=reason, **about)
+
 
 def _row(find, report, name):
     "What a listing says of a name: one that cannot be used has its error for a line, and no source"
-    try: obj,line,source = find(name)
-    except ConfigurationError as e: report(e.message, **e.context); return name, '', e.message, ''
+    try:
+        obj, line, source = find(name)
+    except ConfigurationError as e:
+        report(e.message, **e.context)
+        return name, "", e.message, ""
     return name, _arguments(obj), line, source
 
+
 def _markdown(head, rows):
-    code = lambda s: f'`{s}`' if s else ''
-    cell = lambda s: str(s).replace('|', '\\|').replace('\n', ' ')
-    return '\n'.join('| '+' | '.join(map(cell, r))+' |' for r in [head, ['---']*len(head), *([code(n), code(a), line, code(source)] for n,a,line,source in rows)])
+    code = lambda s: f"`{s}`" if s else ""
+    cell = lambda s: str(s).replace("|", "\\|").replace("\n", " ")
+    return "\n".join(
+        "| " + " | ".join(map(cell, r)) + " |"
+        for r in [
+            head,
+            ["---"] * len(head),
+            *([code(n), code(a), line, code(source)] for n, a, line, source in rows),
+        ]
+    )
 
 # %% ../nbs/api/02_registry.ipynb #298206fe
 class Registry:
     "Components of one kind by name: built in, registered in this process, or brought by an installed plugin"
-    def __init__(self,
-        kind:str, # What one entry is, in the singular: `loss`, `alert_channel`
+
+    def __init__(
+        self,
+        kind: str,  # What one entry is, in the singular: `loss`, `alert_channel`
     ):
-        if not (isinstance(kind, str) and kind.isidentifier()): raise ConfigurationError(f"`kind` must be a word such as 'loss', got {kind!r}")
-        self.kind,self.group = kind,f'fine_tune_llm.{_plural(kind)}'
-        self._own,self._points,self._say,self._lock = {},None,partial(_report, set()),threading.Lock()
-    def register(self,
-        name:str, # What it will be asked for by
-        obj=None, # Function, class or plain object; left out, a decorator is returned
+        if not (isinstance(kind, str) and kind.isidentifier()):
+            raise ConfigurationError(
+                f"`kind` must be a word such as 'loss', got {kind!r}"
+            )
+        self.kind, self.group = kind, f"fine_tune_llm.{_plural(kind)}"
+        self._own, self._points, self._say, self._lock = (
+            {},
+            None,
+            partial(_report, set()),
+            threading.Lock(),
+        )
+
+    def register(
+        self,
+        name: str,  # What it will be asked for by
+        obj=None,  # Function, class or plain object; left out, a decorator is returned
         *,
-        doc:str=None, # One line for the listing; the docstring's first when `None`
-    ): # `obj`, or a decorator that gives back what it decorates
+        doc: str = None,  # One line for the listing; the docstring's first when `None`
+    ):  # `obj`, or a decorator that gives back what it decorates
         "Give an object a name; a taken one is refused, unless the same definition is run again"
-        module = sys._getframe(1).f_globals.get('__name__', '__main__'); _check_name(self.kind, name)
+        module = sys._getframe(1).f_globals.get("__name__", "__main__")
+        _check_name(self.kind, name)
+
         def put(obj):
-            with self._lock: self._own = _added(self._own, self.kind, name, obj, doc, module)
+            with self._lock:
+                self._own = _added(self._own, self.kind, name, obj, doc, module)
             return obj
+
         return put if obj is None else put(obj)
-    def _scan(self): self._points = _entry_points(self.group, self._say); return self._points
+
+    def _scan(self):
+        self._points = _entry_points(self.group, self._say)
+        return self._points
+
     def _find(self, name):
-        name,points = _check_name(self.kind, name), self._points
-        if points is None or name not in {**self._own, **points}: points = self._scan()
+        name, points = _check_name(self.kind, name), self._points
+        if points is None or name not in {**self._own, **points}:
+            points = self._scan()
         return _resolve(self.kind, name, self._own, points)
-    def get(self,
-        name:str, # As registered, or as an installed plugin declares it
-    ): # The object itself
+
+    def get(
+        self,
+        name: str,  # As registered, or as an installed plugin declares it
+    ):  # The object itself
         "Look a name up; a plugin is imported when its name is first asked for"
         return self._find(name)[0]
-    def create(self,
-        name:str, # As for `get`
+
+    def create(
+        self,
+        name: str,  # As for `get`
         /,
-        **settings, # Arguments of the class, or keywords of the function
-    ): # An instance of a class; a function with its settings fixed, waiting for its data
+        **settings,  # Arguments of the class, or keywords of the function
+    ):  # An instance of a class; a function with its settings fixed, waiting for its data
         "Make a component ready to use, its settings checked against its signature"
         return _settle(self.get(name), settings, self.kind, name)
-    def table(self) -> list: # Rows of (name, arguments, one line, source) in order of names
+
+    def table(
+        self,
+    ) -> list:  # Rows of (name, arguments, one line, source) in order of names
         "Everything there is; plugins are imported, and a name that cannot be used has its error for a line and no source"
-        return [_row(self._find, self._say, n) for n in sorted({**self._own, **self._scan()})]
-    def __iter__(self): return iter([r[0] for r in self.table() if r[3]])
-    def __len__(self): return sum(bool(r[3]) for r in self.table())
-    def __contains__(self, name): return bool(_row(self._find, self._say, name)[3])
-    def __repr__(self): return f'Registry({self.kind!r})'
-    def _repr_markdown_(self): return _markdown([self.kind, 'arguments', 'what it is', 'from'], self.table())
+        return [
+            _row(self._find, self._say, n)
+            for n in sorted({**self._own, **self._scan()})
+        ]
+
+    def __iter__(self):
+        return iter([r[0] for r in self.table() if r[3]])
+
+    def __len__(self):
+        return sum(bool(r[3]) for r in self.table())
+
+    def __contains__(self, name):
+        return bool(_row(self._find, self._say, name)[3])
+
+    def __repr__(self):
+        return f"Registry({self.kind!r})"
+
+    def _repr_markdown_(self):
+        return _markdown([self.kind, "arguments", "what it is", "from"], self.table())

@@ -15,7 +15,12 @@ from markupsafe import Markup
 
 from .audit import audit, write_audit
 from .files import atomic_write
-from .metrics import Reliability, RiskCoverage, plot_reliability, plot_risk_coverage
+from fine_tune_llm.metrics import (
+    Reliability,
+    RiskCoverage,
+    plot_reliability,
+    plot_risk_coverage,
+)
 from .models import CATALOGUE
 from .run import Run
 
@@ -25,51 +30,93 @@ def _svg(draw, n=1, width=3.3):
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    with matplotlib.rc_context({'svg.hashsalt': 'fine_tune_llm', 'font.size': 9, 'axes.spines.top': False, 'axes.spines.right': False}):
-        fig = Figure(figsize=(width*n, 3), layout='constrained'); FigureCanvasSVG(fig)
-        draw(*np.atleast_1d(fig.subplots(1, n))); out = io.StringIO()
-        fig.savefig(out, format='svg', metadata={'Date': None, 'Creator': None})
-    return Markup(re.sub(r'^.*?(?=<svg)', '', out.getvalue(), flags=re.S))
+
+    with matplotlib.rc_context(
+        {
+            "svg.hashsalt": "fine_tune_llm",
+            "font.size": 9,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+        }
+    ):
+        fig = Figure(figsize=(width * n, 3), layout="constrained")
+        FigureCanvasSVG(fig)
+        draw(*np.atleast_1d(fig.subplots(1, n)))
+        out = io.StringIO()
+        fig.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return Markup(re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.S))
 
 # %% ../nbs/api/51_report.ipynb #0c04891d
 def _reliability_of(table, n_bins):
     "Back from the evidence's rows to what `plot_reliability` takes"
-    edges = np.linspace(0, 1, n_bins+1); at = [int(round(t['low']*n_bins)) for t in table]
+    edges = np.linspace(0, 1, n_bins + 1)
+    at = [int(round(t["low"] * n_bins)) for t in table]
     cols = [np.zeros(n_bins, int), np.full(n_bins, np.nan), np.full(n_bins, np.nan)]
-    for i,t in zip(at, table): cols[0][i],cols[1][i],cols[2][i] = t['n'],t['conf'],t['acc']
+    for i, t in zip(at, table):
+        cols[0][i], cols[1][i], cols[2][i] = t["n"], t["conf"], t["acc"]
     return Reliability(edges, *cols)
 
+
 def fig_reliability(
-    e:dict, # Evidence from `audit`
-) -> Markup: # SVG
+    e: dict,  # Evidence from `audit`
+) -> Markup:  # SVG
     "Reliability before and after calibration"
-    c = e['calibration']
+    c = e["calibration"]
+
     def draw(a, b):
-        for ax,k in ((a, 'before'), (b, 'after')): plot_reliability(_reliability_of(c[k]['table'], c['n_bins']), ax=ax, title=f"{k} (ECE {c[k]['ece']:.3f})")
+        for ax, k in ((a, "before"), (b, "after")):
+            plot_reliability(
+                _reliability_of(c[k]["table"], c["n_bins"]),
+                ax=ax,
+                title=f"{k} (ECE {c[k]['ece']:.3f})",
+            )
+
     return _svg(draw, 2)
 
 # %% ../nbs/api/51_report.ipynb #3661cb4b
 def fig_risk_coverage(
-    e:dict, # Evidence from `audit`
-) -> Markup: # SVG
+    e: dict,  # Evidence from `audit`
+) -> Markup:  # SVG
     "Risk-coverage curve on the test role, with the certified target and where the run stands"
-    s = e['selective']; c = {k: np.array(v) for k,v in s['curve'].items()}
+    s = e["selective"]
+    c = {k: np.array(v) for k, v in s["curve"].items()}
+
     def draw(ax):
-        plot_risk_coverage(RiskCoverage(None, c['selective_coverage'], c['risk']), ax=ax)
-        if s['certificate']:
-            ax.axhline(s['certificate']['target_risk'], color='C3', lw=1, ls='--', label='certified target')
-            if 'value' in s['test']['wrong']: ax.plot(s['test']['decided']['value'], s['test']['wrong']['value'], 'o', color='C3', label='this run')
-        ax.legend(fontsize=8, loc='upper left', framealpha=.8, edgecolor='none')
+        plot_risk_coverage(
+            RiskCoverage(None, c["selective_coverage"], c["risk"]), ax=ax
+        )
+        if s["certificate"]:
+            ax.axhline(
+                s["certificate"]["target_risk"],
+                color="C3",
+                lw=1,
+                ls="--",
+                label="certified target",
+            )
+            if "value" in s["test"]["wrong"]:
+                ax.plot(
+                    s["test"]["decided"]["value"],
+                    s["test"]["wrong"]["value"],
+                    "o",
+                    color="C3",
+                    label="this run",
+                )
+        ax.legend(fontsize=8, loc="upper left", framealpha=0.8, edgecolor="none")
+
     return _svg(draw, width=4)
 
+
 def fig_set_sizes(
-    e:dict, # Evidence from `audit`
-) -> Markup: # SVG
+    e: dict,  # Evidence from `audit`
+) -> Markup:  # SVG
     "How many classes a prediction set holds"
-    n = np.array(e['coverage']['sizes'])
+    n = np.array(e["coverage"]["sizes"])
+
     def draw(ax):
-        ax.bar(np.arange(len(n)), n/n.sum(), color='C0'); ax.set(xlabel='classes in the set', ylabel='share of test rows')
+        ax.bar(np.arange(len(n)), n / n.sum(), color="C0")
+        ax.set(xlabel="classes in the set", ylabel="share of test rows")
         ax.xaxis.get_major_locator().set_params(integer=True)
+
     return _svg(draw, width=3.3)
 
 # %% ../nbs/api/51_report.ipynb #4859ed7a
@@ -181,49 +228,95 @@ Certificate `{{ identity.certificate }}`. Not evaluated: {{ 'groups and fairness
 """
 
 # %% ../nbs/api/51_report.ipynb #1c9ae342
-_GROUP_COLUMNS = dict(abstention_rate='left to a person', selective_risk='wrong among decided', coverage='coverage', set_size='classes in a set', overconfidence='confidence minus accuracy')
+_GROUP_COLUMNS = dict(
+    abstention_rate="left to a person",
+    selective_risk="wrong among decided",
+    coverage="coverage",
+    set_size="classes in a set",
+    overconfidence="confidence minus accuracy",
+)
+
 
 def _by_attribute(f):
     "Rows and gaps of the group evidence, attribute by attribute; `None` when there is none"
-    if 'rates' not in f: return None
-    cell = lambda c: ', '.join(c or ())
+    if "rates" not in f:
+        return None
+    cell = lambda c: ", ".join(c or ())
     out = {}
-    for r in f['rates']:
-        if r['view'] == 'all rows': continue
-        a = out.setdefault(r['view'], dict(groups={}, gaps=[])); a['groups'].setdefault(cell(r['cell']), {})[r['metric']] = r
-    for g in f['gaps']: out[g['view']]['gaps'].append(dict(g, highest=cell(g['highest']), lowest=cell(g['lowest'])))
+    for r in f["rates"]:
+        if r["view"] == "all rows":
+            continue
+        a = out.setdefault(r["view"], dict(groups={}, gaps=[]))
+        a["groups"].setdefault(cell(r["cell"]), {})[r["metric"]] = r
+    for g in f["gaps"]:
+        out[g["view"]]["gaps"].append(
+            dict(g, highest=cell(g["highest"]), lowest=cell(g["lowest"]))
+        )
     return out
 
-_PARTS = dict(macros=_MACROS, page=_HEAD+_IDENTITY+_PERFORMANCE+_COVERAGE+_GROUPS+_REST, card=_CARD)
+
+_PARTS = dict(
+    macros=_MACROS,
+    page=_HEAD + _IDENTITY + _PERFORMANCE + _COVERAGE + _GROUPS + _REST,
+    card=_CARD,
+)
+
 
 def _render(name, values):
-    env = Environment(loader=DictLoader(_PARTS), autoescape=name == 'page', undefined=StrictUndefined, trim_blocks=True)
+    env = Environment(
+        loader=DictLoader(_PARTS),
+        autoescape=name == "page",
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
     return env.get_template(name).render(**values)
 
+
 def render_report(
-    evidence:dict, # From `audit`
-) -> str: # A whole HTML page; nothing in it is fetched from anywhere
+    evidence: dict,  # From `audit`
+) -> str:  # A whole HTML page; nothing in it is fetched from anywhere
     "The evidence as a page; every text is escaped"
-    figs = dict(fig_reliability=fig_reliability(evidence), fig_risk_coverage=fig_risk_coverage(evidence), fig_set_sizes=fig_set_sizes(evidence))
-    return _render('page', dict(evidence, style=Markup(_STYLE), by_attribute=_by_attribute(evidence['fairness']), group_columns=_GROUP_COLUMNS, **figs))
+    figs = dict(
+        fig_reliability=fig_reliability(evidence),
+        fig_risk_coverage=fig_risk_coverage(evidence),
+        fig_set_sizes=fig_set_sizes(evidence),
+    )
+    return _render(
+        "page",
+        dict(
+            evidence,
+            style=Markup(_STYLE),
+            by_attribute=_by_attribute(evidence["fairness"]),
+            group_columns=_GROUP_COLUMNS,
+            **figs,
+        ),
+    )
 
 # %% ../nbs/api/51_report.ipynb #2e818115
 def render_card(
-    evidence:dict, # From `audit`
-    base:str, # Hub id of the base model, or its name
-) -> str: # Markdown with the hub's front matter
+    evidence: dict,  # From `audit`
+    base: str,  # Hub id of the base model, or its name
+) -> str:  # Markdown with the hub's front matter
     "A short model card"
-    return _render('card', dict(evidence, base=base))
+    return _render("card", dict(evidence, base=base))
 
 # %% ../nbs/api/51_report.ipynb #29a19ed7
 def write_report(
-    run:Run, # A finished run
+    run: Run,  # A finished run
     *,
-    out_of_scope=None, # Texts that belong to none of the classes
-) -> Path: # Of `report.html`
+    out_of_scope=None,  # Texts that belong to none of the classes
+) -> Path:  # Of `report.html`
     "Audit a run; write `audit.json`, `report.html` and `model_card.md` beside it"
-    e = audit(run, out_of_scope=out_of_scope); name = run.config.model.name
+    e = audit(run, out_of_scope=out_of_scope)
+    name = run.config.model.name
     write_audit(run, e)
-    for file,text in (('report.html', render_report(e)), ('model_card.md', render_card(e, CATALOGUE.get(name).hub if name in CATALOGUE else name))):
-        with atomic_write(run.path/file) as p: p.write_text(text, encoding='utf-8')
-    return run.path/'report.html'
+    for file, text in (
+        ("report.html", render_report(e)),
+        (
+            "model_card.md",
+            render_card(e, CATALOGUE.get(name).hub if name in CATALOGUE else name),
+        ),
+    ):
+        with atomic_write(run.path / file) as p:
+            p.write_text(text, encoding="utf-8")
+    return run.path / "report.html"

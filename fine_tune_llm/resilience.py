@@ -12,13 +12,19 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from types import SimpleNamespace
 
-from .errors import CircuitOpenError, ConfigurationError, FineTuneLLMError, OperationTimeoutError, check_number
+from fine_tune_llm.errors import (
+    CircuitOpenError,
+    ConfigurationError,
+    FineTuneLLMError,
+    OperationTimeoutError,
+    check_number,
+)
 from .logs import get_logger
 
 # %% ../nbs/api/03_resilience.ipynb #7342462f
 def is_failure(
-    e:BaseException, # What ended a call
-) -> bool: # False for cancelled, interrupted and exiting
+    e: BaseException,  # What ended a call
+) -> bool:  # False for cancelled, interrupted and exiting
     "Did something go wrong, or was it only stopped?"
     return isinstance(e, Exception) and not isinstance(e, CancelledError)
 
@@ -26,250 +32,490 @@ def is_failure(
 def _matcher(on):
     "`on` as a question that only failures are asked"
     types = on if isinstance(on, tuple) else (on,)
-    if all(isinstance(t, type) and issubclass(t, BaseException) for t in types): return lambda e: is_failure(e) and isinstance(e, types)
-    if isinstance(on, (tuple, type)) or not callable(on): raise ConfigurationError(f"`on` must be an exception type, a tuple of them or a function of the error, got {on!r}")
+    if all(isinstance(t, type) and issubclass(t, BaseException) for t in types):
+        return lambda e: is_failure(e) and isinstance(e, types)
+    if isinstance(on, (tuple, type)) or not callable(on):
+        raise ConfigurationError(
+            f"`on` must be an exception type, a tuple of them or a function of the error, got {on!r}"
+        )
     return lambda e: is_failure(e) and bool(on(e))
 
 # %% ../nbs/api/03_resilience.ipynb #1ff66f90
 def _is_async(fn):
-    if not callable(fn): raise ConfigurationError(f"a function was expected, got {fn!r}")
+    if not callable(fn):
+        raise ConfigurationError(f"a function was expected, got {fn!r}")
     if inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn):
-        raise ConfigurationError(f"`{_place(fn)}` is a generator: it runs after the call is over", hint="Wrap the function that does one step")
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__)
+        raise ConfigurationError(
+            f"`{_place(fn)}` is a generator: it runs after the call is over",
+            hint="Wrap the function that does one step",
+        )
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(
+        type(fn).__call__
+    )
+
 
 def _place(fn):
-    while isinstance(fn, functools.partial): fn = fn.func
-    named = fn if hasattr(fn, '__qualname__') else type(fn)
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
     return f"{named.__module__}.{named.__qualname__}"
+
 
 def _finished(out, fn):
     "`out`, unless it is work that has not begun"
-    if not inspect.isawaitable(out): return out
-    if inspect.iscoroutine(out): out.close()
-    raise ConfigurationError(f"`{_place(fn)}` returned something to await, so nothing was protected", hint="Pass the async function itself, with functools.partial for its arguments")
+    if not inspect.isawaitable(out):
+        return out
+    if inspect.iscoroutine(out):
+        out.close()
+    raise ConfigurationError(
+        f"`{_place(fn)}` returned something to await, so nothing was protected",
+        hint="Pass the async function itself, with functools.partial for its arguments",
+    )
 
 # %% ../nbs/api/03_resilience.ipynb #e2a8b5dd
-def _code(e): return e.code if isinstance(e, FineTuneLLMError) else type(e).__name__
+def _code(e):
+    return e.code if isinstance(e, FineTuneLLMError) else type(e).__name__
+
 
 def _where(e):
     tb = e.__traceback__
-    if tb is None: return 'unknown'
-    while tb.tb_next: tb = tb.tb_next
-    return f"{tb.tb_frame.f_globals.get('__name__', '?')}.{tb.tb_frame.f_code.co_qualname}"
+    if tb is None:
+        return "unknown"
+    while tb.tb_next:
+        tb = tb.tb_next
+    return (
+        f"{tb.tb_frame.f_globals.get('__name__', '?')}.{tb.tb_frame.f_code.co_qualname}"
+    )
+
 
 def _recent(slices, now, window):
     "The slices that lie in the window"
-    last = math.floor(60*now/window)
-    return Counter({k: n for k,n in slices.items() if last-60 < k <= last})
+    last = math.floor(60 * now / window)
+    return Counter({k: n for k, n in slices.items() if last - 60 < k <= last})
+
 
 def _summary(rows, window):
     "Rows of (total, recent, last seen) as one"
     recent = sum(r[1] for r in rows)
-    return dict(total=sum(r[0] for r in rows), recent=recent, per_minute=60*recent/window, last_seen=max((r[2] for r in rows), default=None))
+    return dict(
+        total=sum(r[0] for r in rows),
+        recent=recent,
+        per_minute=60 * recent / window,
+        last_seen=max((r[2] for r in rows), default=None),
+    )
 
 # %% ../nbs/api/03_resilience.ipynb #f83cacbd
 class ErrorStats:
     "Errors by code and place: all since the start, those of the last `window` seconds, when last seen; safe to share between threads"
-    def __init__(self,
+
+    def __init__(
+        self,
         *,
-        window:float=300., # Seconds that a rate looks back
-        limit:int=1000, # Pairs of code and place told apart; further ones are counted as "other"
-        clock=time.time, # Seconds since 1970
+        window: float = 300.0,  # Seconds that a rate looks back
+        limit: int = 1000,  # Pairs of code and place told apart; further ones are counted as "other"
+        clock=time.time,  # Seconds since 1970
     ):
-        check_number('window', window, 0, 1e9, closed='high'); check_number('limit', limit, 1, whole=True)
-        self.window,self.limit,self.clock = window,limit,clock
-        self._lock,self._since,self._rows = threading.Lock(),clock(),{}
-    def record(self,
-        e:BaseException, # The error; one that was only stopped (`is_failure`) is not counted
+        check_number("window", window, 0, 1e9, closed="high")
+        check_number("limit", limit, 1, whole=True)
+        self.window, self.limit, self.clock = window, limit, clock
+        self._lock, self._since, self._rows = threading.Lock(), clock(), {}
+
+    def record(
+        self,
+        e: BaseException,  # The error; one that was only stopped (`is_failure`) is not counted
         *,
-        place:str=None, # Where it happened; module and function that raised it when `None`
-    ) -> bool: # Was it counted? Not when this very object was before, further down
+        place: str = None,  # Where it happened; module and function that raised it when `None`
+    ) -> bool:  # Was it counted? Not when this very object was before, further down
         "Count one error, once"
-        mark = os.getpid(),id(self)
-        if not is_failure(e) or e.__dict__.get('_counted_by') == mark: return False
-        e.__dict__['_counted_by'] = mark; key = _code(e),place or _where(e)   # not by setattr: an error may be a frozen dataclass
+        mark = os.getpid(), id(self)
+        if not is_failure(e) or e.__dict__.get("_counted_by") == mark:
+            return False
+        e.__dict__["_counted_by"] = mark
+        key = (
+            _code(e),
+            place or _where(e),
+        )  # not by setattr: an error may be a frozen dataclass
         with self._lock:
-            if key not in self._rows and len(self._rows) >= self.limit: key = 'other','other'
-            now = self.clock(); total,slices,_ = self._rows.get(key, (0, Counter(), 0.))
-            slices[math.floor(60*now/self.window)] += 1; self._rows[key] = total+1,_recent(slices, now, self.window),now
+            if key not in self._rows and len(self._rows) >= self.limit:
+                key = "other", "other"
+            now = self.clock()
+            total, slices, _ = self._rows.get(key, (0, Counter(), 0.0))
+            slices[math.floor(60 * now / self.window)] += 1
+            self._rows[key] = total + 1, _recent(slices, now, self.window), now
         return True
-    def snapshot(self) -> dict: # `since`, `time`, `window`, sums, `by_code`, `by_place` and `errors`, one row a pair; JSON-safe
+
+    def snapshot(
+        self,
+    ) -> dict:  # `since`, `time`, `window`, sums, `by_code`, `by_place` and `errors`, one row a pair; JSON-safe
         "Everything counted so far; rates are errors per minute over the window"
         with self._lock:
             now = self.clock()
-            rows = {k: (n, _recent(slices, now, self.window).total(), last) for k,(n,slices,last) in sorted(self._rows.items())}
-        group = lambda i: {name: _summary([r for k,r in rows.items() if k[i] == name], self.window) for name in sorted({k[i] for k in rows})}
-        return dict(since=self._since, time=now, window=self.window, **_summary(rows.values(), self.window), by_code=group(0), by_place=group(1),
-                    errors=[dict(code=c, place=p, **_summary([r], self.window)) for (c,p),r in rows.items()])
+            rows = {
+                k: (n, _recent(slices, now, self.window).total(), last)
+                for k, (n, slices, last) in sorted(self._rows.items())
+            }
+        group = lambda i: {
+            name: _summary([r for k, r in rows.items() if k[i] == name], self.window)
+            for name in sorted({k[i] for k in rows})
+        }
+        return dict(
+            since=self._since,
+            time=now,
+            window=self.window,
+            **_summary(rows.values(), self.window),
+            by_code=group(0),
+            by_place=group(1),
+            errors=[
+                dict(code=c, place=p, **_summary([r], self.window))
+                for (c, p), r in rows.items()
+            ],
+        )
+
 
 error_stats = ErrorStats()
 
 # %% ../nbs/api/03_resilience.ipynb #3ca50ff1
 def full_jitter(
-    k:int, # Failed attempts before this wait, minus one: 0 for the first wait
+    k: int,  # Failed attempts before this wait, minus one: 0 for the first wait
     *,
-    base:float=.5, # Ceiling of the first wait, seconds
-    cap:float=8., # Ceiling of every wait, seconds
-    rng=None, # Anything with `uniform(low, high)`, such as `random.Random(seed)`; the operating system when `None`
-) -> float: # Seconds
+    base: float = 0.5,  # Ceiling of the first wait, seconds
+    cap: float = 8.0,  # Ceiling of every wait, seconds
+    rng=None,  # Anything with `uniform(low, high)`, such as `random.Random(seed)`; the operating system when `None`
+) -> float:  # Seconds
     "A random wait below a doubling ceiling"
-    return (rng or random.SystemRandom()).uniform(0., min(cap, base*2.**min(k, 1000)))
+    return (rng or random.SystemRandom()).uniform(
+        0.0, min(cap, base * 2.0 ** min(k, 1000))
+    )
 
 # %% ../nbs/api/03_resilience.ipynb #ac84ec5d
-def _brief(e): return f"{type(e).__name__}: {e}".split('\n')[0][:200]
+def _brief(e):
+    return f"{type(e).__name__}: {e}".split("\n")[0][:200]
+
 
 def _hooks(p):
     "What tenacity asks during one call, answered from what `retry` was told (`p`)"
-    start,trail = p.clock(),[]
-    def times(): return f"{len(trail)} attempt{'s'*(len(trail) > 1)} in {p.clock()-start:.1f} s"
-    def note(e): e.add_note(f"`{p.place}` gave up after {times()}: {'; '.join(trail)}")
+    start, trail = p.clock(), []
+
+    def times():
+        return (
+            f"{len(trail)} attempt{'s' * (len(trail) > 1)} in {p.clock() - start:.1f} s"
+        )
+
+    def note(e):
+        e.add_note(f"`{p.place}` gave up after {times()}: {'; '.join(trail)}")
+
     def again(e):
-        if not is_failure(e): return False
-        p.stats.record(e, place=p.place); trail.append(_brief(e))
+        if not is_failure(e):
+            return False
+        p.stats.record(e, place=p.place)
+        trail.append(_brief(e))
         go = not isinstance(e, CircuitOpenError) and p.may(e)
-        if len(trail) > 1 and not go: note(e)
+        if len(trail) > 1 and not go:
+            note(e)
         return go
-    def over(state): return len(trail) >= p.attempts or p.clock()-start+state.upcoming_sleep > p.deadline
-    def tell(state): get_logger('resilience').warning('retry', place=p.place, attempt=len(trail), of=p.attempts, wait=round(state.upcoming_sleep, 3), error=trail[-1])
+
+    def over(state):
+        return (
+            len(trail) >= p.attempts
+            or p.clock() - start + state.upcoming_sleep > p.deadline
+        )
+
+    def tell(state):
+        get_logger("resilience").warning(
+            "retry",
+            place=p.place,
+            attempt=len(trail),
+            of=p.attempts,
+            wait=round(state.upcoming_sleep, 3),
+            error=trail[-1],
+        )
+
     def give_up(state):
         e = state.outcome.exception()
-        if len(trail) >= p.attempts: note(e); raise e
-        raise OperationTimeoutError(f"`{p.place}` gave up after {times()}: the next would start after the deadline of {p.deadline:g} s ({trail[-1]})",
-            hint="Look at the cause, or raise `deadline`", place=p.place, attempts=trail, seconds=p.clock()-start, deadline=p.deadline) from e
+        if len(trail) >= p.attempts:
+            note(e)
+            raise e
+        raise OperationTimeoutError(
+            f"`{p.place}` gave up after {times()}: the next would start after the deadline of {p.deadline:g} s ({trail[-1]})",
+            hint="Look at the cause, or raise `deadline`",
+            place=p.place,
+            attempts=trail,
+            seconds=p.clock() - start,
+            deadline=p.deadline,
+        ) from e
+
     from tenacity import retry_if_exception
-    return dict(retry=retry_if_exception(again), wait=lambda state: full_jitter(len(trail)-1, base=p.base, cap=p.cap, rng=p.rng), stop=over, before_sleep=tell, retry_error_callback=give_up)
+
+    return dict(
+        retry=retry_if_exception(again),
+        wait=lambda state: full_jitter(
+            len(trail) - 1, base=p.base, cap=p.cap, rng=p.rng
+        ),
+        stop=over,
+        before_sleep=tell,
+        retry_error_callback=give_up,
+    )
 
 # %% ../nbs/api/03_resilience.ipynb #bf10c8a4
 def _awaited(sleep):
     async def nap(seconds):
         out = sleep(seconds)
-        if inspect.isawaitable(out): await out
+        if inspect.isawaitable(out):
+            await out
+
     return nap
 
+
 def _retrying(fn, p, sleep):
-    from tenacity import AsyncRetrying, Retrying   # late: tenacity loads tornado where that is installed
+    from tenacity import (
+        AsyncRetrying,
+        Retrying,
+    )  # late: tenacity loads tornado where that is installed
+
     @functools.wraps(fn)
     async def run_async(*args, **kwargs):
-        async def once(): return await fn(*args, **kwargs)
-        return await AsyncRetrying(**_hooks(p), **({'sleep': _awaited(sleep)} if sleep else {}))(once)
+        async def once():
+            return await fn(*args, **kwargs)
+
+        return await AsyncRetrying(
+            **_hooks(p), **({"sleep": _awaited(sleep)} if sleep else {})
+        )(once)
+
     @functools.wraps(fn)
-    def run(*args, **kwargs): return _finished(Retrying(**_hooks(p), **({'sleep': sleep} if sleep else {}))(lambda: fn(*args, **kwargs)), fn)
+    def run(*args, **kwargs):
+        return _finished(
+            Retrying(**_hooks(p), **({"sleep": sleep} if sleep else {}))(
+                lambda: fn(*args, **kwargs)
+            ),
+            fn,
+        )
+
     return run_async if _is_async(fn) else run
 
 # %% ../nbs/api/03_resilience.ipynb #043b595a
 def retry(
-    fn=None, # Function, plain or async; `None` when used as `@retry(...)`
+    fn=None,  # Function, plain or async; `None` when used as `@retry(...)`
     *,
-    on=(ConnectionError, TimeoutError), # Trouble that may pass: an exception type, a tuple of them, or a function of the error
-    attempts:int=4, # Calls in all, 1 or more
-    base:float=.5, # Ceiling of the first wait, seconds
-    cap:float=8., # Ceiling of every wait, seconds
-    deadline:float=60., # Seconds after the first attempt began, after which no other begins; one that runs is not cut short; infinity for none
-    place:str=None, # Name in logs and statistics; the function's own when `None`
-    clock=time.monotonic, # Seconds
-    sleep=None, # Waits for so many seconds, plain or async; the real one when `None`
-    rng=None, # Draws the waits, see `full_jitter`; the operating system's randomness when `None`
-    stats:ErrorStats=None, # Where errors are counted; `error_stats` when `None`
-): # The function, protected; a decorator when `fn` is `None`
+    on=(
+        ConnectionError,
+        TimeoutError,
+    ),  # Trouble that may pass: an exception type, a tuple of them, or a function of the error
+    attempts: int = 4,  # Calls in all, 1 or more
+    base: float = 0.5,  # Ceiling of the first wait, seconds
+    cap: float = 8.0,  # Ceiling of every wait, seconds
+    deadline: float = 60.0,  # Seconds after the first attempt began, after which no other begins; one that runs is not cut short; infinity for none
+    place: str = None,  # Name in logs and statistics; the function's own when `None`
+    clock=time.monotonic,  # Seconds
+    sleep=None,  # Waits for so many seconds, plain or async; the real one when `None`
+    rng=None,  # Draws the waits, see `full_jitter`; the operating system's randomness when `None`
+    stats: ErrorStats = None,  # Where errors are counted; `error_stats` when `None`
+):  # The function, protected; a decorator when `fn` is `None`
     "Call again after trouble that may pass: `@retry`, `@retry(attempts=2)` or `retry(fetch, on=OSError)(url)`"
-    may = _matcher(on); check_number('attempts', attempts, 1, whole=True); check_number('deadline', deadline, 0, math.inf, closed='low')
-    for name,x in dict(base=base, cap=cap).items(): check_number(name, x, 0, 86400, closed='both')
+    may = _matcher(on)
+    check_number("attempts", attempts, 1, whole=True)
+    check_number("deadline", deadline, 0, math.inf, closed="low")
+    for name, x in dict(base=base, cap=cap).items():
+        check_number(name, x, 0, 86400, closed="both")
     stats = error_stats if stats is None else stats
-    def wrap(fn): return _retrying(fn, SimpleNamespace(place=place or _place(fn), may=may, attempts=attempts, base=base, cap=cap, deadline=deadline, clock=clock, rng=rng, stats=stats), sleep)
+
+    def wrap(fn):
+        return _retrying(
+            fn,
+            SimpleNamespace(
+                place=place or _place(fn),
+                may=may,
+                attempts=attempts,
+                base=base,
+                cap=cap,
+                deadline=deadline,
+                clock=clock,
+                rng=rng,
+                stats=stats,
+            ),
+            sleep,
+        )
+
     return wrap if fn is None else wrap(fn)
 
 # %% ../nbs/api/03_resilience.ipynb #74824455
 class CircuitBreaker:
     "Refuses calls for a while when too many of the last ones failed; safe to share between threads and tasks"
-    def __init__(self,
-        name:str, # Who is called; shown in errors, logs and statistics
+
+    def __init__(
+        self,
+        name: str,  # Who is called; shown in errors, logs and statistics
         *,
-        rate:float=.5, # Share of failed calls that opens it, in (0, 1]
-        window:int=20, # Calls looked back on, 1 or more
-        min_calls:int=10, # It never opens on fewer calls than this, in [1, window]
-        cool_down:float=30., # Seconds it stays open before a probe
-        on=Exception, # Failures: an exception type, a tuple of them, or a function of the error
-        level:str='warning', # Its opening is logged as this: debug, info, warning or error
-        clock=time.monotonic, # Seconds
-        stats:ErrorStats=None, # Where failures and refusals are counted; `error_stats` when `None`
+        rate: float = 0.5,  # Share of failed calls that opens it, in (0, 1]
+        window: int = 20,  # Calls looked back on, 1 or more
+        min_calls: int = 10,  # It never opens on fewer calls than this, in [1, window]
+        cool_down: float = 30.0,  # Seconds it stays open before a probe
+        on=Exception,  # Failures: an exception type, a tuple of them, or a function of the error
+        level: str = "warning",  # Its opening is logged as this: debug, info, warning or error
+        clock=time.monotonic,  # Seconds
+        stats: ErrorStats = None,  # Where failures and refusals are counted; `error_stats` when `None`
     ):
-        if level not in ('debug', 'info', 'warning', 'error'): raise ConfigurationError(f"`level` must be debug, info, warning or error, got {level!r}")
-        check_number('rate', rate, closed='high'); check_number('window', window, 1, whole=True); check_number('min_calls', min_calls, 1, window, whole=True); check_number('cool_down', cool_down, 0, math.inf, closed='low')
-        self.name,self.rate,self.min_calls,self.cool_down,self.level,self.clock = name,rate,min_calls,cool_down,level,clock
-        self._fails,self._stats = _matcher(on),error_stats if stats is None else stats
-        self._lock,self._telling,self._news,self._listeners = threading.Lock(),False,deque(),[]
-        self._state,self._period,self._until,self._ends = 'closed',0,0.,deque(maxlen=int(window))
+        if level not in ("debug", "info", "warning", "error"):
+            raise ConfigurationError(
+                f"`level` must be debug, info, warning or error, got {level!r}"
+            )
+        check_number("rate", rate, closed="high")
+        check_number("window", window, 1, whole=True)
+        check_number("min_calls", min_calls, 1, window, whole=True)
+        check_number("cool_down", cool_down, 0, math.inf, closed="low")
+        self.name, self.rate, self.min_calls, self.cool_down, self.level, self.clock = (
+            name,
+            rate,
+            min_calls,
+            cool_down,
+            level,
+            clock,
+        )
+        self._fails, self._stats = _matcher(on), error_stats if stats is None else stats
+        self._lock, self._telling, self._news, self._listeners = (
+            threading.Lock(),
+            False,
+            deque(),
+            [],
+        )
+        self._state, self._period, self._until, self._ends = (
+            "closed",
+            0,
+            0.0,
+            deque(maxlen=int(window)),
+        )
+
     @property
-    def state(self) -> str: "closed, open (also when a probe is due) or half-open (while it is under way)"; return self._state
-    def __repr__(self): return f"CircuitBreaker({self.name!r}, {self._state})"
-    def guard(self): "A `with` block that is one call, in plain and in async code"; return _guard(self)
-    def __call__(self, fn): "`fn`, plain or async, behind this breaker: as `@breaker` or `breaker(fetch)(url)`"; return _guarded(self, fn)
-    def on_change(self,
-        callback, # Called as `callback(breaker, old, new)` with the names of the states, in order, outside the lock
-    ): # The callback, so that this is a decorator too
+    def state(self) -> str:
+        "closed, open (also when a probe is due) or half-open (while it is under way)"
+        return self._state
+
+    def __repr__(self):
+        return f"CircuitBreaker({self.name!r}, {self._state})"
+
+    def guard(self):
+        "A `with` block that is one call, in plain and in async code"
+        return _guard(self)
+
+    def __call__(self, fn):
+        "`fn`, plain or async, behind this breaker: as `@breaker` or `breaker(fetch)(url)`"
+        return _guarded(self, fn)
+
+    def on_change(
+        self,
+        callback,  # Called as `callback(breaker, old, new)` with the names of the states, in order, outside the lock
+    ):  # The callback, so that this is a decorator too
         "Be told of every change; a callback should be quick, and one that fails is logged and never harms the call"
-        if _is_async(callback): raise ConfigurationError("`callback` must be a plain function, got an async one", hint="Schedule the task inside it")
-        self._listeners.append(callback); return callback
+        if _is_async(callback):
+            raise ConfigurationError(
+                "`callback` must be a plain function, got an async one",
+                hint="Schedule the task inside it",
+            )
+        self._listeners.append(callback)
+        return callback
 
 # %% ../nbs/api/03_resilience.ipynb #615804f9
 def _change(b, new, until=None):
     "With the lock held"
-    b._news.append((b._state, new)); b._ends.clear()
-    b._state,b._period,b._until = new,b._period+1,b._until if until is None else until
+    b._news.append((b._state, new))
+    b._ends.clear()
+    b._state, b._period, b._until = (
+        new,
+        b._period + 1,
+        b._until if until is None else until,
+    )
+
 
 def _admit(b):
     "The period a call belongs to, or `CircuitOpenError`"
     with b._lock:
-        if b._state == 'open' and b._until <= b.clock(): _change(b, 'half-open'); return b._period
-        if b._state == 'closed': return b._period
-        left = max(b._until-b.clock(), 0.)
-    e = CircuitOpenError(f"calls to {b.name} are refused after too many failures; " + (f"the next is tried in {left:.1f} s" if left else "one is being tried now"), seconds=left, breaker=b.name)
-    b._stats.record(e, place=b.name); raise e
+        if b._state == "open" and b._until <= b.clock():
+            _change(b, "half-open")
+            return b._period
+        if b._state == "closed":
+            return b._period
+        left = max(b._until - b.clock(), 0.0)
+    e = CircuitOpenError(
+        f"calls to {b.name} are refused after too many failures; "
+        + (f"the next is tried in {left:.1f} s" if left else "one is being tried now"),
+        seconds=left,
+        breaker=b.name,
+    )
+    b._stats.record(e, place=b.name)
+    raise e
+
 
 def _settle(b, period, failed):
     "Take the end of a call: `True`, `False`, or `None` when it was stopped"
     with b._lock:
-        if period != b._period: return
-        reopen = b.clock()+b.cool_down
-        if b._state == 'half-open': return _change(b, 'closed' if failed is False else 'open', reopen if failed else None)
-        if failed is not None: b._ends.append(failed)
-        if len(b._ends) >= b.min_calls and sum(b._ends)/len(b._ends) >= b.rate: _change(b, 'open', reopen)
+        if period != b._period:
+            return
+        reopen = b.clock() + b.cool_down
+        if b._state == "half-open":
+            return _change(
+                b, "closed" if failed is False else "open", reopen if failed else None
+            )
+        if failed is not None:
+            b._ends.append(failed)
+        if len(b._ends) >= b.min_calls and sum(b._ends) / len(b._ends) >= b.rate:
+            _change(b, "open", reopen)
 
 # %% ../nbs/api/03_resilience.ipynb #e79a5905
 def _tell(b):
     "Pass changes on in the order they happened; whoever is already telling goes on until nothing is new, and nobody waits for that"
     while b._news:
         with b._lock:
-            if b._telling or not b._news: return
-            b._telling,(old,new) = True,b._news.popleft()
-        try: _tell_one(b, old, new)
-        finally: b._telling = False
+            if b._telling or not b._news:
+                return
+            b._telling, (old, new) = True, b._news.popleft()
+        try:
+            _tell_one(b, old, new)
+        finally:
+            b._telling = False
+
 
 def _tell_one(b, old, new):
-    log = get_logger('resilience')
-    getattr(log, b.level if new == 'open' else 'info')('circuit', breaker=b.name, old=old, new=new)
+    log = get_logger("resilience")
+    getattr(log, b.level if new == "open" else "info")(
+        "circuit", breaker=b.name, old=old, new=new
+    )
     for f in list(b._listeners):
-        try: f(b, old, new)
-        except Exception as e: b._stats.record(e, place=_place(f)); log.error('listener_failed', breaker=b.name, listener=_place(f), error=_brief(e))
+        try:
+            f(b, old, new)
+        except Exception as e:
+            b._stats.record(e, place=_place(f))
+            log.error(
+                "listener_failed", breaker=b.name, listener=_place(f), error=_brief(e)
+            )
+
 
 @contextmanager
 def _guard(b):
-    period,failed = _admit(b),None
+    period, failed = _admit(b), None
     try:
-        _tell(b); yield
+        _tell(b)
+        yield
         failed = False
     except Exception as e:
-        if is_failure(e): failed = b._fails(e)
-        if failed: b._stats.record(e, place=b.name)
+        if is_failure(e):
+            failed = b._fails(e)
+        if failed:
+            b._stats.record(e, place=b.name)
         raise
-    finally: _settle(b, period, failed); _tell(b)
+    finally:
+        _settle(b, period, failed)
+        _tell(b)
+
 
 def _guarded(b, fn):
     @functools.wraps(fn)
     async def run_async(*args, **kwargs):
-        with b.guard(): return await fn(*args, **kwargs)
+        with b.guard():
+            return await fn(*args, **kwargs)
+
     @functools.wraps(fn)
     def run(*args, **kwargs):
-        with b.guard(): out = fn(*args, **kwargs)
+        with b.guard():
+            out = fn(*args, **kwargs)
         return _finished(out, fn)
+
     return run_async if _is_async(fn) else run

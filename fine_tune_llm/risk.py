@@ -17,696 +17,1589 @@ from fractions import Fraction
 import numpy as np
 from fastcore.basics import patch
 
-from .bounds import CORRECTIONS, Nested, binomial_p_value, graphical, reading, risk_bounds, risk_test, rows_that_would_do, theorem_of
-from .errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, check_number
+from fine_tune_llm.bounds import (
+    CORRECTIONS,
+    Nested,
+    binomial_p_value,
+    graphical,
+    reading,
+    risk_bounds,
+    risk_test,
+    rows_that_would_do,
+    theorem_of,
+)
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    check_number,
+)
 from .intervals import clopper_pearson
 from .kernels import by_rows, kernel, readable
 from .metrics import axes_of
-from .predictions import as_float_array, check_labels, check_probs, group_codes, group_names, top_of_rows
+from fine_tune_llm.predictions import (
+    as_float_array,
+    check_labels,
+    check_probs,
+    group_codes,
+    group_names,
+    top_of_rows,
+)
 from .registry import Registry
 
 # %% ../nbs/api/14_risk.ipynb #26acbbdd
 def _check_cost(c, classes):
     K = len(classes)
-    if K < 2 or len(set(classes)) != K: raise ConfigurationError(f"`classes` must be at least two distinct names, got {classes[:6]}", argument='classes')
-    if c.shape != (K, K): raise ConfigurationError(f"`cost` must have shape ({K}, {K}), cost[true, decided], got {c.shape}", argument='cost')
-    bad = ~(np.isfinite(c) & (c >= 0)); low = c < c.diagonal()[:, None]
-    for wrong,what in ((bad, "must be finite and at least 0"), (low, "must not be below the cost of deciding right")):
-        if wrong.any(): t,d = np.argwhere(wrong)[0]; raise ConfigurationError(f"`cost` {what}: true {classes[t]!r}, decided {classes[d]!r} costs {c[t, d]:g}", argument='cost')
-    if not c.any(): raise ConfigurationError("`cost` is 0 everywhere: nothing depends on the decision", argument='cost')
+    if K < 2 or len(set(classes)) != K:
+        raise ConfigurationError(
+            f"`classes` must be at least two distinct names, got {classes[:6]}",
+            argument="classes",
+        )
+    if c.shape != (K, K):
+        raise ConfigurationError(
+            f"`cost` must have shape ({K}, {K}), cost[true, decided], got {c.shape}",
+            argument="cost",
+        )
+    bad = ~(np.isfinite(c) & (c >= 0))
+    low = c < c.diagonal()[:, None]
+    for wrong, what in (
+        (bad, "must be finite and at least 0"),
+        (low, "must not be below the cost of deciding right"),
+    ):
+        if wrong.any():
+            t, d = np.argwhere(wrong)[0]
+            raise ConfigurationError(
+                f"`cost` {what}: true {classes[t]!r}, decided {classes[d]!r} costs {c[t, d]:g}",
+                argument="cost",
+            )
+    if not c.any():
+        raise ConfigurationError(
+            "`cost` is 0 everywhere: nothing depends on the decision", argument="cost"
+        )
+
 
 def _numbers(x, name):
-    try: return np.array(x, dtype=np.float64)
-    except (TypeError, ValueError) as e: raise ConfigurationError(f"`{name}` must hold numbers, got {x!r:.60}", argument=name) from e
+    try:
+        return np.array(x, dtype=np.float64)
+    except (TypeError, ValueError) as e:
+        raise ConfigurationError(
+            f"`{name}` must hold numbers, got {x!r:.60}", argument=name
+        ) from e
+
 
 def _by_class(x, classes, name, other=None):
     "A number, or numbers by class name, as one per class; `other` for classes that are not named, which must not be when it is `None`"
-    if x is None: return None
+    if x is None:
+        return None
     if isinstance(x, dict):
-        x = {str(k): v for k,v in x.items()}; odd,left = [k for k in x if k not in classes],[c for c in classes if c not in x]
-        if odd: raise ConfigurationError(f"`{name}` names {odd[0]!r}, which is none of the {len(classes)} classes", argument=name)
-        if left and other is None: raise ConfigurationError(f"`{name}` says nothing of {left[0]!r}; every class is needed, or one number for all", argument=name)
+        x = {str(k): v for k, v in x.items()}
+        odd, left = (
+            [k for k in x if k not in classes],
+            [c for c in classes if c not in x],
+        )
+        if odd:
+            raise ConfigurationError(
+                f"`{name}` names {odd[0]!r}, which is none of the {len(classes)} classes",
+                argument=name,
+            )
+        if left and other is None:
+            raise ConfigurationError(
+                f"`{name}` says nothing of {left[0]!r}; every class is needed, or one number for all",
+                argument=name,
+            )
         x = [x.get(c, other) for c in classes]
-    v = _numbers(x, name); v = np.broadcast_to(v, len(classes)).copy() if v.shape in ((), (len(classes),)) else None
-    if v is None or not (np.isfinite(v) & (v >= 0)).all(): raise ConfigurationError(f"`{name}` must be a number or one per class, finite and at least 0, got {x!r}", argument=name)
+    v = _numbers(x, name)
+    v = (
+        np.broadcast_to(v, len(classes)).copy()
+        if v.shape in ((), (len(classes),))
+        else None
+    )
+    if v is None or not (np.isfinite(v) & (v >= 0)).all():
+        raise ConfigurationError(
+            f"`{name}` must be a number or one per class, finite and at least 0, got {x!r}",
+            argument=name,
+        )
     return v
+
 
 def _pairs(critical, classes):
     "Pairs (true, decided) of names, from class names and pairs"
-    critical = (critical,) if isinstance(critical, str) or not hasattr(critical, '__iter__') else critical; out = []
-    for c in critical: out += [(c, d) for d in classes if d != c] if isinstance(c, str) else [tuple(map(str, c)) if hasattr(c, '__iter__') else (str(c),)]
+    critical = (
+        (critical,)
+        if isinstance(critical, str) or not hasattr(critical, "__iter__")
+        else critical
+    )
+    out = []
+    for c in critical:
+        out += (
+            [(c, d) for d in classes if d != c]
+            if isinstance(c, str)
+            else [tuple(map(str, c)) if hasattr(c, "__iter__") else (str(c),)]
+        )
     odd = [p for p in out if len(p) != 2 or p[0] == p[1] or not set(p) <= set(classes)]
-    if odd: raise ConfigurationError(f"`critical` must hold class names or pairs (true, decided) of two different ones, got {odd[0]!r}", argument='critical')
+    if odd:
+        raise ConfigurationError(
+            f"`critical` must hold class names or pairs (true, decided) of two different ones, got {odd[0]!r}",
+            argument="critical",
+        )
     return tuple(dict.fromkeys(out))
 
 # %% ../nbs/api/14_risk.ipynb #244570a0
 @dataclass(frozen=True, eq=False)
 class CostMatrix:
     "What it costs to decide one class when another is true"
-    classes:tuple # K distinct names, in the order of the columns of `probs`
-    cost:np.ndarray # cost[true, decided], shape (K, K), finite, at least 0, right decisions the cheapest of their row
-    abstain_cost:np.ndarray = None # Cost of abstaining by true class, shape (K,), or a number; `None`: not known, and never chosen
-    critical:tuple = () # What must not happen: class names (all their misses) or pairs (true, decided)
+
+    classes: tuple  # K distinct names, in the order of the columns of `probs`
+    cost: np.ndarray  # cost[true, decided], shape (K, K), finite, at least 0, right decisions the cheapest of their row
+    abstain_cost: np.ndarray = None  # Cost of abstaining by true class, shape (K,), or a number; `None`: not known, and never chosen
+    critical: tuple = ()  # What must not happen: class names (all their misses) or pairs (true, decided)
+
     def __post_init__(self):
-        if not hasattr(self.classes, '__iter__'): raise ConfigurationError(f"`classes` must be at least two distinct names, got {self.classes!r}", argument='classes')
-        names = tuple(map(str, self.classes)); c = _numbers(self.cost, 'cost'); _check_cost(c, names); a = _by_class(self.abstain_cost, names, 'abstain_cost')
-        self.__dict__.update(classes=names, cost=readable(c), abstain_cost=None if a is None else readable(a), critical=_pairs(self.critical, names))
+        if not hasattr(self.classes, "__iter__"):
+            raise ConfigurationError(
+                f"`classes` must be at least two distinct names, got {self.classes!r}",
+                argument="classes",
+            )
+        names = tuple(map(str, self.classes))
+        c = _numbers(self.cost, "cost")
+        _check_cost(c, names)
+        a = _by_class(self.abstain_cost, names, "abstain_cost")
+        self.__dict__.update(
+            classes=names,
+            cost=readable(c),
+            abstain_cost=None if a is None else readable(a),
+            critical=_pairs(self.critical, names),
+        )
+
     @classmethod
-    def from_harms(cls,
-        classes, # K distinct names
+    def from_harms(
+        cls,
+        classes,  # K distinct names
         *,
-        miss=1., # Harm of missing a class: a number, or by name (1 where not named)
-        false_alarm=0., # Harm of deciding a class that is not true: a number, or by name (0 where not named)
-        abstain_cost=None, # Cost of abstaining: a number, by name (all of them), or `None`
-        critical=(), # Class names or pairs (true, decided)
-    ) -> 'CostMatrix':
+        miss=1.0,  # Harm of missing a class: a number, or by name (1 where not named)
+        false_alarm=0.0,  # Harm of deciding a class that is not true: a number, or by name (0 where not named)
+        abstain_cost=None,  # Cost of abstaining: a number, by name (all of them), or `None`
+        critical=(),  # Class names or pairs (true, decided)
+    ) -> "CostMatrix":
         "cost[t, d] = miss[t] + false_alarm[d] off the diagonal, 0 on it"
-        names = tuple(map(str, classes)); m,f = _by_class(miss, names, 'miss', 1.),_by_class(false_alarm, names, 'false_alarm', 0.)
-        return cls(names, (m[:, None]+f)*(1-np.eye(len(names))), abstain_cost, critical)
+        names = tuple(map(str, classes))
+        m, f = (
+            _by_class(miss, names, "miss", 1.0),
+            _by_class(false_alarm, names, "false_alarm", 0.0),
+        )
+        return cls(
+            names, (m[:, None] + f) * (1 - np.eye(len(names))), abstain_cost, critical
+        )
+
     @property
-    def worst(self) -> float: "Largest cost of a decision"; return float(self.cost.max())
+    def worst(self) -> float:
+        "Largest cost of a decision"
+        return float(self.cost.max())
+
     @property
     def critical_loss(self) -> np.ndarray:
         "1 for critical pairs (true, decided), 0 elsewhere, shape (K, K)"
-        at = {c: i for i,c in enumerate(self.classes)}; out = np.zeros_like(self.cost); out[[at[t] for t,_ in self.critical], [at[d] for _,d in self.critical]] = 1
+        at = {c: i for i, c in enumerate(self.classes)}
+        out = np.zeros_like(self.cost)
+        out[[at[t] for t, _ in self.critical], [at[d] for _, d in self.critical]] = 1
         return out
-    def to_dict(self) -> dict: "JSON-safe"; return dict(classes=list(self.classes), cost=self.cost.tolist(), abstain_cost=None if self.abstain_cost is None else self.abstain_cost.tolist(), critical=[list(p) for p in self.critical])
+
+    def to_dict(self) -> dict:
+        "JSON-safe"
+        return dict(
+            classes=list(self.classes),
+            cost=self.cost.tolist(),
+            abstain_cost=None
+            if self.abstain_cost is None
+            else self.abstain_cost.tolist(),
+            critical=[list(p) for p in self.critical],
+        )
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'CostMatrix':
+    def from_dict(cls, d: dict) -> "CostMatrix":
         "Rebuild from `to_dict`"
-        with reading('cost matrix'): return cls(**{'abstain_cost' if k == 'abstain' else k: v for k,v in d.items()})   # it was called so before
-    def __eq__(self, other): return isinstance(other, CostMatrix) and self.to_dict() == other.to_dict()
-    def _repr_markdown_(self): return cost_table(self)
+        with reading("cost matrix"):
+            return cls(
+                **{"abstain_cost" if k == "abstain" else k: v for k, v in d.items()}
+            )  # it was called so before
+
+    def __eq__(self, other):
+        return isinstance(other, CostMatrix) and self.to_dict() == other.to_dict()
+
+    def _repr_markdown_(self):
+        return cost_table(self)
 
 # %% ../nbs/api/14_risk.ipynb #66a91016
-def cost_table(c:CostMatrix) -> str: # Markdown, true classes down, decided across, critical pairs in bold
+def cost_table(
+    c: CostMatrix,
+) -> str:  # Markdown, true classes down, decided across, critical pairs in bold
     "A cost matrix to read"
     cell = lambda t, d, v: f"**{v:g}**" if (t, d) in c.critical else f"{v:g}"
-    head = ['true \\ decided', *c.classes, *(['abstain'] if c.abstain_cost is not None else [])]
-    rows = [[t, *(cell(t, d, v) for d,v in zip(c.classes, r)), *([f"{c.abstain_cost[i]:g}"] if c.abstain_cost is not None else [])] for i,(t,r) in enumerate(zip(c.classes, c.cost))]
-    return '\n'.join('| '+' | '.join(str(x).replace('|', '\\|') for x in r)+' |' for r in [head, ['---']*len(head), *rows])
+    head = [
+        "true \\ decided",
+        *c.classes,
+        *(["abstain"] if c.abstain_cost is not None else []),
+    ]
+    rows = [
+        [
+            t,
+            *(cell(t, d, v) for d, v in zip(c.classes, r)),
+            *([f"{c.abstain_cost[i]:g}"] if c.abstain_cost is not None else []),
+        ]
+        for i, (t, r) in enumerate(zip(c.classes, c.cost))
+    ]
+    return "\n".join(
+        "| " + " | ".join(str(x).replace("|", "\\|") for x in r) + " |"
+        for r in [head, ["---"] * len(head), *rows]
+    )
 
 # %% ../nbs/api/14_risk.ipynb #3f63250e
 def as_cost(
-    cost, # `CostMatrix`, or cost[true, decided], shape (K, K)
-    n_classes:int=None, # K that is wanted
+    cost,  # `CostMatrix`, or cost[true, decided], shape (K, K)
+    n_classes: int = None,  # K that is wanted
     *,
-    classes=None, # Names of the classes where `cost` has none; "0", "1", ... when `None`
-    abstain_cost=None, # Cost of abstaining where `cost` has none
+    classes=None,  # Names of the classes where `cost` has none; "0", "1", ... when `None`
+    abstain_cost=None,  # Cost of abstaining where `cost` has none
 ) -> CostMatrix:
     "The one door for costs: a matrix will do wherever a `CostMatrix` does"
-    c = cost if isinstance(cost, CostMatrix) else _numbers(cost, 'cost'); m = c.cost if isinstance(cost, CostMatrix) else c
+    c = cost if isinstance(cost, CostMatrix) else _numbers(cost, "cost")
+    m = c.cost if isinstance(cost, CostMatrix) else c
     if m.ndim != 2 or m.shape[0] != m.shape[1] or (n_classes and len(m) != n_classes):
-        raise ConfigurationError(f"`cost` must have shape ({n_classes or 'K'}, {n_classes or 'K'}), cost[true, decided], for {n_classes or 'K'} classes, got {m.shape}", argument='cost')
-    if c is m: return CostMatrix(range(len(m)) if classes is None else classes, m, abstain_cost)
-    if abstain_cost is None: return c
-    if c.abstain_cost is not None: raise ConfigurationError("`abstain_cost` is given twice, by itself and in `cost`", argument='abstain_cost')
+        raise ConfigurationError(
+            f"`cost` must have shape ({n_classes or 'K'}, {n_classes or 'K'}), cost[true, decided], for {n_classes or 'K'} classes, got {m.shape}",
+            argument="cost",
+        )
+    if c is m:
+        return CostMatrix(
+            range(len(m)) if classes is None else classes, m, abstain_cost
+        )
+    if abstain_cost is None:
+        return c
+    if c.abstain_cost is not None:
+        raise ConfigurationError(
+            "`abstain_cost` is given twice, by itself and in `cost`",
+            argument="abstain_cost",
+        )
     return CostMatrix(c.classes, c.cost, abstain_cost, c.critical)
 
+
 def check_decided(
-    decided, # Class indices, -1 for an abstention, shape (n,)
-    n:int, # Rows expected
-    n_classes:int=None, # K; unbounded when `None`
-) -> np.ndarray: # int64, shape (n,)
+    decided,  # Class indices, -1 for an abstention, shape (n,)
+    n: int,  # Rows expected
+    n_classes: int = None,  # K; unbounded when `None`
+) -> np.ndarray:  # int64, shape (n,)
     "Decisions, or a `PredictionError` that names the row"
-    d = np.asarray(decided.detach().cpu() if hasattr(decided, 'detach') else decided)
-    if d.shape != (n,): raise PredictionError(f"`decided` must have shape ({n},) like the labels, got {d.shape}", argument='decided')
-    if d.dtype.kind not in 'iub' and not (d.dtype.kind == 'f' and (d == np.floor(d)).all() and np.isfinite(d).all()):
-        raise PredictionError(f"`decided` must be class indices, -1 for an abstention, got {d[:3].tolist()} of dtype {d.dtype}", argument='decided')
-    d = d.astype(np.int64); bad = (d < -1) | (d >= (n_classes or 2**62))
-    if bad.any(): raise PredictionError(f"`decided` must lie in [-1, {n_classes or 'K'}), row {int(bad.argmax())} is {d[bad][0]}", argument='decided', row=int(bad.argmax()))
+    d = np.asarray(decided.detach().cpu() if hasattr(decided, "detach") else decided)
+    if d.shape != (n,):
+        raise PredictionError(
+            f"`decided` must have shape ({n},) like the labels, got {d.shape}",
+            argument="decided",
+        )
+    if d.dtype.kind not in "iub" and not (
+        d.dtype.kind == "f" and (d == np.floor(d)).all() and np.isfinite(d).all()
+    ):
+        raise PredictionError(
+            f"`decided` must be class indices, -1 for an abstention, got {d[:3].tolist()} of dtype {d.dtype}",
+            argument="decided",
+        )
+    d = d.astype(np.int64)
+    bad = (d < -1) | (d >= (n_classes or 2**62))
+    if bad.any():
+        raise PredictionError(
+            f"`decided` must lie in [-1, {n_classes or 'K'}), row {int(bad.argmax())} is {d[bad][0]}",
+            argument="decided",
+            row=int(bad.argmax()),
+        )
     return d
 
 # %% ../nbs/api/14_risk.ipynb #bfd5d50f
-_PAD = 32   # rows are multiplied in numbers divisible by this, so that a row's sums do not depend on the rows beside it
+_PAD = 32  # rows are multiplied in numbers divisible by this, so that a row's sums do not depend on the rows beside it
+
 
 def _least_cost(p, cost):
     "Column of `cost` with the least expectation under each row, and that expectation; costs equal but for rounding go to the lower index"
-    n,K = p.shape; best,value = np.empty(n, np.int64), np.empty(n); step = max(1, (1 << 20)//max(K, cost.shape[1])//_PAD)*_PAD; near = 1e-13*cost.max()
+    n, K = p.shape
+    best, value = np.empty(n, np.int64), np.empty(n)
+    step = max(1, (1 << 20) // max(K, cost.shape[1]) // _PAD) * _PAD
+    near = 1e-13 * cost.max()
     for a in range(0, n, step):
-        k = min(step, n-a); x = np.zeros((-(-k//_PAD)*_PAD, K)); x[:k] = p[a:a+k]; sums = (x @ cost)[:k]
-        best[a:a+k] = (sums <= sums.min(1, keepdims=True)+near).argmax(1); value[a:a+k] = sums[np.arange(k), best[a:a+k]]
+        k = min(step, n - a)
+        x = np.zeros((-(-k // _PAD) * _PAD, K))
+        x[:k] = p[a : a + k]
+        sums = (x @ cost)[:k]
+        best[a : a + k] = (sums <= sums.min(1, keepdims=True) + near).argmax(1)
+        value[a : a + k] = sums[np.arange(k), best[a : a + k]]
     return best, value
 
 # %% ../nbs/api/14_risk.ipynb #d839a35c
 def expected_cost(
-    probs, # Probabilities, shape (n, K)
-    cost, # `CostMatrix`, or cost[true, decided], over the same K classes
-) -> np.ndarray: # Shape (n, K), float64
+    probs,  # Probabilities, shape (n, K)
+    cost,  # `CostMatrix`, or cost[true, decided], over the same K classes
+) -> np.ndarray:  # Shape (n, K), float64
     "What each decision would cost on average, were the probabilities true"
     p = check_probs(probs)
     return p.astype(np.float64) @ as_cost(cost, p.shape[1]).cost
 
+
 def bayes_decide(
-    probs, # Probabilities, shape (n, K)
-    cost, # `CostMatrix`, or cost[true, decided], over the same K classes
-) -> np.ndarray: # Index of the decided class, -1 for an abstention, shape (n,)
+    probs,  # Probabilities, shape (n, K)
+    cost,  # `CostMatrix`, or cost[true, decided], over the same K classes
+) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
     "Decision of least expected cost; ties go to the lower index and, between deciding and abstaining, to deciding (Chow 1970)"
-    p = check_probs(probs); c = as_cost(cost, p.shape[1])
-    best,_ = _least_cost(p, c.cost if c.abstain_cost is None else np.c_[c.cost, c.abstain_cost])
+    p = check_probs(probs)
+    c = as_cost(cost, p.shape[1])
+    best, _ = _least_cost(
+        p, c.cost if c.abstain_cost is None else np.c_[c.cost, c.abstain_cost]
+    )
     return np.where(best == p.shape[1], -1, best)
 
+
 def realised_cost(
-    decided, # Decided classes, -1 for an abstention, shape (n,)
-    labels, # True classes, indices or names, shape (n,)
-    cost, # `CostMatrix`, or cost[true, decided]; with `abstain_cost` when there are abstentions
-) -> np.ndarray: # Shape (n,), float64
+    decided,  # Decided classes, -1 for an abstention, shape (n,)
+    labels,  # True classes, indices or names, shape (n,)
+    cost,  # `CostMatrix`, or cost[true, decided]; with `abstain_cost` when there are abstentions
+) -> np.ndarray:  # Shape (n,), float64
     "What the decisions did cost"
-    c = as_cost(cost); K,n = len(c.classes),np.size(labels)
-    if not n: raise PredictionError("`labels` is empty: nothing was decided", argument='labels')
-    y,d = check_labels(labels, n, K, c.classes), check_decided(decided, n, K)
-    if (d < 0).any() and c.abstain_cost is None: raise ConfigurationError(f"{(d < 0).sum()} abstentions have no cost", hint="Give the cost matrix an `abstain_cost`", argument='cost')
-    return np.where(d < 0, 0. if c.abstain_cost is None else c.abstain_cost[y], c.cost[y, d])
+    c = as_cost(cost)
+    K, n = len(c.classes), np.size(labels)
+    if not n:
+        raise PredictionError(
+            "`labels` is empty: nothing was decided", argument="labels"
+        )
+    y, d = check_labels(labels, n, K, c.classes), check_decided(decided, n, K)
+    if (d < 0).any() and c.abstain_cost is None:
+        raise ConfigurationError(
+            f"{(d < 0).sum()} abstentions have no cost",
+            hint="Give the cost matrix an `abstain_cost`",
+            argument="cost",
+        )
+    return np.where(
+        d < 0, 0.0 if c.abstain_cost is None else c.abstain_cost[y], c.cost[y, d]
+    )
 
 # %% ../nbs/api/14_risk.ipynb #bb8b2d4a
-CONFIDENCES = Registry('confidence')   # (probs (n, K), cost (K, K) or None) -> how sure, in [0, 1], (n,)
+CONFIDENCES = Registry(
+    "confidence"
+)  # (probs (n, K), cost (K, K) or None) -> how sure, in [0, 1], (n,)
+
 
 @kernel
 def _lead(p, out, start, stop):
     "Largest less second largest of each row"
     for i in range(start, stop):
-        a = b = p[i, 0]*0
+        a = b = p[i, 0] * 0
         for j in range(p.shape[1]):
             x = p[i, j]
-            if x > b: a,b = max(a, x), min(a, x)
-        out[i] = np.float64(a)-np.float64(b)
+            if x > b:
+                a, b = max(a, x), min(a, x)
+        out[i] = np.float64(a) - np.float64(b)
 
-@CONFIDENCES.register('maxprob')
-def maxprob(p, cost=None): "Probability of the most probable class"; return p.max(1).astype(np.float64)
 
-@CONFIDENCES.register('margin')
+@CONFIDENCES.register("maxprob")
+def maxprob(p, cost=None):
+    "Probability of the most probable class"
+    return p.max(1).astype(np.float64)
+
+
+@CONFIDENCES.register("margin")
 def margin(p, cost=None):
     "Largest less second largest probability"
-    if p.size < 2**20: return np.subtract(*np.partition(p.astype(np.float64), -2)[:, :-3:-1].T)   # too few to compile for
-    out,p = np.empty(len(p)),readable(p); by_rows(lambda a, b: _lead(p, out, a, b), *p.shape); return out
+    if p.size < 2**20:
+        return np.subtract(
+            *np.partition(p.astype(np.float64), -2)[:, :-3:-1].T
+        )  # too few to compile for
+    out, p = np.empty(len(p)), readable(p)
+    by_rows(lambda a, b: _lead(p, out, a, b), *p.shape)
+    return out
 
-@CONFIDENCES.register('entropy')
+
+@CONFIDENCES.register("entropy")
 def entropy(p, cost=None):
     "One less the entropy over its maximum, log K"
     from scipy.special import xlogy
-    h = np.empty(len(p)); by_rows(lambda a, b: xlogy(p[a:b], p[a:b], dtype=np.float64).sum(1, out=h[a:b]), *p.shape)
-    return np.clip(1+h/np.log(p.shape[1]), 0, 1)
 
-@CONFIDENCES.register('expected_cost')
+    h = np.empty(len(p))
+    by_rows(
+        lambda a, b: xlogy(p[a:b], p[a:b], dtype=np.float64).sum(1, out=h[a:b]),
+        *p.shape,
+    )
+    return np.clip(1 + h / np.log(p.shape[1]), 0, 1)
+
+
+@CONFIDENCES.register("expected_cost")
 def least_expected_cost(p, cost=None):
     "One less the expected cost of the best decision over the worst cost; `maxprob` without costs"
-    return maxprob(p) if cost is None else np.clip(1-_least_cost(p, cost)[1]/cost.max(), 0, 1)
+    return (
+        maxprob(p)
+        if cost is None
+        else np.clip(1 - _least_cost(p, cost)[1] / cost.max(), 0, 1)
+    )
 
 # %% ../nbs/api/14_risk.ipynb #f992c594
-def threshold_grid() -> np.ndarray: # 280 confidences from .9999 down to .01, then 0
+def threshold_grid() -> np.ndarray:  # 280 confidences from .9999 down to .01, then 0
     "Thresholds tested, highest first: even in log-odds, chosen before any data"
-    return np.r_[1/(1+np.exp(-np.linspace(9.2, -4.7, 279))), 0.]
+    return np.r_[1 / (1 + np.exp(-np.linspace(9.2, -4.7, 279))), 0.0]
 
-def _enter(conf, grid): return np.searchsorted(-grid, -conf)   # first threshold at or below the confidence
 
-_STARTS = 16, 4, 1   # shares of the risk above which a calibrated model would be wrong, from the careful end
+def _enter(conf, grid):
+    return np.searchsorted(-grid, -conf)  # first threshold at or below the confidence
+
+
+_STARTS = (
+    16,
+    4,
+    1,
+)  # shares of the risk above which a calibrated model would be wrong, from the careful end
+
 
 def start_indices(
-    grid:np.ndarray, # Thresholds, highest first
-    risks, # Risk that must be ruled out, one per target, in (0, 1)
-) -> list: # Where in the grid to begin, ascending
+    grid: np.ndarray,  # Thresholds, highest first
+    risks,  # Risk that must be ruled out, one per target, in (0, 1)
+) -> list:  # Where in the grid to begin, ascending
     "Starts without other information: confidence one less the smallest risk, a fourth and a sixteenth of it"
-    return sorted({int((grid <= 1-min(risks)/k).argmax()) for k in _STARTS})
+    return sorted({int((grid <= 1 - min(risks) / k).argmax()) for k in _STARTS})
+
 
 def pilot_start(
-    grid:np.ndarray, # Thresholds, highest first
-    risks, # Risk that must be ruled out, one per target, in (0, 1)
-    n:int, # Calibration rows there will be
-    pilot, # ([`Nested` of each target], rows) from rows that are not calibration rows
-) -> list: # Where in the grid to begin: one place
+    grid: np.ndarray,  # Thresholds, highest first
+    risks,  # Risk that must be ruled out, one per target, in (0, 1)
+    n: int,  # Calibration rows there will be
+    pilot,  # ([`Nested` of each target], rows) from rows that are not calibration rows
+) -> list:  # Where in the grid to begin: one place
     "The start at which pilot rows make the first test most likely to pass"
-    seen,rows = pilot; scale = n/rows
-    def p(z, r): kept,total = z.totals(); return binomial_p_value((total+.5)*scale, (kept+.5)*scale, r)
-    return [int(np.argmin(np.max([p(z, r) for z,r in zip(seen, risks)], axis=0)))]
+    seen, rows = pilot
+    scale = n / rows
+
+    def p(z, r):
+        kept, total = z.totals()
+        return binomial_p_value((total + 0.5) * scale, (kept + 0.5) * scale, r)
+
+    return [int(np.argmin(np.max([p(z, r) for z, r in zip(seen, risks)], axis=0)))]
 
 # %% ../nbs/api/14_risk.ipynb #ddabbd9f
 @dataclass(frozen=True)
 class Target:
     "A risk that must not be exceeded"
-    name:str # What it is called in certificates and refusals
-    risk:float # Mean loss allowed, above 0 and below the largest loss
-    loss:np.ndarray = None # loss[true, decided], shape (K, K), at least 0; `None` is 1 for a wrong decision and 0 for a right one
-    classes:tuple = None # True classes whose rows count, names or indices; all when `None`
-    given:str = 'decided' # "decided": mean over decided rows; "all": over all rows, abstentions at 0
-    weight:float = 1. # Its share of delta beside the other targets, where each has a chain of its own
+
+    name: str  # What it is called in certificates and refusals
+    risk: float  # Mean loss allowed, above 0 and below the largest loss
+    loss: np.ndarray = None  # loss[true, decided], shape (K, K), at least 0; `None` is 1 for a wrong decision and 0 for a right one
+    classes: tuple = (
+        None  # True classes whose rows count, names or indices; all when `None`
+    )
+    given: str = "decided"  # "decided": mean over decided rows; "all": over all rows, abstentions at 0
+    weight: float = 1.0  # Its share of delta beside the other targets, where each has a chain of its own
+
     def __post_init__(self):
-        m = None if self.loss is None else _numbers(self.loss, 'loss')
-        if m is not None and not (m.ndim == 2 and m.shape[0] == m.shape[1] and np.isfinite(m).all() and (m >= 0).all() and m.any()):
-            raise ConfigurationError(f"`loss` of target {self.name!r} must be a square matrix of finite numbers, at least 0 and not all 0", argument='loss')
-        if self.given not in ('decided', 'all'): raise ConfigurationError(f"`given` must be 'decided' or 'all', got {self.given!r}", argument='given')
-        self.__dict__.update(name=str(self.name), loss=m, classes=None if self.classes is None else (self.classes,) if isinstance(self.classes, (str, int, np.integer)) else tuple(self.classes))
-        self.__dict__.update(risk=check_number('target_risk', self.risk, 0, self.bound), weight=check_number('weight', self.weight, 0, math.inf))
+        m = None if self.loss is None else _numbers(self.loss, "loss")
+        if m is not None and not (
+            m.ndim == 2
+            and m.shape[0] == m.shape[1]
+            and np.isfinite(m).all()
+            and (m >= 0).all()
+            and m.any()
+        ):
+            raise ConfigurationError(
+                f"`loss` of target {self.name!r} must be a square matrix of finite numbers, at least 0 and not all 0",
+                argument="loss",
+            )
+        if self.given not in ("decided", "all"):
+            raise ConfigurationError(
+                f"`given` must be 'decided' or 'all', got {self.given!r}",
+                argument="given",
+            )
+        self.__dict__.update(
+            name=str(self.name),
+            loss=m,
+            classes=None
+            if self.classes is None
+            else (self.classes,)
+            if isinstance(self.classes, (str, int, np.integer))
+            else tuple(self.classes),
+        )
+        self.__dict__.update(
+            risk=check_number("target_risk", self.risk, 0, self.bound),
+            weight=check_number("weight", self.weight, 0, math.inf),
+        )
+
     @property
-    def bound(self) -> float: "Largest possible loss"; return 1. if self.loss is None else float(self.loss.max())
+    def bound(self) -> float:
+        "Largest possible loss"
+        return 1.0 if self.loss is None else float(self.loss.max())
 
 # %% ../nbs/api/14_risk.ipynb #fa04cf34
 def _ids(names, classes, K):
     "Class indices of names or indices"
-    index = {c: i for i,c in enumerate(classes or ())}; ids = [index.get(c, c) for c in names]
+    index = {c: i for i, c in enumerate(classes or ())}
+    ids = [index.get(c, c) for c in names]
     odd = [c for c in ids if not isinstance(c, (int, np.integer)) or not 0 <= c < K]
-    if odd: raise ConfigurationError(f"`classes` of a target names {odd[0]!r}, which is no class", hint="Give the classifier classes=, or name class indices", argument='classes')
+    if odd:
+        raise ConfigurationError(
+            f"`classes` of a target names {odd[0]!r}, which is no class",
+            hint="Give the classifier classes=, or name class indices",
+            argument="classes",
+        )
     return np.array(ids)
+
 
 def _seen(t, conf, decided, labels, K, s):
     "What the rows say about a target, as `Nested` over the thresholds"
-    if t.loss is not None and len(t.loss) != K: raise PredictionError(f"`probs` has {K} classes, the loss of target {t.name!r} has {len(t.loss)}", argument='probs')
-    loss = (decided != labels).astype(np.float64) if t.loss is None else t.loss[labels, decided]/t.bound
-    z = Nested(loss, _enter(conf, s.grid), len(s.grid), t.given == 'decided')
-    if t.classes is None: return z
-    on = np.isin(labels, _ids(t.classes, s.classes, K)); return Nested(z.loss[on], z.enter[on], z.m, z.skip)
+    if t.loss is not None and len(t.loss) != K:
+        raise PredictionError(
+            f"`probs` has {K} classes, the loss of target {t.name!r} has {len(t.loss)}",
+            argument="probs",
+        )
+    loss = (
+        (decided != labels).astype(np.float64)
+        if t.loss is None
+        else t.loss[labels, decided] / t.bound
+    )
+    z = Nested(loss, _enter(conf, s.grid), len(s.grid), t.given == "decided")
+    if t.classes is None:
+        return z
+    on = np.isin(labels, _ids(t.classes, s.classes, K))
+    return Nested(z.loss[on], z.enter[on], z.m, z.skip)
 
 # %% ../nbs/api/14_risk.ipynb #4d80b080
 @dataclass(frozen=True)
 class SelectiveCertificate:
     "What is promised, on what, by which theorem"
-    target_risk:float # Mean loss (error rate) that is not exceeded ...
-    delta:float # ... except with this probability over the calibration draw, for all certificates of one fit together
-    threshold:float # Decide when the confidence is at least this
-    n:int # Calibration rows (of the target's true classes, where it names some)
-    n_decided:int # Of these, decided
-    n_errors:int # Of these, with a loss above 0
-    p_value:float # Of the last test that passed
-    risk_bound:float # Upper bound on the risk at this threshold alone, level `1-delta`
-    n_tests:int # Thresholds that passed
-    theorem:str = theorem_of('exact', 'fixed') # By which it holds
-    name:str = 'error' # The target's
-    mean_loss:float = None # On the calibration rows that count; for 0/1 losses among the decided it is n_errors/n_decided
-    score:str = 'maxprob' # Name in `CONFIDENCES`
-    given:str = 'decided' # Mean over decided rows, or over all of them
-    group:str = None # The group it is for
-    seed:int = None # Of the order of rows, for tests that draw one
+
+    target_risk: float  # Mean loss (error rate) that is not exceeded ...
+    delta: float  # ... except with this probability over the calibration draw, for all certificates of one fit together
+    threshold: float  # Decide when the confidence is at least this
+    n: int  # Calibration rows (of the target's true classes, where it names some)
+    n_decided: int  # Of these, decided
+    n_errors: int  # Of these, with a loss above 0
+    p_value: float  # Of the last test that passed
+    risk_bound: (
+        float  # Upper bound on the risk at this threshold alone, level `1-delta`
+    )
+    n_tests: int  # Thresholds that passed
+    theorem: str = theorem_of("exact", "fixed")  # By which it holds
+    name: str = "error"  # The target's
+    mean_loss: float = None  # On the calibration rows that count; for 0/1 losses among the decided it is n_errors/n_decided
+    score: str = "maxprob"  # Name in `CONFIDENCES`
+    given: str = "decided"  # Mean over decided rows, or over all of them
+    group: str = None  # The group it is for
+    seed: int = None  # Of the order of rows, for tests that draw one
+
     @property
-    def selective_coverage(self) -> float: "Share of the calibration rows decided"; return self.n_decided/self.n
+    def selective_coverage(self) -> float:
+        "Share of the calibration rows decided"
+        return self.n_decided / self.n
+
     def to_dict(self) -> dict:
         "JSON-safe; what was added to this class later is there when it says something"
         late = {f.name: f.default for f in fields(self)[10:]}
-        return {k: v for k,v in asdict(self).items() if k not in late or v != late[k]}
+        return {k: v for k, v in asdict(self).items() if k not in late or v != late[k]}
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'SelectiveCertificate':
+    def from_dict(cls, d: dict) -> "SelectiveCertificate":
         "Rebuild from `to_dict`"
-        with reading('selective certificate'): return cls(**d)
-    def __str__(self): return describe_certificate(self)
+        with reading("selective certificate"):
+            return cls(**d)
+
+    def __str__(self):
+        return describe_certificate(self)
 
 # %% ../nbs/api/14_risk.ipynb #321b90b9
-def describe_certificate(c:SelectiveCertificate) -> str:
+def describe_certificate(c: SelectiveCertificate) -> str:
     "Two sentences"
-    who,where = '' if c.group is None else f" for group {c.group}", 'confidence' if c.score == 'maxprob' else f'confidence ({c.score})'
-    what = (f"at most {c.target_risk:.1%} of decisions made at {where} >= {c.threshold:.4f} are wrong" if c.mean_loss is None
-            else f"the mean loss ({c.name}) of {'decisions' if c.given == 'decided' else 'rows, abstentions at 0,'} is at most {c.target_risk:g} when deciding at {where} >= {c.threshold:.4f}")
-    seen = f"{c.n_errors} wrongly" if c.mean_loss is None else f"{c.n_errors} at a loss, mean loss {c.mean_loss:.4g}"
-    return (f"With probability at least {1-c.delta:.0%} over the calibration draw, {what}{who}. "
-            f"On {c.n} calibration rows {c.n_decided} ({c.selective_coverage:.1%}) were decided, {seen}.")
+    who, where = (
+        "" if c.group is None else f" for group {c.group}",
+        "confidence" if c.score == "maxprob" else f"confidence ({c.score})",
+    )
+    what = (
+        f"at most {c.target_risk:.1%} of decisions made at {where} >= {c.threshold:.4f} are wrong"
+        if c.mean_loss is None
+        else f"the mean loss ({c.name}) of {'decisions' if c.given == 'decided' else 'rows, abstentions at 0,'} is at most {c.target_risk:g} when deciding at {where} >= {c.threshold:.4f}"
+    )
+    seen = (
+        f"{c.n_errors} wrongly"
+        if c.mean_loss is None
+        else f"{c.n_errors} at a loss, mean loss {c.mean_loss:.4g}"
+    )
+    return (
+        f"With probability at least {1 - c.delta:.0%} over the calibration draw, {what}{who}. "
+        f"On {c.n} calibration rows {c.n_decided} ({c.selective_coverage:.1%}) were decided, {seen}."
+    )
 
 # %% ../nbs/api/14_risk.ipynb #412a996b
 def _chains(s, seen, n, pilots):
     "Per (group, targets of one chain): where its segments start, and the p-values of each of its targets over the grid"
-    out,risks = {},[t.risk/t.bound for t in s.targets]
-    for g,zs in seen.items():
-        starts = pilot_start(s.grid, risks, n[g], pilots[g]) if g in pilots else start_indices(s.grid, risks)
-        if s.correction != 'fixed': starts = starts[-1:]
-        p = np.array([risk_test(s.method, z.loss, s.seed)[1](z, r) for z,r in zip(zs, risks)])
-        for ks in [range(len(zs))] if s.together else [[k] for k in range(len(zs))]: out[g, tuple(ks)] = starts, p[list(ks)]
+    out, risks = {}, [t.risk / t.bound for t in s.targets]
+    for g, zs in seen.items():
+        starts = (
+            pilot_start(s.grid, risks, n[g], pilots[g])
+            if g in pilots
+            else start_indices(s.grid, risks)
+        )
+        if s.correction != "fixed":
+            starts = starts[-1:]
+        p = np.array(
+            [risk_test(s.method, z.loss, s.seed)[1](z, r) for z, r in zip(zs, risks)]
+        )
+        for ks in [range(len(zs))] if s.together else [[k] for k in range(len(zs))]:
+            out[g, tuple(ks)] = starts, p[list(ks)]
     return out
+
 
 def _segments(s, chains):
     "(chain, start, end) of every segment, its share of delta, and the arrows: along a chain, and from its end to other chains"
-    parts = [(key, a, b) for key,(starts,_) in chains.items() for a,b in zip(starts, [*starts[1:], len(s.grid)])]; at = {k: [i for i,p in enumerate(parts) if p[0] == k] for k in chains}
-    w = np.array([s.targets[key[1][0]].weight/len(at[key]) for key,_,_ in parts]); arrows = np.zeros((len(parts), len(parts))); G = len({g for g,_ in chains})
-    def passed_on(a, b):   # from the chain of a target to that of another, or of the same in another group
-        if s.transitions is None: return 1/(len(chains)-1)
-        (g,(k,)),(h,(l,)) = a, b; return s.transitions[k, l] if g == h else (1-s.transitions[k].sum())/(G-1) if k == l else 0.
-    for a,i in at.items():
+    parts = [
+        (key, a, b)
+        for key, (starts, _) in chains.items()
+        for a, b in zip(starts, [*starts[1:], len(s.grid)])
+    ]
+    at = {k: [i for i, p in enumerate(parts) if p[0] == k] for k in chains}
+    w = np.array([s.targets[key[1][0]].weight / len(at[key]) for key, _, _ in parts])
+    arrows = np.zeros((len(parts), len(parts)))
+    G = len({g for g, _ in chains})
+
+    def passed_on(
+        a, b
+    ):  # from the chain of a target to that of another, or of the same in another group
+        if s.transitions is None:
+            return 1 / (len(chains) - 1)
+        (g, (k,)), (h, (l,)) = a, b
+        return (
+            s.transitions[k, l]
+            if g == h
+            else (1 - s.transitions[k].sum()) / (G - 1)
+            if k == l
+            else 0.0
+        )
+
+    for a, i in at.items():
         arrows[i[:-1], i[1:]] = 1
-        for b,j in at.items(): arrows[i[-1], j] = passed_on(a, b)/len(j) if a != b else 0
-    return parts, w/w.sum(), arrows
+        for b, j in at.items():
+            arrows[i[-1], j] = passed_on(a, b) / len(j) if a != b else 0
+    return parts, w / w.sum(), arrows
+
 
 def _passed(s, chains):
     "Thresholds that passed, over the grid, of each chain; and (start, level of its first test) of its segments"
-    parts,w,arrows = _segments(s, chains); tails = [chains[k][1][:, a:b].max(0) for k,a,b in parts]; cut = np.cumsum([len(t) for t in tails])
-    ok = graphical(tails, s.delta, weights=w, transitions=arrows) if s.correction == 'fixed' else np.split(CORRECTIONS.get(s.correction)(np.concatenate(tails), s.delta), cut[:-1])
-    out,begin = {k: np.zeros(len(s.grid), bool) for k in chains}, {k: [] for k in chains}
-    for (k,a,b),o,v in zip(parts, ok, w): out[k][a:b] = o; begin[k].append((a, s.delta*v if s.correction == 'fixed' else s.delta/cut[-1]))
+    parts, w, arrows = _segments(s, chains)
+    tails = [chains[k][1][:, a:b].max(0) for k, a, b in parts]
+    cut = np.cumsum([len(t) for t in tails])
+    ok = (
+        graphical(tails, s.delta, weights=w, transitions=arrows)
+        if s.correction == "fixed"
+        else np.split(
+            CORRECTIONS.get(s.correction)(np.concatenate(tails), s.delta), cut[:-1]
+        )
+    )
+    out, begin = (
+        {k: np.zeros(len(s.grid), bool) for k in chains},
+        {k: [] for k in chains},
+    )
+    for (k, a, b), o, v in zip(parts, ok, w):
+        out[k][a:b] = o
+        begin[k].append(
+            (a, s.delta * v if s.correction == "fixed" else s.delta / cut[-1])
+        )
     return out, begin
 
 # %% ../nbs/api/14_risk.ipynb #310af5fd
 def _certificate(s, z, t, group, i, p, n_tests, several):
     "The certificate of target `t` at threshold `i`"
-    name,test = risk_test(s.method, z.loss, s.seed); on = z.enter <= i; kept,bad,plain = int(on.sum()), int((z.loss[on] > 0).sum()), t.loss is None and z.skip
-    bound = float(clopper_pearson(bad, kept, 1-s.delta, side='upper')[1]) if plain and name == 'exact' else t.bound*float(risk_bounds(Nested(z.loss, (~on).astype(np.int64), 1, z.skip), s.delta, test)[0])
-    return SelectiveCertificate(t.risk, s.delta, float(s.grid[i]), len(z.loss), kept, bad, float(p), bound, n_tests, theorem_of(name, 'chains' if several and s.correction == 'fixed' else s.correction), t.name,
-                                None if plain else t.bound*float(z.at(i).mean()), s.score, t.given, group, s.seed if name == 'wsr' else None)
+    name, test = risk_test(s.method, z.loss, s.seed)
+    on = z.enter <= i
+    kept, bad, plain = (
+        int(on.sum()),
+        int((z.loss[on] > 0).sum()),
+        t.loss is None and z.skip,
+    )
+    bound = (
+        float(clopper_pearson(bad, kept, 1 - s.delta, side="upper")[1])
+        if plain and name == "exact"
+        else t.bound
+        * float(
+            risk_bounds(
+                Nested(z.loss, (~on).astype(np.int64), 1, z.skip), s.delta, test
+            )[0]
+        )
+    )
+    return SelectiveCertificate(
+        t.risk,
+        s.delta,
+        float(s.grid[i]),
+        len(z.loss),
+        kept,
+        bad,
+        float(p),
+        bound,
+        n_tests,
+        theorem_of(
+            name, "chains" if several and s.correction == "fixed" else s.correction
+        ),
+        t.name,
+        None if plain else t.bound * float(z.at(i).mean()),
+        s.score,
+        t.given,
+        group,
+        s.seed if name == "wsr" else None,
+    )
 
 # %% ../nbs/api/14_risk.ipynb #13db1225
 def _rows_needed(s, z, t, n, i, delta):
     "Calibration rows with which the test of threshold `i` would pass, or `None`"
-    rows,total = (a[i] for a in z.totals()); name,_ = risk_test(s.method, z.loss, s.seed)
-    return rows_that_would_do(t.risk/t.bound, delta, rows/n, total/rows, method=name, losses=None if name == 'exact' else z.at(i), seed=s.seed) if rows else None
+    rows, total = (a[i] for a in z.totals())
+    name, _ = risk_test(s.method, z.loss, s.seed)
+    return (
+        rows_that_would_do(
+            t.risk / t.bound,
+            delta,
+            rows / n,
+            total / rows,
+            method=name,
+            losses=None if name == "exact" else z.at(i),
+            seed=s.seed,
+        )
+        if rows
+        else None
+    )
+
 
 def _refusal(s, z, t, group, n, starts):
     "The error that says why not, and what would do: at the start that needs fewest rows"
-    need,i,delta = min(((_rows_needed(s, z, t, n, i, d), i, d) for i,d in starts), key=lambda x: (x[0] or np.inf, -x[1]))
-    rows,total = (a[i] for a in z.totals()); on = z.enter <= i; kept,wrong = int(on.sum()), int((z.loss[on] > 0).sum())
-    plain = t.loss is None and z.skip; what = f"an error of {t.risk:.1%}" if plain else f"a mean loss ({t.name}) of {t.risk:g}"
-    seen = f"at confidence >= {s.grid[i]:.3f}, {kept} of {n} calibration rows are decided and {wrong} of them " + ("wrongly" if plain else f"at a loss, mean loss {t.bound*total/max(1, rows):.4g}")
-    least = rows_that_would_do(t.risk/t.bound, delta, method='exact')
-    hint = (f"About {need} calibration rows like these would do, with a chance of 80%" if need else "No number of rows like these would do: the error rate is above the target; raise target_risk or improve the model" if rows
-            else f"No row is that sure; at least {least} decided rows are needed")
-    who = '' if group is None else f" for group {group}"
+    need, i, delta = min(
+        ((_rows_needed(s, z, t, n, i, d), i, d) for i, d in starts),
+        key=lambda x: (x[0] or np.inf, -x[1]),
+    )
+    rows, total = (a[i] for a in z.totals())
+    on = z.enter <= i
+    kept, wrong = int(on.sum()), int((z.loss[on] > 0).sum())
+    plain = t.loss is None and z.skip
+    what = (
+        f"an error of {t.risk:.1%}"
+        if plain
+        else f"a mean loss ({t.name}) of {t.risk:g}"
+    )
+    seen = (
+        f"at confidence >= {s.grid[i]:.3f}, {kept} of {n} calibration rows are decided and {wrong} of them "
+        + (
+            "wrongly"
+            if plain
+            else f"at a loss, mean loss {t.bound * total / max(1, rows):.4g}"
+        )
+    )
+    least = rows_that_would_do(t.risk / t.bound, delta, method="exact")
+    hint = (
+        f"About {need} calibration rows like these would do, with a chance of 80%"
+        if need
+        else "No number of rows like these would do: the error rate is above the target; raise target_risk or improve the model"
+        if rows
+        else f"No row is that sure; at least {least} decided rows are needed"
+    )
+    who = "" if group is None else f" for group {group}"
     more = {} if plain and group is None else dict(target=t.name, group=group)
-    return CertificateError(f"no threshold can be certified for {what} at delta {s.delta:g}{who}: {seen}", hint=hint,
-                            n=n, kept=kept, wrong=wrong, rows_that_would_do=need, target_risk=t.risk, delta=s.delta, **more)
+    return CertificateError(
+        f"no threshold can be certified for {what} at delta {s.delta:g}{who}: {seen}",
+        hint=hint,
+        n=n,
+        kept=kept,
+        wrong=wrong,
+        rows_that_would_do=need,
+        target_risk=t.risk,
+        delta=s.delta,
+        **more,
+    )
+
 
 def _settle(s, seen, n, pilots):
     "Certificates and refusals of all groups and targets, and the threshold of each group: `None`, and nothing decided, where the main target is refused"
-    chains = _chains(s, seen, n, pilots); passed,begin = _passed(s, chains); certs,refusals,mains,thresholds = [],[],[],{}; several = sum(map(len, begin.values())) > 1
-    for g,zs in seen.items():
-        mine = [k for k in chains if k[0] == g]; main = mine[0]; good = [k for k in mine if passed[k].any()] if passed[main].any() else []
-        ok = np.logical_and.reduce([passed[k] for k in good]) if good else np.zeros(1, bool)
-        if good and not ok.any(): good = [main]; ok = passed[main]
-        i = int(np.flatnonzero(ok)[-1]) if ok.any() else None; thresholds[g] = None if i is None else float(s.grid[i])
+    chains = _chains(s, seen, n, pilots)
+    passed, begin = _passed(s, chains)
+    certs, refusals, mains, thresholds = [], [], [], {}
+    several = sum(map(len, begin.values())) > 1
+    for g, zs in seen.items():
+        mine = [k for k in chains if k[0] == g]
+        main = mine[0]
+        good = [k for k in mine if passed[k].any()] if passed[main].any() else []
+        ok = (
+            np.logical_and.reduce([passed[k] for k in good])
+            if good
+            else np.zeros(1, bool)
+        )
+        if good and not ok.any():
+            good = [main]
+            ok = passed[main]
+        i = int(np.flatnonzero(ok)[-1]) if ok.any() else None
+        thresholds[g] = None if i is None else float(s.grid[i])
         for k in mine:
-            p = chains[k][1]; starts = begin[k] if s.correction == 'fixed' else [(int(p.max(0).argmin()), begin[k][0][1])]
-            if k in good: certs += [_certificate(s, zs[j], s.targets[j], g, i, q[i], int(passed[k].sum()), several) for j,q in zip(k[1], p)]
-            elif k == main or not passed[k].any() or good: j = k[1][int(p[:, starts[-1][0]].argmax())]; refusals.append(_refusal(s, zs[j], s.targets[j], g, n[g], starts)); mains += refusals[-1:]*(k == main)
-    if not certs: raise min(mains, key=lambda e: e.context['rows_that_would_do'] or np.inf)
+            p = chains[k][1]
+            starts = (
+                begin[k]
+                if s.correction == "fixed"
+                else [(int(p.max(0).argmin()), begin[k][0][1])]
+            )
+            if k in good:
+                certs += [
+                    _certificate(
+                        s,
+                        zs[j],
+                        s.targets[j],
+                        g,
+                        i,
+                        q[i],
+                        int(passed[k].sum()),
+                        several,
+                    )
+                    for j, q in zip(k[1], p)
+                ]
+            elif k == main or not passed[k].any() or good:
+                j = k[1][int(p[:, starts[-1][0]].argmax())]
+                refusals.append(_refusal(s, zs[j], s.targets[j], g, n[g], starts))
+                mains += refusals[-1:] * (k == main)
+    if not certs:
+        raise min(mains, key=lambda e: e.context["rows_that_would_do"] or np.inf)
     return tuple(certs), tuple(refusals), thresholds
 
 # %% ../nbs/api/14_risk.ipynb #2e4d3d2f
 def _judge(probs, score, cost):
     "How sure, and what is decided when it is sure enough"
-    p,conf,best = top_of_rows(probs)
-    if cost is not None: best = _least_cost(p, as_cost(cost, p.shape[1]).cost)[0]
-    if score != 'maxprob':
-        conf = np.asarray(CONFIDENCES.get(score)(p, None if cost is None else cost.cost), dtype=np.float64)
-        if conf.shape != (len(p),) or not ((conf >= 0) & (conf <= 1)).all(): raise PredictionError(f"confidence {score!r} must give {len(p)} numbers in [0, 1]", argument='score')
+    p, conf, best = top_of_rows(probs)
+    if cost is not None:
+        best = _least_cost(p, as_cost(cost, p.shape[1]).cost)[0]
+    if score != "maxprob":
+        conf = np.asarray(
+            CONFIDENCES.get(score)(p, None if cost is None else cost.cost),
+            dtype=np.float64,
+        )
+        if conf.shape != (len(p),) or not ((conf >= 0) & (conf <= 1)).all():
+            raise PredictionError(
+                f"confidence {score!r} must give {len(p)} numbers in [0, 1]",
+                argument="score",
+            )
     return conf, best, p.shape[1]
 
+
 def decide_at(
-    probs, # Probabilities, shape (n, K)
-    threshold:float, # Confidence from which to decide; `None` to decide nothing
-) -> np.ndarray: # Index of the decided class, -1 for an abstention, shape (n,)
+    probs,  # Probabilities, shape (n, K)
+    threshold: float,  # Confidence from which to decide; `None` to decide nothing
+) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
     "The most probable class where the confidence is at least `threshold`"
-    _,conf,best = top_of_rows(probs); threshold = threshold if threshold is None else check_number('threshold', threshold, -math.inf, math.inf, closed='both')
-    return np.full(len(best), -1) if threshold is None else np.where(conf >= threshold, best, -1)
+    _, conf, best = top_of_rows(probs)
+    threshold = (
+        threshold
+        if threshold is None
+        else check_number("threshold", threshold, -math.inf, math.inf, closed="both")
+    )
+    return (
+        np.full(len(best), -1)
+        if threshold is None
+        else np.where(conf >= threshold, best, -1)
+    )
 
 # %% ../nbs/api/14_risk.ipynb #059ee8e0
 def _check_grid(grid):
-    g = threshold_grid() if grid is None else _numbers(grid, 'grid')
-    if g.ndim != 1 or not g.size or not ((g >= 0) & (g <= 1)).all() or (np.diff(g) > 0).any(): raise ConfigurationError("`grid` must hold thresholds in [0, 1], highest first", argument='grid')
+    g = threshold_grid() if grid is None else _numbers(grid, "grid")
+    if (
+        g.ndim != 1
+        or not g.size
+        or not ((g >= 0) & (g <= 1)).all()
+        or (np.diff(g) > 0).any()
+    ):
+        raise ConfigurationError(
+            "`grid` must hold thresholds in [0, 1], highest first", argument="grid"
+        )
     return g
+
 
 def _check_targets(main, targets, together, transitions):
     "All targets, the main one first, and the arrows between their chains"
-    every = (main, targets) if isinstance(targets, Target) else (main, *targets); odd = [x for x in every if not isinstance(x, Target)]; q = len(every)
-    if odd: raise ConfigurationError(f"`targets` must hold `Target`s, got {odd[0]!r}", argument='targets')
-    if len({x.name for x in every}) < q: raise ConfigurationError(f"`targets` need names of their own, got {[x.name for x in every]}; the first is the main target's", argument='targets')
-    if transitions is None: return every, None
-    g = _numbers(transitions, 'transitions')
-    if together: raise ConfigurationError("`transitions` are between chains, and with together=True there is one", hint="Pass together=False", argument='transitions')
-    if g.shape != (q, q) or not (g >= 0).all() or (g.sum(1) > 1+1e-9).any() or g.diagonal().any():
-        raise ConfigurationError(f"`transitions` must have shape ({q}, {q}), the main target first, rows that sum to at most 1 and a diagonal of 0", argument='transitions')
+    every = (main, targets) if isinstance(targets, Target) else (main, *targets)
+    odd = [x for x in every if not isinstance(x, Target)]
+    q = len(every)
+    if odd:
+        raise ConfigurationError(
+            f"`targets` must hold `Target`s, got {odd[0]!r}", argument="targets"
+        )
+    if len({x.name for x in every}) < q:
+        raise ConfigurationError(
+            f"`targets` need names of their own, got {[x.name for x in every]}; the first is the main target's",
+            argument="targets",
+        )
+    if transitions is None:
+        return every, None
+    g = _numbers(transitions, "transitions")
+    if together:
+        raise ConfigurationError(
+            "`transitions` are between chains, and with together=True there is one",
+            hint="Pass together=False",
+            argument="transitions",
+        )
+    if (
+        g.shape != (q, q)
+        or not (g >= 0).all()
+        or (g.sum(1) > 1 + 1e-9).any()
+        or g.diagonal().any()
+    ):
+        raise ConfigurationError(
+            f"`transitions` must have shape ({q}, {q}), the main target first, rows that sum to at most 1 and a diagonal of 0",
+            argument="transitions",
+        )
     return every, g
 
-_LEARNED = 'thresholds_', 'certificates_', 'refusals_', 'n_classes_', 'certificate_', 'threshold_'
+
+_LEARNED = (
+    "thresholds_",
+    "certificates_",
+    "refusals_",
+    "n_classes_",
+    "certificate_",
+    "threshold_",
+)
+
 
 def _learn(s, thresholds, certs, refusals, n_classes):
     "Set what a fit learns"
-    s.thresholds_,s.certificates_,s.refusals_,s.n_classes_ = thresholds,tuple(certs),tuple(refusals),n_classes
-    if None in thresholds: s.certificate_,s.threshold_ = s.certificates_[0], thresholds[None]
+    s.thresholds_, s.certificates_, s.refusals_, s.n_classes_ = (
+        thresholds,
+        tuple(certs),
+        tuple(refusals),
+        n_classes,
+    )
+    if None in thresholds:
+        s.certificate_, s.threshold_ = s.certificates_[0], thresholds[None]
     return s
+
 
 def _rows_of(s, probs, labels, groups, K=None):
     "Per group: what its rows say about each target, and how many they are"
-    conf,best,k = _judge(probs, s.score, s.cost); g = None if groups is None else group_names(groups, len(conf))
-    if k != (K or k): raise PredictionError(f"`probs` has {k} classes, and {K} are wanted", argument='probs')
-    y = check_labels(labels, len(conf), k, s.classes); at = {None: slice(None)} if g is None else {v: g == v for v in sorted(set(g))}
-    return {v: ([_seen(t, conf[i], best[i], y[i], k, s) for t in s.targets], len(conf[i])) for v,i in at.items()}, k
+    conf, best, k = _judge(probs, s.score, s.cost)
+    g = None if groups is None else group_names(groups, len(conf))
+    if k != (K or k):
+        raise PredictionError(
+            f"`probs` has {k} classes, and {K} are wanted", argument="probs"
+        )
+    y = check_labels(labels, len(conf), k, s.classes)
+    at = {None: slice(None)} if g is None else {v: g == v for v in sorted(set(g))}
+    return {
+        v: ([_seen(t, conf[i], best[i], y[i], k, s) for t in s.targets], len(conf[i]))
+        for v, i in at.items()
+    }, k
 
 # %% ../nbs/api/14_risk.ipynb #e322397f
 class SelectiveClassifier:
     "Decide, or abstain, with a certified risk among the decisions"
-    def __init__(self,
-        target_risk:float=.05, # Error rate, or mean cost, allowed among decisions, in (0, 1) or (0, worst cost)
-        delta:float=.1, # Chance that any certificate of a fit may fail, in (0, 1)
+
+    def __init__(
+        self,
+        target_risk: float = 0.05,  # Error rate, or mean cost, allowed among decisions, in (0, 1) or (0, worst cost)
+        delta: float = 0.1,  # Chance that any certificate of a fit may fail, in (0, 1)
         *,
-        cost=None, # `CostMatrix` or cost[true, decided]: decide at the least expected cost and promise the mean cost; the most probable class and the error rate when `None`
-        score:str='maxprob', # How sure: name in `CONFIDENCES`
-        targets:tuple=(), # More `Target`s
-        together:bool=True, # All targets at one threshold, or refuse; `False`: a chain and a share of delta for each, and all but the main one may be refused
-        weight:float=1., # Share of delta of the main target beside those of the others, where each has a chain
-        transitions=None, # Share that the chain of a target hands to that of another when it is through, shape (q, q), main target first; equal when `None`
-        method:str='auto', # Name in `bounds.RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
-        correction:str='fixed', # "fixed", "bonferroni" or "holm" over the thresholds
-        grid=None, # Thresholds, highest first, in [0, 1], chosen without the calibration rows; `threshold_grid()` when `None`
-        classes=None, # Names of the K classes, for labels and targets that are names; those of `cost` when `None`
-        seed:int=None, # Of the order in which `wsr` reads the rows; for costs it often keeps more than `hb`
+        cost=None,  # `CostMatrix` or cost[true, decided]: decide at the least expected cost and promise the mean cost; the most probable class and the error rate when `None`
+        score: str = "maxprob",  # How sure: name in `CONFIDENCES`
+        targets: tuple = (),  # More `Target`s
+        together: bool = True,  # All targets at one threshold, or refuse; `False`: a chain and a share of delta for each, and all but the main one may be refused
+        weight: float = 1.0,  # Share of delta of the main target beside those of the others, where each has a chain
+        transitions=None,  # Share that the chain of a target hands to that of another when it is through, shape (q, q), main target first; equal when `None`
+        method: str = "auto",  # Name in `bounds.RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with a seed and `hb` without
+        correction: str = "fixed",  # "fixed", "bonferroni" or "holm" over the thresholds
+        grid=None,  # Thresholds, highest first, in [0, 1], chosen without the calibration rows; `threshold_grid()` when `None`
+        classes=None,  # Names of the K classes, for labels and targets that are names; those of `cost` when `None`
+        seed: int = None,  # Of the order in which `wsr` reads the rows; for costs it often keeps more than `hb`
     ):
-        if correction not in ('fixed', 'bonferroni', 'holm'): raise ConfigurationError(f"`correction` must be fixed, bonferroni or holm, got {correction!r}", argument='correction')
-        if together not in (True, False): raise ConfigurationError(f"`together` must be True or False, got {together!r}", argument='together')
-        self.delta,self.cost,self.score,self.together,self.method,self.correction,self.seed = check_number('delta', delta),None if cost is None else as_cost(cost, classes=classes),score,bool(together),method,correction,seed
-        main = Target('error', target_risk, weight=weight) if cost is None else Target('cost', target_risk, self.cost.cost, weight=weight)
-        (self.targets,self.transitions),self.target_risk,self.weight,self.grid = _check_targets(main, targets, together, transitions),main.risk,main.weight,_check_grid(grid)
-        self.classes = classes if classes is not None or cost is None else self.cost.classes
-        CONFIDENCES.get(score); risk_test(method, np.zeros(1), seed)
+        if correction not in ("fixed", "bonferroni", "holm"):
+            raise ConfigurationError(
+                f"`correction` must be fixed, bonferroni or holm, got {correction!r}",
+                argument="correction",
+            )
+        if together not in (True, False):
+            raise ConfigurationError(
+                f"`together` must be True or False, got {together!r}",
+                argument="together",
+            )
+        (
+            self.delta,
+            self.cost,
+            self.score,
+            self.together,
+            self.method,
+            self.correction,
+            self.seed,
+        ) = (
+            check_number("delta", delta),
+            None if cost is None else as_cost(cost, classes=classes),
+            score,
+            bool(together),
+            method,
+            correction,
+            seed,
+        )
+        main = (
+            Target("error", target_risk, weight=weight)
+            if cost is None
+            else Target("cost", target_risk, self.cost.cost, weight=weight)
+        )
+        (self.targets, self.transitions), self.target_risk, self.weight, self.grid = (
+            _check_targets(main, targets, together, transitions),
+            main.risk,
+            main.weight,
+            _check_grid(grid),
+        )
+        self.classes = (
+            classes if classes is not None or cost is None else self.cost.classes
+        )
+        CONFIDENCES.get(score)
+        risk_test(method, np.zeros(1), seed)
 
 # %% ../nbs/api/14_risk.ipynb #7a6b8003
 @patch
-def fit(self:SelectiveClassifier,
-    probs, # Probabilities of calibration rows, shape (n, K)
-    labels, # Their true classes, shape (n,)
+def fit(
+    self: SelectiveClassifier,
+    probs,  # Probabilities of calibration rows, shape (n, K)
+    labels,  # Their true classes, shape (n,)
     *,
-    groups=None, # A group per row, shape (n,): each group gets its own threshold and certificates
-    pilot:tuple=None, # (probs, labels) or (probs, labels, groups) of rows outside calibration, e.g. the validation role: chooses where the walks start
-) -> 'SelectiveClassifier':
+    groups=None,  # A group per row, shape (n,): each group gets its own threshold and certificates
+    pilot: tuple = None,  # (probs, labels) or (probs, labels, groups) of rows outside calibration, e.g. the validation role: chooses where the walks start
+) -> "SelectiveClassifier":
     "Learn `thresholds_` by group, `certificates_`, `refusals_`; without groups also `threshold_` and `certificate_`, the main target's. Raises `CertificateError` when the main target can be certified nowhere"
-    for k in _LEARNED: vars(self).pop(k, None)
-    if pilot is not None and not (isinstance(pilot, (tuple, list)) and len(pilot) in (2, 3)): raise PredictionError("`pilot` must be (probs, labels) or (probs, labels, groups)", argument='pilot')
-    rows,K = _rows_of(self, probs, labels, groups); pilots = {} if pilot is None else _rows_of(self, *pilot[:2], pilot[2] if groups is not None and len(pilot) > 2 else None, K)[0]
-    if groups is not None and list(pilots) == [None]: pilots = {g: pilots[None] for g in rows}
-    certs,refusals,thresholds = _settle(self, {g: z for g,(z,_) in rows.items()}, {g: n for g,(_,n) in rows.items()}, pilots)
+    for k in _LEARNED:
+        vars(self).pop(k, None)
+    if pilot is not None and not (
+        isinstance(pilot, (tuple, list)) and len(pilot) in (2, 3)
+    ):
+        raise PredictionError(
+            "`pilot` must be (probs, labels) or (probs, labels, groups)",
+            argument="pilot",
+        )
+    rows, K = _rows_of(self, probs, labels, groups)
+    pilots = (
+        {}
+        if pilot is None
+        else _rows_of(
+            self,
+            *pilot[:2],
+            pilot[2] if groups is not None and len(pilot) > 2 else None,
+            K,
+        )[0]
+    )
+    if groups is not None and list(pilots) == [None]:
+        pilots = {g: pilots[None] for g in rows}
+    certs, refusals, thresholds = _settle(
+        self,
+        {g: z for g, (z, _) in rows.items()},
+        {g: n for g, (_, n) in rows.items()},
+        pilots,
+    )
     return _learn(self, thresholds, certs, (e.to_dict() for e in refusals), K)
 
 # %% ../nbs/api/14_risk.ipynb #a0656c9c
 def _check_fitted(s):
-    if not hasattr(s, 'thresholds_'): raise NotFittedError("`SelectiveClassifier` is not fitted", hint="Call fit(probs, labels) first")
+    if not hasattr(s, "thresholds_"):
+        raise NotFittedError(
+            "`SelectiveClassifier` is not fitted", hint="Call fit(probs, labels) first"
+        )
+
 
 @patch
-def decide(self:SelectiveClassifier,
-    probs, # Probabilities, shape (n, K)
+def decide(
+    self: SelectiveClassifier,
+    probs,  # Probabilities, shape (n, K)
     *,
-    groups=None, # A group per row, when fitted with groups; a group that was refused, or never seen, is abstained on
-) -> np.ndarray: # Index of the decided class, -1 for an abstention, shape (n,)
+    groups=None,  # A group per row, when fitted with groups; a group that was refused, or never seen, is abstained on
+) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
     "The best class where the confidence reaches the threshold"
     _check_fitted(self)
-    if (None in self.thresholds_) != (groups is None): raise ConfigurationError(f"`groups` {'were not' if None in self.thresholds_ else 'are'} part of the fit", argument='groups')
-    conf,best,K = _judge(probs, self.score, self.cost); cut = {g: np.inf if t is None else t for g,t in self.thresholds_.items()}
-    if K != (self.n_classes_ or K): raise PredictionError(f"`probs` has {K} classes, fitted with {self.n_classes_}", argument='probs')
-    if groups is None: return np.where(conf >= cut[None], best, -1)
-    names,code = group_codes(groups, len(conf))
-    return np.where(conf >= np.array([cut.get(g, np.inf) for g in names])[code], best, -1)
+    if (None in self.thresholds_) != (groups is None):
+        raise ConfigurationError(
+            f"`groups` {'were not' if None in self.thresholds_ else 'are'} part of the fit",
+            argument="groups",
+        )
+    conf, best, K = _judge(probs, self.score, self.cost)
+    cut = {g: np.inf if t is None else t for g, t in self.thresholds_.items()}
+    if K != (self.n_classes_ or K):
+        raise PredictionError(
+            f"`probs` has {K} classes, fitted with {self.n_classes_}", argument="probs"
+        )
+    if groups is None:
+        return np.where(conf >= cut[None], best, -1)
+    names, code = group_codes(groups, len(conf))
+    return np.where(
+        conf >= np.array([cut.get(g, np.inf) for g in names])[code], best, -1
+    )
 
 # %% ../nbs/api/14_risk.ipynb #b25b4c0f
 @patch
-def to_dict(self:SelectiveClassifier) -> dict:
+def to_dict(self: SelectiveClassifier) -> dict:
     "What `from_dict` needs and what was promised, JSON-safe"
-    _check_fitted(self); targets = [dict(asdict(t), loss=None if t.loss is None else t.loss.tolist(), classes=None if t.classes is None else list(t.classes)) for t in self.targets[1:]]
-    return dict(target_risk=self.target_risk, delta=self.delta, cost=None if self.cost is None else self.cost.to_dict(), score=self.score, targets=targets, together=self.together, method=self.method, correction=self.correction,
-                grid=None if np.array_equal(self.grid, threshold_grid()) else self.grid.tolist(), classes=None if self.classes is None else list(self.classes), seed=self.seed,
-                weight=self.weight, transitions=None if self.transitions is None else self.transitions.tolist(), n_classes=self.n_classes_,
-                thresholds=[[g, t] for g,t in self.thresholds_.items()], certificates=[c.to_dict() for c in self.certificates_], refusals=list(self.refusals_))
+    _check_fitted(self)
+    targets = [
+        dict(
+            asdict(t),
+            loss=None if t.loss is None else t.loss.tolist(),
+            classes=None if t.classes is None else list(t.classes),
+        )
+        for t in self.targets[1:]
+    ]
+    return dict(
+        target_risk=self.target_risk,
+        delta=self.delta,
+        cost=None if self.cost is None else self.cost.to_dict(),
+        score=self.score,
+        targets=targets,
+        together=self.together,
+        method=self.method,
+        correction=self.correction,
+        grid=None
+        if np.array_equal(self.grid, threshold_grid())
+        else self.grid.tolist(),
+        classes=None if self.classes is None else list(self.classes),
+        seed=self.seed,
+        weight=self.weight,
+        transitions=None if self.transitions is None else self.transitions.tolist(),
+        n_classes=self.n_classes_,
+        thresholds=[[g, t] for g, t in self.thresholds_.items()],
+        certificates=[c.to_dict() for c in self.certificates_],
+        refusals=list(self.refusals_),
+    )
+
 
 @patch(cls_method=True)
-def from_dict(cls:SelectiveClassifier, d:dict) -> SelectiveClassifier:
+def from_dict(cls: SelectiveClassifier, d: dict) -> SelectiveClassifier:
     "Rebuild from `to_dict`"
-    with reading('selective classifier'):
-        made = dict(cost=None if d['cost'] is None else CostMatrix.from_dict(d['cost']), targets=tuple(Target(**t) for t in d['targets']), weight=d.get('weight', 1.), transitions=d.get('transitions'))
-        s = cls(**{k: d[k] for k in ('target_risk', 'delta', 'score', 'together', 'method', 'correction', 'grid', 'classes', 'seed')}, **made)
-        return _learn(s, {g: t for g,t in d['thresholds']}, map(SelectiveCertificate.from_dict, d['certificates']), d['refusals'], d.get('n_classes'))
+    with reading("selective classifier"):
+        made = dict(
+            cost=None if d["cost"] is None else CostMatrix.from_dict(d["cost"]),
+            targets=tuple(Target(**t) for t in d["targets"]),
+            weight=d.get("weight", 1.0),
+            transitions=d.get("transitions"),
+        )
+        s = cls(
+            **{
+                k: d[k]
+                for k in (
+                    "target_risk",
+                    "delta",
+                    "score",
+                    "together",
+                    "method",
+                    "correction",
+                    "grid",
+                    "classes",
+                    "seed",
+                )
+            },
+            **made,
+        )
+        return _learn(
+            s,
+            {g: t for g, t in d["thresholds"]},
+            map(SelectiveCertificate.from_dict, d["certificates"]),
+            d["refusals"],
+            d.get("n_classes"),
+        )
+
 
 @patch
-def _repr_markdown_(self:SelectiveClassifier) -> str:
-    if not hasattr(self, 'thresholds_'): return f"SelectiveClassifier(target_risk={self.target_risk:g}, delta={self.delta:g}), not fitted"
+def _repr_markdown_(self: SelectiveClassifier) -> str:
+    if not hasattr(self, "thresholds_"):
+        return f"SelectiveClassifier(target_risk={self.target_risk:g}, delta={self.delta:g}), not fitted"
     who = lambda g, name: name if g is None else f"{g}: {name}"
-    rows = [f"| {who(c.group, c.name)} | at most {c.target_risk:g} | {c.threshold:.4f} | {c.selective_coverage:.1%} of {c.n} | {c.risk_bound:.4g} |" for c in self.certificates_]
-    rows += [f"| {who(r['context'].get('group'), r['context'].get('target', 'error'))} | refused: {r['message']}. {r['hint']} | | | |" for r in self.refusals_]
-    return f"With probability at least {1-self.delta:.0%}, all together:\n\n| | mean loss | decide from confidence | decided of the calibration rows | bound on the mean loss, alone |\n|---|---|---|---|---|\n"+'\n'.join(rows)
+    rows = [
+        f"| {who(c.group, c.name)} | at most {c.target_risk:g} | {c.threshold:.4f} | {c.selective_coverage:.1%} of {c.n} | {c.risk_bound:.4g} |"
+        for c in self.certificates_
+    ]
+    rows += [
+        f"| {who(r['context'].get('group'), r['context'].get('target', 'error'))} | refused: {r['message']}. {r['hint']} | | | |"
+        for r in self.refusals_
+    ]
+    return (
+        f"With probability at least {1 - self.delta:.0%}, all together:\n\n| | mean loss | decide from confidence | decided of the calibration rows | bound on the mean loss, alone |\n|---|---|---|---|---|\n"
+        + "\n".join(rows)
+    )
 
 # %% ../nbs/api/14_risk.ipynb #08aefba1
 def _conf_and_right(conf, right, s):
     "Confidences and truth values as `Nested`, and how many"
-    c,r = (as_float_array(x, k)[0].astype(np.float64) for x,k in ((conf, 'conf'), (right, 'right')))
-    if c.ndim != 1 or not len(c) or not ((c >= 0) & (c <= 1)).all(): raise PredictionError("`conf` must be numbers in [0, 1] of shape (n,)", argument='conf')
-    if r.shape != c.shape or not ((r == 0) | (r == 1)).all(): raise PredictionError(f"`right` must be {len(c)} truth values, one for each confidence", argument='right')
-    return [Nested(1-r, _enter(c, s.grid), len(s.grid))], len(c)
+    c, r = (
+        as_float_array(x, k)[0].astype(np.float64)
+        for x, k in ((conf, "conf"), (right, "right"))
+    )
+    if c.ndim != 1 or not len(c) or not ((c >= 0) & (c <= 1)).all():
+        raise PredictionError(
+            "`conf` must be numbers in [0, 1] of shape (n,)", argument="conf"
+        )
+    if r.shape != c.shape or not ((r == 0) | (r == 1)).all():
+        raise PredictionError(
+            f"`right` must be {len(c)} truth values, one for each confidence",
+            argument="right",
+        )
+    return [Nested(1 - r, _enter(c, s.grid), len(s.grid))], len(c)
+
 
 def certify(
-    conf:np.ndarray, # Confidence on calibration rows, shape (n,), in [0, 1]
-    right:np.ndarray, # Was the decision right? shape (n,) bool
-    target_risk:float, # Risk to be ruled out
-    delta:float, # Chance that the certificate may fail
+    conf: np.ndarray,  # Confidence on calibration rows, shape (n,), in [0, 1]
+    right: np.ndarray,  # Was the decision right? shape (n,) bool
+    target_risk: float,  # Risk to be ruled out
+    delta: float,  # Chance that the certificate may fail
     *,
-    pilot=None, # (conf, right) of rows that are not calibration rows
+    pilot=None,  # (conf, right) of rows that are not calibration rows
 ) -> SelectiveCertificate:
     "The same for decisions made elsewhere, 0/1 loss; `CertificateError` when no threshold passes"
-    s = SelectiveClassifier(target_risk, delta); z,n = _conf_and_right(conf, right, s)
-    return _settle(s, {None: z}, {None: n}, {} if pilot is None else {None: _conf_and_right(*pilot, s)})[0][0]
+    s = SelectiveClassifier(target_risk, delta)
+    z, n = _conf_and_right(conf, right, s)
+    return _settle(
+        s,
+        {None: z},
+        {None: n},
+        {} if pilot is None else {None: _conf_and_right(*pilot, s)},
+    )[0][0]
+
 
 def selective_risk(
-    decided:np.ndarray, # Decided classes, indices, -1 for an abstention, shape (n,)
-    labels, # True classes, indices, shape (n,)
-) -> tuple: # (share wrong among the decided or `None` when none is, share decided)
+    decided: np.ndarray,  # Decided classes, indices, -1 for an abstention, shape (n,)
+    labels,  # True classes, indices, shape (n,)
+) -> tuple:  # (share wrong among the decided or `None` when none is, share decided)
     "Selective risk and selective coverage of decisions"
     n = np.size(labels)
-    if not n: raise PredictionError("`labels` is empty: nothing was decided", argument='labels')
-    y,d = check_labels(labels, n, 2**62), check_decided(decided, n); kept = d >= 0
-    return float((d[kept] != y[kept]).mean()) if kept.any() else None, float(kept.mean())
+    if not n:
+        raise PredictionError(
+            "`labels` is empty: nothing was decided", argument="labels"
+        )
+    y, d = check_labels(labels, n, 2**62), check_decided(decided, n)
+    kept = d >= 0
+    return float((d[kept] != y[kept]).mean()) if kept.any() else None, float(
+        kept.mean()
+    )
 
 # %% ../nbs/api/14_risk.ipynb #77022022
 @dataclass(frozen=True)
 class RiskCurve:
     "Observed risk and its bound for every share decided"
-    threshold:np.ndarray # Highest first, shape (m,)
-    selective_coverage:np.ndarray # Share of the calibration rows decided, shape (m,)
-    risk:np.ndarray # Mean loss seen, shape (m,); `nan` where no row counts
-    bound:np.ndarray # Upper bound at each threshold alone, level 1 - delta, shape (m,)
-    target_risk:float # What is promised
-    chosen:int # Which of the m is the certificate's
-    name:str # Of the target
+
+    threshold: np.ndarray  # Highest first, shape (m,)
+    selective_coverage: np.ndarray  # Share of the calibration rows decided, shape (m,)
+    risk: np.ndarray  # Mean loss seen, shape (m,); `nan` where no row counts
+    bound: (
+        np.ndarray
+    )  # Upper bound at each threshold alone, level 1 - delta, shape (m,)
+    target_risk: float  # What is promised
+    chosen: int  # Which of the m is the certificate's
+    name: str  # Of the target
+
 
 def certificate_curve(
-    s:SelectiveClassifier, # Fitted
-    probs, # The calibration rows it was fitted on, shape (n, K)
-    labels, # Their true classes, shape (n,)
+    s: SelectiveClassifier,  # Fitted
+    probs,  # The calibration rows it was fitted on, shape (n, K)
+    labels,  # Their true classes, shape (n,)
     *,
-    groups=None, # Their groups, when fitted with groups
-    group:str=None, # The group to show
-    target:int=0, # Which of its targets
-    points:int=60, # Thresholds to show, at least 2 and at most so many; the chosen one is among them
+    groups=None,  # Their groups, when fitted with groups
+    group: str = None,  # The group to show
+    target: int = 0,  # Which of its targets
+    points: int = 60,  # Thresholds to show, at least 2 and at most so many; the chosen one is among them
 ) -> RiskCurve:
     "The numbers behind `plot_certificate`"
-    _check_fitted(s); points,target,K = check_number('points', points, 2, math.inf, whole=True),check_number('target', target, 0, math.inf, whole=True),s.n_classes_; found = [c for c in s.certificates_ if c.group == group and [c.name] == [t.name for t in s.targets[target:target+1]]]
-    if (None in s.thresholds_) != (groups is None) or not found: raise ConfigurationError(f"there is no certificate of target {target} for group {group!r}", hint=f"There are {', '.join(f'{c.name} for group {c.group!r}' for c in s.certificates_)}; pass groups= when it was fitted with them", argument='group')
-    zs,n = _rows_of(s, probs, labels, groups, K)[0].get(group, ([Nested(np.zeros(0), np.zeros(0, np.int64), len(s.grid))]*len(s.targets), 0)); z,t,c = zs[target],s.targets[target],found[0]
-    here = int(np.argmax(s.grid == c.threshold)); on = z.enter <= here
-    if (len(z.loss), int(on.sum()), int((z.loss[on] > 0).sum())) != (c.n, c.n_decided, c.n_errors): raise PredictionError("`probs` and `labels` are not the calibration rows of this certificate: it counted other decisions and errors", argument='probs')
-    decided = np.cumsum(np.bincount(z.enter, minlength=z.m+1)[:z.m]); new = np.flatnonzero(np.diff(decided, prepend=0) > 0); some = new[np.unique(np.linspace(0, len(new)-1, points-1).round().astype(int))]
-    at = np.unique(np.r_[some, here]); few = Nested(z.loss, np.searchsorted(at, z.enter), len(at), z.skip); rows,total = few.totals()
-    bound = t.bound*risk_bounds(few, s.delta, risk_test(s.method, z.loss, s.seed)[1])
-    return RiskCurve(s.grid[at], decided[at]/len(z.loss), t.bound*np.divide(total, rows, out=np.full(len(at), np.nan), where=rows > 0), bound, t.risk, int(np.searchsorted(at, here)), t.name)
+    _check_fitted(s)
+    points, target, K = (
+        check_number("points", points, 2, math.inf, whole=True),
+        check_number("target", target, 0, math.inf, whole=True),
+        s.n_classes_,
+    )
+    found = [
+        c
+        for c in s.certificates_
+        if c.group == group
+        and [c.name] == [t.name for t in s.targets[target : target + 1]]
+    ]
+    if (None in s.thresholds_) != (groups is None) or not found:
+        raise ConfigurationError(
+            f"there is no certificate of target {target} for group {group!r}",
+            hint=f"There are {', '.join(f'{c.name} for group {c.group!r}' for c in s.certificates_)}; pass groups= when it was fitted with them",
+            argument="group",
+        )
+    zs, n = _rows_of(s, probs, labels, groups, K)[0].get(
+        group,
+        ([Nested(np.zeros(0), np.zeros(0, np.int64), len(s.grid))] * len(s.targets), 0),
+    )
+    z, t, c = zs[target], s.targets[target], found[0]
+    here = int(np.argmax(s.grid == c.threshold))
+    on = z.enter <= here
+    if (len(z.loss), int(on.sum()), int((z.loss[on] > 0).sum())) != (
+        c.n,
+        c.n_decided,
+        c.n_errors,
+    ):
+        raise PredictionError(
+            "`probs` and `labels` are not the calibration rows of this certificate: it counted other decisions and errors",
+            argument="probs",
+        )
+    decided = np.cumsum(np.bincount(z.enter, minlength=z.m + 1)[: z.m])
+    new = np.flatnonzero(np.diff(decided, prepend=0) > 0)
+    some = new[np.unique(np.linspace(0, len(new) - 1, points - 1).round().astype(int))]
+    at = np.unique(np.r_[some, here])
+    few = Nested(z.loss, np.searchsorted(at, z.enter), len(at), z.skip)
+    rows, total = few.totals()
+    bound = t.bound * risk_bounds(few, s.delta, risk_test(s.method, z.loss, s.seed)[1])
+    return RiskCurve(
+        s.grid[at],
+        decided[at] / len(z.loss),
+        t.bound * np.divide(total, rows, out=np.full(len(at), np.nan), where=rows > 0),
+        bound,
+        t.risk,
+        int(np.searchsorted(at, here)),
+        t.name,
+    )
 
 # %% ../nbs/api/14_risk.ipynb #ab714ff2
 def plot_certificate(
-    c:RiskCurve, # From `certificate_curve`
+    c: RiskCurve,  # From `certificate_curve`
     *,
-    ax=None, # `matplotlib` axes to draw on; a new figure when `None`
-    title:str=None, # Above the axes
-): # The axes
+    ax=None,  # `matplotlib` axes to draw on; a new figure when `None`
+    title: str = None,  # Above the axes
+):  # The axes
     "Bound and observed risk against selective coverage, with the target and the chosen threshold"
-    ax = axes_of(ax, (3.8, 2.8)); x,i = c.selective_coverage, c.chosen
-    ax.plot(x, c.bound, color='C0', label='bound'); ax.plot(x, c.risk, color='C0', ls=':', label='observed')
-    ax.axhline(c.target_risk, color='C3', lw=1, ls='--', label='target')
-    ax.plot([x[i]], [c.bound[i]], 'o', ms=5, color='C1', label=f'decide from {c.threshold[i]:.3f}', zorder=3)
-    ax.set(xlabel='selective coverage (share decided)', ylabel='selective risk' if c.name == 'error' else c.name, xlim=(0, 1), ylim=(0, min(3*c.target_risk, 1.05*c.bound.max())), title=title)
+    ax = axes_of(ax, (3.8, 2.8))
+    x, i = c.selective_coverage, c.chosen
+    ax.plot(x, c.bound, color="C0", label="bound")
+    ax.plot(x, c.risk, color="C0", ls=":", label="observed")
+    ax.axhline(c.target_risk, color="C3", lw=1, ls="--", label="target")
+    ax.plot(
+        [x[i]],
+        [c.bound[i]],
+        "o",
+        ms=5,
+        color="C1",
+        label=f"decide from {c.threshold[i]:.3f}",
+        zorder=3,
+    )
+    ax.set(
+        xlabel="selective coverage (share decided)",
+        ylabel="selective risk" if c.name == "error" else c.name,
+        xlim=(0, 1),
+        ylim=(0, min(3 * c.target_risk, 1.05 * c.bound.max())),
+        title=title,
+    )
     ax.legend(fontsize=8, frameon=False)
     return ax
 
 # %% ../nbs/api/14_risk.ipynb #b85a4be5
 def _risk_threshold(p, weight, n, alpha, bound):
     "Highest probability from which labels may be kept: the missed weight and one more row at its worst stay within alpha"
-    room = float(Fraction(repr(alpha))*(n+1)-Fraction(repr(bound)))
-    if room < 0: return 0.
-    o = np.argsort(p, kind='stable'); k = int(np.searchsorted(np.cumsum(weight[o]), room, side='right'))
+    room = float(Fraction(repr(alpha)) * (n + 1) - Fraction(repr(bound)))
+    if room < 0:
+        return 0.0
+    o = np.argsort(p, kind="stable")
+    k = int(np.searchsorted(np.cumsum(weight[o]), room, side="right"))
     return float(p[o[k]]) if k < len(p) else float(np.nextafter(1, 2))
 
+
 def first_safe(
-    losses, # Loss of each calibration row under each setting, shape (n, m), in [0, bound], never rising from one column to the next
-    alpha:float, # Expected loss of a new row, in (0, bound)
+    losses,  # Loss of each calibration row under each setting, shape (n, m), in [0, bound], never rising from one column to the next
+    alpha: float,  # Expected loss of a new row, in (0, bound)
     *,
-    bound:float=1., # Largest possible loss
-) -> int: # First column whose (sum of losses + bound)/(n+1) is at most alpha; `None` when no column is
+    bound: float = 1.0,  # Largest possible loss
+) -> int:  # First column whose (sum of losses + bound)/(n+1) is at most alpha; `None` when no column is
     "Conformal risk control of any knob, from daring to careful"
-    x,bound = _numbers(losses, 'losses'),check_number('bound', bound, 0, math.inf); a = check_number('alpha', alpha, 0, bound)
-    if x.ndim != 2 or not x.size or not ((x >= 0) & (x <= bound)).all(): raise PredictionError(f"`losses` must have shape (n, m), n and m at least 1, and lie in [0, {bound:g}], got shape {x.shape}", argument='losses')
-    up = (np.diff(x, axis=1) > 1e-12*bound).any(1)
-    if up.any(): raise PredictionError(f"`losses` must not rise from one column to the next; {up.sum()} rows do, first row {int(up.argmax())}", hint="Conformal risk control needs monotone losses; LearnThenTest does not", argument='losses')
-    ok = x.sum(0) <= float(Fraction(repr(a))*(len(x)+1)-Fraction(repr(bound)))
+    x, bound = _numbers(losses, "losses"), check_number("bound", bound, 0, math.inf)
+    a = check_number("alpha", alpha, 0, bound)
+    if x.ndim != 2 or not x.size or not ((x >= 0) & (x <= bound)).all():
+        raise PredictionError(
+            f"`losses` must have shape (n, m), n and m at least 1, and lie in [0, {bound:g}], got shape {x.shape}",
+            argument="losses",
+        )
+    up = (np.diff(x, axis=1) > 1e-12 * bound).any(1)
+    if up.any():
+        raise PredictionError(
+            f"`losses` must not rise from one column to the next; {up.sum()} rows do, first row {int(up.argmax())}",
+            hint="Conformal risk control needs monotone losses; LearnThenTest does not",
+            argument="losses",
+        )
+    ok = x.sum(0) <= float(Fraction(repr(a)) * (len(x) + 1) - Fraction(repr(bound)))
     return int(ok.argmax()) if ok.any() else None
 
+
 def _in_unit(probs):
-    p = readable(as_float_array(probs, 'probs')[0])
-    if p.ndim != 2 or not p.size or not ((p >= 0) & (p <= 1)).all(): raise PredictionError("`probs` must be numbers in [0, 1] of shape (n, K), n at least 1", argument='probs')
+    p = readable(as_float_array(probs, "probs")[0])
+    if p.ndim != 2 or not p.size or not ((p >= 0) & (p <= 1)).all():
+        raise PredictionError(
+            "`probs` must be numbers in [0, 1] of shape (n, K), n at least 1",
+            argument="probs",
+        )
     return p
 
 # %% ../nbs/api/14_risk.ipynb #315fa569
 class ConformalRiskControl:
     "Prediction sets whose expected missed cost stays below a target"
-    def __init__(self,
-        alpha:float=.1, # Expected loss of a new row, above 0 and below the largest loss
+
+    def __init__(
+        self,
+        alpha: float = 0.1,  # Expected loss of a new row, above 0 and below the largest loss
         *,
-        miss_cost=None, # Cost of leaving each class out when it is true, shape (K,), at least 0; 1 for all when `None`
-        loss=None, # Another loss: function of (sets (n, K) bool, labels) -> (n,), in [0, bound], that never rises when sets grow
-        bound:float=1., # Largest value of `loss`
-        grid=None, # For `loss`: thresholds on probabilities, highest first; `threshold_grid()` when `None`
+        miss_cost=None,  # Cost of leaving each class out when it is true, shape (K,), at least 0; 1 for all when `None`
+        loss=None,  # Another loss: function of (sets (n, K) bool, labels) -> (n,), in [0, bound], that never rises when sets grow
+        bound: float = 1.0,  # Largest value of `loss`
+        grid=None,  # For `loss`: thresholds on probabilities, highest first; `threshold_grid()` when `None`
     ):
-        w = self.miss_cost = None if miss_cost is None else _numbers(miss_cost, 'miss_cost'); self.loss,self.bound,self.grid = loss,check_number('bound', bound, 0, math.inf),_check_grid(grid)
-        if w is not None and not (w.ndim == 1 and np.isfinite(w).all() and (w >= 0).all() and w.any()): raise ConfigurationError("`miss_cost` must be one finite number per class, at least 0 and not all 0", argument='miss_cost')
-        if loss is not None and not (callable(loss) and w is None): raise ConfigurationError("`loss` must be a function of (sets, labels), and then there is no `miss_cost`", argument='loss')
-        top = self.bound if loss is not None else 1. if w is None else float(w.max())
-        if not (isinstance(alpha, (int, float, np.floating)) and 0 < alpha < top): raise ConfigurationError(f"`alpha` must be above 0 and below the largest loss, {top:g}, got {alpha!r}", argument='alpha')
+        w = self.miss_cost = (
+            None if miss_cost is None else _numbers(miss_cost, "miss_cost")
+        )
+        self.loss, self.bound, self.grid = (
+            loss,
+            check_number("bound", bound, 0, math.inf),
+            _check_grid(grid),
+        )
+        if w is not None and not (
+            w.ndim == 1 and np.isfinite(w).all() and (w >= 0).all() and w.any()
+        ):
+            raise ConfigurationError(
+                "`miss_cost` must be one finite number per class, at least 0 and not all 0",
+                argument="miss_cost",
+            )
+        if loss is not None and not (callable(loss) and w is None):
+            raise ConfigurationError(
+                "`loss` must be a function of (sets, labels), and then there is no `miss_cost`",
+                argument="loss",
+            )
+        top = self.bound if loss is not None else 1.0 if w is None else float(w.max())
+        if not (isinstance(alpha, (int, float, np.floating)) and 0 < alpha < top):
+            raise ConfigurationError(
+                f"`alpha` must be above 0 and below the largest loss, {top:g}, got {alpha!r}",
+                argument="alpha",
+            )
         self.alpha = float(alpha)
-    def fit(self,
-        probs, # Of calibration rows, shape (n, K); rows need not sum to one where there are several true labels
-        labels, # True classes, shape (n,), or is each label true? shape (n, K) bool
-    ) -> 'ConformalRiskControl':
+
+    def fit(
+        self,
+        probs,  # Of calibration rows, shape (n, K); rows need not sum to one where there are several true labels
+        labels,  # True classes, shape (n,), or is each label true? shape (n, K) bool
+    ) -> "ConformalRiskControl":
         "Learn `threshold_`; with too few rows it is 0, every label is in the set, and `rows_missing_` says how many are wanted"
-        for k in ('threshold_', 'several_', 'n_', 'n_classes_', 'rows_missing_'): vars(self).pop(k, None)
-        several = np.ndim(labels) == 2; p = _in_unit(probs) if several else check_probs(probs); t,bound = (_threshold_of_loss if self.loss else _threshold_of_misses)(self, p, labels, several)
-        need = int(-(-Fraction(repr(bound))//Fraction(repr(self.alpha))))-1
-        self.several_,self.n_,self.n_classes_,self.rows_missing_,self.threshold_ = several,len(p),p.shape[1],max(0, need-len(p)),t; return self
-    def predict(self,
-        probs, # Shape (n, K)
-    ) -> np.ndarray: # Is the label in the row's set? shape (n, K) bool
+        for k in ("threshold_", "several_", "n_", "n_classes_", "rows_missing_"):
+            vars(self).pop(k, None)
+        several = np.ndim(labels) == 2
+        p = _in_unit(probs) if several else check_probs(probs)
+        t, bound = (_threshold_of_loss if self.loss else _threshold_of_misses)(
+            self, p, labels, several
+        )
+        need = int(-(-Fraction(repr(bound)) // Fraction(repr(self.alpha)))) - 1
+        self.several_, self.n_, self.n_classes_, self.rows_missing_, self.threshold_ = (
+            several,
+            len(p),
+            p.shape[1],
+            max(0, need - len(p)),
+            t,
+        )
+        return self
+
+    def predict(
+        self,
+        probs,  # Shape (n, K)
+    ) -> np.ndarray:  # Is the label in the row's set? shape (n, K) bool
         "Prediction sets"
-        if not hasattr(self, 'threshold_'): raise NotFittedError("`ConformalRiskControl` is not fitted", hint="Call fit(probs, labels) first")
+        if not hasattr(self, "threshold_"):
+            raise NotFittedError(
+                "`ConformalRiskControl` is not fitted",
+                hint="Call fit(probs, labels) first",
+            )
         p = _in_unit(probs) if self.several_ else check_probs(probs)
-        if p.shape[1] != self.n_classes_: raise PredictionError(f"`probs` has {p.shape[1]} classes, fitted with {self.n_classes_}", argument='probs')
+        if p.shape[1] != self.n_classes_:
+            raise PredictionError(
+                f"`probs` has {p.shape[1]} classes, fitted with {self.n_classes_}",
+                argument="probs",
+            )
         return p >= np.float64(self.threshold_)
-    def to_dict(self) -> dict: "What `from_dict` needs, JSON-safe; of `loss` only its name: a threshold predicts without it"; return _control_to_dict(self)
+
+    def to_dict(self) -> dict:
+        "What `from_dict` needs, JSON-safe; of `loss` only its name: a threshold predicts without it"
+        return _control_to_dict(self)
+
     @classmethod
-    def from_dict(cls, d:dict) -> 'ConformalRiskControl': "Rebuild from `to_dict`: predicts; to fit again with a `loss` of your own, make a new one"; return _control_from_dict(cls, d)
+    def from_dict(cls, d: dict) -> "ConformalRiskControl":
+        "Rebuild from `to_dict`: predicts; to fit again with a `loss` of your own, make a new one"
+        return _control_from_dict(cls, d)
 
 # %% ../nbs/api/14_risk.ipynb #248ba43f
 def _truth(labels, shape):
     "Is each label true? shape (n, K) bool"
     y = np.asarray(labels)
-    if y.shape != shape: raise PredictionError(f"`labels` must have shape {shape} like `probs`, got {y.shape}", argument='labels')
-    if y.dtype.kind not in 'biuf' or not ((y == 0) | (y == 1)).all(): raise PredictionError("`labels` of shape (n, K) must hold True and False", argument='labels')
+    if y.shape != shape:
+        raise PredictionError(
+            f"`labels` must have shape {shape} like `probs`, got {y.shape}",
+            argument="labels",
+        )
+    if y.dtype.kind not in "biuf" or not ((y == 0) | (y == 1)).all():
+        raise PredictionError(
+            "`labels` of shape (n, K) must hold True and False", argument="labels"
+        )
     return y.astype(bool)
+
 
 def _threshold_of_misses(c, p, labels, several):
     "Threshold, and the largest loss, for the weight of what is missed"
-    n,K = p.shape; w = np.ones(K) if c.miss_cost is None else c.miss_cost
-    if len(w) != K: raise PredictionError(f"`probs` has {K} classes, `miss_cost` has {len(w)}", argument='probs')
-    if several: true = _truth(labels, p.shape); i,k = np.nonzero(true); weight,bound = w[k]/np.maximum(true @ w, 1e-300)[i], 1.
-    else: i,k = np.arange(n), check_labels(labels, n, K); weight,bound = w[k], float(w.max())
-    if c.alpha >= bound: raise ConfigurationError(f"`alpha` must be below the largest loss, {bound:g}, got {c.alpha:g}", argument='alpha')
+    n, K = p.shape
+    w = np.ones(K) if c.miss_cost is None else c.miss_cost
+    if len(w) != K:
+        raise PredictionError(
+            f"`probs` has {K} classes, `miss_cost` has {len(w)}", argument="probs"
+        )
+    if several:
+        true = _truth(labels, p.shape)
+        i, k = np.nonzero(true)
+        weight, bound = w[k] / np.maximum(true @ w, 1e-300)[i], 1.0
+    else:
+        i, k = np.arange(n), check_labels(labels, n, K)
+        weight, bound = w[k], float(w.max())
+    if c.alpha >= bound:
+        raise ConfigurationError(
+            f"`alpha` must be below the largest loss, {bound:g}, got {c.alpha:g}",
+            argument="alpha",
+        )
     return _risk_threshold(p[i, k].astype(np.float64), weight, n, c.alpha, bound), bound
+
 
 def _threshold_of_loss(c, p, labels, several):
     "The same for a loss of one's own, over the grid; 0 where no threshold does"
-    y = _truth(labels, p.shape) if several else check_labels(labels, *p.shape); table = [np.asarray(c.loss(p >= t, y), dtype=np.float64) for t in c.grid]
-    if any(x.shape != (len(p),) for x in table): raise ConfigurationError(f"`loss` must return {len(p)} numbers, one for each row", argument='loss')
+    y = _truth(labels, p.shape) if several else check_labels(labels, *p.shape)
+    table = [np.asarray(c.loss(p >= t, y), dtype=np.float64) for t in c.grid]
+    if any(x.shape != (len(p),) for x in table):
+        raise ConfigurationError(
+            f"`loss` must return {len(p)} numbers, one for each row", argument="loss"
+        )
     j = first_safe(np.stack(table, 1), c.alpha, bound=c.bound)
-    return 0. if j is None else float(c.grid[j]), c.bound
+    return 0.0 if j is None else float(c.grid[j]), c.bound
 
 # %% ../nbs/api/14_risk.ipynb #5ed511cc
 def _control_to_dict(self):
-    if not hasattr(self, 'threshold_'): raise NotFittedError("`ConformalRiskControl` is not fitted", hint="Call fit(probs, labels) first")
-    return dict(alpha=self.alpha, miss_cost=None if self.miss_cost is None else self.miss_cost.tolist(), bound=self.bound, loss=self.loss and getattr(self.loss, '__name__', 'loss'),
-                threshold=self.threshold_, several=self.several_, n=self.n_, n_classes=self.n_classes_, rows_missing=self.rows_missing_)
+    if not hasattr(self, "threshold_"):
+        raise NotFittedError(
+            "`ConformalRiskControl` is not fitted", hint="Call fit(probs, labels) first"
+        )
+    return dict(
+        alpha=self.alpha,
+        miss_cost=None if self.miss_cost is None else self.miss_cost.tolist(),
+        bound=self.bound,
+        loss=self.loss and getattr(self.loss, "__name__", "loss"),
+        threshold=self.threshold_,
+        several=self.several_,
+        n=self.n_,
+        n_classes=self.n_classes_,
+        rows_missing=self.rows_missing_,
+    )
+
 
 def _control_from_dict(cls, d):
-    with reading('conformal risk control'):
-        c = cls(d['alpha'], miss_cost=d['miss_cost'], **(dict(loss=lambda sets, labels: None, bound=d['bound']) if d['loss'] else {})); c.loss = None
-        c.threshold_,c.several_,c.n_,c.n_classes_,c.rows_missing_ = float(d['threshold']),bool(d['several']),int(d['n']),int(d['n_classes']),int(d['rows_missing'])
+    with reading("conformal risk control"):
+        c = cls(
+            d["alpha"],
+            miss_cost=d["miss_cost"],
+            **(
+                dict(loss=lambda sets, labels: None, bound=d["bound"])
+                if d["loss"]
+                else {}
+            ),
+        )
+        c.loss = None
+        c.threshold_, c.several_, c.n_, c.n_classes_, c.rows_missing_ = (
+            float(d["threshold"]),
+            bool(d["several"]),
+            int(d["n"]),
+            int(d["n_classes"]),
+            int(d["rows_missing"]),
+        )
         return c

@@ -14,19 +14,64 @@ from pathlib import Path
 
 import numpy as np
 
-from .calibration import CALIBRATORS, calibrator_from_dict, select_calibrator
+from fine_tune_llm.calibration import (
+    CALIBRATORS,
+    calibrator_from_dict,
+    select_calibrator,
+)
 from . import __version__
-from .config import Config, Layer, Machine, load_config, make_config, resolve_config
+from fine_tune_llm.config import (
+    Config,
+    Layer,
+    Machine,
+    load_config,
+    make_config,
+    resolve_config,
+)
 from .conformal import SCORES, ConformalClassifier, tune_score
 from .data import ROLES, Dataset, load, split_ledger
-from .errors import CertificateError, ConfigurationError, DataValidationError, ResourceError, RunError
-from .events import DataSplit, DecisionMade, ErrorRaised, Event, EventBus, EventStore, ModelSaved, StageFinished
-from .files import clear_temporary, read_json, sha256_file, sha256_json, sha256_tree, single_writer, write_json
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    DataValidationError,
+    ResourceError,
+    RunError,
+)
+from fine_tune_llm.events import (
+    DataSplit,
+    DecisionMade,
+    ErrorRaised,
+    Event,
+    EventBus,
+    EventStore,
+    ModelSaved,
+    StageFinished,
+)
+from fine_tune_llm.files import (
+    clear_temporary,
+    read_json,
+    sha256_file,
+    sha256_json,
+    sha256_tree,
+    single_writer,
+    write_json,
+)
 from .inference import make_decisions, occlusion
-from .logs import adopt_libraries, configure_logging, get_logger, log_context
+from fine_tune_llm.logs import (
+    adopt_libraries,
+    configure_logging,
+    get_logger,
+    log_context,
+)
 from .losses import LOSSES
 from .metrics import METRICS
-from .models import CATALOGUE, check_targets, find_model, load_adapter, load_model
+from fine_tune_llm.models import (
+    CATALOGUE,
+    check_targets,
+    find_model,
+    load_adapter,
+    load_model,
+)
 from .predictions import Predictions
 from .resilience import error_stats
 from .risk import SelectiveClassifier
@@ -34,250 +79,601 @@ from .settings import ConfigManager
 from .trainer import train
 
 # %% ../nbs/api/41_run.ipynb #54ea6fe0
-def _differences(old, new, prefix=''):
+def _differences(old, new, prefix=""):
     for k in sorted(set(old) | set(new)):
-        a,b = old.get(k),new.get(k)
-        if isinstance(a, dict) and isinstance(b, dict): yield from _differences(a, b, f'{prefix}{k}.')
-        elif a != b: yield f"{prefix}{k} is {a!r} there and {b!r} here" if len(repr(a)+repr(b)) < 120 else f"{prefix}{k} differs"
+        a, b = old.get(k), new.get(k)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{k}.")
+        elif a != b:
+            yield (
+                f"{prefix}{k} is {a!r} there and {b!r} here"
+                if len(repr(a) + repr(b)) < 120
+                else f"{prefix}{k} differs"
+            )
+
 
 def _same_run(out, config, data):
     "Refuse a folder that was begun with other settings or other data"
-    diff = [*_differences(load_config(out/'config.yaml').fixed(), config.fixed())]     # live settings may differ: the folder's own count
-    if (out/'data.json').exists(): diff += [*_differences(read_json(out/'data.json'), data, 'data: ')]
-    if diff: raise RunError(f"`{out}` holds a run with other settings: {'; '.join(diff[:5])}", hint="Choose another directory, or repeat the run's own settings to resume it", differences=diff)
+    diff = [
+        *_differences(load_config(out / "config.yaml").fixed(), config.fixed())
+    ]  # live settings may differ: the folder's own count
+    if (out / "data.json").exists():
+        diff += [*_differences(read_json(out / "data.json"), data, "data: ")]
+    if diff:
+        raise RunError(
+            f"`{out}` holds a run with other settings: {'; '.join(diff[:5])}",
+            hint="Choose another directory, or repeat the run's own settings to resume it",
+            differences=diff,
+        )
 
 # %% ../nbs/api/41_run.ipynb #55655316
 def _claim(out, config, data):
     "Make `out` this run's folder, or say why it cannot be; `config.yaml` is the first thing in it"
-    mine = {'config.yaml', 'history', '.lock'}
+    mine = {"config.yaml", "history", ".lock"}
     try:
         here = set(os.listdir(out)) if out.is_dir() else set()
-        if not (out/'config.yaml').exists() and not all(n in mine or n.startswith('.') for n in here):
-            raise RunError(f"`{out}` is not empty and holds no run: {', '.join(sorted(here)[:5])}", hint="Choose a new or empty directory")
+        if not (out / "config.yaml").exists() and not all(
+            n in mine or n.startswith(".") for n in here
+        ):
+            raise RunError(
+                f"`{out}` is not empty and holds no run: {', '.join(sorted(here)[:5])}",
+                hint="Choose a new or empty directory",
+            )
         out.mkdir(parents=True, exist_ok=True)
-        if not os.access(out, os.W_OK): raise PermissionError(13, 'permission denied')
+        if not os.access(out, os.W_OK):
+            raise PermissionError(13, "permission denied")
     except OSError as e:
-        if isinstance(e, RunError): raise
-        raise ConfigurationError(f"`out`={str(out)!r} cannot be written: {(e.strerror or str(e)).lower()}", hint="Choose a directory you may write to", argument='out') from e
-    if (out/'config.yaml').exists(): _same_run(out, config, data)
+        if isinstance(e, RunError):
+            raise
+        raise ConfigurationError(
+            f"`out`={str(out)!r} cannot be written: {(e.strerror or str(e)).lower()}",
+            hint="Choose a directory you may write to",
+            argument="out",
+        ) from e
+    if (out / "config.yaml").exists():
+        _same_run(out, config, data)
 
 # %% ../nbs/api/41_run.ipynb #86c736a3
 def _read(data, test, config):
     "One dataset (the main file's rows first) and how many rows come from the test file"
-    c = config.data; kw = dict(text=c.text, label=c.label, group=c.group, max_chars=c.max_chars)
+    c = config.data
+    kw = dict(text=c.text, label=c.label, group=c.group, max_chars=c.max_chars)
     ds = load(data, **kw)
-    if test is None: return ds,0
+    if test is None:
+        return ds, 0
     t = load(test, **kw)
-    new = sorted(set(t.classes)-set(ds.classes))
-    if new: raise DataValidationError(f"the test file has {len(new)} labels that the data does not have: {', '.join(new[:5])}", hint="A class must be seen in training", labels=new)
-    index = {c: k for k,c in enumerate(ds.classes)}
+    new = sorted(set(t.classes) - set(ds.classes))
+    if new:
+        raise DataValidationError(
+            f"the test file has {len(new)} labels that the data does not have: {', '.join(new[:5])}",
+            hint="A class must be seen in training",
+            labels=new,
+        )
+    index = {c: k for k, c in enumerate(ds.classes)}
     labels = np.r_[ds.labels, [index[t.classes[y]] for y in t.labels]]
-    ids = (*ds.ids, *(f'test-{i}' for i in t.ids))
-    return Dataset(ds.texts+t.texts, labels, ds.classes, {g: np.r_[v, t.groups[g]] for g,v in ds.groups.items()}, ids, dict(ds.source, test=t.source)), len(t)
+    ids = (*ds.ids, *(f"test-{i}" for i in t.ids))
+    return Dataset(
+        ds.texts + t.texts,
+        labels,
+        ds.classes,
+        {g: np.r_[v, t.groups[g]] for g, v in ds.groups.items()},
+        ids,
+        dict(ds.source, test=t.source),
+    ), len(t)
 
 # %% ../nbs/api/41_run.ipynb #a00d5ec7
-_BY_NAME = dict(text='data.text', label='data.label', group='data.group', model='model.name', alpha='conformal.alpha', target_risk='risk.target_risk', delta='risk.delta', epochs='training.epochs', seed='seed')
+_BY_NAME = dict(
+    text="data.text",
+    label="data.label",
+    group="data.group",
+    model="model.name",
+    alpha="conformal.alpha",
+    target_risk="risk.target_risk",
+    delta="risk.delta",
+    epochs="training.epochs",
+    seed="seed",
+)
+
 
 def _known(c):
     "Refuse what only the registries and the loader know to be wrong"
-    for registry,names in ((LOSSES, [c.loss.name]), (CALIBRATORS, [m for m in [c.calibration.method] if m != 'select']), (SCORES, [c.conformal.score]), (METRICS, c.monitoring.metrics)):
-        for n in names: registry.get(n)
+    for registry, names in (
+        (LOSSES, [c.loss.name]),
+        (CALIBRATORS, [m for m in [c.calibration.method] if m != "select"]),
+        (SCORES, [c.conformal.score]),
+        (METRICS, c.monitoring.metrics),
+    ):
+        for n in names:
+            registry.get(n)
     LOSSES.create(c.loss.name, **c.loss.settings())
-    if c.model.quantization != 'none': raise ConfigurationError(f"`model.quantization` is {c.model.quantization!r}, and models are loaded in full precision only in this version", hint="Set model.quantization to 'none'")
+    if c.model.quantization != "none":
+        raise ConfigurationError(
+            f"`model.quantization` is {c.model.quantization!r}, and models are loaded in full precision only in this version",
+            hint="Set model.quantization to 'none'",
+        )
+
 
 def _settings(config, preset=None, **given):
     "The resolved `Config`: preset < files < environment < `config` as a dict < what was given by name; a `Config` has its layers already"
-    over = {_BY_NAME[k]: ([v] if isinstance(v, str) else list(v)) if k == 'group' else v for k,v in given.items() if v is not None}
-    if preset and isinstance(config, Config): raise ConfigurationError("`preset` and a `Config` were both given", hint="Build the Config with resolve_config(preset=...)", argument='preset')
-    files = [config] if isinstance(config, (str, Path)) else config if isinstance(config, (list, tuple)) else ()
-    base = config if isinstance(config, Config) else resolve_config(*files, preset=preset, machine=None)
-    c = make_config(base, config if isinstance(config, dict) else None, over, machine=Machine())
+    over = {
+        _BY_NAME[k]: ([v] if isinstance(v, str) else list(v)) if k == "group" else v
+        for k, v in given.items()
+        if v is not None
+    }
+    if preset and isinstance(config, Config):
+        raise ConfigurationError(
+            "`preset` and a `Config` were both given",
+            hint="Build the Config with resolve_config(preset=...)",
+            argument="preset",
+        )
+    files = (
+        [config]
+        if isinstance(config, (str, Path))
+        else config
+        if isinstance(config, (list, tuple))
+        else ()
+    )
+    base = (
+        config
+        if isinstance(config, Config)
+        else resolve_config(*files, preset=preset, machine=None)
+    )
+    c = make_config(
+        base, config if isinstance(config, dict) else None, over, machine=Machine()
+    )
     _known(c)
-    local = c.model.name not in CATALOGUE and os.path.isdir(c.model.name)   # a folder must open from anywhere
-    return make_config(c, Layer('its full path', {'model.name': str(Path(c.model.name).resolve())})) if local else c
+    local = c.model.name not in CATALOGUE and os.path.isdir(
+        c.model.name
+    )  # a folder must open from anywhere
+    return (
+        make_config(
+            c, Layer("its full path", {"model.name": str(Path(c.model.name).resolve())})
+        )
+        if local
+        else c
+    )
 
 # %% ../nbs/api/41_run.ipynb #d37f0f48
 def _train(out, ds, ledger, config, publish, progress):
     "`tokenizer/` and `adapter/`, the latter last"
-    if (out/'adapter').exists(): return
-    rows = lambda role,purpose: [(tuple(ds.texts[i] for i in ix), ds.labels[ix]) for ix in [ledger.take(role, purpose)]][0]
-    model = load_model(config.model.name, len(ds.classes), seed=config.seed, lora=config.lora, max_length=config.model.max_length, pooling=config.model.pooling, dropout=config.training.dropout)
-    work = out/'.work'; work.mkdir(exist_ok=True)
-    train(model, rows('train', 'fit'), rows('validation', 'choose'), config.training, work, seed=config.seed, loss=config.loss, metrics=config.monitoring.metrics, device=config.model.device, publish=publish, progress=progress)
-    model.save(out/'adapter', out/'tokenizer')
-    publish(ModelSaved(name='adapter', sha256=sha256_tree(out/'adapter')))
+    if (out / "adapter").exists():
+        return
+    rows = lambda role, purpose: [
+        (tuple(ds.texts[i] for i in ix), ds.labels[ix])
+        for ix in [ledger.take(role, purpose)]
+    ][0]
+    model = load_model(
+        config.model.name,
+        len(ds.classes),
+        seed=config.seed,
+        lora=config.lora,
+        max_length=config.model.max_length,
+        pooling=config.model.pooling,
+        dropout=config.training.dropout,
+    )
+    work = out / ".work"
+    work.mkdir(exist_ok=True)
+    train(
+        model,
+        rows("train", "fit"),
+        rows("validation", "choose"),
+        config.training,
+        work,
+        seed=config.seed,
+        loss=config.loss,
+        metrics=config.monitoring.metrics,
+        device=config.model.device,
+        publish=publish,
+        progress=progress,
+    )
+    model.save(out / "adapter", out / "tokenizer")
+    publish(ModelSaved(name="adapter", sha256=sha256_tree(out / "adapter")))
 
 # %% ../nbs/api/41_run.ipynb #c06f7322
-PREDICTED_FOR = dict(train='fit', validation='calibrate', calibration='certify', test='report')   # what each role's predictions serve
+PREDICTED_FOR = dict(
+    train="fit", validation="calibrate", calibration="certify", test="report"
+)  # what each role's predictions serve
+
 
 def _predict(out, ds, ledger, config):
     "`predictions/ROLE.parquet`, by the model as it was saved"
-    (out/'predictions').mkdir(exist_ok=True)
-    missing = [r for r in ROLES if not (out/'predictions'/f'{r}.parquet').exists()]
-    if not missing: return
-    model = load_adapter(config.model.name, out/'adapter', out/'tokenizer', max_length=config.model.max_length)
+    (out / "predictions").mkdir(exist_ok=True)
+    missing = [r for r in ROLES if not (out / "predictions" / f"{r}.parquet").exists()]
+    if not missing:
+        return
+    model = load_adapter(
+        config.model.name,
+        out / "adapter",
+        out / "tokenizer",
+        max_length=config.model.max_length,
+    )
     for role in missing:
-        ix = ledger.take(role, PREDICTED_FOR[role]); texts = [ds.texts[i] for i in ix]
-        Predictions(logits=model.logits(texts), labels=ds.labels[ix], classes=ds.classes, ids=[ds.ids[i] for i in ix],
-                    groups={g: v[ix] for g,v in ds.groups.items()}, texts=texts).save(out/'predictions'/f'{role}.parquet')
+        ix = ledger.take(role, PREDICTED_FOR[role])
+        texts = [ds.texts[i] for i in ix]
+        Predictions(
+            logits=model.logits(texts),
+            labels=ds.labels[ix],
+            classes=ds.classes,
+            ids=[ds.ids[i] for i in ix],
+            groups={g: v[ix] for g, v in ds.groups.items()},
+            texts=texts,
+        ).save(out / "predictions" / f"{role}.parquet")
 
 # %% ../nbs/api/41_run.ipynb #186e46b0
 def _calibrator(v, config):
     "Fitted on the validation role; with `select` also the table it was chosen from"
-    if config.calibration.method != 'select': return CALIBRATORS.create(config.calibration.method).fit(v.logits, v.labels), None
+    if config.calibration.method != "select":
+        return CALIBRATORS.create(config.calibration.method).fit(
+            v.logits, v.labels
+        ), None
     c = select_calibrator(v.logits, v.labels, seed=config.seed)
-    return c.calibrator, {k: x for k,x in c.to_dict().items() if k != 'calibrator'}
+    return c.calibrator, {k: x for k, x in c.to_dict().items() if k != "calibrator"}
+
 
 def derive_certificate(
-    validation:Predictions, # Fits the calibrator, places the start of the walk
-    calibration:Predictions, # Sets the thresholds
-    config:Config, # calibrator, score, alpha, target_risk, delta
+    validation: Predictions,  # Fits the calibrator, places the start of the walk
+    calibration: Predictions,  # Sets the thresholds
+    config: Config,  # calibrator, score, alpha, target_risk, delta
     *,
-    keep:dict=None, # A certificate whose calibrator and score settings are kept; both are found here when `None`
-) -> dict: # calibrator and how it was chosen, conformal, selective (or `None` with refusal): JSON-safe
+    keep: dict = None,  # A certificate whose calibrator and score settings are kept; both are found here when `None`
+) -> dict:  # calibrator and how it was chosen, conformal, selective (or `None` with refusal): JSON-safe
     "What is promised, from predictions alone"
-    cal,choice = (calibrator_from_dict(keep['calibrator']), None) if keep else _calibrator(validation, config)
-    pv,pc = cal.predict_proba(validation.logits),cal.predict_proba(calibration.logits)
-    c = config.conformal; tuned = keep['conformal'].get('settings') if keep else tune_score(pv, validation.labels, score=c.score, seed=config.seed, alpha=c.alpha)
-    conf = ConformalClassifier(c.score, c.alpha, seed=config.seed, settings=tuned).fit(pc, calibration.labels)
-    out = dict(calibrator=cal.to_dict(), choice=choice, conformal=conf.to_dict(), selective=None, refusal=None)
-    try: out['selective'] = SelectiveClassifier(config.risk.target_risk, config.risk.delta).fit(pc, calibration.labels, pilot=(pv, validation.labels)).certificate_.to_dict()
-    except CertificateError as e: out['refusal'] = e.to_dict()
+    cal, choice = (
+        (calibrator_from_dict(keep["calibrator"]), None)
+        if keep
+        else _calibrator(validation, config)
+    )
+    pv, pc = cal.predict_proba(validation.logits), cal.predict_proba(calibration.logits)
+    c = config.conformal
+    tuned = (
+        keep["conformal"].get("settings")
+        if keep
+        else tune_score(
+            pv, validation.labels, score=c.score, seed=config.seed, alpha=c.alpha
+        )
+    )
+    conf = ConformalClassifier(c.score, c.alpha, seed=config.seed, settings=tuned).fit(
+        pc, calibration.labels
+    )
+    out = dict(
+        calibrator=cal.to_dict(),
+        choice=choice,
+        conformal=conf.to_dict(),
+        selective=None,
+        refusal=None,
+    )
+    try:
+        out["selective"] = (
+            SelectiveClassifier(config.risk.target_risk, config.risk.delta)
+            .fit(pc, calibration.labels, pilot=(pv, validation.labels))
+            .certificate_.to_dict()
+        )
+    except CertificateError as e:
+        out["refusal"] = e.to_dict()
     return out
 
 # %% ../nbs/api/41_run.ipynb #3d436bd2
 def _settings_hash(config):
     "All fixed settings but how a run is watched, and the model's name: its weights have a fingerprint of their own, and a folder may move"
-    d = {k: v for k,v in config.fixed().items() if k != 'monitoring'}
-    return sha256_json(dict(d, model={k: v for k,v in d['model'].items() if k != 'name'}))
+    d = {k: v for k, v in config.fixed().items() if k != "monitoring"}
+    return sha256_json(
+        dict(d, model={k: v for k, v in d["model"].items() if k != "name"})
+    )
+
 
 def _fingerprints(out, config, data):
     "Hashes of everything a certificate was made for"
-    return dict(base_model=find_model(config.model.name).sha256, adapter=sha256_tree(out/'adapter'), tokenizer=sha256_tree(out/'tokenizer'), labels=sha256_json(data['classes']), config=_settings_hash(config),
-                data=sha256_json(data), prompt=None, **{f'{r}_rows': sha256_file(out/'predictions'/f'{r}.parquet') for r in ROLES})
+    return dict(
+        base_model=find_model(config.model.name).sha256,
+        adapter=sha256_tree(out / "adapter"),
+        tokenizer=sha256_tree(out / "tokenizer"),
+        labels=sha256_json(data["classes"]),
+        config=_settings_hash(config),
+        data=sha256_json(data),
+        prompt=None,
+        **{
+            f"{r}_rows": sha256_file(out / "predictions" / f"{r}.parquet")
+            for r in ROLES
+        },
+    )
+
 
 def _certify(out, config, data):
-    if (out/'certificate.json').exists(): return
-    parts = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config)
-    body = dict(version=1, library=__version__, classes=data['classes'], **parts, fingerprints=dict(_fingerprints(out, config, data), calibrator=sha256_json(parts['calibrator'])))
-    write_json(out/'certificate.json', dict(body, id=sha256_json(body)[:16]))
+    if (out / "certificate.json").exists():
+        return
+    parts = derive_certificate(
+        *(
+            Predictions.load(out / "predictions" / f"{r}.parquet")
+            for r in ("validation", "calibration")
+        ),
+        config,
+    )
+    body = dict(
+        version=1,
+        library=__version__,
+        classes=data["classes"],
+        **parts,
+        fingerprints=dict(
+            _fingerprints(out, config, data),
+            calibrator=sha256_json(parts["calibrator"]),
+        ),
+    )
+    write_json(out / "certificate.json", dict(body, id=sha256_json(body)[:16]))
 
 # %% ../nbs/api/41_run.ipynb #7b9420b9
 def _same(was, now):
     "Is everything in `was` in `now`, too? Numbers but for the last digits"
-    if isinstance(was, dict): return isinstance(now, dict) and all(k in now and _same(v, now[k]) for k,v in was.items())
-    if isinstance(was, (list, tuple)): return isinstance(now, (list, tuple)) and len(was) == len(now) and all(map(_same, was, now))
-    if isinstance(was, float) or isinstance(now, float): return None not in (was, now) and not isinstance(was, str) and math.isclose(was, now, rel_tol=1e-6, abs_tol=1e-12)
+    if isinstance(was, dict):
+        return isinstance(now, dict) and all(
+            k in now and _same(v, now[k]) for k, v in was.items()
+        )
+    if isinstance(was, (list, tuple)):
+        return (
+            isinstance(now, (list, tuple))
+            and len(was) == len(now)
+            and all(map(_same, was, now))
+        )
+    if isinstance(was, float) or isinstance(now, float):
+        return (
+            None not in (was, now)
+            and not isinstance(was, str)
+            and math.isclose(was, now, rel_tol=1e-6, abs_tol=1e-12)
+        )
     return was == now
+
 
 def _verify(out, config, data, cert):
     "`CertificateError` that lists everything that is not as it was"
-    said = cert['fingerprints']; broken = []
-    if sha256_json({k: v for k,v in cert.items() if k != 'id'})[:16] != cert.get('id'): broken.append('certificate.json')
-    try: now = dict(_fingerprints(out, config, data), calibrator=sha256_json(cert['calibrator']))
-    except OSError as e: raise CertificateError(f"the certificate of `{out}` is void: {e}", path=str(out)) from e
+    said = cert["fingerprints"]
+    broken = []
+    if sha256_json({k: v for k, v in cert.items() if k != "id"})[:16] != cert.get("id"):
+        broken.append("certificate.json")
+    try:
+        now = dict(
+            _fingerprints(out, config, data), calibrator=sha256_json(cert["calibrator"])
+        )
+    except OSError as e:
+        raise CertificateError(
+            f"the certificate of `{out}` is void: {e}", path=str(out)
+        ) from e
     broken += [k for k in said if said[k] != now.get(k)]
-    if list(cert['classes']) != list(data['classes']) and 'labels' not in broken: broken.append('labels')
+    if list(cert["classes"]) != list(data["classes"]) and "labels" not in broken:
+        broken.append("labels")
     if not broken:
-        again = derive_certificate(*(Predictions.load(out/'predictions'/f'{r}.parquet') for r in ('validation', 'calibration')), config, keep=cert)
-        broken = [k for k in ('conformal', 'selective', 'refusal') if not _same(cert[k], again[k])]
+        again = derive_certificate(
+            *(
+                Predictions.load(out / "predictions" / f"{r}.parquet")
+                for r in ("validation", "calibration")
+            ),
+            config,
+            keep=cert,
+        )
+        broken = [
+            k
+            for k in ("conformal", "selective", "refusal")
+            if not _same(cert[k], again[k])
+        ]
     if broken:
-        made = cert.get('library', 'an earlier version'); other = f" (it was made by fine_tune_llm {made}, this is {__version__})" if made != __version__ else ''
-        raise CertificateError(f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}{other}", hint="Restore the files, or fit again into a new directory", path=str(out), changed=broken)
+        made = cert.get("library", "an earlier version")
+        other = (
+            f" (it was made by fine_tune_llm {made}, this is {__version__})"
+            if made != __version__
+            else ""
+        )
+        raise CertificateError(
+            f"the certificate of `{out}` is void: changed since it was made: {', '.join(broken)}{other}",
+            hint="Restore the files, or fit again into a new directory",
+            path=str(out),
+            changed=broken,
+        )
 
 # %% ../nbs/api/41_run.ipynb #4660b3d6
 class Run:
     "A finished run: what it promises, and the model that keeps it"
-    def __init__(self, path:Path, config:Config, data:dict, certificate:dict):
-        self.path,self.config,self.data,self.certificate = Path(path),config,data,certificate
-        self.classes = tuple(certificate['classes'])
-        self.calibrator = calibrator_from_dict(certificate['calibrator'])
-        self.conformal = ConformalClassifier.from_dict(certificate['conformal'])
+
+    def __init__(self, path: Path, config: Config, data: dict, certificate: dict):
+        self.path, self.config, self.data, self.certificate = (
+            Path(path),
+            config,
+            data,
+            certificate,
+        )
+        self.classes = tuple(certificate["classes"])
+        self.calibrator = calibrator_from_dict(certificate["calibrator"])
+        self.conformal = ConformalClassifier.from_dict(certificate["conformal"])
+
     @classmethod
-    def load(cls,
-        path, # A run directory
-    ) -> 'Run':
+    def load(
+        cls,
+        path,  # A run directory
+    ) -> "Run":
         "Open a run; `CertificateError` when anything it was certified for has changed, `RunError` when it is not finished"
         path = Path(path)
-        if not (path/'config.yaml').is_file(): raise RunError(f"`{path}` is not a run directory: it has no config.yaml", path=str(path))
-        if not (path/'certificate.json').is_file(): raise RunError(f"the run in `{path}` is not finished", hint="Call fit again with the same arguments to resume it", path=str(path))
-        cert,data = read_json(path/'certificate.json'),read_json(path/'data.json')
-        try: config = load_config(path/'config.yaml'); _verify(path, config, data, cert)
-        except (KeyError, TypeError, ConfigurationError) as e: raise CertificateError(f"the certificate of `{path}` is void: {e}", path=str(path)) from e
+        if not (path / "config.yaml").is_file():
+            raise RunError(
+                f"`{path}` is not a run directory: it has no config.yaml",
+                path=str(path),
+            )
+        if not (path / "certificate.json").is_file():
+            raise RunError(
+                f"the run in `{path}` is not finished",
+                hint="Call fit again with the same arguments to resume it",
+                path=str(path),
+            )
+        cert, data = read_json(path / "certificate.json"), read_json(path / "data.json")
+        try:
+            config = load_config(path / "config.yaml")
+            _verify(path, config, data, cert)
+        except (KeyError, TypeError, ConfigurationError) as e:
+            raise CertificateError(
+                f"the certificate of `{path}` is void: {e}", path=str(path)
+            ) from e
         return cls(path, config, data, cert)
+
     @cached_property
-    def model(self): "The model, loaded when first needed"; return load_adapter(self.config.model.name, self.path/'adapter', self.path/'tokenizer', max_length=self.config.model.max_length)
+    def model(self):
+        "The model, loaded when first needed"
+        return load_adapter(
+            self.config.model.name,
+            self.path / "adapter",
+            self.path / "tokenizer",
+            max_length=self.config.model.max_length,
+        )
+
     @property
-    def threshold(self) -> float: "Confidence from which the run decides, `None` when it was refused a certificate"; return (self.certificate['selective'] or {}).get('threshold')
-    def predictions(self, role:str) -> Predictions: "Stored predictions of a role"; return Predictions.load(self.path/'predictions'/f'{role}.parquet')
-    def probs(self, role:str) -> np.ndarray: "Calibrated probabilities of a role, shape (n, K)"; return self.calibrator.predict_proba(self.predictions(role).logits)
-    def predict_proba(self, texts) -> np.ndarray: "Calibrated probabilities of new texts, shape (n, K)"; return self.calibrator.predict_proba(self.model.logits(texts))
-    def events(self, what='*') -> list: "What happened, in order; `what` is an event class or a pattern such as \"training.*\""; return read_events(self.path, what)
-    def decide(self,
-        texts, # One text or n texts
+    def threshold(self) -> float:
+        "Confidence from which the run decides, `None` when it was refused a certificate"
+        return (self.certificate["selective"] or {}).get("threshold")
+
+    def predictions(self, role: str) -> Predictions:
+        "Stored predictions of a role"
+        return Predictions.load(self.path / "predictions" / f"{role}.parquet")
+
+    def probs(self, role: str) -> np.ndarray:
+        "Calibrated probabilities of a role, shape (n, K)"
+        return self.calibrator.predict_proba(self.predictions(role).logits)
+
+    def predict_proba(self, texts) -> np.ndarray:
+        "Calibrated probabilities of new texts, shape (n, K)"
+        return self.calibrator.predict_proba(self.model.logits(texts))
+
+    def events(self, what="*") -> list:
+        'What happened, in order; `what` is an event class or a pattern such as "training.*"'
+        return read_events(self.path, what)
+
+    def decide(
+        self,
+        texts,  # One text or n texts
         *,
-        ids=None, # n ids; row numbers when `None`
-        rationale:bool=True, # Measure the words that moved each decision (up to 24 more passes per text)
-        bus:EventBus=None, # Where a `DecisionMade` is published for each text
-    ) -> list: # n `Decision`s
+        ids=None,  # n ids; row numbers when `None`
+        rationale: bool = True,  # Measure the words that moved each decision (up to 24 more passes per text)
+        bus: EventBus = None,  # Where a `DecisionMade` is published for each text
+    ) -> list:  # n `Decision`s
         "Decide, or abstain, under the certificate"
         texts = [texts] if isinstance(texts, str) else list(texts)
-        bad = next((i for i,t in enumerate(texts) if not isinstance(t, str) or not t.strip()), None)
-        if bad is not None: raise DataValidationError(f"`texts` row {bad} is no text: {texts[bad]!r}", row=bad)
-        if not texts: return []
+        bad = next(
+            (i for i, t in enumerate(texts) if not isinstance(t, str) or not t.strip()),
+            None,
+        )
+        if bad is not None:
+            raise DataValidationError(
+                f"`texts` row {bad} is no text: {texts[bad]!r}", row=bad
+            )
+        if not texts:
+            return []
         p = self.predict_proba(texts)
-        why = occlusion(self.predict_proba, texts, self.classes, probs=p) if rationale else None
-        made = make_decisions(p, self.classes, self.conformal.predict(p, sparse=False), self.threshold, certificate=self.certificate['id'], ids=ids, rationales=why)
-        for d in made if bus else (): bus.publish(DecisionMade(input_id=d.id, decision=d.decision, abstain=d.abstain, confidence=d.confidence, set_size=len(d.prediction_set), run=self.path.name))
+        why = (
+            occlusion(self.predict_proba, texts, self.classes, probs=p)
+            if rationale
+            else None
+        )
+        made = make_decisions(
+            p,
+            self.classes,
+            self.conformal.predict(p, sparse=False),
+            self.threshold,
+            certificate=self.certificate["id"],
+            ids=ids,
+            rationales=why,
+        )
+        for d in made if bus else ():
+            bus.publish(
+                DecisionMade(
+                    input_id=d.id,
+                    decision=d.decision,
+                    abstain=d.abstain,
+                    confidence=d.confidence,
+                    set_size=len(d.prediction_set),
+                    run=self.path.name,
+                )
+            )
         return made
-    def _repr_markdown_(self): return promises(self)
-    def __repr__(self): return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
+
+    def _repr_markdown_(self):
+        return promises(self)
+
+    def __repr__(self):
+        return f"Run({self.path.name!r}, {len(self.classes)} classes, certificate {self.certificate['id']})"
 
 # %% ../nbs/api/41_run.ipynb #ddd58983
 def read_events(
-    path:Path, # A run directory
-    what='*', # Event class or pattern such as `"training.*"`
-) -> list: # `Event`s in order
+    path: Path,  # A run directory
+    what="*",  # Event class or pattern such as `"training.*"`
+) -> list:  # `Event`s in order
     "What happened in a run, finished or not"
-    with EventStore(Path(path)/'events.db', readonly=True) as es: return es.query(what)
+    with EventStore(Path(path) / "events.db", readonly=True) as es:
+        return es.query(what)
+
 
 def promises(
-    run:Run, # A finished run
-) -> str: # Markdown
+    run: Run,  # A finished run
+) -> str:  # Markdown
     "What a run promises, in words"
-    c,s,r = run.certificate['conformal'],run.certificate['selective'],run.certificate['refusal']
-    sets = (f"A prediction set holds the true class with probability at least {1-c['alpha']:.1%}, for new texts that are exchangeable with the {c['n']} calibration rows." if c['threshold'] is not None
-            else f"Prediction sets hold every class: {c['rows_missing']} more calibration rows are needed for coverage {1-c['alpha']:.1%}.")
-    sel = (f"With probability at least {1-s['delta']:.0%} over the calibration draw, at most {s['target_risk']:.1%} of the decisions made (confidence at least {s['threshold']:.4f}) are wrong. "
-           f"On the calibration rows it decides {s['n_decided']/s['n']:.1%}, {s['n_errors']} of {s['n_decided']} wrongly." if s else f"No certificate for decisions: {r['message']}. {r['hint'] or ''}")
+    c, s, r = (
+        run.certificate["conformal"],
+        run.certificate["selective"],
+        run.certificate["refusal"],
+    )
+    sets = (
+        f"A prediction set holds the true class with probability at least {1 - c['alpha']:.1%}, for new texts that are exchangeable with the {c['n']} calibration rows."
+        if c["threshold"] is not None
+        else f"Prediction sets hold every class: {c['rows_missing']} more calibration rows are needed for coverage {1 - c['alpha']:.1%}."
+    )
+    sel = (
+        f"With probability at least {1 - s['delta']:.0%} over the calibration draw, at most {s['target_risk']:.1%} of the decisions made (confidence at least {s['threshold']:.4f}) are wrong. "
+        f"On the calibration rows it decides {s['n_decided'] / s['n']:.1%}, {s['n_errors']} of {s['n_decided']} wrongly."
+        if s
+        else f"No certificate for decisions: {r['message']}. {r['hint'] or ''}"
+    )
     return f"**Certificate {run.certificate['id']}**\n\n- Coverage: {sets}\n- Decisions: {sel}"
 
 # %% ../nbs/api/41_run.ipynb #97feb373
 def fit(
-    data, # Path to JSON lines or CSV, a list of dicts or a DataFrame
+    data,  # Path to JSON lines or CSV, a list of dicts or a DataFrame
     *,
-    out, # Run directory to make, or to resume
-    seed:int, # Seed of the split, the adapter and the order of rows; `None` takes the configured one
-    text:str=None, # Column of the text, "text" unless configured
-    label:str=None, # Column of the class, "label" unless configured
-    group=None, # Column name(s) of protected or operational attributes
-    test=None, # A test file; without it a share of `data` is the test role
-    model:str=None, # Catalogue name, hub id or folder, "minilm" unless configured
-    alpha:float=None, # Miss rate of the prediction sets, in (0, 1)
-    target_risk:float=None, # Error rate allowed among decisions, in (0, 1)
-    delta:float=None, # Chance that the certificate may fail, in (0, 1)
-    epochs:int=None, # Passes over the train role at most
-    preset:str=None, # Where to start from, such as "minilm-cpu"
-    config=None, # Everything else: a nested dict, one or more files, or a resolved `Config`
-    watch:bool=False, # Take up edits of live settings in the run's config.yaml while it works; needs the watch extra
-    progress:bool=True, # Show progress bars
-    bus:EventBus=None, # Where events are published while it runs; they are in the run's `events.db` in any case
-) -> Run: # Finished, certified or openly refused
+    out,  # Run directory to make, or to resume
+    seed: int,  # Seed of the split, the adapter and the order of rows; `None` takes the configured one
+    text: str = None,  # Column of the text, "text" unless configured
+    label: str = None,  # Column of the class, "label" unless configured
+    group=None,  # Column name(s) of protected or operational attributes
+    test=None,  # A test file; without it a share of `data` is the test role
+    model: str = None,  # Catalogue name, hub id or folder, "minilm" unless configured
+    alpha: float = None,  # Miss rate of the prediction sets, in (0, 1)
+    target_risk: float = None,  # Error rate allowed among decisions, in (0, 1)
+    delta: float = None,  # Chance that the certificate may fail, in (0, 1)
+    epochs: int = None,  # Passes over the train role at most
+    preset: str = None,  # Where to start from, such as "minilm-cpu"
+    config=None,  # Everything else: a nested dict, one or more files, or a resolved `Config`
+    watch: bool = False,  # Take up edits of live settings in the run's config.yaml while it works; needs the watch extra
+    progress: bool = True,  # Show progress bars
+    bus: EventBus = None,  # Where events are published while it runs; they are in the run's `events.db` in any case
+) -> Run:  # Finished, certified or openly refused
     "From labelled text to a calibrated, certified classifier that may abstain; everything is checked before anything is written"
-    cfg = _settings(config, preset, text=text, label=label, group=group, model=model, alpha=alpha, target_risk=target_risk, delta=delta, epochs=epochs, seed=seed)
-    ds,n_test = _read(data, test, cfg); out = Path(out)
-    ledger = split_ledger(ds, {r: getattr(cfg.data, r) for r in ROLES}, seed=cfg.seed, n_test_file=n_test)
-    record = dict(source=ds.source, classes=list(ds.classes), counts=ds.counts(), groups=sorted(ds.groups), ledger=ledger.to_dict())
+    cfg = _settings(
+        config,
+        preset,
+        text=text,
+        label=label,
+        group=group,
+        model=model,
+        alpha=alpha,
+        target_risk=target_risk,
+        delta=delta,
+        epochs=epochs,
+        seed=seed,
+    )
+    ds, n_test = _read(data, test, cfg)
+    out = Path(out)
+    ledger = split_ledger(
+        ds, {r: getattr(cfg.data, r) for r in ROLES}, seed=cfg.seed, n_test_file=n_test
+    )
+    record = dict(
+        source=ds.source,
+        classes=list(ds.classes),
+        counts=ds.counts(),
+        groups=sorted(ds.groups),
+        ledger=ledger.to_dict(),
+    )
     check_targets(find_model(cfg.model.name), cfg.lora)
     _claim(out, cfg, record)
     with single_writer(out), log_context(run=out.name), _disk(out):
@@ -288,54 +684,113 @@ def fit(
 @contextmanager
 def _disk(out):
     "A full disk in words"
-    try: yield
+    try:
+        yield
     except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT): raise
-        raise ResourceError(f"`{out}` cannot be written: {e.strerror.lower()}", hint="Make room, then call fit again with the same arguments: it goes on where it stopped", path=str(out)) from e
+        if e.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+            raise
+        raise ResourceError(
+            f"`{out}` cannot be written: {e.strerror.lower()}",
+            hint="Make room, then call fit again with the same arguments: it goes on where it stopped",
+            path=str(out),
+        ) from e
+
 
 def _relog(old, new):
     "A change of the logging settings takes effect at once"
-    if old.logging != new.logging: configure_logging(new.logging.level, json_lines=new.logging.json_lines, texts=new.logging.texts)
+    if old.logging != new.logging:
+        configure_logging(
+            new.logging.level,
+            json_lines=new.logging.json_lines,
+            texts=new.logging.texts,
+        )
+
 
 def _per_step(publish, most):
     "`publish`, but at most `most()` training events of any one step"
     last = [None, 0]
+
     def limited(e):
-        if e.category == 'training': last[:] = e.step, last[1]+1 if e.step == last[0] else 1
-        if e.category != 'training' or last[1] <= most(): publish(e)
+        if e.category == "training":
+            last[:] = e.step, last[1] + 1 if e.step == last[0] else 1
+        if e.category != "training" or last[1] <= most():
+            publish(e)
+
     return limited
+
 
 def _publisher(es, bus, run):
     "Into the store, then onto the bus; what a thread publishes belongs to the run, too"
+
     def publish(e):
-        if not e.run: e = replace(e, run=run)
+        if not e.run:
+            e = replace(e, run=run)
         es.append(e)
-        if bus: bus.publish(e)
+        if bus:
+            bus.publish(e)
+
     return publish
 
 # %% ../nbs/api/41_run.ipynb #4edefe30
 def _tell_errors(publish):
     "What went wrong in this process, hub and retries included"
     s = error_stats.snapshot()
-    if s['total']: publish(Event('system.error_stats', s))
+    if s["total"]:
+        publish(Event("system.error_stats", s))
+
 
 def _stages(out, ds, ledger, cfg, record, progress, watch, bus):
     "Make what is missing, in order"
-    clear_temporary(out); adopt_libraries()
-    manager = ConfigManager(out, cfg, live_only=True); manager.on_change(_relog)
-    if not (out/'data.json').exists(): write_json(out/'data.json', record)
-    with EventStore(out/'events.db', keep_age=manager.config.monitoring.retention_days*86400 or None) as es:
-        publish = _publisher(es, bus, out.name); training = _per_step(publish, lambda: manager.config.monitoring.events_per_step)
-        stages = dict(training=lambda: _train(out, ds, ledger, cfg, training, progress), prediction=lambda: _predict(out, ds, ledger, cfg), certification=lambda: _certify(out, cfg, record))
-        if not (out/'certificate.json').exists():
+    clear_temporary(out)
+    adopt_libraries()
+    manager = ConfigManager(out, cfg, live_only=True)
+    manager.on_change(_relog)
+    if not (out / "data.json").exists():
+        write_json(out / "data.json", record)
+    with EventStore(
+        out / "events.db",
+        keep_age=manager.config.monitoring.retention_days * 86400 or None,
+    ) as es:
+        publish = _publisher(es, bus, out.name)
+        training = _per_step(publish, lambda: manager.config.monitoring.events_per_step)
+        stages = dict(
+            training=lambda: _train(out, ds, ledger, cfg, training, progress),
+            prediction=lambda: _predict(out, ds, ledger, cfg),
+            certification=lambda: _certify(out, cfg, record),
+        )
+        if not (out / "certificate.json").exists():
             manager.publish = publish
-            if not es.query(DataSplit, limit=1): publish(DataSplit(counts={r: len(ix) for r,ix in ledger.roles.items()}, source=sha256_json(ds.source)))
+            if not es.query(DataSplit, limit=1):
+                publish(
+                    DataSplit(
+                        counts={r: len(ix) for r, ix in ledger.roles.items()},
+                        source=sha256_json(ds.source),
+                    )
+                )
             with manager.training(), manager.watching() if watch else nullcontext():
-                for name,stage in stages.items():
+                for name, stage in stages.items():
                     t = time.perf_counter()
-                    try: stage()
-                    except Exception as e: error_stats.record(e, place=name); publish(ErrorRaised.of(e, name)); _tell_errors(publish); raise
-                    publish(StageFinished(stage=name, seconds=round(time.perf_counter()-t, 3))); es.flush()
-                    get_logger('run').info(name, seconds=round(time.perf_counter()-t, 1))
-            _tell_errors(publish); publish(Event('system.run_finished', dict(certificate=read_json(out/'certificate.json')['id'])))
-    shutil.rmtree(out/".work", ignore_errors=True)
+                    try:
+                        stage()
+                    except Exception as e:
+                        error_stats.record(e, place=name)
+                        publish(ErrorRaised.of(e, name))
+                        _tell_errors(publish)
+                        raise
+                    publish(
+                        StageFinished(
+                            stage=name, seconds=round(time.perf_counter() - t, 3)
+                        )
+                    )
+                    es.flush()
+                    get_logger("run").info(
+                        name, seconds=round(time.perf_counter() - t, 1)
+                    )
+            _tell_errors(publish)
+            publish(
+                Event(
+                    "system.run_finished",
+                    dict(certificate=read_json(out / "certificate.json")["id"]),
+                )
+            )
+    shutil.rmtree(out / ".work", ignore_errors=True)

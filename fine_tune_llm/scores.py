@@ -17,181 +17,304 @@ from fastcore.basics import patch
 
 from .errors import ConfigurationError, PredictionError, check_seed
 from .kernels import by_rows, kernel
-from .predictions import as_float_array, check_labels, check_probs, group_names, prob_rows, row_index, row_is_distribution, row_max
+from fine_tune_llm.predictions import (
+    as_float_array,
+    check_labels,
+    check_probs,
+    group_names,
+    prob_rows,
+    row_index,
+    row_is_distribution,
+    row_max,
+)
 from .registry import Registry
 
 # %% ../nbs/api/12_scores.ipynb #86415caa
-SCORES = Registry('score')   # probs (n, K) -> scores of every label (n, K), larger is stranger; one that takes `u` (n,) can be randomized
+SCORES = Registry(
+    "score"
+)  # probs (n, K) -> scores of every label (n, K), larger is stranger; one that takes `u` (n,) can be randomized
+
 
 def _p(probs):
-    p = as_float_array(probs, 'probs')[0]
-    if p.ndim != 2 or p.shape[1] < 2: raise PredictionError(f"`probs` must have shape (n, K) with K >= 2, got {p.shape}", argument='probs')
+    p = as_float_array(probs, "probs")[0]
+    if p.ndim != 2 or p.shape[1] < 2:
+        raise PredictionError(
+            f"`probs` must have shape (n, K) with K >= 2, got {p.shape}",
+            argument="probs",
+        )
     return p.astype(np.float64, copy=False)
 
+
 def _u(u, n):
-    if u is None: return 0.
-    u = as_float_array(u, 'u')[0]
-    if u.shape != (n,) or not ((u >= 0) & (u <= 1)).all(): raise PredictionError(f"`u` must hold {n} numbers in [0, 1], one for each row, got shape {u.shape} from {u.min(initial=np.inf)} to {u.max(initial=-np.inf)}", argument='u')
+    if u is None:
+        return 0.0
+    u = as_float_array(u, "u")[0]
+    if u.shape != (n,) or not ((u >= 0) & (u <= 1)).all():
+        raise PredictionError(
+            f"`u` must hold {n} numbers in [0, 1], one for each row, got shape {u.shape} from {u.min(initial=np.inf)} to {u.max(initial=-np.inf)}",
+            argument="u",
+        )
     return u[:, None]
+
 
 def _setting(x, name, *, above=False):
     "A setting of a score: a finite number, at least 0 or above it"
-    if isinstance(x, (int, float, np.number)) and np.isfinite(x) and (x > 0 if above else x >= 0): return float(x)
-    raise ConfigurationError(f"`{name}` must be a finite number {'above' if above else 'of at least'} 0, got {x!r}", argument=name)
+    if (
+        isinstance(x, (int, float, np.number))
+        and np.isfinite(x)
+        and (x > 0 if above else x >= 0)
+    ):
+        return float(x)
+    raise ConfigurationError(
+        f"`{name}` must be a finite number {'above' if above else 'of at least'} 0, got {x!r}",
+        argument=name,
+    )
+
 
 def _by_rank(probs, f):
     "`f(mass above, mass, rank)` for every label, computed in the order of falling probability, ties by index"
-    p = _p(probs); order = np.argsort(-p, axis=1, kind='stable'); out = np.empty(p.shape)
-    q = (np.take_along_axis(p, order, 1)+1)-1
-    np.put_along_axis(out, order, f(q.cumsum(1)-q, q, np.arange(1., p.shape[1]+1)), 1)
+    p = _p(probs)
+    order = np.argsort(-p, axis=1, kind="stable")
+    out = np.empty(p.shape)
+    q = (np.take_along_axis(p, order, 1) + 1) - 1
+    np.put_along_axis(
+        out, order, f(q.cumsum(1) - q, q, np.arange(1.0, p.shape[1] + 1)), 1
+    )
     return out
 
 # %% ../nbs/api/12_scores.ipynb #c363541f
-@SCORES.register('lac')
+@SCORES.register("lac")
 def lac(
-    probs:np.ndarray, # Probabilities, shape (n, K)
-) -> np.ndarray: # 1 - p, shape (n, K), float64
+    probs: np.ndarray,  # Probabilities, shape (n, K)
+) -> np.ndarray:  # 1 - p, shape (n, K), float64
     "One minus the probability of the label (Sadinle, Lei and Wasserman 2019): the smallest sets on average"
-    return 1-_p(probs)
+    return 1 - _p(probs)
 
 # %% ../nbs/api/12_scores.ipynb #624bf4df
-@SCORES.register('aps')
+@SCORES.register("aps")
 def aps(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
-) -> np.ndarray: # In [0, 1], shape (n, K), float64
+    u: np.ndarray = None,  # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
+) -> np.ndarray:  # In [0, 1], shape (n, K), float64
     "Mass of the labels above, and `1-u` of the label's own (Romano, Sesia and Candès 2020)"
     u = _u(u, len(probs))
-    return _by_rank(probs, lambda above, q, rank: above+(1-u)*q)
+    return _by_rank(probs, lambda above, q, rank: above + (1 - u) * q)
 
 # %% ../nbs/api/12_scores.ipynb #f7783565
-@SCORES.register('raps')
+@SCORES.register("raps")
 def raps(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
-    penalty:float=.01, # Added for each rank beyond `k_reg`, at least 0
-    k_reg:float=5, # Ranks that cost nothing, at least 0
-) -> np.ndarray: # At least 0, shape (n, K), float64
+    u: np.ndarray = None,  # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
+    penalty: float = 0.01,  # Added for each rank beyond `k_reg`, at least 0
+    k_reg: float = 5,  # Ranks that cost nothing, at least 0
+) -> np.ndarray:  # At least 0, shape (n, K), float64
     "APS with a penalty on far ranks (Angelopoulos et al. 2021)"
-    u,penalty,k_reg = _u(u, len(probs)), _setting(penalty, 'penalty'), _setting(k_reg, 'k_reg')
-    return _by_rank(probs, lambda above, q, rank: above+(1-u)*q+penalty*np.maximum(0., rank-k_reg))
+    u, penalty, k_reg = (
+        _u(u, len(probs)),
+        _setting(penalty, "penalty"),
+        _setting(k_reg, "k_reg"),
+    )
+    return _by_rank(
+        probs,
+        lambda above, q, rank: (
+            above + (1 - u) * q + penalty * np.maximum(0.0, rank - k_reg)
+        ),
+    )
 
 # %% ../nbs/api/12_scores.ipynb #2744e102
-@SCORES.register('saps')
+@SCORES.register("saps")
 def saps(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
-    weight:float=.1, # What a rank counts, above 0
-) -> np.ndarray: # At least 0, shape (n, K), float64
+    u: np.ndarray = None,  # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
+    weight: float = 0.1,  # What a rank counts, above 0
+) -> np.ndarray:  # At least 0, shape (n, K), float64
     "The largest probability and the rank (Huang et al. 2024)"
-    u,weight,top = _u(u, len(probs)), _setting(weight, 'weight', above=True), _p(probs).max(1, keepdims=True)
-    return _by_rank(probs, lambda above, q, rank: np.where(rank == 1, (1-u)*top, top+weight*((rank-1)-u)))
+    u, weight, top = (
+        _u(u, len(probs)),
+        _setting(weight, "weight", above=True),
+        _p(probs).max(1, keepdims=True),
+    )
+    return _by_rank(
+        probs,
+        lambda above, q, rank: np.where(
+            rank == 1, (1 - u) * top, top + weight * ((rank - 1) - u)
+        ),
+    )
 
 # %% ../nbs/api/12_scores.ipynb #ac35b8b5
-@SCORES.register('margin')
+@SCORES.register("margin")
 def margin(
-    probs:np.ndarray, # Probabilities, shape (n, K)
-) -> np.ndarray: # In [-1, 1], shape (n, K), float64
+    probs: np.ndarray,  # Probabilities, shape (n, K)
+) -> np.ndarray:  # In [-1, 1], shape (n, K), float64
     "Probability of the best other label, less that of the label itself (Löfström et al. 2015)"
-    p = _p(probs); rows,best = np.arange(len(p)),p.argmax(1)
-    rest = p.copy(); rest[rows, best] = -1; out = p[rows, best][:, None]-p; out[rows, best] = rest.max(1)-p[rows, best]
+    p = _p(probs)
+    rows, best = np.arange(len(p)), p.argmax(1)
+    rest = p.copy()
+    rest[rows, best] = -1
+    out = p[rows, best][:, None] - p
+    out[rows, best] = rest.max(1) - p[rows, best]
     return out
 
 # %% ../nbs/api/12_scores.ipynb #0add7232
-@SCORES.register('topk')
+@SCORES.register("topk")
 def topk(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    u:np.ndarray=None, # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
-) -> np.ndarray: # In (0, K], shape (n, K), float64
+    u: np.ndarray = None,  # A uniform number for each row, shape (n,), in [0, 1); 0 when `None`
+) -> np.ndarray:  # In (0, K], shape (n, K), float64
     "The rank of the label: every set has the same size, up to randomization"
     u = _u(u, len(probs))
-    return _by_rank(probs, lambda above, q, rank: np.broadcast_to(rank-u, q.shape))
+    return _by_rank(probs, lambda above, q, rank: np.broadcast_to(rank - u, q.shape))
 
 # %% ../nbs/api/12_scores.ipynb #378979a2
-@SCORES.register('entropy-adaptive')
+@SCORES.register("entropy-adaptive")
 def entropy_adaptive(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    floor:float=.1, # Difficulty of a row without doubt, above 0; a row of equal probabilities has 1 more
-) -> np.ndarray: # At least 0, shape (n, K), float64
+    floor: float = 0.1,  # Difficulty of a row without doubt, above 0; a row of equal probabilities has 1 more
+) -> np.ndarray:  # At least 0, shape (n, K), float64
     "LAC in units of the row's difficulty, which is its entropy (normalised non-conformity: Papadopoulos, Gammerman and Vovk 2008)"
-    p,floor = _p(probs), _setting(floor, 'floor', above=True); h = np.zeros(p.shape); np.log(p, out=h, where=p > 0); h *= -p
-    return (1-p)/(floor+(((h+256)-256).sum(1, keepdims=True)/math.log(p.shape[1])))
+    p, floor = _p(probs), _setting(floor, "floor", above=True)
+    h = np.zeros(p.shape)
+    np.log(p, out=h, where=p > 0)
+    h *= -p
+    return (1 - p) / (
+        floor + (((h + 256) - 256).sum(1, keepdims=True) / math.log(p.shape[1]))
+    )
 
 # %% ../nbs/api/12_scores.ipynb #8cd7ccbf
 @kernel
 def _mix(z):
     "Finaliser of splitmix64 (Steele, Lea and Flood 2014): 64 bits to 64 bits"
-    z = (z ^ (z >> np.uint64(30)))*np.uint64(0xbf58476d1ce4e5b9); z = (z ^ (z >> np.uint64(27)))*np.uint64(0x94d049bb133111eb)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return z ^ (z >> np.uint64(31))
+
 
 @kernel
 def _row_uniform(p, i, key):
     s = np.uint64(0)
     for j in range(p.shape[1]):
-        x = np.uint64(np.float32(p[i, j]).view(np.uint32) & np.uint32(0x7fffffff)); s += x*x
-    return np.float64(_mix(_mix(s) ^ key) >> np.uint64(11))*2.**-53
+        x = np.uint64(np.float32(p[i, j]).view(np.uint32) & np.uint32(0x7FFFFFFF))
+        s += x * x
+    return np.float64(_mix(_mix(s) ^ key) >> np.uint64(11)) * 2.0**-53
 
 # %% ../nbs/api/12_scores.ipynb #974651c5
 def _mixed(z):
     "`_mix` for an array, in numpy"
-    for shift,m in ((30, 0xbf58476d1ce4e5b9), (27, 0x94d049bb133111eb)): z = (z ^ (z >> np.uint64(shift)))*np.uint64(m)
+    for shift, m in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(m)
     return z ^ (z >> np.uint64(31))
 
+
 def _key(seed, stream):
-    return _mixed(np.array([(int(seed)*4+stream+1)*0x9e3779b97f4a7c15 % 2**64], dtype=np.uint64))[0]
+    return _mixed(
+        np.array(
+            [(int(seed) * 4 + stream + 1) * 0x9E3779B97F4A7C15 % 2**64], dtype=np.uint64
+        )
+    )[0]
+
 
 def _id_bits(ids, n):
     "64 bits for each id, a function of its text: the number that it spells, or a hash"
-    a = np.asarray(ids) if hasattr(ids, 'dtype') else None
-    if a is not None and a.shape == (n,) and a.dtype.kind in 'iu' and (a.dtype != np.uint64 or (a < 2**63).all()): bits = a.astype(np.int64).view(np.uint64)
+    a = np.asarray(ids) if hasattr(ids, "dtype") else None
+    if (
+        a is not None
+        and a.shape == (n,)
+        and a.dtype.kind in "iu"
+        and (a.dtype != np.uint64 or (a < 2**63).all())
+    ):
+        bits = a.astype(np.int64).view(np.uint64)
     else:
-        number = lambda v: int(v) % 2**64 if v.isascii() and v.removeprefix('-').isdigit() and str(int(v)) == v and abs(int(v)) < 2**63 else None
-        bits = lambda v: int.from_bytes(hashlib.blake2b(v.encode(), digest_size=8).digest(), 'little') if (x := number(v)) is None else x
-        bits = np.array([bits(v) for v in group_names(ids, n, argument='ids')], dtype=np.uint64)
+        number = lambda v: (
+            int(v) % 2**64
+            if v.isascii()
+            and v.removeprefix("-").isdigit()
+            and str(int(v)) == v
+            and abs(int(v)) < 2**63
+            else None
+        )
+        bits = lambda v: (
+            int.from_bytes(
+                hashlib.blake2b(v.encode(), digest_size=8).digest(), "little"
+            )
+            if (x := number(v)) is None
+            else x
+        )
+        bits = np.array(
+            [bits(v) for v in group_names(ids, n, argument="ids")], dtype=np.uint64
+        )
     first = np.unique(bits, return_index=True)[1]
-    if len(first) < n: i = int(np.setdiff1d(np.arange(n), first)[0]); raise PredictionError(f"`ids` must differ from each other; row {i} repeats {ids[i]!r}", argument='ids', row=i)
+    if len(first) < n:
+        i = int(np.setdiff1d(np.arange(n), first)[0])
+        raise PredictionError(
+            f"`ids` must differ from each other; row {i} repeats {ids[i]!r}",
+            argument="ids",
+            row=i,
+        )
     return bits
 
 # %% ../nbs/api/12_scores.ipynb #eb757e23
 def row_uniforms(
-    probs:np.ndarray, # Probabilities, shape (n, K)
+    probs: np.ndarray,  # Probabilities, shape (n, K)
     *,
-    seed:int, # Same seed, same numbers
-    ids=None, # Names or numbers of the rows, shape (n,), all different, to take instead of their content; 7 and "7" are the same
-    stream:int=0, # 0, 1 or 2: numbers that know nothing of each other
-) -> np.ndarray: # In [0, 1), shape (n,), float64
+    seed: int,  # Same seed, same numbers
+    ids=None,  # Names or numbers of the rows, shape (n,), all different, to take instead of their content; 7 and "7" are the same
+    stream: int = 0,  # 0, 1 or 2: numbers that know nothing of each other
+) -> np.ndarray:  # In [0, 1), shape (n,), float64
     "A uniform number for each row, a hash of the seed and the row"
-    if stream not in (0, 1, 2): raise ConfigurationError(f"`stream` must be 0, 1 or 2, got {stream!r}", argument='stream')
-    p = np.asarray(probs); key = _key(check_seed(seed), stream)
-    def bits(a, b): x = (p[a:b].astype(np.float32).view(np.uint32) & np.uint32(0x7fffffff)).astype(np.uint64); return (x*x).sum(1, dtype=np.uint64)
-    s = np.concatenate(by_rows(bits, *p.shape)) if ids is None else _id_bits(ids, len(p))
-    return (_mixed(_mixed(s) ^ key) >> np.uint64(11)).astype(np.float64)*2.**-53
+    if stream not in (0, 1, 2):
+        raise ConfigurationError(
+            f"`stream` must be 0, 1 or 2, got {stream!r}", argument="stream"
+        )
+    p = np.asarray(probs)
+    key = _key(check_seed(seed), stream)
+
+    def bits(a, b):
+        x = (p[a:b].astype(np.float32).view(np.uint32) & np.uint32(0x7FFFFFFF)).astype(
+            np.uint64
+        )
+        return (x * x).sum(1, dtype=np.uint64)
+
+    s = (
+        np.concatenate(by_rows(bits, *p.shape))
+        if ids is None
+        else _id_bits(ids, len(p))
+    )
+    return (_mixed(_mixed(s) ^ key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 # %% ../nbs/api/12_scores.ipynb #42f686d9
 @kernel
 def _mass(x):
     "Rounded to a multiple of 2**-52; never compiled with sums reordered, or the two would cancel"
-    return (np.float64(x)+1.)-1.
+    return (np.float64(x) + 1.0) - 1.0
+
 
 @kernel(reassociate=True)
 def _above(p, i, v, y):
     "Mass and number of what lies above `v` in row `i`, and how many equal it left of column `y`"
-    s = 0.; c = 0; e = 0
-    for j in range(p.shape[1]): s += _mass(p[i, j]) if p[i, j] > v else 0.; c += p[i, j] > v
-    for j in range(y): e += p[i, j] == v
+    s = 0.0
+    c = 0
+    e = 0
+    for j in range(p.shape[1]):
+        s += _mass(p[i, j]) if p[i, j] > v else 0.0
+        c += p[i, j] > v
+    for j in range(y):
+        e += p[i, j] == v
     return s, c, e
+
 
 @kernel
 def _score_at(kind, above, q, rank, u, top, a, b):
     "Score of a label from what lies above it: 0 is aps and raps, 1 saps, 2 topk"
-    if kind == 0: return above+(1-u)*q+a*max(0., rank-b)
-    if kind == 1: return (1-u)*top if rank == 1 else top+a*((rank-1)-u)
-    return rank-u
+    if kind == 0:
+        return above + (1 - u) * q + a * max(0.0, rank - b)
+    if kind == 1:
+        return (1 - u) * top if rank == 1 else top + a * ((rank - 1) - u)
+    return rank - u
 
 # %% ../nbs/api/12_scores.ipynb #7e4d3647
 @kernel
@@ -199,28 +322,50 @@ def _true_scores(p, y, tol, u, hashed, key, kind, a, b, out, start, stop):
     "Scores of the true labels; how many rows are no distribution"
     bad = 0
     for i in range(start, stop):
-        if not row_is_distribution(p, i, tol): bad += 1; continue
+        if not row_is_distribution(p, i, tol):
+            bad += 1
+            continue
         v = p[i, y[i]]
-        if kind == 3: out[i] = 1-np.float64(v); continue
-        ui = _row_uniform(p, i, key) if hashed else u[i]; top = np.float64(row_max(p, i)) if kind == 1 else 0.
-        s,c,e = _above(p, i, v, y[i]); q = _mass(v)
-        out[i] = _score_at(kind, s+e*q, q, c+e+1, ui, top, a, b)
+        if kind == 3:
+            out[i] = 1 - np.float64(v)
+            continue
+        ui = _row_uniform(p, i, key) if hashed else u[i]
+        top = np.float64(row_max(p, i)) if kind == 1 else 0.0
+        s, c, e = _above(p, i, v, y[i])
+        q = _mass(v)
+        out[i] = _score_at(kind, s + e * q, q, c + e + 1, ui, top, a, b)
     return bad
 
 # %% ../nbs/api/12_scores.ipynb #b3037d6f
 @kernel
 def _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, mass):
     "Keep those of the `m` columns in `buf` that lie in the bucket of ten bits where the scores pass `t`; mass and count of all before"
-    cnt[:] = 0; mass[:] = 0.; h = 0; left = m; n = 0
+    cnt[:] = 0
+    mass[:] = 0.0
+    h = 0
+    left = m
+    n = 0
     for x in range(m):
-        j = buf[x]; g = (bits[i, j] >> shift) & 1023; cnt[g] += 1; mass[g] += _mass(p[i, j]); h = max(h, g)
+        j = buf[x]
+        g = (bits[i, j] >> shift) & 1023
+        cnt[g] += 1
+        mass[g] += _mass(p[i, j])
+        h = max(h, g)
     while cnt[h] < left:
         if cnt[h] > 0:
-            if _score_at(kind, above+mass[h], 0., rank+cnt[h]+1, u, top, a, b) > t: break
-            above += mass[h]; rank += cnt[h]; left -= cnt[h]
+            if (
+                _score_at(kind, above + mass[h], 0.0, rank + cnt[h] + 1, u, top, a, b)
+                > t
+            ):
+                break
+            above += mass[h]
+            rank += cnt[h]
+            left -= cnt[h]
         h -= 1
     for x in range(m):
-        j = buf[x]; buf[n] = j; n += ((bits[i, j] >> shift) & 1023) == h
+        j = buf[x]
+        buf[n] = j
+        n += ((bits[i, j] >> shift) & 1023) == h
     return n, above, rank
 
 # %% ../nbs/api/12_scores.ipynb #4ee39434
@@ -228,11 +373,18 @@ def _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, 
 def _order(p, i, buf, m):
     "Sort the first `m` columns in `buf` by falling probability, ties by index (Shell 1959, with Knuth's gaps)"
     gap = 1
-    while 3*gap+1 < m: gap = 3*gap+1
+    while 3 * gap + 1 < m:
+        gap = 3 * gap + 1
     while gap > 0:
         for x in range(gap, m):
-            j = buf[x]; v = p[i, j]; w = x
-            while w >= gap and (p[i, buf[w-gap]] < v or (p[i, buf[w-gap]] == v and buf[w-gap] > j)): buf[w] = buf[w-gap]; w -= gap
+            j = buf[x]
+            v = p[i, j]
+            w = x
+            while w >= gap and (
+                p[i, buf[w - gap]] < v or (p[i, buf[w - gap]] == v and buf[w - gap] > j)
+            ):
+                buf[w] = buf[w - gap]
+                w -= gap
             buf[w] = j
         gap //= 3
 
@@ -240,251 +392,490 @@ def _order(p, i, buf, m):
 @kernel
 def _cut(p, bits, i, t, u, top, kind, a, b, guess, buf, cnt, mass):
     "(e, j): the labels that score at most `t` are those more probable than label `e`, and those as probable in columns left of `j`; if it lies above `guess`, less is looked at"
-    m = 0; above = 0.; rank = 0; shift = 20 if bits.itemsize == 4 else 52; alike = False; s,c,_ = _above(p, i, guess, 0)
-    if c == 0 or _score_at(kind, s, 0., c+1, u, top, a, b) <= t: guess = p.dtype.type(-1)
-    for j in range(p.shape[1]): buf[m] = j; m += p[i, j] > guess
+    m = 0
+    above = 0.0
+    rank = 0
+    shift = 20 if bits.itemsize == 4 else 52
+    alike = False
+    s, c, _ = _above(p, i, guess, 0)
+    if c == 0 or _score_at(kind, s, 0.0, c + 1, u, top, a, b) <= t:
+        guess = p.dtype.type(-1)
+    for j in range(p.shape[1]):
+        buf[m] = j
+        m += p[i, j] > guess
     while m > 32 and not alike:
-        m,above,rank = _bucket(p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, mass)
-        alike = shift == 0; shift = max(shift-10, 0)
-    if not alike: _order(p, i, buf, m)
+        m, above, rank = _bucket(
+            p, bits, i, shift, t, above, rank, u, top, kind, a, b, buf, m, cnt, mass
+        )
+        alike = shift == 0
+        shift = max(shift - 10, 0)
+    if not alike:
+        _order(p, i, buf, m)
     for x in range(m):
-        j = buf[x]; q = _mass(p[i, j])
-        if _score_at(kind, above, q, rank+1, u, top, a, b) > t: return j, j
-        above += q; rank += 1
-    return buf[m-1], p.shape[1]
+        j = buf[x]
+        q = _mass(p[i, j])
+        if _score_at(kind, above, q, rank + 1, u, top, a, b) > t:
+            return j, j
+        above += q
+        rank += 1
+    return buf[m - 1], p.shape[1]
 
 # %% ../nbs/api/12_scores.ipynb #78cf211c
 @kernel
 def _write(p, e, j, out):
     "The set of one row `p`, as `_cut` describes it"
-    left,right,first,second = p[:j],p[j:],out[:j],out[j:]
+    left, right, first, second = p[:j], p[j:], out[:j], out[j:]
     v = p[e]
-    for x in range(left.shape[0]): first[x] = left[x] >= v
-    for x in range(right.shape[0]): second[x] = right[x] > v
+    for x in range(left.shape[0]):
+        first[x] = left[x] >= v
+    for x in range(right.shape[0]):
+        second[x] = right[x] > v
+
 
 @kernel
 def _thin(p, i, T, u, top, kind, a, b, buf, out):
     "Keep the labels of a prefix, marked in `out`, that score at most their own threshold; those of an infinite threshold come in"
-    m = 0; above = 0.
-    for j in range(p.shape[1]): buf[m] = j; m += out[j]
+    m = 0
+    above = 0.0
+    for j in range(p.shape[1]):
+        buf[m] = j
+        m += out[j]
     _order(p, i, buf, m)
     for x in range(m):
-        j = buf[x]; q = _mass(p[i, j]); out[j] = _score_at(kind, above, q, x+1, u, top, a, b) <= T[j]; above += q
-    for j in range(p.shape[1]): out[j] |= T[j] == np.inf
+        j = buf[x]
+        q = _mass(p[i, j])
+        out[j] = _score_at(kind, above, q, x + 1, u, top, a, b) <= T[j]
+        above += q
+    for j in range(p.shape[1]):
+        out[j] |= T[j] == np.inf
 
 # %% ../nbs/api/12_scores.ipynb #5a479171
 @kernel
-def _sets(p, bits, tol, T, most, rows, u, hashed, key, kind, a, b, out, offset, start, stop):
+def _sets(
+    p, bits, tol, T, most, rows, u, hashed, key, kind, a, b, out, offset, start, stop
+):
     "Write the sets of rows into `out`; `most` is the largest finite threshold of a row of `T`, used alone when `T` has one column"
-    bad = 0; K = p.shape[1]; guess = p.dtype.type(0); buf = np.empty(K, np.int64); cnt = np.empty(1024, np.int64); mass = np.empty(1024)
+    bad = 0
+    K = p.shape[1]
+    guess = p.dtype.type(0)
+    buf = np.empty(K, np.int64)
+    cnt = np.empty(1024, np.int64)
+    mass = np.empty(1024)
     for i in range(start, stop):
-        if not row_is_distribution(p, i, tol): bad += 1; continue
-        g = rows[i]; o = out[i-offset]; t = most[g]
+        if not row_is_distribution(p, i, tol):
+            bad += 1
+            continue
+        g = rows[i]
+        o = out[i - offset]
+        t = most[g]
         if kind == 3:
             if T.shape[1] == 1:
-                for j in range(K): o[j] = 1-np.float64(p[i, j]) <= t
+                for j in range(K):
+                    o[j] = 1 - np.float64(p[i, j]) <= t
             else:
-                for j in range(K): o[j] = 1-np.float64(p[i, j]) <= T[g, j]
+                for j in range(K):
+                    o[j] = 1 - np.float64(p[i, j]) <= T[g, j]
             continue
-        ui = _row_uniform(p, i, key) if hashed else u[i]; top = np.float64(row_max(p, i)) if kind == 1 else 0.
-        e,j = _cut(p, bits, i, t, ui, top, kind, a, b, guess, buf, cnt, mass); guess = p[i, e]*p.dtype.type(.5)   # the next row is often like this one
+        ui = _row_uniform(p, i, key) if hashed else u[i]
+        top = np.float64(row_max(p, i)) if kind == 1 else 0.0
+        e, j = _cut(p, bits, i, t, ui, top, kind, a, b, guess, buf, cnt, mass)
+        guess = p[i, e] * p.dtype.type(0.5)  # the next row is often like this one
         _write(p[i], e, j, o)
-        if T.shape[1] > 1: _thin(p, i, T[g], ui, top, kind, a, b, buf, o)
+        if T.shape[1] > 1:
+            _thin(p, i, T[g], ui, top, kind, a, b, buf, o)
     return bad
 
 # %% ../nbs/api/12_scores.ipynb #fb835a18
 @dataclass(frozen=True, eq=False)
 class PredictionSets:
     "Sets of labels, one for each row, as compressed sparse rows"
-    indptr:np.ndarray # Where each row begins and the last one ends, shape (n+1,) int64
-    indices:np.ndarray # Labels of all rows, rising within a row, int32
-    n_classes:int # K
-    def __post_init__(self): _check_csr(self)
-    def __len__(self): return len(self.indptr)-1
-    def __getitem__(self, rows): return _row(self, rows) if isinstance(rows, (int, np.integer)) else _take(self, row_index(rows, len(self)))
-    def __iter__(self): return (self[i] for i in range(len(self)))
-    def __contains__(self, label): raise TypeError(f"sets of {len(self)} rows: ask one of them, `label in sets[i]`, or all, `sets.contains(labels)`")
-    def __eq__(self, other): return isinstance(other, PredictionSets) and self.shape == other.shape and np.array_equal(self.indptr, other.indptr) and np.array_equal(self.indices, other.indices)
+
+    indptr: (
+        np.ndarray
+    )  # Where each row begins and the last one ends, shape (n+1,) int64
+    indices: np.ndarray  # Labels of all rows, rising within a row, int32
+    n_classes: int  # K
+
+    def __post_init__(self):
+        _check_csr(self)
+
+    def __len__(self):
+        return len(self.indptr) - 1
+
+    def __getitem__(self, rows):
+        return (
+            _row(self, rows)
+            if isinstance(rows, (int, np.integer))
+            else _take(self, row_index(rows, len(self)))
+        )
+
+    def __iter__(self):
+        return (self[i] for i in range(len(self)))
+
+    def __contains__(self, label):
+        raise TypeError(
+            f"sets of {len(self)} rows: ask one of them, `label in sets[i]`, or all, `sets.contains(labels)`"
+        )
+
+    def __eq__(self, other):
+        return (
+            isinstance(other, PredictionSets)
+            and self.shape == other.shape
+            and np.array_equal(self.indptr, other.indptr)
+            and np.array_equal(self.indices, other.indices)
+        )
+
     __hash__ = None
-    def __array__(self, dtype=None, copy=None): b = self.to_bool(); return b if dtype is None else b.astype(dtype, copy=False)
-    def __repr__(self): return f"PredictionSets({len(self):,} rows, {self.n_classes:,} classes, {len(self.indices):,} labels)"
+
+    def __array__(self, dtype=None, copy=None):
+        b = self.to_bool()
+        return b if dtype is None else b.astype(dtype, copy=False)
+
+    def __repr__(self):
+        return f"PredictionSets({len(self):,} rows, {self.n_classes:,} classes, {len(self.indices):,} labels)"
+
     @property
-    def shape(self) -> tuple: "(n, K), as the matrix would have"; return len(self), self.n_classes
+    def shape(self) -> tuple:
+        "(n, K), as the matrix would have"
+        return len(self), self.n_classes
+
     @property
-    def sizes(self) -> np.ndarray: "Labels in each set, shape (n,)"; return np.diff(self.indptr)
+    def sizes(self) -> np.ndarray:
+        "Labels in each set, shape (n,)"
+        return np.diff(self.indptr)
+
     def contains(self, labels) -> np.ndarray:
         "Is the label in the row's set? shape (n,) bool"
-        y = check_labels(labels, *self.shape); hit = self.indices == np.repeat(y, self.sizes)
-        return np.bincount(np.repeat(np.arange(len(self)), self.sizes)[hit], minlength=len(self)) > 0
+        y = check_labels(labels, *self.shape)
+        hit = self.indices == np.repeat(y, self.sizes)
+        return (
+            np.bincount(
+                np.repeat(np.arange(len(self)), self.sizes)[hit], minlength=len(self)
+            )
+            > 0
+        )
+
     def to_bool(self) -> np.ndarray:
         "The matrix, shape (n, K) bool"
-        b = np.zeros(self.shape, dtype=bool); b[np.repeat(np.arange(len(self)), self.sizes), self.indices] = True
+        b = np.zeros(self.shape, dtype=bool)
+        b[np.repeat(np.arange(len(self)), self.sizes), self.indices] = True
         return b
 
 # %% ../nbs/api/12_scores.ipynb #7d0629ce
 def _check_csr(s):
     "Arrays of the right dtype that are compressed sparse rows, or an error"
-    for name,dtype in (('indptr', np.int64), ('indices', np.int32)):
-        a = np.asarray(getattr(s, name)); a = a.astype(dtype) if a.shape == (0,) else a
-        if a.ndim != 1 or a.dtype.kind not in 'iu': raise PredictionError(f"`{name}` must hold whole numbers, shape (m,), got shape {a.shape} and dtype {a.dtype}", argument=name)
+    for name, dtype in (("indptr", np.int64), ("indices", np.int32)):
+        a = np.asarray(getattr(s, name))
+        a = a.astype(dtype) if a.shape == (0,) else a
+        if a.ndim != 1 or a.dtype.kind not in "iu":
+            raise PredictionError(
+                f"`{name}` must hold whole numbers, shape (m,), got shape {a.shape} and dtype {a.dtype}",
+                argument=name,
+            )
         s.__dict__[name] = a.astype(dtype, copy=False)
-    i,j = s.indptr,s.indices
-    if len(i) < 1 or i[0] != 0 or (np.diff(i) < 0).any() or i[-1] != len(j): raise PredictionError(f"`indptr` must rise from 0 to the number of labels, {len(j)}, got {i[:4]} ... {i[-1:]}", argument='indptr')
-    if len(j) and not 0 <= j.min() <= j.max() < s.n_classes: raise PredictionError(f"`indices` must lie in [0, {s.n_classes}), got {j.min()} to {j.max()}", argument='indices')
-    first = np.zeros(len(j)+1, dtype=bool); first[i] = True
-    if not ((np.diff(j) > 0) | first[1:-1]).all(): raise PredictionError("`indices` must rise within each row", argument='indices')
+    i, j = s.indptr, s.indices
+    if len(i) < 1 or i[0] != 0 or (np.diff(i) < 0).any() or i[-1] != len(j):
+        raise PredictionError(
+            f"`indptr` must rise from 0 to the number of labels, {len(j)}, got {i[:4]} ... {i[-1:]}",
+            argument="indptr",
+        )
+    if len(j) and not 0 <= j.min() <= j.max() < s.n_classes:
+        raise PredictionError(
+            f"`indices` must lie in [0, {s.n_classes}), got {j.min()} to {j.max()}",
+            argument="indices",
+        )
+    first = np.zeros(len(j) + 1, dtype=bool)
+    first[i] = True
+    if not ((np.diff(j) > 0) | first[1:-1]).all():
+        raise PredictionError("`indices` must rise within each row", argument="indices")
+
 
 def _trusted(size, indices, K):
     "Sets from sizes and labels made here"
-    s = object.__new__(PredictionSets); s.__dict__.update(indptr=np.concatenate([[0], size.cumsum()]).astype(np.int64), indices=indices.astype(np.int32, copy=False), n_classes=K)
+    s = object.__new__(PredictionSets)
+    s.__dict__.update(
+        indptr=np.concatenate([[0], size.cumsum()]).astype(np.int64),
+        indices=indices.astype(np.int32, copy=False),
+        n_classes=K,
+    )
     return s
 
+
 def _row(s, i):
-    if not -len(s) <= i < len(s): raise IndexError(f"there are {len(s)} rows, and row {i} was asked for")
-    i = i % len(s); return s.indices[s.indptr[i]:s.indptr[i+1]]
+    if not -len(s) <= i < len(s):
+        raise IndexError(f"there are {len(s)} rows, and row {i} was asked for")
+    i = i % len(s)
+    return s.indices[s.indptr[i] : s.indptr[i + 1]]
+
 
 def _take(s, rows):
-    size = s.sizes[rows]; at = np.repeat(s.indptr[rows]-(size.cumsum()-size), size)+np.arange(size.sum())
+    size = s.sizes[rows]
+    at = np.repeat(s.indptr[rows] - (size.cumsum() - size), size) + np.arange(
+        size.sum()
+    )
     return _trusted(size, s.indices[at], s.n_classes)
 
 # %% ../nbs/api/12_scores.ipynb #ace8a63b
 def _to_csr(blocks, K):
     "`PredictionSets` from (sizes, labels) of blocks of rows"
-    return _trusted(np.concatenate([s for s,_ in blocks]), np.concatenate([j for _,j in blocks]), K)
+    return _trusted(
+        np.concatenate([s for s, _ in blocks]),
+        np.concatenate([j for _, j in blocks]),
+        K,
+    )
+
 
 def _compress(b):
-    at = np.flatnonzero(b); first = np.arange(len(b)+1)*b.shape[1]; size = np.diff(np.searchsorted(at, first))
-    return size, (at-np.repeat(first[:-1], size)).astype(np.int32)
+    at = np.flatnonzero(b)
+    first = np.arange(len(b) + 1) * b.shape[1]
+    size = np.diff(np.searchsorted(at, first))
+    return size, (at - np.repeat(first[:-1], size)).astype(np.int32)
+
 
 def check_sets(
-    sets, # Prediction sets: `PredictionSets`, or booleans (or exactly 0 and 1), shape (n, K)
-): # `PredictionSets` as they are, anything else as booleans, shape (n, K)
+    sets,  # Prediction sets: `PredictionSets`, or booleans (or exactly 0 and 1), shape (n, K)
+):  # `PredictionSets` as they are, anything else as booleans, shape (n, K)
     "The sets, or a `PredictionError` when they are something else, such as probabilities"
-    if isinstance(sets, PredictionSets): return sets
-    a = np.asarray(sets) if getattr(sets, 'dtype', None) == bool else as_float_array(sets, 'sets')[0]
-    if a.ndim != 2 or not a.size: raise PredictionError(f"`sets` must have shape (n, K) with at least one row, got {a.shape}", argument='sets')
-    if a.dtype == bool: return a
+    if isinstance(sets, PredictionSets):
+        return sets
+    a = (
+        np.asarray(sets)
+        if getattr(sets, "dtype", None) == bool
+        else as_float_array(sets, "sets")[0]
+    )
+    if a.ndim != 2 or not a.size:
+        raise PredictionError(
+            f"`sets` must have shape (n, K) with at least one row, got {a.shape}",
+            argument="sets",
+        )
+    if a.dtype == bool:
+        return a
     bad = (a != 0) & (a != 1)
-    if bad.any(): raise PredictionError(f"`sets` must hold booleans, or exactly 0 and 1, got {a[bad][0]}", hint="Probabilities become sets by ConformalClassifier.predict", argument='sets')
+    if bad.any():
+        raise PredictionError(
+            f"`sets` must hold booleans, or exactly 0 and 1, got {a[bad][0]}",
+            hint="Probabilities become sets by ConformalClassifier.predict",
+            argument="sets",
+        )
     return a == 1
 
+
 def as_sets(
-    sets, # Is the label in the row's set? shape (n, K) bool
-) -> PredictionSets: # The same sets
+    sets,  # Is the label in the row's set? shape (n, K) bool
+) -> PredictionSets:  # The same sets
     "A matrix of booleans as `PredictionSets`"
     b = check_sets(sets)
     return b if isinstance(b, PredictionSets) else _to_csr([_compress(b)], b.shape[1])
 
 # %% ../nbs/api/12_scores.ipynb #6eb31c81
-_SMALL = 1 << 20   # below this many numbers the definition is quick enough, and no kernel need be compiled
-_WIDE = 4096       # above this many classes sets come as PredictionSets
-_FAST = {lac: (3,), aps: (0,), raps: (0, 'penalty', 'k_reg'), saps: (1, 'weight'), topk: (2,)}
+_SMALL = (
+    1 << 20
+)  # below this many numbers the definition is quick enough, and no kernel need be compiled
+_WIDE = 4096  # above this many classes sets come as PredictionSets
+_FAST = {
+    lac: (3,),
+    aps: (0,),
+    raps: (0, "penalty", "k_reg"),
+    saps: (1, "weight"),
+    topk: (2,),
+}
+
 
 def _fast(score):
     "(kind, a, b) for the kernels; `None` for a score they do not know"
-    f,chosen = (score.func, score.keywords) if isinstance(score, partial) else (score, {})
-    if not inspect.isfunction(f) or f not in _FAST: return None
-    kind,*names = _FAST[f]; numbers = [float({**(f.__kwdefaults__ or {}), **chosen}[n]) for n in names]
-    return kind, *numbers, *[0.]*(2-len(numbers))
+    f, chosen = (
+        (score.func, score.keywords) if isinstance(score, partial) else (score, {})
+    )
+    if not inspect.isfunction(f) or f not in _FAST:
+        return None
+    kind, *names = _FAST[f]
+    numbers = [float({**(f.__kwdefaults__ or {}), **chosen}[n]) for n in names]
+    return kind, *numbers, *[0.0] * (2 - len(numbers))
+
 
 def _takes_u(score):
-    try: return 'u' in inspect.signature(score).parameters
-    except (TypeError, ValueError): return False
+    try:
+        return "u" in inspect.signature(score).parameters
+    except (TypeError, ValueError):
+        return False
 
 # %% ../nbs/api/12_scores.ipynb #1315134f
 class Scorer:
     "A score with its settings and its chance"
-    def __init__(self,
-        name:str, # Name in `SCORES`
+
+    def __init__(
+        self,
+        name: str,  # Name in `SCORES`
         *,
-        seed:int, # Of the uniform numbers; may be `None` where none are needed
-        randomize:bool=True, # Randomize a score that can be
-        settings:dict=None, # Its settings, such as `dict(penalty=.01)`
+        seed: int,  # Of the uniform numbers; may be `None` where none are needed
+        randomize: bool = True,  # Randomize a score that can be
+        settings: dict = None,  # Its settings, such as `dict(penalty=.01)`
     ):
-        if settings is not None and not hasattr(settings, 'items'): raise ConfigurationError(f"`settings` must be a dict such as dict(penalty=.01), got {settings!r}", argument='settings')
-        self.name,self.seed,self.settings = name,None if seed is None else check_seed(seed),dict(settings or {}); self._f = SCORES.create(name, **self.settings)
-        if getattr(getattr(self._f, 'func', self._f), '__module__', None) == __name__: self._f(np.full((1, 2), .5))   # complains about settings out of range
-        self._fast,self.random = _fast(self._f),bool(randomize) and _takes_u(self._f)
+        if settings is not None and not hasattr(settings, "items"):
+            raise ConfigurationError(
+                f"`settings` must be a dict such as dict(penalty=.01), got {settings!r}",
+                argument="settings",
+            )
+        self.name, self.seed, self.settings = (
+            name,
+            None if seed is None else check_seed(seed),
+            dict(settings or {}),
+        )
+        self._f = SCORES.create(name, **self.settings)
+        if getattr(getattr(self._f, "func", self._f), "__module__", None) == __name__:
+            self._f(np.full((1, 2), 0.5))  # complains about settings out of range
+        self._fast, self.random = _fast(self._f), bool(randomize) and _takes_u(self._f)
         if self.random and seed is None:
-            raise ConfigurationError(f"`seed` is needed: score {name!r} is randomized", hint="Pass seed=0, or randomize=False for larger sets without chance", argument='seed')
+            raise ConfigurationError(
+                f"`seed` is needed: score {name!r} is randomized",
+                hint="Pass seed=0, or randomize=False for larger sets without chance",
+                argument="seed",
+            )
+
     def uniforms(self, p, ids=None):
         "The rows' uniform numbers, zeros without chance, shape (n,)"
-        if self.random: return row_uniforms(p, seed=self.seed, ids=ids)
-        if ids is not None: _id_bits(ids, len(p))                         # not needed, and yet wrong if wrong
+        if self.random:
+            return row_uniforms(p, seed=self.seed, ids=ids)
+        if ids is not None:
+            _id_bits(ids, len(p))  # not needed, and yet wrong if wrong
         return np.zeros(len(p))
-    def every(self,
-        p:np.ndarray, # Checked probabilities, shape (n, K)
-        u:np.ndarray, # From `uniforms`, shape (n,)
-    ) -> np.ndarray: # Scores of all labels, shape (n, K) float64
+
+    def every(
+        self,
+        p: np.ndarray,  # Checked probabilities, shape (n, K)
+        u: np.ndarray,  # From `uniforms`, shape (n,)
+    ) -> np.ndarray:  # Scores of all labels, shape (n, K) float64
         "Scores by the definition"
         s = np.asarray(self._f(p, u=u) if self.random else self._f(p), dtype=np.float64)
-        if s.shape != p.shape: raise PredictionError(f"score {self.name!r} returned shape {s.shape} for probabilities of shape {p.shape}", argument='score')
-        if np.isnan(s).any(): raise PredictionError(f"score {self.name!r} returned nan", argument='score')
+        if s.shape != p.shape:
+            raise PredictionError(
+                f"score {self.name!r} returned shape {s.shape} for probabilities of shape {p.shape}",
+                argument="score",
+            )
+        if np.isnan(s).any():
+            raise PredictionError(f"score {self.name!r} returned nan", argument="score")
         return s
-    def _kernel(self, p, ids): return self.uniforms(p, ids) if ids is not None else np.zeros(len(p)), self.random and ids is None, _key(self.seed or 0, 0), *self._fast
+
+    def _kernel(self, p, ids):
+        return (
+            self.uniforms(p, ids) if ids is not None else np.zeros(len(p)),
+            self.random and ids is None,
+            _key(self.seed or 0, 0),
+            *self._fast,
+        )
 
 # %% ../nbs/api/12_scores.ipynb #214490e8
 @patch
-def of_labels(self:Scorer,
-    probs, # Probabilities, shape (n, K)
-    labels, # True classes, shape (n,)
+def of_labels(
+    self: Scorer,
+    probs,  # Probabilities, shape (n, K)
+    labels,  # True classes, shape (n,)
     *,
-    ids=None, # Names of the rows, shape (n,), to draw from instead of their content
-) -> tuple: # Checked probabilities, checked labels, and the scores of the labels, shape (n,) float64
+    ids=None,  # Names of the rows, shape (n,), to draw from instead of their content
+) -> tuple:  # Checked probabilities, checked labels, and the scores of the labels, shape (n,) float64
     "Scores of the true labels, each row read once"
-    p,tol = prob_rows(probs); y = check_labels(labels, *p.shape); s = np.empty(len(p))
+    p, tol = prob_rows(probs)
+    y = check_labels(labels, *p.shape)
+    s = np.empty(len(p))
     if self._fast and p.size >= _SMALL:
         args = self._kernel(p, ids)
-        if not sum(by_rows(lambda a, b: _true_scores(p, y, tol, *args, s, a, b), *p.shape)): return p, y, s
-    p = check_probs(probs); u = self.uniforms(p, ids)
-    def rows(a, b): s[a:b] = self.every(p[a:b], u[a:b])[np.arange(b-a), y[a:b]]
+        if not sum(
+            by_rows(lambda a, b: _true_scores(p, y, tol, *args, s, a, b), *p.shape)
+        ):
+            return p, y, s
+    p = check_probs(probs)
+    u = self.uniforms(p, ids)
+
+    def rows(a, b):
+        s[a:b] = self.every(p[a:b], u[a:b])[np.arange(b - a), y[a:b]]
+
     by_rows(rows, *p.shape)
     return p, y, s
 
 # %% ../nbs/api/12_scores.ipynb #cd5c15c6
 def _collect(block, n, K, sparse):
     "Sets of all rows from `block(start, stop, out)`, which fills a matrix of booleans"
-    if sparse: return _to_csr(by_rows(lambda a, b: _compress(block(a, b, np.empty((b-a, K), dtype=bool))), n, K), K)
-    out = np.empty((n, K), dtype=bool); by_rows(lambda a, b: block(a, b, out[a:b]), n, K)
+    if sparse:
+        return _to_csr(
+            by_rows(
+                lambda a, b: _compress(block(a, b, np.empty((b - a, K), dtype=bool))),
+                n,
+                K,
+            ),
+            K,
+        )
+    out = np.empty((n, K), dtype=bool)
+    by_rows(lambda a, b: block(a, b, out[a:b]), n, K)
     return out
 
+
 def _fill_empty(p, out):
-    none = np.flatnonzero(~out.any(1)); out[none, p[none].argmax(1)] = True
+    none = np.flatnonzero(~out.any(1))
+    out[none, p[none].argmax(1)] = True
 
 # %% ../nbs/api/12_scores.ipynb #7a1e7c12
 def _check_below(thresholds, rows, n, K):
     "Thresholds, shape (R, 1) or (R, K), and the row of them for each of `n` rows"
-    T = as_float_array(thresholds, 'thresholds')[0].astype(np.float64)
-    if T.ndim != 2 or not len(T) or T.shape[1] not in (1, K) or np.isnan(T).any(): raise PredictionError(f"`thresholds` must have shape (R, 1) or (R, {K}) without nan, got shape {T.shape}", argument='thresholds')
+    T = as_float_array(thresholds, "thresholds")[0].astype(np.float64)
+    if T.ndim != 2 or not len(T) or T.shape[1] not in (1, K) or np.isnan(T).any():
+        raise PredictionError(
+            f"`thresholds` must have shape (R, 1) or (R, {K}) without nan, got shape {T.shape}",
+            argument="thresholds",
+        )
     g = np.zeros(n, np.int64) if rows is None else np.asarray(rows)
-    if g.shape != (n,) or g.dtype.kind not in 'iu' or (n and not 0 <= g.min() <= g.max() < len(T)): raise PredictionError(f"`rows` must hold {n} whole numbers in [0, {len(T)}), got shape {g.shape}", argument='rows')
+    if (
+        g.shape != (n,)
+        or g.dtype.kind not in "iu"
+        or (n and not 0 <= g.min() <= g.max() < len(T))
+    ):
+        raise PredictionError(
+            f"`rows` must hold {n} whole numbers in [0, {len(T)}), got shape {g.shape}",
+            argument="rows",
+        )
     return np.ascontiguousarray(T), np.ascontiguousarray(g, dtype=np.int64)
 
 # %% ../nbs/api/12_scores.ipynb #f4ac370d
 @patch
-def below(self:Scorer,
-    probs, # Probabilities, shape (n, K)
-    thresholds:np.ndarray, # Largest scores that come in: shape (R, 1), or (R, K) for one by class
+def below(
+    self: Scorer,
+    probs,  # Probabilities, shape (n, K)
+    thresholds: np.ndarray,  # Largest scores that come in: shape (R, 1), or (R, K) for one by class
     *,
-    rows:np.ndarray=None, # Row of `thresholds` for each row, shape (n,); the first when `None`
-    ids=None, # Names of the rows, shape (n,), to draw from instead of their content
-    top1:bool=False, # Put the most probable label into a set that would be empty
-    sparse:bool=None, # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
-): # Is the label in the row's set? (n, K) bool, or `PredictionSets`
+    rows: np.ndarray = None,  # Row of `thresholds` for each row, shape (n,); the first when `None`
+    ids=None,  # Names of the rows, shape (n,), to draw from instead of their content
+    top1: bool = False,  # Put the most probable label into a set that would be empty
+    sparse: bool = None,  # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
+):  # Is the label in the row's set? (n, K) bool, or `PredictionSets`
     "Labels whose score is at most the threshold"
-    p,tol = prob_rows(probs); n,K = p.shape; sparse,bad = K > _WIDE if sparse is None else sparse,[]; T,g = _check_below(thresholds, rows, n, K)
-    most = T[:, 0].copy() if T.shape[1] == 1 else np.where(np.isfinite(T), T, -np.inf).max(1)
+    p, tol = prob_rows(probs)
+    n, K = p.shape
+    sparse, bad = K > _WIDE if sparse is None else sparse, []
+    T, g = _check_below(thresholds, rows, n, K)
+    most = (
+        T[:, 0].copy()
+        if T.shape[1] == 1
+        else np.where(np.isfinite(T), T, -np.inf).max(1)
+    )
     if self._fast and p.size >= _SMALL:
-        bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64); args = self._kernel(p, ids)
+        bits = p.view(np.uint32 if p.itemsize == 4 else np.uint64)
+        args = self._kernel(p, ids)
+
         def block(a, b, out):
             bad.append(_sets(p, bits, tol, T, most, g, *args, out, a, a, b))
-            if top1: _fill_empty(p[a:b], out)
+            if top1:
+                _fill_empty(p[a:b], out)
             return out
+
         sets = _collect(block, n, K, sparse)
-        if not sum(bad): return sets
-    p = check_probs(probs); u = self.uniforms(p, ids)
+        if not sum(bad):
+            return sets
+    p = check_probs(probs)
+    u = self.uniforms(p, ids)
+
     def block(a, b, out):
         np.less_equal(self.every(p[a:b], u[a:b]), T[g[a:b]], out=out)
-        if top1: _fill_empty(p[a:b], out)
+        if top1:
+            _fill_empty(p[a:b], out)
         return out
+
     return _collect(block, n, K, sparse)

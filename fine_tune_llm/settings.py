@@ -16,261 +16,555 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .config import Config, Layer, Section, load_config, make_config, save_config
-from .errors import ConfigurationError, FineTuneLLMError, IntegrityError, MissingDependencyError, RunError
+from fine_tune_llm.config import (
+    Config,
+    Layer,
+    Section,
+    load_config,
+    make_config,
+    save_config,
+)
+from fine_tune_llm.errors import (
+    ConfigurationError,
+    FineTuneLLMError,
+    IntegrityError,
+    MissingDependencyError,
+    RunError,
+)
 from .events import Event
 from .files import read_json, write_json
 from .logs import get_logger
 
 # %% ../nbs/api/06_settings.ipynb #5822d768
-def _flat(d, prefix=''):
-    for k,v in d.items():
-        if isinstance(v, dict): yield from _flat(v, f'{prefix}{k}.')
-        else: yield prefix+k, v
+def _flat(d, prefix=""):
+    for k, v in d.items():
+        if isinstance(v, dict):
+            yield from _flat(v, f"{prefix}{k}.")
+        else:
+            yield prefix + k, v
+
 
 def config_diff(
-    old:Config, # Settings before
-    new:Config, # Settings after
-) -> dict: # Full name -> (before, after), only where they differ
+    old: Config,  # Settings before
+    new: Config,  # Settings after
+) -> dict:  # Full name -> (before, after), only where they differ
     "What changed from one `Config` to another"
-    for name,c in (('old', old), ('new', new)):
-        if not isinstance(c, Config): raise ConfigurationError(f"`{name}` must be a Config, got {type(c).__name__}", hint="Files are read by `load_config`, dicts by `make_config`", argument=name)
-    a,b = dict(_flat(old.to_dict())),dict(_flat(new.to_dict()))
+    for name, c in (("old", old), ("new", new)):
+        if not isinstance(c, Config):
+            raise ConfigurationError(
+                f"`{name}` must be a Config, got {type(c).__name__}",
+                hint="Files are read by `load_config`, dicts by `make_config`",
+                argument=name,
+            )
+    a, b = dict(_flat(old.to_dict())), dict(_flat(new.to_dict()))
     return {k: (a[k], b[k]) for k in b if a[k] != b[k]}
 
 # %% ../nbs/api/06_settings.ipynb #aa762312
 @dataclass(frozen=True)
 class Version:
     "Settings as they were applied once"
-    number:int # From 1
-    time:str # UTC, ISO 8601
-    author:str # user@host
-    note:str # Why, in the words of whoever changed it
-    diff:dict # Full name -> [before, after]; empty for the first one
-    values:dict # All settings, nested
-    places:dict # Full name -> where its value came from
+
+    number: int  # From 1
+    time: str  # UTC, ISO 8601
+    author: str  # user@host
+    note: str  # Why, in the words of whoever changed it
+    diff: dict  # Full name -> [before, after]; empty for the first one
+    values: dict  # All settings, nested
+    places: dict  # Full name -> where its value came from
+
     @property
-    def config(self) -> Config: "As a `Config`, whose `explain` still knows where values came from"; return make_config(Layer('history', self.values, self.places))
+    def config(self) -> Config:
+        "As a `Config`, whose `explain` still knows where values came from"
+        return make_config(Layer("history", self.values, self.places))
+
     def __str__(self):
-        said = '; '.join(f"{k}: {a!r} -> {b!r}" for k,(a,b) in self.diff.items()) or ('the first' if self.number == 1 else 'nothing changed')
-        return f"{self.number}  {self.time}  {self.author}  {said}" + (f"  ({self.note})" if self.note else '')
+        said = "; ".join(f"{k}: {a!r} -> {b!r}" for k, (a, b) in self.diff.items()) or (
+            "the first" if self.number == 1 else "nothing changed"
+        )
+        return f"{self.number}  {self.time}  {self.author}  {said}" + (
+            f"  ({self.note})" if self.note else ""
+        )
+
 
 def _read_version(path):
-    try: return Version(**read_json(path))
-    except TypeError as e: raise IntegrityError(f"`{path}` is not a version of settings", path=str(path)) from e
+    try:
+        return Version(**read_json(path))
+    except TypeError as e:
+        raise IntegrityError(
+            f"`{path}` is not a version of settings", path=str(path)
+        ) from e
 
 # %% ../nbs/api/06_settings.ipynb #c07143b6
 def _author():
     "user@host, or what of it can be known"
-    try: user = getpass.getuser()
-    except (KeyError, OSError, ImportError): user = 'unknown'
-    return f'{user}@{socket.gethostname()}'
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
 
-def _now(): return datetime.now(timezone.utc).isoformat(timespec='seconds')
+
+def _now():
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 # %% ../nbs/api/06_settings.ipynb #84e94bdd
 class History:
     "Every version of a folder's settings, one file each; safe for two processes"
-    def __init__(self, folder:Path, *, author:str=None, now=_now):
-        self.folder,self.author,self._now = Path(folder),author or _author(),now
-        self._threads,self._file = threading.RLock(),FileLock(str(self.folder/'history'/'.lock'), is_singleton=False)
-    def _paths(self): return sorted((p for p in (self.folder/'history').glob('[0-9]*.json') if p.stem.isdecimal()), key=lambda p: int(p.stem))
-    def versions(self) -> list: "All `Version`s, oldest first"; return [_read_version(p) for p in self._paths()]
-    def newest(self): "The last `Version`, or `None`"; return next((_read_version(p) for p in reversed(self._paths())), None)
-    def get(self, number:int) -> Version:
+
+    def __init__(self, folder: Path, *, author: str = None, now=_now):
+        self.folder, self.author, self._now = Path(folder), author or _author(), now
+        self._threads, self._file = (
+            threading.RLock(),
+            FileLock(str(self.folder / "history" / ".lock"), is_singleton=False),
+        )
+
+    def _paths(self):
+        return sorted(
+            (
+                p
+                for p in (self.folder / "history").glob("[0-9]*.json")
+                if p.stem.isdecimal()
+            ),
+            key=lambda p: int(p.stem),
+        )
+
+    def versions(self) -> list:
+        "All `Version`s, oldest first"
+        return [_read_version(p) for p in self._paths()]
+
+    def newest(self):
+        "The last `Version`, or `None`"
+        return next((_read_version(p) for p in reversed(self._paths())), None)
+
+    def get(self, number: int) -> Version:
         "One version by its number"
-        p = self.folder/'history'/f'{number:04}.json' if isinstance(number, int) and number > 0 else None
-        if p is None or not p.exists(): raise ConfigurationError(f"there is no version {number!r}; there are {', '.join(q.stem.lstrip('0') for q in self._paths()) or 'none yet'}", argument='version')
+        p = (
+            self.folder / "history" / f"{number:04}.json"
+            if isinstance(number, int) and number > 0
+            else None
+        )
+        if p is None or not p.exists():
+            raise ConfigurationError(
+                f"there is no version {number!r}; there are {', '.join(q.stem.lstrip('0') for q in self._paths()) or 'none yet'}",
+                argument="version",
+            )
         return _read_version(p)
+
     @contextmanager
     def writing(self):
         "Hold the history against other threads and other processes"
         with self._threads:
-            try: (self.folder/'history').mkdir(parents=True, exist_ok=True); self._file.acquire(timeout=10)
-            except Timeout as e: raise RunError(f"the settings of `{self.folder}` are being written by another process", hint="Try again", path=str(self.folder)) from e
-            except OSError as e: raise RunError(f"the settings of `{self.folder}` cannot be written: {(e.strerror or str(e)).lower()}", path=str(self.folder)) from e
-            try: yield
-            finally: self._file.release()
-    def add(self, config:Config, places:dict, diff:dict, note:str='', write:bool=True) -> Version:
+            try:
+                (self.folder / "history").mkdir(parents=True, exist_ok=True)
+                self._file.acquire(timeout=10)
+            except Timeout as e:
+                raise RunError(
+                    f"the settings of `{self.folder}` are being written by another process",
+                    hint="Try again",
+                    path=str(self.folder),
+                ) from e
+            except OSError as e:
+                raise RunError(
+                    f"the settings of `{self.folder}` cannot be written: {(e.strerror or str(e)).lower()}",
+                    path=str(self.folder),
+                ) from e
+            try:
+                yield
+            finally:
+                self._file.release()
+
+    def add(
+        self,
+        config: Config,
+        places: dict,
+        diff: dict,
+        note: str = "",
+        write: bool = True,
+    ) -> Version:
         "Apply a version, inside `writing`: the settings first, then the record of them"
-        v = Version(getattr(self.newest(), 'number', 0)+1, self._now(), self.author, note, {k: list(x) for k,x in diff.items()}, config.to_dict(), places)
-        if write: save_config(config, self.folder/'config.yaml')
-        write_json(self.folder/'history'/f'{v.number:04}.json', asdict(v))
+        v = Version(
+            getattr(self.newest(), "number", 0) + 1,
+            self._now(),
+            self.author,
+            note,
+            {k: list(x) for k, x in diff.items()},
+            config.to_dict(),
+            places,
+        )
+        if write:
+            save_config(config, self.folder / "config.yaml")
+        write_json(self.folder / "history" / f"{v.number:04}.json", asdict(v))
         return v
 
 # %% ../nbs/api/06_settings.ipynb #fb9e9db7
-def _mark(m): return FileLock(str(m.folder/'history'/'.training'), is_singleton=False)
+def _mark(m):
+    return FileLock(str(m.folder / "history" / ".training"), is_singleton=False)
+
 
 def _others_train(m):
     "Does anybody hold the mark?"
-    if not (m.folder/'history'/'.training').exists(): return False
+    if not (m.folder / "history" / ".training").exists():
+        return False
     lock = _mark(m)
-    try: lock.acquire(timeout=0)
-    except Timeout: return True
-    lock.release(); return False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 # %% ../nbs/api/06_settings.ipynb #a42a4a3e
 class ConfigManager:
     "The settings of a folder: changed whole or not at all, with their history, and announced"
-    def __init__(self,
-        folder, # Holds `config.yaml`, and `history/` once something was applied
-        config:Config=None, # What to begin with when the folder holds no settings yet; a dict is laid over the defaults
+
+    def __init__(
+        self,
+        folder,  # Holds `config.yaml`, and `history/` once something was applied
+        config: Config = None,  # What to begin with when the folder holds no settings yet; a dict is laid over the defaults
         *,
-        publish=None, # Called with an `Event` for every change made or refused, such as a bus's `publish` or a store's `append`
-        live_only:bool=False, # Refuse changes of settings that results depend on
-        machine=None, # A `Machine` that changes are checked against; not checked when `None`
-        author:str=None, # Who applies; user@host when `None`
-        now=_now, # Gives the time of a version, as text
+        publish=None,  # Called with an `Event` for every change made or refused, such as a bus's `publish` or a store's `append`
+        live_only: bool = False,  # Refuse changes of settings that results depend on
+        machine=None,  # A `Machine` that changes are checked against; not checked when `None`
+        author: str = None,  # Who applies; user@host when `None`
+        now=_now,  # Gives the time of a version, as text
     ):
-        self.folder,self.publish,self.live_only,self.machine = Path(folder),publish,live_only,machine
-        self._history,self._listeners,self._training = History(folder, author=author, now=now),[],False
-        self._version,self._config = _open(self._history, config if config is None or isinstance(config, Config) else make_config(config))
+        self.folder, self.publish, self.live_only, self.machine = (
+            Path(folder),
+            publish,
+            live_only,
+            machine,
+        )
+        self._history, self._listeners, self._training = (
+            History(folder, author=author, now=now),
+            [],
+            False,
+        )
+        self._version, self._config = _open(
+            self._history,
+            config
+            if config is None or isinstance(config, Config)
+            else make_config(config),
+        )
+
     @property
-    def config(self) -> Config: "The settings in force"; return self._config
+    def config(self) -> Config:
+        "The settings in force"
+        return self._config
+
     @property
-    def version(self) -> int: "Number of the version in force; 0 while there is no history"; return self._version.number if self._version else 0
-    def on_change(self, listener) -> None: "Call `listener(old, new)` after every change; one that fails is logged and disturbs nobody"; self._listeners.append(listener)
-    def apply(self,
-        changes, # Nested or dotted dict, laid over the settings in force
+    def version(self) -> int:
+        "Number of the version in force; 0 while there is no history"
+        return self._version.number if self._version else 0
+
+    def on_change(self, listener) -> None:
+        "Call `listener(old, new)` after every change; one that fails is logged and disturbs nobody"
+        self._listeners.append(listener)
+
+    def apply(
+        self,
+        changes,  # Nested or dotted dict, laid over the settings in force
         *,
-        note:str='', # Why, for the history
-    ) -> int: # Number of the version in force afterwards
+        note: str = "",  # Why, for the history
+    ) -> int:  # Number of the version in force afterwards
         "Change settings; `ConfigurationError` when the whole would not be valid, and then nothing changes"
-        if not isinstance(note, str): raise ConfigurationError(f"`note` must be a text, got {type(note).__name__}", argument='note')
-        return _change(self, lambda old: make_config(old, Layer('the change', changes), machine=self.machine), note)
-    def reload(self) -> int: "Take up an edit of `config.yaml`, if there is one"; return _change(self)
-    def rollback(self, version:int) -> int: "Apply an earlier version again, as a new one; an edit of `config.yaml` that waits is overwritten"; return _change(self, lambda old: self._history.get(version).config, f'rollback to {version}', edits=False)
-    def history(self) -> list: "All `Version`s, oldest first"; return self._history.versions()
-    def diff(self, a:int, b:int) -> dict: "Full name -> (in version a, in version b)"; return config_diff(self._history.get(a).config, self._history.get(b).config)
-    def training(self): "A block in which only live settings may change, whoever asks, in this process or another"; return _training(self)
-    def watching(self): "A block in which edits of `config.yaml` are taken up as they happen; needs the `watch` extra"; return _watching(self)
+        if not isinstance(note, str):
+            raise ConfigurationError(
+                f"`note` must be a text, got {type(note).__name__}", argument="note"
+            )
+        return _change(
+            self,
+            lambda old: make_config(
+                old, Layer("the change", changes), machine=self.machine
+            ),
+            note,
+        )
+
+    def reload(self) -> int:
+        "Take up an edit of `config.yaml`, if there is one"
+        return _change(self)
+
+    def rollback(self, version: int) -> int:
+        "Apply an earlier version again, as a new one; an edit of `config.yaml` that waits is overwritten"
+        return _change(
+            self,
+            lambda old: self._history.get(version).config,
+            f"rollback to {version}",
+            edits=False,
+        )
+
+    def history(self) -> list:
+        "All `Version`s, oldest first"
+        return self._history.versions()
+
+    def diff(self, a: int, b: int) -> dict:
+        "Full name -> (in version a, in version b)"
+        return config_diff(self._history.get(a).config, self._history.get(b).config)
+
+    def training(self):
+        "A block in which only live settings may change, whoever asks, in this process or another"
+        return _training(self)
+
+    def watching(self):
+        "A block in which edits of `config.yaml` are taken up as they happen; needs the `watch` extra"
+        return _watching(self)
 
 # %% ../nbs/api/06_settings.ipynb #79a0d9fe
 def _open(history, config):
     "(newest version or `None`, settings) of a folder; begins the history when there are settings to begin with"
-    file = history.folder/'config.yaml'; v = history.newest()
-    if v is None and file.exists(): return None,load_config(file)
-    if v is None and config is None: raise ConfigurationError(f"`{history.folder}` holds no config.yaml", hint="Give the settings to begin with", argument='folder')
+    file = history.folder / "config.yaml"
+    v = history.newest()
+    if v is None and file.exists():
+        return None, load_config(file)
+    if v is None and config is None:
+        raise ConfigurationError(
+            f"`{history.folder}` holds no config.yaml",
+            hint="Give the settings to begin with",
+            argument="folder",
+        )
     if v is None:
-        with history.writing(): v = history.newest() or history.add(config, config.origins(), {})
-    return v,v.config
+        with history.writing():
+            v = history.newest() or history.add(config, config.origins(), {})
+    return v, v.config
+
 
 def _catch_up(m):
     "See what other processes have applied; inside `writing`"
     v = m._history.newest()
-    if v and v != m._version: m._version,m._config = v,v.config
-    if not v: m._version = m._history.add(m._config, m._config.origins(), {}, write=False)
+    if v and v != m._version:
+        m._version, m._config = v, v.config
+    if not v:
+        m._version = m._history.add(m._config, m._config.origins(), {}, write=False)
+
 
 def _record(m, new, note, write):
     "Check, write and swap; inside `writing`"
-    diff = config_diff(m._config, new); fixed = sorted(set(diff) & set(dict(_flat(new.fixed()))))
+    diff = config_diff(m._config, new)
+    fixed = sorted(set(diff) & set(dict(_flat(new.fixed()))))
     if fixed and (m.live_only or m._training or _others_train(m)):
-        raise ConfigurationError(f"only live settings may change now: {', '.join(f'`{k}`' for k in fixed)} may not", hint="Results depend on them: begin another run", settings=fixed)
+        raise ConfigurationError(
+            f"only live settings may change now: {', '.join(f'`{k}`' for k in fixed)} may not",
+            hint="Results depend on them: begin another run",
+            settings=fixed,
+        )
     if diff:
-        v = m._history.add(new, {**m._version.places, **dict.fromkeys(diff, f'version {m.version+1}')}, diff, note, write)
-        m._version,m._config = v,v.config
-    elif write: save_config(new, m.folder/'config.yaml')
+        v = m._history.add(
+            new,
+            {**m._version.places, **dict.fromkeys(diff, f"version {m.version + 1}")},
+            diff,
+            note,
+            write,
+        )
+        m._version, m._config = v, v.config
+    elif write:
+        save_config(new, m.folder / "config.yaml")
 
 # %% ../nbs/api/06_settings.ipynb #5fb0599f
-def _change(m, build=None, note='', edits=True):
+def _change(m, build=None, note="", edits=True):
     "The one way settings change: lock, catch up, take up an edit, build, record; then announce"
     before = m._config
     try:
         with m._history.writing():
             _catch_up(m)
-            if edits: _record(m, make_config(load_config(m.folder/'config.yaml'), machine=m.machine), 'config.yaml was edited', False)
-            if build: _record(m, build(m._config), note, True)
+            if edits:
+                _record(
+                    m,
+                    make_config(
+                        load_config(m.folder / "config.yaml"), machine=m.machine
+                    ),
+                    "config.yaml was edited",
+                    False,
+                )
+            if build:
+                _record(m, build(m._config), note, True)
     except (ConfigurationError, IntegrityError) as e:
-        _announce(m, 'system.config_rejected', note=note, complaints=e.context.get('complaints', [str(e)])); raise
+        _announce(
+            m,
+            "system.config_rejected",
+            note=note,
+            complaints=e.context.get("complaints", [str(e)]),
+        )
+        raise
     finally:
-        if m._config != before: _tell(m, before)
+        if m._config != before:
+            _tell(m, before)
     return m.version
+
 
 def _announce(m, type, **data):
     try:
-        if m.publish is not None: m.publish(Event(type, data))
-    except Exception as e: get_logger('settings').warning("event not recorded", type=type, error=repr(e))
+        if m.publish is not None:
+            m.publish(Event(type, data))
+    except Exception as e:
+        get_logger("settings").warning("event not recorded", type=type, error=repr(e))
+
 
 def _tell(m, before):
     diff = config_diff(before, m._config)
-    _announce(m, 'system.config_changed', version=m.version, author=m._version.author, note=m._version.note, diff={k: list(v) for k,v in diff.items()})
+    _announce(
+        m,
+        "system.config_changed",
+        version=m.version,
+        author=m._version.author,
+        note=m._version.note,
+        diff={k: list(v) for k, v in diff.items()},
+    )
     for f in list(m._listeners):
-        try: f(before, m._config)
-        except Exception as e: get_logger('settings').warning("listener failed", listener=getattr(f, '__qualname__', repr(f)), error=repr(e))
+        try:
+            f(before, m._config)
+        except Exception as e:
+            get_logger("settings").warning(
+                "listener failed",
+                listener=getattr(f, "__qualname__", repr(f)),
+                error=repr(e),
+            )
 
 # %% ../nbs/api/06_settings.ipynb #09475b9c
 @contextmanager
 def _training(m):
     lock = _mark(m)
     with m._history.writing():
-        try: lock.acquire(timeout=0)
-        except Timeout as e: raise RunError(f"`{m.folder}` is being trained by another process", hint="Wait for it, or choose another directory", path=str(m.folder)) from e
-        _catch_up(m); m._training = True
-    try: yield m
-    finally: m._training = False; lock.release()
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as e:
+            raise RunError(
+                f"`{m.folder}` is being trained by another process",
+                hint="Wait for it, or choose another directory",
+                path=str(m.folder),
+            ) from e
+        _catch_up(m)
+        m._training = True
+    try:
+        yield m
+    finally:
+        m._training = False
+        lock.release()
 
 # %% ../nbs/api/06_settings.ipynb #89dada73
 @contextmanager
 def _watching(m):
-    try: from watchfiles import watch
-    except ImportError as e: raise MissingDependencyError("watching settings needs watchfiles", hint="pip install 'fine_tune_llm[watch]'") from e
-    stop = threading.Event(); stamp = lambda: (s := (m.folder/'config.yaml').stat()) and (s.st_mtime_ns, s.st_size, s.st_ino)
+    try:
+        from watchfiles import watch
+    except ImportError as e:
+        raise MissingDependencyError(
+            "watching settings needs watchfiles",
+            hint="pip install 'fine_tune_llm[watch]'",
+        ) from e
+    stop = threading.Event()
+    stamp = lambda: (
+        (s := (m.folder / "config.yaml").stat())
+        and (s.st_mtime_ns, s.st_size, s.st_ino)
+    )
+
     def follow():
         last = None
-        for _ in watch(m.folder, stop_event=stop, debounce=50, step=20, rust_timeout=500, yield_on_timeout=True, recursive=False, raise_interrupt=False):
+        for _ in watch(
+            m.folder,
+            stop_event=stop,
+            debounce=50,
+            step=20,
+            rust_timeout=500,
+            yield_on_timeout=True,
+            recursive=False,
+            raise_interrupt=False,
+        ):
             try:
-                if stamp() == last: continue
-                last = stamp(); m.reload()
-            except (FineTuneLLMError, OSError) as e: get_logger('settings').warning("edit refused", error=str(e))
-    thread = threading.Thread(target=follow, name='settings', daemon=True); thread.start()
-    try: yield m
-    finally: stop.set(); thread.join(timeout=5)
+                if stamp() == last:
+                    continue
+                last = stamp()
+                m.reload()
+            except (FineTuneLLMError, OSError) as e:
+                get_logger("settings").warning("edit refused", error=str(e))
+
+    thread = threading.Thread(target=follow, name="settings", daemon=True)
+    thread.start()
+    try:
+        yield m
+    finally:
+        stop.set()
+        thread.join(timeout=5)
 
 # %% ../nbs/api/06_settings.ipynb #9c24a8ad
-_used = ContextVar('settings', default=None)
+_used = ContextVar("settings", default=None)
+
 
 @contextmanager
 def using(
-    source, # A `Config`, or a `ConfigManager` whose settings in force are taken at every call
+    source,  # A `Config`, or a `ConfigManager` whose settings in force are taken at every call
 ):
     "Settings for `configured` functions inside the block, in this thread or task"
-    if not isinstance(source, (Config, ConfigManager)): raise ConfigurationError(f"`source` must be a Config or a ConfigManager, got {type(source).__name__}")
+    if not isinstance(source, (Config, ConfigManager)):
+        raise ConfigurationError(
+            f"`source` must be a Config or a ConfigManager, got {type(source).__name__}"
+        )
     token = _used.set(source)
-    try: yield source
-    finally: _used.reset(token)
+    try:
+        yield source
+    finally:
+        _used.reset(token)
 
 # %% ../nbs/api/06_settings.ipynb #59695307
-_SECTIONS = {n: f.annotation for n,f in Config.model_fields.items() if isinstance(f.annotation, type) and issubclass(f.annotation, Section)}
+_SECTIONS = {
+    n: f.annotation
+    for n, f in Config.model_fields.items()
+    if isinstance(f.annotation, type) and issubclass(f.annotation, Section)
+}
+
 
 def _fillers(f, sections):
     "Parameter -> how to find it in a `Config`"
-    try: hints = typing.get_type_hints(f)
-    except NameError: hints = {}
-    typed = {c: n for n,c in _SECTIONS.items()}; out = {}
+    try:
+        hints = typing.get_type_hints(f)
+    except NameError:
+        hints = {}
+    typed = {c: n for n, c in _SECTIONS.items()}
+    out = {}
     for p in inspect.signature(f).parameters:
         s = next((s for s in sections if p in _SECTIONS[s].model_fields), None)
-        if hints.get(p) is Config: out[p] = lambda c: c
-        elif hints.get(p) in typed or p in sections: out[p] = lambda c,n=typed.get(hints.get(p), p): getattr(c, n)
-        elif s: out[p] = lambda c,s=s,p=p: getattr(getattr(c, s), p)
+        if hints.get(p) is Config:
+            out[p] = lambda c: c
+        elif hints.get(p) in typed or p in sections:
+            out[p] = lambda c, n=typed.get(hints.get(p), p): getattr(c, n)
+        elif s:
+            out[p] = lambda c, s=s, p=p: getattr(getattr(c, s), p)
     return out
 
 # %% ../nbs/api/06_settings.ipynb #fc0185f3
 def configured(
-    *sections, # Names of sections whose fields fill parameters of the same name; or the function itself
+    *sections,  # Names of sections whose fields fill parameters of the same name; or the function itself
 ):
     "Fill the parameters that a call leaves out from the settings in use"
-    if len(sections) == 1 and callable(sections[0]): return configured()(sections[0])
+    if len(sections) == 1 and callable(sections[0]):
+        return configured()(sections[0])
     wrong = [s for s in sections if s not in _SECTIONS]
-    if wrong: raise ConfigurationError(f"{wrong[0]!r} is not a section; there are {', '.join(_SECTIONS)}", argument='sections')
+    if wrong:
+        raise ConfigurationError(
+            f"{wrong[0]!r} is not a section; there are {', '.join(_SECTIONS)}",
+            argument="sections",
+        )
+
     def bind(f):
-        sig = inspect.signature(f); fill = _fillers(f, sections)
-        if not fill: raise ConfigurationError(f"nothing to fill in {f.__qualname__}{sig}", hint="Type a parameter by its section, or name the section: @configured('training')")
+        sig = inspect.signature(f)
+        fill = _fillers(f, sections)
+        if not fill:
+            raise ConfigurationError(
+                f"nothing to fill in {f.__qualname__}{sig}",
+                hint="Type a parameter by its section, or name the section: @configured('training')",
+            )
+
         @wraps(f)
         def wrapped(*args, **kwargs):
-            missing = fill.keys()-sig.bind_partial(*args, **kwargs).arguments.keys(); source = _used.get()
-            if source is None: missing = {p for p in missing if sig.parameters[p].default is sig.empty}
-            if missing and source is None: raise ConfigurationError(f"{f.__qualname__} needs {', '.join(f'`{p}`' for p in sorted(missing))}, and no settings are in use", hint="Give them, or call it inside `with using(config):`")
+            missing = fill.keys() - sig.bind_partial(*args, **kwargs).arguments.keys()
+            source = _used.get()
+            if source is None:
+                missing = {p for p in missing if sig.parameters[p].default is sig.empty}
+            if missing and source is None:
+                raise ConfigurationError(
+                    f"{f.__qualname__} needs {', '.join(f'`{p}`' for p in sorted(missing))}, and no settings are in use",
+                    hint="Give them, or call it inside `with using(config):`",
+                )
             c = source.config if isinstance(source, ConfigManager) else source
             return f(*args, **kwargs, **{p: fill[p](c) for p in missing})
+
         return wrapped
+
     return bind

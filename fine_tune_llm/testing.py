@@ -16,75 +16,156 @@ from .errors import ConfigurationError
 @dataclass(frozen=True)
 class SyntheticProblem:
     "Predictions beside the truth they were drawn from"
-    logits:np.ndarray # What the model says, shape (n, K)
-    labels:np.ndarray # Drawn from `true_probs`, shape (n,)
-    true_probs:np.ndarray # Probability of each class given the row, shape (n, K)
-    temperature:float # The temperature that calibrates `logits`
+
+    logits: np.ndarray  # What the model says, shape (n, K)
+    labels: np.ndarray  # Drawn from `true_probs`, shape (n,)
+    true_probs: np.ndarray  # Probability of each class given the row, shape (n, K)
+    temperature: float  # The temperature that calibrates `logits`
 
 # %% ../nbs/api/09_testing.ipynb #80c03c82
 def synthetic_problem(
-    n:int=1000, # Rows
-    n_classes:int=4, # Classes K
-    temperature:float=1.0, # How over-confident the model is: 1 calibrated, above 1 over, below 1 under
+    n: int = 1000,  # Rows
+    n_classes: int = 4,  # Classes K
+    temperature: float = 1.0,  # How over-confident the model is: 1 calibrated, above 1 over, below 1 under
     *,
-    seed:int, # Same seed, same problem
-    spread:float=2.0, # Standard deviation of the true logits: larger is easier
+    seed: int,  # Same seed, same problem
+    spread: float = 2.0,  # Standard deviation of the true logits: larger is easier
 ) -> SyntheticProblem:
     "A classification problem whose true probabilities are known"
     if n < 1 or n_classes < 2 or temperature <= 0:
-        raise ConfigurationError(f"`n` >= 1, `n_classes` >= 2 and `temperature` > 0 are needed, got {n}, {n_classes}, {temperature}")
+        raise ConfigurationError(
+            f"`n` >= 1, `n_classes` >= 2 and `temperature` > 0 are needed, got {n}, {n_classes}, {temperature}"
+        )
     rng = np.random.default_rng(seed)
     z = rng.normal(scale=spread, size=(n, n_classes))
-    p = np.exp(z-z.max(1, keepdims=True)); p /= p.sum(1, keepdims=True)
-    labels = np.minimum((p.cumsum(1) < rng.uniform(size=(n, 1))).sum(1), n_classes-1)
-    return SyntheticProblem(z*temperature, labels, p, temperature)
+    p = np.exp(z - z.max(1, keepdims=True))
+    p /= p.sum(1, keepdims=True)
+    labels = np.minimum((p.cumsum(1) < rng.uniform(size=(n, 1))).sum(1), n_classes - 1)
+    return SyntheticProblem(z * temperature, labels, p, temperature)
 
 # %% ../nbs/api/09_testing.ipynb #913d35d4
-_TOPICS = {'kitchen': ("the soup boiled over on the stove", "bake the bread until it is brown", "salt the water before the pasta", "slice the onions very thin"),
-           'garden': ("water the roses before noon", "the hedge has grown too tall", "rake the leaves off the lawn", "plant the bulbs in autumn")}
+_TOPICS = {
+    "kitchen": (
+        "the soup boiled over on the stove",
+        "bake the bread until it is brown",
+        "salt the water before the pasta",
+        "slice the onions very thin",
+    ),
+    "garden": (
+        "water the roses before noon",
+        "the hedge has grown too tall",
+        "rake the leaves off the lawn",
+        "plant the bulbs in autumn",
+    ),
+}
 _WHO = ("she said", "he wrote", "they told us", "my neighbour thinks")
-_WHEN = ("", " today", " at last", " once more", " as always", " in the end", " by noon", " before work", " with care", " after all", " for now", " on Monday",
-         " last week", " every year", " as planned", " if you can")
+_WHEN = (
+    "",
+    " today",
+    " at last",
+    " once more",
+    " as always",
+    " in the end",
+    " by noon",
+    " before work",
+    " with care",
+    " after all",
+    " for now",
+    " on Monday",
+    " last week",
+    " every year",
+    " as planned",
+    " if you can",
+)
+
 
 def toy_rows(
-    n:int=32, # Rows, at most 512
-) -> list: # Dicts with `text` and `label` ("kitchen" or "garden"), all different
+    n: int = 32,  # Rows, at most 512
+) -> list:  # Dicts with `text` and `label` ("kitchen" or "garden"), all different
     "A labelled set small enough to read"
-    return [dict(text=f"{w} {t}{e}", label=k) for e in _WHEN for k,ts in _TOPICS.items() for t in ts for w in _WHO][:n]
+    return [
+        dict(text=f"{w} {t}{e}", label=k)
+        for e in _WHEN
+        for k, ts in _TOPICS.items()
+        for t in ts
+        for w in _WHO
+    ][:n]
 
 # %% ../nbs/api/09_testing.ipynb #eca3d21f
 def toy_tokenizer(
-    texts:list, # Sentences to take pieces from
+    texts: list,  # Sentences to take pieces from
     *,
-    vocab_size:int=200, # At most so many pieces, the five special ones included
-): # A `transformers.PreTrainedTokenizerFast` in BERT's manner
+    vocab_size: int = 200,  # At most so many pieces, the five special ones included
+):  # A `transformers.PreTrainedTokenizerFast` in BERT's manner
     "A WordPiece tokenizer of all letters and the commonest words; the same texts give the same bytes, in every process"
     from collections import Counter
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
-    special,norm,pre = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]'],normalizers.BertNormalizer(),pre_tokenizers.BertPreTokenizer()
-    words = Counter(w for t in texts for w,_ in pre.pre_tokenize_str(norm.normalize_str(t))); letters = sorted({c for w in words for c in w})
-    pieces = dict.fromkeys([*special, *letters, *('##'+c for c in letters), *sorted(words, key=lambda w: (-words[w], w))])
-    tok = Tokenizer(models.WordPiece({p: i for i,p in enumerate([*pieces][:vocab_size])}, unk_token='[UNK]'))
-    tok.normalizer,tok.pre_tokenizer = norm,pre
-    tok.post_processor = processors.TemplateProcessing(single='[CLS] $A [SEP]', special_tokens=[('[CLS]', 2), ('[SEP]', 3)])
-    return PreTrainedTokenizerFast(tokenizer_object=tok, pad_token='[PAD]', unk_token='[UNK]', cls_token='[CLS]', sep_token='[SEP]',
-                                   mask_token='[MASK]', model_max_length=64)
+
+    special, norm, pre = (
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
+        normalizers.BertNormalizer(),
+        pre_tokenizers.BertPreTokenizer(),
+    )
+    words = Counter(
+        w for t in texts for w, _ in pre.pre_tokenize_str(norm.normalize_str(t))
+    )
+    letters = sorted({c for w in words for c in w})
+    pieces = dict.fromkeys(
+        [
+            *special,
+            *letters,
+            *("##" + c for c in letters),
+            *sorted(words, key=lambda w: (-words[w], w)),
+        ]
+    )
+    tok = Tokenizer(
+        models.WordPiece(
+            {p: i for i, p in enumerate([*pieces][:vocab_size])}, unk_token="[UNK]"
+        )
+    )
+    tok.normalizer, tok.pre_tokenizer = norm, pre
+    tok.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tok,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
 
 # %% ../nbs/api/09_testing.ipynb #2e92edbc
 def tiny_model(
-    arch:str='bert', # "bert" (encoder), "qwen2" or "llama" (decoders)
+    arch: str = "bert",  # "bert" (encoder), "qwen2" or "llama" (decoders)
     *,
-    seed:int, # Same seed, same weights
-    vocab_size:int=200, # Pieces of the tokenizer it will read
-): # A random `transformers` backbone with two layers of width 32, in evaluation mode
+    seed: int,  # Same seed, same weights
+    vocab_size: int = 200,  # Pieces of the tokenizer it will read
+):  # A random `transformers` backbone with two layers of width 32, in evaluation mode
     "The smallest real model of an architecture, from its own configuration class"
     import torch
     from transformers import AutoModel, BertConfig, LlamaConfig, Qwen2Config
-    dims = dict(vocab_size=vocab_size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, max_position_embeddings=64)
-    kinds = dict(bert=lambda: BertConfig(**dims, pad_token_id=0), qwen2=lambda: Qwen2Config(**dims, num_key_value_heads=1, pad_token_id=0),
-                 llama=lambda: LlamaConfig(**dims, num_key_value_heads=1, pad_token_id=0))
-    if arch not in kinds: raise ConfigurationError(f"`arch` must be one of {', '.join(kinds)}, got {arch!r}")
+
+    dims = dict(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    kinds = dict(
+        bert=lambda: BertConfig(**dims, pad_token_id=0),
+        qwen2=lambda: Qwen2Config(**dims, num_key_value_heads=1, pad_token_id=0),
+        llama=lambda: LlamaConfig(**dims, num_key_value_heads=1, pad_token_id=0),
+    )
+    if arch not in kinds:
+        raise ConfigurationError(
+            f"`arch` must be one of {', '.join(kinds)}, got {arch!r}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoModel.from_config(kinds[arch]()).eval()

@@ -12,11 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import EarlyStoppingCallback, PrinterCallback, ProgressCallback, Trainer, TrainingArguments
+from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+)
 
 from .calibration import best_temperature
 from .config import LossConfig, TrainingConfig
-from .errors import ConvergenceError, DataValidationError, IntegrityError, ResourceError
+from fine_tune_llm.errors import (
+    ConvergenceError,
+    DataValidationError,
+    IntegrityError,
+    ResourceError,
+)
 from .events import Event, EventPublisher
 from .files import read_json, sha256_tree, write_json
 from .logs import log_context
@@ -27,153 +38,279 @@ from .predictions import softmax
 
 # %% ../nbs/api/32_trainer.ipynb #7f213461
 def calibration_metrics(
-    logits, # Scores of the validation role, shape (n, K)
-    labels, # True classes, shape (n,)
-    names:tuple=WATCHED, # Names in `METRICS`; the watched five are always there
-) -> dict: # accuracy, nll, brier, ece, mce, what else was named, nll_calibrated, temperature
+    logits,  # Scores of the validation role, shape (n, K)
+    labels,  # True classes, shape (n,)
+    names: tuple = WATCHED,  # Names in `METRICS`; the watched five are always there
+) -> (
+    dict
+):  # accuracy, nll, brier, ece, mce, what else was named, nll_calibrated, temperature
     "What an evaluation reports, in plain floats"
     z = np.asarray(logits, dtype=np.float64)
-    if not np.isfinite(z).all(): raise ConvergenceError("the model's scores are not finite: training has diverged", hint="Lower training.learning_rate")
-    t = best_temperature(z, labels, bounds=(.25, 10.))
-    return dict(**summary(softmax(z), labels, names=dict.fromkeys((*WATCHED, *names))), nll_calibrated=nll(softmax(z/t), labels), temperature=t)
+    if not np.isfinite(z).all():
+        raise ConvergenceError(
+            "the model's scores are not finite: training has diverged",
+            hint="Lower training.learning_rate",
+        )
+    t = best_temperature(z, labels, bounds=(0.25, 10.0))
+    return dict(
+        **summary(softmax(z), labels, names=dict.fromkeys((*WATCHED, *names))),
+        nll_calibrated=nll(softmax(z / t), labels),
+        temperature=t,
+    )
 
 # %% ../nbs/api/32_trainer.ipynb #a85c9eaf
 class CalibratedTrainer(Trainer):
     "A `Trainer` that reports calibration at every evaluation and marks every checkpoint when it is complete"
-    def __init__(self, *args,
-        compute_metrics=None, # Replaces the calibration metrics when given
-        loss=cross_entropy, # Function of (logits, labels), in training only; an evaluation reports cross-entropy
-        metrics:tuple=WATCHED, # Names in `METRICS`, reported at every evaluation
-        **kwargs, # As `transformers.Trainer`
+
+    def __init__(
+        self,
+        *args,
+        compute_metrics=None,  # Replaces the calibration metrics when given
+        loss=cross_entropy,  # Function of (logits, labels), in training only; an evaluation reports cross-entropy
+        metrics: tuple = WATCHED,  # Names in `METRICS`, reported at every evaluation
+        **kwargs,  # As `transformers.Trainer`
     ):
-        super().__init__(*args, compute_metrics=compute_metrics or (lambda p: calibration_metrics(p.predictions, p.label_ids, metrics)), **kwargs)
-        self.loss,self.model_accepts_loss_kwargs = loss,False
+        super().__init__(
+            *args,
+            compute_metrics=compute_metrics
+            or (lambda p: calibration_metrics(p.predictions, p.label_ids, metrics)),
+            **kwargs,
+        )
+        self.loss, self.model_accepts_loss_kwargs = loss, False
+
     def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
         "The loss of the K class logits"
         out = model(**inputs)
-        loss = self.loss(out['logits'], inputs['labels']) if model.training else out['loss']
+        loss = (
+            self.loss(out["logits"], inputs["labels"])
+            if model.training
+            else out["loss"]
+        )
         return (loss, out) if return_outputs else loss
+
     def _save_checkpoint(self, model, trial):
         super()._save_checkpoint(model, trial)
-        folder = Path(self._get_output_dir(trial))/f'checkpoint-{self.state.global_step}'
-        if self.args.should_save: write_json(folder.with_suffix('.json'), dict(sha256=sha256_tree(folder)))
+        folder = (
+            Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        )
+        if self.args.should_save:
+            write_json(folder.with_suffix(".json"), dict(sha256=sha256_tree(folder)))
 
 # %% ../nbs/api/32_trainer.ipynb #83964c77
 def _is_whole(folder):
-    try: return read_json(folder.with_suffix('.json'))['sha256'] == sha256_tree(folder)
-    except (IntegrityError, KeyError): return False
+    try:
+        return read_json(folder.with_suffix(".json"))["sha256"] == sha256_tree(folder)
+    except (IntegrityError, KeyError):
+        return False
+
 
 def last_checkpoint(
-    folder:Path, # Where checkpoints are written
-) -> str: # The newest that is whole, or `None`
+    folder: Path,  # Where checkpoints are written
+) -> str:  # The newest that is whole, or `None`
     "Where to resume from; torn checkpoints are removed"
-    for p in sorted((p for p in Path(folder).glob('checkpoint-*') if p.is_dir()), key=lambda p: -int(p.name.split('-')[1])):
-        if _is_whole(p): return str(p)
+    for p in sorted(
+        (p for p in Path(folder).glob("checkpoint-*") if p.is_dir()),
+        key=lambda p: -int(p.name.split("-")[1]),
+    ):
+        if _is_whole(p):
+            return str(p)
         shutil.rmtree(p)
 
 # %% ../nbs/api/32_trainer.ipynb #3ea93969
 def _features(model, ids):
-    net = model.net.base_model.model if hasattr(model.net, 'base_model') else model.net
+    net = model.net.base_model.model if hasattr(model.net, "base_model") else model.net
     net.eval()
-    return encode_batches(net.pooled, ids, model.tokenizer.pad_token_id, device=model.device)
+    return encode_batches(
+        net.pooled, ids, model.tokenizer.pad_token_id, device=model.device
+    )
 
 # %% ../nbs/api/32_trainer.ipynb #2db31561
 def warm_start(
-    model:TextModel, # Its head is overwritten
-    train:tuple, # (token ids, labels) of the train role
-    validation:tuple, # Likewise of the validation role
+    model: TextModel,  # Its head is overwritten
+    train: tuple,  # (token ids, labels) of the train role
+    validation: tuple,  # Likewise of the validation role
     *,
-    strengths:tuple=(.3, 1., 10.), # Inverse regularisation strengths tried, on features scaled to mean norm 1
-) -> float: # NLL on the validation role with that head
+    strengths: tuple = (
+        0.3,
+        1.0,
+        10.0,
+    ),  # Inverse regularisation strengths tried, on features scaled to mean norm 1
+) -> float:  # NLL on the validation role with that head
     "Put the head at the optimum of logistic regression on frozen features"
     from sklearn.linear_model import LogisticRegression
-    (xt,yt),(xv,yv) = ((_features(model, ids), np.asarray(y)) for ids,y in (train, validation))
-    scale = np.linalg.norm(xt, axis=1).mean(); head = model.net.base_model.model.head; best = None
+
+    (xt, yt), (xv, yv) = (
+        (_features(model, ids), np.asarray(y)) for ids, y in (train, validation)
+    )
+    scale = np.linalg.norm(xt, axis=1).mean()
+    head = model.net.base_model.model.head
+    best = None
     fit = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
     for c in sorted(strengths):
-        fit.set_params(C=c).fit(xt/scale, yt)
-        w,b = _all_rows(fit.coef_, head.out_features)/scale, _all_rows(fit.intercept_[:, None], head.out_features)[:, 0]
-        score = nll(softmax(xv.astype(np.float64)@w.T+b), yv)
-        if best is None or score < best[0]: best = score,w,b
-    active = head.modules_to_save[head.active_adapter] if hasattr(head, 'modules_to_save') else head
-    with torch.no_grad(): active.weight.copy_(torch.from_numpy(best[1])); active.bias.copy_(torch.from_numpy(best[2]))
+        fit.set_params(C=c).fit(xt / scale, yt)
+        w, b = (
+            _all_rows(fit.coef_, head.out_features) / scale,
+            _all_rows(fit.intercept_[:, None], head.out_features)[:, 0],
+        )
+        score = nll(softmax(xv.astype(np.float64) @ w.T + b), yv)
+        if best is None or score < best[0]:
+            best = score, w, b
+    active = (
+        head.modules_to_save[head.active_adapter]
+        if hasattr(head, "modules_to_save")
+        else head
+    )
+    with torch.no_grad():
+        active.weight.copy_(torch.from_numpy(best[1]))
+        active.bias.copy_(torch.from_numpy(best[2]))
     return best[0]
 
-def _all_rows(w, k): return np.concatenate([-w/2, w/2]) if k == 2 and len(w) == 1 else w
+
+def _all_rows(w, k):
+    return np.concatenate([-w / 2, w / 2]) if k == 2 and len(w) == 1 else w
 
 # %% ../nbs/api/32_trainer.ipynb #814f3136
 class _Rows(torch.utils.data.Dataset):
     "Token ids with labels"
-    def __init__(self, ids, labels): self.ids,self.labels = ids,[int(y) for y in labels]
-    def __len__(self): return len(self.ids)
-    def __getitem__(self, i): return dict(input_ids=self.ids[i], labels=self.labels[i])
 
-def _collator(pad): return lambda rows: dict(**collate([r['input_ids'] for r in rows], pad), labels=torch.tensor([r['labels'] for r in rows]))
+    def __init__(self, ids, labels):
+        self.ids, self.labels = ids, [int(y) for y in labels]
+
+    def __len__(self):
+        return len(self.ids)
+
+    def __getitem__(self, i):
+        return dict(input_ids=self.ids[i], labels=self.labels[i])
+
+
+def _collator(pad):
+    return lambda rows: dict(
+        **collate([r["input_ids"] for r in rows], pad),
+        labels=torch.tensor([r["labels"] for r in rows]),
+    )
 
 # %% ../nbs/api/32_trainer.ipynb #e1a7c0de
 def evaluation_line(
-    logs:dict, # As the trainer logs an evaluation, keys `eval_...` and `epoch`
-) -> str: # For a terminal
+    logs: dict,  # As the trainer logs an evaluation, keys `eval_...` and `epoch`
+) -> str:  # For a terminal
     "An evaluation in words"
-    e = {k.removeprefix('eval_'): v for k,v in logs.items()}
+    e = {k.removeprefix("eval_"): v for k, v in logs.items()}
     return f"epoch {e['epoch']:.3g}: accuracy {e['accuracy']:.3f}, NLL {e['nll']:.3f} ({e['nll_calibrated']:.3f} after temperature), Brier {e['brier']:.3f}, ECE {e['ece']:.3f} on the validation role"
+
 
 class _Lines(ProgressCallback):
     "The progress bar, with one line per evaluation instead of every number"
+
     def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.training_bar is not None and 'eval_nll' in (logs or {}): self.training_bar.write(evaluation_line(logs))
+        if self.training_bar is not None and "eval_nll" in (logs or {}):
+            self.training_bar.write(evaluation_line(logs))
 
 # %% ../nbs/api/32_trainer.ipynb #7bc999e9
-def native_bf16() -> bool: # Does this processor multiply bfloat16 natively?
+def native_bf16() -> bool:  # Does this processor multiply bfloat16 natively?
     "Whether training in bfloat16 is faster than in float32 here"
-    if torch.cuda.is_available(): return torch.cuda.is_bf16_supported()
-    return bool(getattr(torch.cpu, '_is_avx512_bf16_supported', lambda: False)() or getattr(torch.cpu, '_is_amx_tile_supported', lambda: False)())
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(
+        getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+        or getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
+    )
 
 # %% ../nbs/api/32_trainer.ipynb #fe31fe9a
 def training_arguments(
-    config:TrainingConfig, # What to do
-    folder:Path, # Where checkpoints go
+    config: TrainingConfig,  # What to do
+    folder: Path,  # Where checkpoints go
     *,
-    seed:int, # Of the order of rows and of dropout
-    device:str='auto', # "auto" (the GPU where there is one), "cpu" or "cuda"
-    progress:bool=True, # Show the progress bar
+    seed: int,  # Of the order of rows and of dropout
+    device: str = "auto",  # "auto" (the GPU where there is one), "cpu" or "cuda"
+    progress: bool = True,  # Show the progress bar
 ) -> TrainingArguments:
     "The settings in the words of transformers"
-    if device == 'cuda' and not torch.cuda.is_available(): raise ResourceError("`device` is 'cuda', and there is no GPU here", hint="Choose 'cpu' or 'auto'")
-    bf16 = config.precision == 'bf16' or (config.precision == 'auto' and native_bf16())
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ResourceError(
+            "`device` is 'cuda', and there is no GPU here",
+            hint="Choose 'cpu' or 'auto'",
+        )
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and native_bf16())
     return TrainingArguments(
-        output_dir=str(folder), num_train_epochs=config.epochs, per_device_train_batch_size=config.batch_size, per_device_eval_batch_size=64,
-        learning_rate=config.learning_rate, lr_scheduler_type='cosine', warmup_steps=config.warmup, weight_decay=config.weight_decay, bf16=bf16,
-        eval_strategy='epoch', save_strategy='epoch', save_total_limit=2, logging_strategy='epoch', report_to='none', disable_tqdm=not progress,
-        load_best_model_at_end=True, metric_for_best_model='nll_calibrated', greater_is_better=False, train_sampling_strategy='group_by_length',
-        seed=seed, data_seed=seed, remove_unused_columns=False, label_names=['labels'], dataloader_pin_memory=False, use_cpu=device == 'cpu' or not torch.cuda.is_available())
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=64,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        bf16=bf16,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        save_total_limit=2,
+        logging_strategy="epoch",
+        report_to="none",
+        disable_tqdm=not progress,
+        load_best_model_at_end=True,
+        metric_for_best_model="nll_calibrated",
+        greater_is_better=False,
+        train_sampling_strategy="group_by_length",
+        seed=seed,
+        data_seed=seed,
+        remove_unused_columns=False,
+        label_names=["labels"],
+        dataloader_pin_memory=False,
+        use_cpu=device == "cpu" or not torch.cuda.is_available(),
+    )
 
 # %% ../nbs/api/32_trainer.ipynb #6387642e
 def train(
-    model:TextModel, # From `load_model`; trained in place
-    train_rows:tuple, # (texts, labels) of the train role
-    validation_rows:tuple, # (texts, labels) of the validation role
-    config:TrainingConfig, # What to do
-    folder:Path, # Where checkpoints go; whole ones found there are resumed from
+    model: TextModel,  # From `load_model`; trained in place
+    train_rows: tuple,  # (texts, labels) of the train role
+    validation_rows: tuple,  # (texts, labels) of the validation role
+    config: TrainingConfig,  # What to do
+    folder: Path,  # Where checkpoints go; whole ones found there are resumed from
     *,
-    seed:int, # Of the order of rows and of dropout
-    loss:LossConfig=LossConfig(), # What to make small
-    metrics:tuple=WATCHED, # Names in `METRICS`, reported at every evaluation beside the watched five
-    device:str='auto', # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
-    publish=lambda event: None, # Called with every `Event`: steps, evaluations, checkpoints
-    progress:bool=True, # Show the progress bar
-) -> list: # The log: one dict per line, evaluations under `eval_...`
+    seed: int,  # Of the order of rows and of dropout
+    loss: LossConfig = LossConfig(),  # What to make small
+    metrics: tuple = WATCHED,  # Names in `METRICS`, reported at every evaluation beside the watched five
+    device: str = "auto",  # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
+    publish=lambda event: (
+        None
+    ),  # Called with every `Event`: steps, evaluations, checkpoints
+    progress: bool = True,  # Show the progress bar
+) -> list:  # The log: one dict per line, evaluations under `eval_...`
     "Warm-start the head, train with LoRA, stop early, keep the best epoch by NLL after temperature"
-    rows = [(tokenize(model.tokenizer, t, model.max_length), np.asarray(y)) for t,y in (train_rows, validation_rows)]
-    if not all(len(y) for _,y in rows): raise DataValidationError("the train and the validation role each need at least one row")
+    rows = [
+        (tokenize(model.tokenizer, t, model.max_length), np.asarray(y))
+        for t, y in (train_rows, validation_rows)
+    ]
+    if not all(len(y) for _, y in rows):
+        raise DataValidationError(
+            "the train and the validation role each need at least one row"
+        )
     resume = last_checkpoint(folder)
-    if not resume: publish(Event('training.warm_started', dict(nll=warm_start(model, *rows)), step=0))
+    if not resume:
+        publish(
+            Event("training.warm_started", dict(nll=warm_start(model, *rows)), step=0)
+        )
     model.net.base_model.model.dropout.p = config.dropout
-    trainer = CalibratedTrainer(model=model.net, args=training_arguments(config, folder, seed=seed, device=device, progress=progress), data_collator=_collator(model.tokenizer.pad_token_id),
-                                train_dataset=_Rows(*rows[0]), eval_dataset=_Rows(*rows[1]), loss=make_loss(loss.name, **loss.settings()), metrics=metrics,
-                                callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)])
+    trainer = CalibratedTrainer(
+        model=model.net,
+        args=training_arguments(
+            config, folder, seed=seed, device=device, progress=progress
+        ),
+        data_collator=_collator(model.tokenizer.pad_token_id),
+        train_dataset=_Rows(*rows[0]),
+        eval_dataset=_Rows(*rows[1]),
+        loss=make_loss(loss.name, **loss.settings()),
+        metrics=metrics,
+        callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)],
+    )
     trainer.remove_callback(PrinterCallback)
-    if trainer.pop_callback(ProgressCallback): trainer.add_callback(_Lines())   # in a notebook there is another one, which draws a table
-    with log_context(step=0): trainer.train(resume_from_checkpoint=resume)   # the publisher keeps the step up to date
+    if trainer.pop_callback(ProgressCallback):
+        trainer.add_callback(
+            _Lines()
+        )  # in a notebook there is another one, which draws a table
+    with log_context(step=0):
+        trainer.train(
+            resume_from_checkpoint=resume
+        )  # the publisher keeps the step up to date
     model.net.eval()
     return trainer.state.log_history

@@ -16,143 +16,294 @@ from .files import atomic_write, read_json
 from .logs import hide, redact
 
 # %% ../nbs/api/07_vault.ipynb #81061403
-SERVICE = 'fine_tune_llm'
+SERVICE = "fine_tune_llm"
+
 
 def _from_keyring(name):
     "(value or `None`, why not)"
-    try: import keyring
-    except ImportError: return None, "keyring (not installed: pip install 'fine_tune_llm[secrets]')"
-    try: return keyring.get_password(SERVICE, name), "keyring (not there)"
-    except Exception as e: return None, f"keyring ({type(e).__name__})"     # any backend may fail in its own way: no daemon, locked, refused
+    try:
+        import keyring
+    except ImportError:
+        return None, "keyring (not installed: pip install 'fine_tune_llm[secrets]')"
+    try:
+        return keyring.get_password(SERVICE, name), "keyring (not there)"
+    except Exception as e:
+        return (
+            None,
+            f"keyring ({type(e).__name__})",
+        )  # any backend may fail in its own way: no daemon, locked, refused
 
 # %% ../nbs/api/07_vault.ipynb #ca56f298
 def _fernet():
-    try: from cryptography import fernet
-    except ImportError as e: raise MissingDependencyError("encrypted secrets need cryptography", hint="pip install 'fine_tune_llm[secrets]'") from e
+    try:
+        from cryptography import fernet
+    except ImportError as e:
+        raise MissingDependencyError(
+            "encrypted secrets need cryptography",
+            hint="pip install 'fine_tune_llm[secrets]'",
+        ) from e
     return fernet
 
-def new_key() -> str: # 44 characters; keep it where the file is not
+
+def new_key() -> str:  # 44 characters; keep it where the file is not
     "A fresh random key for a vault"
-    key = _fernet().Fernet.generate_key().decode(); hide(key)
+    key = _fernet().Fernet.generate_key().decode()
+    hide(key)
     return key
+
 
 def _keys():
     "Keys for the vault, newest first"
-    text = os.environ.get('FTLLM_SECRET_KEY') or _from_keyring('vault-key')[0]
-    if not text: raise SecretError("there is no key for the encrypted secrets", hint="Set FTLLM_SECRET_KEY, or make a key with `Vault().make_key()`, which keeps it in the keyring")
-    keys = [k.strip() for k in text.split(',') if k.strip()]
+    text = os.environ.get("FTLLM_SECRET_KEY") or _from_keyring("vault-key")[0]
+    if not text:
+        raise SecretError(
+            "there is no key for the encrypted secrets",
+            hint="Set FTLLM_SECRET_KEY, or make a key with `Vault().make_key()`, which keeps it in the keyring",
+        )
+    keys = [k.strip() for k in text.split(",") if k.strip()]
     for k in keys:
-        if len(k) >= 4: hide(k)
-    try: return [(k, _fernet().Fernet(k)) for k in keys]
-    except ValueError: raise SecretError("the key for the encrypted secrets is no Fernet key (32 bytes in url-safe base64, 44 characters)", hint="Look for missing characters in FTLLM_SECRET_KEY") from None
+        if len(k) >= 4:
+            hide(k)
+    try:
+        return [(k, _fernet().Fernet(k)) for k in keys]
+    except ValueError:
+        raise SecretError(
+            "the key for the encrypted secrets is no Fernet key (32 bytes in url-safe base64, 44 characters)",
+            hint="Look for missing characters in FTLLM_SECRET_KEY",
+        ) from None
 
-def _key_id(key): return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+def _key_id(key):
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
 
 # %% ../nbs/api/07_vault.ipynb #39fe9923
 def _read(path):
     "What the file holds, decrypted"
-    if not path.exists(): return {}
-    d = read_json(path); keys = _keys()
-    try: return json.loads(_fernet().MultiFernet([f for _,f in keys]).decrypt(d['data'].encode()))
-    except (KeyError, TypeError, AttributeError): raise IntegrityError(f"`{path}` is no vault", path=str(path)) from None
-    except _fernet().InvalidToken: raise _cannot_open(path, d.get('key'), [_key_id(k) for k,_ in keys]) from None
+    if not path.exists():
+        return {}
+    d = read_json(path)
+    keys = _keys()
+    try:
+        return json.loads(
+            _fernet().MultiFernet([f for _, f in keys]).decrypt(d["data"].encode())
+        )
+    except (KeyError, TypeError, AttributeError):
+        raise IntegrityError(f"`{path}` is no vault", path=str(path)) from None
+    except _fernet().InvalidToken:
+        raise _cannot_open(path, d.get("key"), [_key_id(k) for k, _ in keys]) from None
+
 
 def _cannot_open(path, made_with, have):
-    if made_with not in have: return SecretError(f"`{path}` was encrypted with key {redact(str(made_with))}, and the key given is {' and '.join(have)}", hint="Set FTLLM_SECRET_KEY to the right key; several may be given, separated by commas", path=str(path))
-    return SecretError(f"`{path}` has been changed since it was encrypted, or is damaged", hint="Restore it from a copy", path=str(path))
+    if made_with not in have:
+        return SecretError(
+            f"`{path}` was encrypted with key {redact(str(made_with))}, and the key given is {' and '.join(have)}",
+            hint="Set FTLLM_SECRET_KEY to the right key; several may be given, separated by commas",
+            path=str(path),
+        )
+    return SecretError(
+        f"`{path}` has been changed since it was encrypted, or is damaged",
+        hint="Restore it from a copy",
+        path=str(path),
+    )
+
 
 def _write(path, held):
-    key,fernet = _keys()[0]
-    text = json.dumps(dict(version=1, key=_key_id(key), data=fernet.encrypt(json.dumps(held).encode()).decode()), indent=1)
-    with atomic_write(path) as p: p.touch(mode=0o600); p.write_text(text+'\n', encoding='utf-8')
+    key, fernet = _keys()[0]
+    text = json.dumps(
+        dict(
+            version=1,
+            key=_key_id(key),
+            data=fernet.encrypt(json.dumps(held).encode()).decode(),
+        ),
+        indent=1,
+    )
+    with atomic_write(path) as p:
+        p.touch(mode=0o600)
+        p.write_text(text + "\n", encoding="utf-8")
 
 # %% ../nbs/api/07_vault.ipynb #73d19f55
 def _keep_key(text):
-    try: import keyring; keyring.set_password(SERVICE, 'vault-key', text)
-    except ImportError: raise SecretError("the key cannot be kept: keyring is not installed", hint="pip install 'fine_tune_llm[secrets]', or set FTLLM_SECRET_KEY") from None
-    except Exception as e: raise SecretError(f"the key cannot be kept: the keyring failed with {type(e).__name__}", hint="Set FTLLM_SECRET_KEY to the value of new_key() instead") from None
+    try:
+        import keyring
+
+        keyring.set_password(SERVICE, "vault-key", text)
+    except ImportError:
+        raise SecretError(
+            "the key cannot be kept: keyring is not installed",
+            hint="pip install 'fine_tune_llm[secrets]', or set FTLLM_SECRET_KEY",
+        ) from None
+    except Exception as e:
+        raise SecretError(
+            f"the key cannot be kept: the keyring failed with {type(e).__name__}",
+            hint="Set FTLLM_SECRET_KEY to the value of new_key() instead",
+        ) from None
+
 
 def _check_name(name):
-    if not isinstance(name, str) or not re.fullmatch(r'[A-Za-z][\w.-]{0,63}', name) or redact(name) != name:
-        raise SecretError("a secret's name is a letter followed by up to 63 letters, digits, dots, dashes and underscores; what came is not one, and may be a secret itself, so it is not shown")
+    if (
+        not isinstance(name, str)
+        or not re.fullmatch(r"[A-Za-z][\w.-]{0,63}", name)
+        or redact(name) != name
+    ):
+        raise SecretError(
+            "a secret's name is a letter followed by up to 63 letters, digits, dots, dashes and underscores; what came is not one, and may be a secret itself, so it is not shown"
+        )
+
 
 def _check_value(name, value):
-    if not isinstance(value, str) or len(value) < 4: raise SecretError(f"the secret `{name}` must be a text of at least 4 characters: a shorter one cannot be hidden")
+    if not isinstance(value, str) or len(value) < 4:
+        raise SecretError(
+            f"the secret `{name}` must be a text of at least 4 characters: a shorter one cannot be hidden"
+        )
 
 # %% ../nbs/api/07_vault.ipynb #2f43fd2c
 class Vault:
     "Named secrets in one encrypted file, safe for two processes"
-    def __init__(self,
-        path=None, # `FTLLM_SECRET_FILE`, else ~/.config/fine_tune_llm/secrets.json, when `None`
-    ): self.path = Path(path or os.environ.get('FTLLM_SECRET_FILE') or Path.home()/'.config'/'fine_tune_llm'/'secrets.json')
-    def __repr__(self): return f"Vault({str(self.path)!r})"
-    def names(self) -> list: "What it holds, sorted"; return sorted(_read(self.path))
-    def get(self, name:str) -> str: "A value, or `None`"; return _read(self.path).get(name)
-    def put(self, name:str, value:str) -> None:
+
+    def __init__(
+        self,
+        path=None,  # `FTLLM_SECRET_FILE`, else ~/.config/fine_tune_llm/secrets.json, when `None`
+    ):
+        self.path = Path(
+            path
+            or os.environ.get("FTLLM_SECRET_FILE")
+            or Path.home() / ".config" / "fine_tune_llm" / "secrets.json"
+        )
+
+    def __repr__(self):
+        return f"Vault({str(self.path)!r})"
+
+    def names(self) -> list:
+        "What it holds, sorted"
+        return sorted(_read(self.path))
+
+    def get(self, name: str) -> str:
+        "A value, or `None`"
+        return _read(self.path).get(name)
+
+    def put(self, name: str, value: str) -> None:
         "Keep a value; it is hidden in logs from now on"
-        _check_name(name); _check_value(name, value); hide(value)
+        _check_name(name)
+        _check_value(name, value)
+        hide(value)
         self._change(lambda held: {**held, name: value})
-    def remove(self, name:str) -> None: "Forget a value"; self._change(lambda held: {k: v for k,v in held.items() if k != name})
+
+    def remove(self, name: str) -> None:
+        "Forget a value"
+        self._change(lambda held: {k: v for k, v in held.items() if k != name})
+
     def make_key(self) -> None:
         "Put a fresh key into the keyring, for a vault that has none"
-        if self.path.exists() or _from_keyring('vault-key')[0]: raise SecretError("there is a key already, or a vault that needs the one it has", hint="To replace the key call rotate()")
+        if self.path.exists() or _from_keyring("vault-key")[0]:
+            raise SecretError(
+                "there is a key already, or a vault that needs the one it has",
+                hint="To replace the key call rotate()",
+            )
         _keep_key(new_key())
+
     def rotate(self) -> None:
         "Encrypt everything again: with the first key of FTLLM_SECRET_KEY, or else with a fresh one kept in the keyring"
-        given = os.environ.get('FTLLM_SECRET_KEY')
+        given = os.environ.get("FTLLM_SECRET_KEY")
+
         def fresh(held):
-            if not given: _keep_key(f"{new_key()},{_from_keyring('vault-key')[0]}")     # both keys, until the file is written
+            if not given:
+                _keep_key(
+                    f"{new_key()},{_from_keyring('vault-key')[0]}"
+                )  # both keys, until the file is written
             return held
-        if not given: _keys()
+
+        if not given:
+            _keys()
         self._change(fresh)
-        if not given: _keep_key(_keys()[0][0])
+        if not given:
+            _keep_key(_keys()[0][0])
+
     def _change(self, change):
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(self.path)+'.lock', timeout=10, is_singleton=False): _write(self.path, change(_read(self.path)))
+        with FileLock(str(self.path) + ".lock", timeout=10, is_singleton=False):
+            _write(self.path, change(_read(self.path)))
 
 # %% ../nbs/api/07_vault.ipynb #a3097da9
-def _variables(name): return f"FTLLM_SECRET_{re.sub(r'[^A-Z0-9]', '_', name.upper())}", name
+def _variables(name):
+    return f"FTLLM_SECRET_{re.sub(r'[^A-Z0-9]', '_', name.upper())}", name
+
 
 def _find(name, vault):
     "(value or `None`, where each place was found wanting)"
     seen = []
     for v in _variables(name):
-        if os.environ.get(v): return os.environ[v], seen
+        if os.environ.get(v):
+            return os.environ[v], seen
     seen.append(f"environment ({' or '.join(_variables(name))})")
-    value,why = _from_keyring(name)
-    if value: return value, seen
-    seen.append(why); value = vault.get(name)
-    return value, seen+[f"{vault.path} ({'not in it' if vault.path.exists() else 'no such file'})"]
+    value, why = _from_keyring(name)
+    if value:
+        return value, seen
+    seen.append(why)
+    value = vault.get(name)
+    return value, seen + [
+        f"{vault.path} ({'not in it' if vault.path.exists() else 'no such file'})"
+    ]
 
 # %% ../nbs/api/07_vault.ipynb #1a45b233
 class Secret:
     "The name of a secret; the value is looked up when revealed and never kept here"
-    __slots__ = ('name',)
-    def __init__(self,
-        name:str, # A letter, then up to 63 letters, digits, dots, dashes or underscores
-    ): _check_name(name); object.__setattr__(self, 'name', name)
-    def reveal(self,
+
+    __slots__ = ("name",)
+
+    def __init__(
+        self,
+        name: str,  # A letter, then up to 63 letters, digits, dots, dashes or underscores
+    ):
+        _check_name(name)
+        object.__setattr__(self, "name", name)
+
+    def reveal(
+        self,
         *,
-        vault:Vault=None, # Where to look last; the default file when `None`
-    ) -> str: # The value, hidden in logs from now on
+        vault: Vault = None,  # Where to look last; the default file when `None`
+    ) -> str:  # The value, hidden in logs from now on
         "Find the value; `SecretError` says where it was looked for"
-        value,seen = _find(self.name, vault or Vault())
-        if not value: raise SecretError(f"the secret `{self.name}` is nowhere: looked in {', '.join(seen)}", hint=f"Set {_variables(self.name)[0]}, or keep it with Vault().put({self.name!r}, ...)", name=self.name)
-        _check_value(self.name, value); hide(value)
+        value, seen = _find(self.name, vault or Vault())
+        if not value:
+            raise SecretError(
+                f"the secret `{self.name}` is nowhere: looked in {', '.join(seen)}",
+                hint=f"Set {_variables(self.name)[0]}, or keep it with Vault().put({self.name!r}, ...)",
+                name=self.name,
+            )
+        _check_value(self.name, value)
+        hide(value)
         return value
-    def __setattr__(self, k, v): raise AttributeError("a Secret does not change")
-    def __reduce__(self): return Secret, (self.name,)
-    def __repr__(self): return f"Secret({self.name!r})"
-    def __eq__(self, other): return isinstance(other, Secret) and self.name == other.name
-    def __hash__(self): return hash((Secret, self.name))
+
+    def __setattr__(self, k, v):
+        raise AttributeError("a Secret does not change")
+
+    def __reduce__(self):
+        return Secret, (self.name,)
+
+    def __repr__(self):
+        return f"Secret({self.name!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Secret) and self.name == other.name
+
+    def __hash__(self):
+        return hash((Secret, self.name))
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source, handler):
         from pydantic_core import core_schema as s
-        return s.no_info_plain_validator_function(lambda v: v if isinstance(v, cls) else cls(_as_value_error(v)), serialization=s.plain_serializer_function_ser_schema(lambda v: v.name),
-                                                  json_schema_input_schema=s.str_schema(pattern=r'^[A-Za-z][\w.-]{0,63}$'))
+
+        return s.no_info_plain_validator_function(
+            lambda v: v if isinstance(v, cls) else cls(_as_value_error(v)),
+            serialization=s.plain_serializer_function_ser_schema(lambda v: v.name),
+            json_schema_input_schema=s.str_schema(pattern=r"^[A-Za-z][\w.-]{0,63}$"),
+        )
+
 
 def _as_value_error(v):
     "pydantic collects `ValueError`s, and shows what came only if it is told to"
-    try: _check_name(v)
-    except SecretError as e: raise ValueError(str(e)) from None
+    try:
+        _check_name(v)
+    except SecretError as e:
+        raise ValueError(str(e)) from None
     return v

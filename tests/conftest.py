@@ -1,4 +1,5 @@
 "What the tests share: the tiny model on disk, labelled rows, the installed command, the real data where it is"
+
 import json
 import os
 import subprocess
@@ -7,44 +8,60 @@ from pathlib import Path
 
 import pytest
 
-os.environ['HF_HUB_OFFLINE'] = '1'
-os.environ.setdefault('TOKENIZERS_PARALLELISM', 'false')
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
-FTLLM = str(Path(sys.executable).parent/'ftllm')  # the installed command
+FTLLM = str(Path(sys.executable).parent / "ftllm")  # the installed command
 MORE = "training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}\nlora: {r: 4}\ndata: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}\n"
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     "A folder with a tiny random BERT (`bert`), 512 labelled rows (`rows.jsonl`) and settings for it (`more.yaml`)"
     from fine_tune_llm.models import quiet
     from fine_tune_llm.testing import tiny_model, toy_rows, toy_tokenizer
-    d = tmp_path_factory.mktemp('tiny'); rows = toy_rows(512); tok = toy_tokenizer([r['text'] for r in rows])
-    with quiet(): tiny_model('bert', seed=0, vocab_size=len(tok)).save_pretrained(d/'bert'); tok.save_pretrained(d/'bert')
-    (d/'rows.jsonl').write_text(''.join(json.dumps(r)+'\n' for r in rows))
-    (d/'more.yaml').write_text(MORE)
+
+    d = tmp_path_factory.mktemp("tiny")
+    rows = toy_rows(512)
+    tok = toy_tokenizer([r["text"] for r in rows])
+    with quiet():
+        tiny_model("bert", seed=0, vocab_size=len(tok)).save_pretrained(d / "bert")
+        tok.save_pretrained(d / "bert")
+    (d / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (d / "more.yaml").write_text(MORE)
     return d
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope="session")
 def ftllm():
     "Runs the installed command in a process of its own"
+
     def run(*words, cwd, stdin=None):
-        return subprocess.run([FTLLM, *map(str, words)], cwd=cwd, input=stdin, capture_output=True, text=True, timeout=300)
+        return subprocess.run(
+            [FTLLM, *map(str, words)],
+            cwd=cwd,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
     return run
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope="session")
 def real_data():
     "The folder with real data, or a skip that says what is missing"
-    d = Path(os.environ.get('FTLLM_DATA', ROOT.parent/'shared'/'data'))
-    if not d.is_dir(): pytest.skip(f"real data is not here: set FTLLM_DATA (looked in {d})")
+    d = Path(os.environ.get("FTLLM_DATA", ROOT.parent / "shared" / "data"))
+    if not d.is_dir():
+        pytest.skip(f"real data is not here: set FTLLM_DATA (looked in {d})")
     return d
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope="session")
 def vgg(real_data):
     "Probabilities (10,000 x 10) and labels of VGG-16 on CIFAR-10 (Kumar et al. 2019)"
     import numpy as np
-    f = np.load(real_data/'cifar10_vgg'/'cifar10_test_probs.npz')
-    return f['probs'], f['labels']
+
+    f = np.load(real_data / "cifar10_vgg" / "cifar10_test_probs.npz")
+    return f["probs"], f["labels"]

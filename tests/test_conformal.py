@@ -1,4 +1,5 @@
 "Prediction sets under whatever arrays there are: properties that hold for every input, not for the inputs one thought of"
+
 import json
 
 import numpy as np
@@ -7,44 +8,77 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fine_tune_llm import kernels, scores
-from fine_tune_llm.conformal import ConformalClassifier, PredictionSets, conformal_rank, coverage, coverage_band, covered, rows_needed, set_size
+from fine_tune_llm.conformal import (
+    ConformalClassifier,
+    PredictionSets,
+    conformal_rank,
+    coverage,
+    coverage_band,
+    covered,
+    rows_needed,
+    set_size,
+)
 from fine_tune_llm.coverage import coverage_report
 from fine_tune_llm.errors import PredictionError
 from fine_tune_llm.predictions import Predictions, softmax
 from fine_tune_llm.scores import Scorer, as_sets, row_uniforms
 from fine_tune_llm.testing import synthetic_problem
 
-NAMES = 'lac', 'aps', 'raps', 'saps', 'margin', 'topk', 'entropy-adaptive'
+NAMES = "lac", "aps", "raps", "saps", "margin", "topk", "entropy-adaptive"
 few = settings(max_examples=40, deadline=None, derandomize=True)
 
 
 @st.composite
 def tables(draw, classes=st.integers(2, 70), rows=st.integers(1, 60)):
     "Probabilities with ties, zeros, ones, subnormal numbers and equal rows; labels; float32 or float64"
-    n,K,seed = draw(rows),draw(classes),draw(st.integers(0, 2**32-1)); rng = np.random.default_rng(seed)
-    w = rng.choice([0, 0, 1, 1, 2, 3, 1e-3, 1e-30, 1e-42], (n, K)) if draw(st.booleans()) else rng.exponential(size=(n, K))**draw(st.sampled_from([.1, 1, 8]))
-    w[w.sum(1) == 0, 0] = 1; p = w/w.sum(1, keepdims=True)
-    if draw(st.booleans()): p[0] = np.eye(K)[rng.integers(K)]
-    if draw(st.booleans()): p[n//2:] = p[0]
-    return p.astype(draw(st.sampled_from([np.float32, np.float64]))), rng.integers(0, K, n)
+    n, K, seed = draw(rows), draw(classes), draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    w = (
+        rng.choice([0, 0, 1, 1, 2, 3, 1e-3, 1e-30, 1e-42], (n, K))
+        if draw(st.booleans())
+        else rng.exponential(size=(n, K)) ** draw(st.sampled_from([0.1, 1, 8]))
+    )
+    w[w.sum(1) == 0, 0] = 1
+    p = w / w.sum(1, keepdims=True)
+    if draw(st.booleans()):
+        p[0] = np.eye(K)[rng.integers(K)]
+    if draw(st.booleans()):
+        p[n // 2 :] = p[0]
+    return p.astype(draw(st.sampled_from([np.float32, np.float64]))), rng.integers(
+        0, K, n
+    )
 
 
-def classifier(name, alpha=.25, **kw): return ConformalClassifier(name, alpha, seed=7, **kw)
+def classifier(name, alpha=0.25, **kw):
+    return ConformalClassifier(name, alpha, seed=7, **kw)
 
 
 def by_kernels(f):
     "What `f` returns when even the smallest arrays go through the kernels"
-    keep = scores._SMALL; scores._SMALL = 0
-    try: return f()
-    finally: scores._SMALL = keep
+    keep = scores._SMALL
+    scores._SMALL = 0
+    try:
+        return f()
+    finally:
+        scores._SMALL = keep
 
 
 @few
-@given(tables(), st.sampled_from(NAMES), st.booleans(), st.sampled_from([None, 'class']), st.sampled_from(['all', 'marginal']), st.sampled_from([.05, .25, .6]))
+@given(
+    tables(),
+    st.sampled_from(NAMES),
+    st.booleans(),
+    st.sampled_from([None, "class"]),
+    st.sampled_from(["all", "marginal"]),
+    st.sampled_from([0.05, 0.25, 0.6]),
+)
 def test_kernels_are_the_definition(table, name, randomize, condition, rare, alpha):
-    p,y = table; c = classifier(name, alpha, randomize=randomize, condition=condition, rare=rare)
-    a = c.fit(p, y).to_dict(scores=True), c.predict(p); b = by_kernels(lambda: (c.fit(p, y).to_dict(scores=True), c.predict(p)))
-    assert a[0] == b[0]; np.testing.assert_array_equal(a[1], b[1])
+    p, y = table
+    c = classifier(name, alpha, randomize=randomize, condition=condition, rare=rare)
+    a = c.fit(p, y).to_dict(scores=True), c.predict(p)
+    b = by_kernels(lambda: (c.fit(p, y).to_dict(scores=True), c.predict(p)))
+    assert a[0] == b[0]
+    np.testing.assert_array_equal(a[1], b[1])
 
 
 @few
@@ -52,234 +86,631 @@ def test_kernels_are_the_definition(table, name, randomize, condition, rare, alp
 def test_aps_is_what_the_paper_says(table, randomize):
     "O(K^2), in fractions: mass of what is strictly above, ties by index, and 1-u of the label's own"
     from fractions import Fraction
-    p,_ = table; u = row_uniforms(p, seed=7) if randomize else np.zeros(len(p)); got = Scorer('aps', seed=7, randomize=randomize).every(p, u); K = p.shape[1]
+
+    p, _ = table
+    u = row_uniforms(p, seed=7) if randomize else np.zeros(len(p))
+    got = Scorer("aps", seed=7, randomize=randomize).every(p, u)
+    K = p.shape[1]
     for i in range(min(len(p), 5)):
         q = [Fraction(float(v)) for v in p[i]]
         for k in range(K):
-            exact = sum((q[j] for j in range(K) if q[j] > q[k] or (q[j] == q[k] and j < k)), Fraction(0))+(1-Fraction(u[i]))*q[k]
-            assert abs(Fraction(got[i, k])-exact) <= (K+2)*Fraction(2)**-52
+            exact = (
+                sum(
+                    (q[j] for j in range(K) if q[j] > q[k] or (q[j] == q[k] and j < k)),
+                    Fraction(0),
+                )
+                + (1 - Fraction(u[i])) * q[k]
+            )
+            assert abs(Fraction(got[i, k]) - exact) <= (K + 2) * Fraction(2) ** -52
 
 
 @few
-@given(tables(), st.sampled_from(NAMES), st.booleans(), st.floats(.02, .9))
+@given(tables(), st.sampled_from(NAMES), st.booleans(), st.floats(0.02, 0.9))
 def test_a_threshold_meets_its_own_row(table, name, randomize, alpha):
     "At least k of the calibration rows are in their own sets: no rounding lies between fit and predict"
-    p,y = table; c = classifier(name, alpha, randomize=randomize)
-    for fit,predict in ((c.fit, c.predict), (lambda *a: by_kernels(lambda: c.fit(*a)), c.predict), (c.fit, lambda q: by_kernels(lambda: c.predict(q)))):
-        fit(p, y); k = conformal_rank(len(y), c.alpha); hit = covered(predict(p), y).sum()
+    p, y = table
+    c = classifier(name, alpha, randomize=randomize)
+    for fit, predict in (
+        (c.fit, c.predict),
+        (lambda *a: by_kernels(lambda: c.fit(*a)), c.predict),
+        (c.fit, lambda q: by_kernels(lambda: c.predict(q))),
+    ):
+        fit(p, y)
+        k = conformal_rank(len(y), c.alpha)
+        hit = covered(predict(p), y).sum()
         assert hit == len(y) if k > len(y) else hit >= k
 
 
 @few
-@given(tables(), st.sampled_from(NAMES), st.sampled_from([None, 'class', 'group', 'class+group']), st.randoms(use_true_random=False))
+@given(
+    tables(),
+    st.sampled_from(NAMES),
+    st.sampled_from([None, "class", "group", "class+group"]),
+    st.randoms(use_true_random=False),
+)
 def test_order_of_rows_is_nothing(table, name, condition, random):
-    p,y = table; o = np.array(random.sample(range(len(y)), len(y))); g = np.array(['a', 'b', 'c'])[np.arange(len(y)) % 3] if 'group' in (condition or '') else None
+    p, y = table
+    o = np.array(random.sample(range(len(y)), len(y)))
+    g = (
+        np.array(["a", "b", "c"])[np.arange(len(y)) % 3]
+        if "group" in (condition or "")
+        else None
+    )
     of = lambda v, i: None if v is None else v[i]
-    a = classifier(name, condition=condition).fit(p, y, groups=g); b = classifier(name, condition=condition).fit(p[o], y[o], groups=of(g, o))
+    a = classifier(name, condition=condition).fit(p, y, groups=g)
+    b = classifier(name, condition=condition).fit(p[o], y[o], groups=of(g, o))
     assert a.to_dict(scores=True) == b.to_dict(scores=True)
-    np.testing.assert_array_equal(a.predict(p, groups=g)[o], b.predict(p[o], groups=of(g, o)))
-    np.testing.assert_array_equal(a.predict(p[:1], groups=of(g, slice(1))), a.predict(p, groups=g)[:1])
+    np.testing.assert_array_equal(
+        a.predict(p, groups=g)[o], b.predict(p[o], groups=of(g, o))
+    )
+    np.testing.assert_array_equal(
+        a.predict(p[:1], groups=of(g, slice(1))), a.predict(p, groups=g)[:1]
+    )
 
 
 @few
 @given(tables(), st.sampled_from(NAMES), st.randoms(use_true_random=False))
 def test_order_of_classes_is_nothing(table, name, random):
-    p,y = table; K = p.shape[1]; assume(all(len(set(r)) == K for r in p.tolist())); o = np.array(random.sample(range(K), K)); new = np.argsort(o)
-    a,b = classifier(name).fit(p, y),classifier(name).fit(p[:, o], new[y])
-    assert a.threshold_ == b.threshold_; np.testing.assert_array_equal(a.predict(p)[:, o], b.predict(p[:, o]))
+    p, y = table
+    K = p.shape[1]
+    assume(all(len(set(r)) == K for r in p.tolist()))
+    o = np.array(random.sample(range(K), K))
+    new = np.argsort(o)
+    a, b = classifier(name).fit(p, y), classifier(name).fit(p[:, o], new[y])
+    assert a.threshold_ == b.threshold_
+    np.testing.assert_array_equal(a.predict(p)[:, o], b.predict(p[:, o]))
 
 
 @few
-@given(tables(), st.sampled_from(NAMES), st.booleans(), st.sampled_from([None, 'class', 'cluster']), st.sampled_from(['all', 'marginal']))
+@given(
+    tables(),
+    st.sampled_from(NAMES),
+    st.booleans(),
+    st.sampled_from([None, "class", "cluster"]),
+    st.sampled_from(["all", "marginal"]),
+)
 def test_sets_grow_with_the_coverage_asked_for(table, name, randomize, condition, rare):
-    p,y = table; c = classifier(name, [.6, .4, .2, .05], randomize=randomize, condition=condition, rare=rare, **(dict(clusters=2, cluster_share=.5) if condition == 'cluster' else {})).fit(p, y)
+    p, y = table
+    c = classifier(
+        name,
+        [0.6, 0.4, 0.2, 0.05],
+        randomize=randomize,
+        condition=condition,
+        rare=rare,
+        **(dict(clusters=2, cluster_share=0.5) if condition == "cluster" else {}),
+    ).fit(p, y)
     sets = [c.predict(p, alpha=a) for a in c.alphas]
-    for small,large in zip(sets, sets[1:]): assert not (small & ~large).any()
+    for small, large in zip(sets, sets[1:]):
+        assert not (small & ~large).any()
     pv = c.p_values(p)
-    for a,s in zip(c.alphas, sets): np.testing.assert_array_equal(pv > a, s)
+    for a, s in zip(c.alphas, sets):
+        np.testing.assert_array_equal(pv > a, s)
 
 
 @few
-@given(tables(rows=st.integers(1, 200)), st.sampled_from([None, 'class', 'group', 'class+group', 'cluster']), st.sampled_from(['all', 'marginal']), st.lists(st.sampled_from([.01, .02, .05, .1, .2, .3, .5, .8]), min_size=2, max_size=4, unique=True))
+@given(
+    tables(rows=st.integers(1, 200)),
+    st.sampled_from([None, "class", "group", "class+group", "cluster"]),
+    st.sampled_from(["all", "marginal"]),
+    st.lists(
+        st.sampled_from([0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8]),
+        min_size=2,
+        max_size=4,
+        unique=True,
+    ),
+)
 def test_several_alphas_are_several_fits(table, condition, rare, alphas):
     "Element by element: thresholds, which cells have too few rows, what is said of them, sets; and more coverage never means a smaller threshold"
-    p,y = table; g = np.array(['a', 'b', 'c'])[np.arange(len(y)) % 3] if 'group' in (condition or '') else None; cluster = dict(clusters=2, cluster_share=.5) if condition == 'cluster' else {}
-    of = lambda a: ConformalClassifier('lac', a, seed=1, condition=condition, rare=rare, **cluster).fit(p, y, groups=g); many = of(sorted(alphas))
-    if condition == 'cluster': assume(len(set(str(of(a).cell_of_) for a in alphas)) == 1 and str(of(alphas[0]).cell_of_) == str(many.cell_of_))   # clusters themselves depend on all alphas
-    rows = many.table(); pv = many.p_values(p, groups=g)
-    for i,a in enumerate(many.alphas):
-        one = of(a); np.testing.assert_array_equal(many.thresholds_[i], one.thresholds_[0]); np.testing.assert_array_equal(many.rare_[i], one.rare_[0])
-        assert (many.marginal_[i], many.pooled_[i]) == (one.marginal_[0], one.pooled_[0]) and [r for r in rows if r['alpha'] == a] == one.table()
-        sets = many.predict(p, groups=g, alpha=a); np.testing.assert_array_equal(sets, one.predict(p, groups=g)); np.testing.assert_array_equal(sets, pv > a)
-    for t in (many.thresholds_, many.pooled_, many.marginal_): assert (t[1:] <= t[:-1]).all()
-    if condition is None: assert not many.rare_.any()
+    p, y = table
+    g = (
+        np.array(["a", "b", "c"])[np.arange(len(y)) % 3]
+        if "group" in (condition or "")
+        else None
+    )
+    cluster = dict(clusters=2, cluster_share=0.5) if condition == "cluster" else {}
+    of = lambda a: ConformalClassifier(
+        "lac", a, seed=1, condition=condition, rare=rare, **cluster
+    ).fit(p, y, groups=g)
+    many = of(sorted(alphas))
+    if condition == "cluster":
+        assume(
+            len(set(str(of(a).cell_of_) for a in alphas)) == 1
+            and str(of(alphas[0]).cell_of_) == str(many.cell_of_)
+        )  # clusters themselves depend on all alphas
+    rows = many.table()
+    pv = many.p_values(p, groups=g)
+    for i, a in enumerate(many.alphas):
+        one = of(a)
+        np.testing.assert_array_equal(many.thresholds_[i], one.thresholds_[0])
+        np.testing.assert_array_equal(many.rare_[i], one.rare_[0])
+        assert (many.marginal_[i], many.pooled_[i]) == (
+            one.marginal_[0],
+            one.pooled_[0],
+        ) and [r for r in rows if r["alpha"] == a] == one.table()
+        sets = many.predict(p, groups=g, alpha=a)
+        np.testing.assert_array_equal(sets, one.predict(p, groups=g))
+        np.testing.assert_array_equal(sets, pv > a)
+    for t in (many.thresholds_, many.pooled_, many.marginal_):
+        assert (t[1:] <= t[:-1]).all()
+    if condition is None:
+        assert not many.rare_.any()
 
 
 @few
 @given(tables(rows=st.integers(1, 8)), st.sampled_from(NAMES))
 def test_too_few_rows_take_every_label(table, name):
-    p,y = table; c = classifier(name, .1).fit(p, y)
-    assert c.predict(p).all() and c.rows_missing_ == 9-len(y) and c.to_dict()['threshold'] is None
+    p, y = table
+    c = classifier(name, 0.1).fit(p, y)
+    assert (
+        c.predict(p).all()
+        and c.rows_missing_ == 9 - len(y)
+        and c.to_dict()["threshold"] is None
+    )
 
 
 @few
 @given(tables(), st.sampled_from(NAMES), st.booleans())
 def test_sparse_sets_are_the_matrix(table, name, kernel):
-    p,y = table; c = classifier(name).fit(p, y); run = by_kernels if kernel else lambda f: f(); b,s = run(lambda: (c.predict(p), c.predict(p, sparse=True)))
-    assert isinstance(s, PredictionSets) and s.indices.dtype == np.int32 and len(s) == len(p); np.testing.assert_array_equal(s.to_bool(), b)
-    np.testing.assert_array_equal(s.sizes, b.sum(1)); np.testing.assert_array_equal(s.contains(y), covered(b, y)); np.testing.assert_array_equal(as_sets(b).indices, s.indices)
-    assert [r.tolist() for r in s] == [np.flatnonzero(r).tolist() for r in b] and (coverage(s, y), set_size(s)) == (coverage(b, y), set_size(b))
+    p, y = table
+    c = classifier(name).fit(p, y)
+    run = by_kernels if kernel else lambda f: f()
+    b, s = run(lambda: (c.predict(p), c.predict(p, sparse=True)))
+    assert (
+        isinstance(s, PredictionSets)
+        and s.indices.dtype == np.int32
+        and len(s) == len(p)
+    )
+    np.testing.assert_array_equal(s.to_bool(), b)
+    np.testing.assert_array_equal(s.sizes, b.sum(1))
+    np.testing.assert_array_equal(s.contains(y), covered(b, y))
+    np.testing.assert_array_equal(as_sets(b).indices, s.indices)
+    assert [r.tolist() for r in s] == [np.flatnonzero(r).tolist() for r in b] and (
+        coverage(s, y),
+        set_size(s),
+    ) == (coverage(b, y), set_size(b))
 
 
 @few
 @given(tables(), st.sampled_from(NAMES))
 def test_saved_and_loaded(table, name):
-    p,y = table; c = classifier(name, [.3, .02], condition='class').fit(p, y); d = json.loads(json.dumps(c.to_dict(scores=True), allow_nan=False)); again = ConformalClassifier.from_dict(d)
-    assert again.to_dict(scores=True) == d; np.testing.assert_array_equal(again.predict(p), c.predict(p)); np.testing.assert_array_equal(again.p_values(p), c.p_values(p))
+    p, y = table
+    c = classifier(name, [0.3, 0.02], condition="class").fit(p, y)
+    d = json.loads(json.dumps(c.to_dict(scores=True), allow_nan=False))
+    again = ConformalClassifier.from_dict(d)
+    assert again.to_dict(scores=True) == d
+    np.testing.assert_array_equal(again.predict(p), c.predict(p))
+    np.testing.assert_array_equal(again.p_values(p), c.p_values(p))
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize("name", NAMES)
 def test_whatever_holds_the_numbers(name):
     import pandas as pd
     import pyarrow as pa
     import torch
-    s = synthetic_problem(80, 5, seed=1); p,y = softmax(s.logits),s.labels; c = classifier(name).fit(p, y); want = c.predict(p)
-    frozen = p.copy(); frozen.flags.writeable = False; wide = np.zeros((80, 10)); wide[:, ::2] = p
-    kinds = dict(frozen=frozen, strided=wide[:, ::2], fortran=np.asfortranarray(p), big=p.astype('>f8'), list=p.tolist(), torch=torch.from_numpy(p), pandas=pd.DataFrame(p),
-                 arrow=pa.table({str(k): p[:, k] for k in range(5)}).to_pandas())
-    for kind,q in kinds.items():
+
+    s = synthetic_problem(80, 5, seed=1)
+    p, y = softmax(s.logits), s.labels
+    c = classifier(name).fit(p, y)
+    want = c.predict(p)
+    frozen = p.copy()
+    frozen.flags.writeable = False
+    wide = np.zeros((80, 10))
+    wide[:, ::2] = p
+    kinds = dict(
+        frozen=frozen,
+        strided=wide[:, ::2],
+        fortran=np.asfortranarray(p),
+        big=p.astype(">f8"),
+        list=p.tolist(),
+        torch=torch.from_numpy(p),
+        pandas=pd.DataFrame(p),
+        arrow=pa.table({str(k): p[:, k] for k in range(5)}).to_pandas(),
+    )
+    for kind, q in kinds.items():
         for run in (lambda f: f(), by_kernels):
-            d = run(lambda q=q: classifier(name).fit(q, y)); assert d.threshold_ == c.threshold_, kind; np.testing.assert_array_equal(run(lambda d=d, q=q: d.predict(q)), want, err_msg=kind)
+            d = run(lambda q=q: classifier(name).fit(q, y))
+            assert d.threshold_ == c.threshold_, kind
+            np.testing.assert_array_equal(
+                run(lambda d=d, q=q: d.predict(q)), want, err_msg=kind
+            )
     single = p.astype(np.float32)
-    for q in (single, single.astype('>f4'), torch.from_numpy(single), single.astype(np.float64)): np.testing.assert_array_equal(c.predict(q), c.predict(single))
-    for q in (p.astype(np.float16), torch.from_numpy(single).bfloat16()): assert c.predict(q).shape == want.shape and classifier(name).fit(q, y).threshold_ == pytest.approx(c.threshold_, rel=.1, abs=.02)
+    for q in (
+        single,
+        single.astype(">f4"),
+        torch.from_numpy(single),
+        single.astype(np.float64),
+    ):
+        np.testing.assert_array_equal(c.predict(q), c.predict(single))
+    for q in (p.astype(np.float16), torch.from_numpy(single).bfloat16()):
+        assert c.predict(q).shape == want.shape and classifier(name).fit(
+            q, y
+        ).threshold_ == pytest.approx(c.threshold_, rel=0.1, abs=0.02)
 
 
-@pytest.mark.parametrize('name', ['lac', 'aps', 'saps'])
+@pytest.mark.parametrize("name", ["lac", "aps", "saps"])
 def test_blocks_and_threads_are_nothing(name, monkeypatch):
-    s = synthetic_problem(3000, 400, seed=2); p,y = softmax(s.logits).astype(np.float32),s.labels; assert p.size >= scores._SMALL; c = classifier(name).fit(p, y); want = c.to_dict(), c.predict(p), c.predict(p, sparse=True)
-    for block,threads in ((1 << 12, '2'), (1 << 22, '1')):
-        monkeypatch.setattr(kernels, '_BLOCK', block); monkeypatch.setenv('OMP_NUM_THREADS', threads); d = classifier(name).fit(p, y)
-        assert d.to_dict() == want[0]; np.testing.assert_array_equal(d.predict(p), want[1]); np.testing.assert_array_equal(d.predict(p, sparse=True).indices, want[2].indices)
+    s = synthetic_problem(3000, 400, seed=2)
+    p, y = softmax(s.logits).astype(np.float32), s.labels
+    assert p.size >= scores._SMALL
+    c = classifier(name).fit(p, y)
+    want = c.to_dict(), c.predict(p), c.predict(p, sparse=True)
+    for block, threads in ((1 << 12, "2"), (1 << 22, "1")):
+        monkeypatch.setattr(kernels, "_BLOCK", block)
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        d = classifier(name).fit(p, y)
+        assert d.to_dict() == want[0]
+        np.testing.assert_array_equal(d.predict(p), want[1])
+        np.testing.assert_array_equal(
+            d.predict(p, sparse=True).indices, want[2].indices
+        )
 
 
 def test_probabilities_are_no_sets():
-    s = synthetic_problem(50, 4, seed=0); p,y = softmax(s.logits),s.labels
-    for f in (lambda v: coverage(v, y), lambda v: covered(v, y), set_size, as_sets, lambda v: coverage_report(v, y, alpha=.1)):
-        for wrong in (p, np.full(p.shape, np.nan), p.tolist(), np.ones(50), np.ones((50, 4))*2):
-            with pytest.raises(PredictionError, match='`sets` must'): f(wrong)
-        assert str(f((p > .2).astype(float))) == str(f(p > .2)) == str(f((p > .2).tolist()))
+    s = synthetic_problem(50, 4, seed=0)
+    p, y = softmax(s.logits), s.labels
+    for f in (
+        lambda v: coverage(v, y),
+        lambda v: covered(v, y),
+        set_size,
+        as_sets,
+        lambda v: coverage_report(v, y, alpha=0.1),
+    ):
+        for wrong in (
+            p,
+            np.full(p.shape, np.nan),
+            p.tolist(),
+            np.ones(50),
+            np.ones((50, 4)) * 2,
+        ):
+            with pytest.raises(PredictionError, match="`sets` must"):
+                f(wrong)
+        assert (
+            str(f((p > 0.2).astype(float)))
+            == str(f(p > 0.2))
+            == str(f((p > 0.2).tolist()))
+        )
 
 
 def test_thresholds_that_do_not_fit_never_reach_a_kernel():
-    p = np.full((300, 4000), 1/4000, np.float32); sc = Scorer('aps', seed=0)
-    for T,rows in (([[.5]], np.full(300, 7)), ([[.5]], np.full(300, -10**9)), ([[.5]], np.zeros(5, np.int64)), ([[.5, .4, .3]], None), ([[np.nan]], None), ([[.5]], np.zeros(300)), ([.5], None)):
-        with pytest.raises(PredictionError, match='`rows` must hold|`thresholds` must have'): sc.below(p, T, rows=rows)
-    assert sc.below(p, [[.5]], rows=np.zeros(300, np.uint8)).shape == (300, 4000)
+    p = np.full((300, 4000), 1 / 4000, np.float32)
+    sc = Scorer("aps", seed=0)
+    for T, rows in (
+        ([[0.5]], np.full(300, 7)),
+        ([[0.5]], np.full(300, -(10**9))),
+        ([[0.5]], np.zeros(5, np.int64)),
+        ([[0.5, 0.4, 0.3]], None),
+        ([[np.nan]], None),
+        ([[0.5]], np.zeros(300)),
+        ([0.5], None),
+    ):
+        with pytest.raises(
+            PredictionError, match="`rows` must hold|`thresholds` must have"
+        ):
+            sc.below(p, T, rows=rows)
+    assert sc.below(p, [[0.5]], rows=np.zeros(300, np.uint8)).shape == (300, 4000)
 
 
 def test_a_bad_row_is_named_by_the_kernels_too():
-    p = np.full((600, 2000), 1/2000, np.float32); y = np.zeros(600, int); c = classifier('aps').fit(p, y)
-    for bad,words in ((np.nan, 'must be finite'), (-.5, r'must lie in \[0, 1\]'), (.5, 'must sum to 1')):
-        q = p.copy(); q[321, 9] = bad
-        for call in (c.predict, lambda q: c.predict(q, sparse=True), lambda q: classifier('lac').fit(q, y), lambda q: classifier('raps').fit(q, y)):
-            with pytest.raises(PredictionError, match=f'{words}.*first row 321'): call(q)
+    p = np.full((600, 2000), 1 / 2000, np.float32)
+    y = np.zeros(600, int)
+    c = classifier("aps").fit(p, y)
+    for bad, words in (
+        (np.nan, "must be finite"),
+        (-0.5, r"must lie in \[0, 1\]"),
+        (0.5, "must sum to 1"),
+    ):
+        q = p.copy()
+        q[321, 9] = bad
+        for call in (
+            c.predict,
+            lambda q: c.predict(q, sparse=True),
+            lambda q: classifier("lac").fit(q, y),
+            lambda q: classifier("raps").fit(q, y),
+        ):
+            with pytest.raises(PredictionError, match=f"{words}.*first row 321"):
+                call(q)
 
 
 def test_nobody_of_a_group():
     "A class and a group that calibration never saw; a test set without one of the groups"
-    s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),np.minimum(s.labels, 2); g = np.array([None, 'x', 'y'], dtype=object)[np.arange(300) % 3]
-    c = ConformalClassifier(condition='class+group').fit(p, y, groups=g); assert c.groups_ == ('x', 'y', 'missing') and not c.table()[3]['promised'] and c.table()[3]['n'] == 0
-    assert c.table()[3]['threshold'] == c.pooled_[0] >= c.threshold_ and c.predict(p[:6], groups=['x']*6).shape == (6, 4) and c.table()[-1]['cell'] == 'all rows' and not c.table()[-1]['promised']
-    new = ['x']+['z']*299; np.testing.assert_array_equal(c.predict(p, groups=new)[1:], ((1-p) <= c.pooled_[0])[1:])
-    assert ConformalClassifier(condition='class+group', rare='all').fit(p, y, groups=g).predict(p, groups=new)[1:].all()
-    with pytest.raises(PredictionError, match="none of the `groups` was seen by fit"): c.predict(p, groups=['z']*300)
+    s = synthetic_problem(300, 4, seed=3)
+    p, y = softmax(s.logits), np.minimum(s.labels, 2)
+    g = np.array([None, "x", "y"], dtype=object)[np.arange(300) % 3]
+    c = ConformalClassifier(condition="class+group").fit(p, y, groups=g)
+    assert (
+        c.groups_ == ("x", "y", "missing")
+        and not c.table()[3]["promised"]
+        and c.table()[3]["n"] == 0
+    )
+    assert (
+        c.table()[3]["threshold"] == c.pooled_[0] >= c.threshold_
+        and c.predict(p[:6], groups=["x"] * 6).shape == (6, 4)
+        and c.table()[-1]["cell"] == "all rows"
+        and not c.table()[-1]["promised"]
+    )
+    new = ["x"] + ["z"] * 299
+    np.testing.assert_array_equal(
+        c.predict(p, groups=new)[1:], ((1 - p) <= c.pooled_[0])[1:]
+    )
+    assert (
+        ConformalClassifier(condition="class+group", rare="all")
+        .fit(p, y, groups=g)
+        .predict(p, groups=new)[1:]
+        .all()
+    )
+    with pytest.raises(PredictionError, match="none of the `groups` was seen by fit"):
+        c.predict(p, groups=["z"] * 300)
 
 
 def test_groups_are_names():
     "The same groups from any column give the same sets; what is missing is one cell, and JSON holds it all"
     import pandas as pd
     import pyarrow as pa
-    s = synthetic_problem(300, 4, seed=3); p,y = softmax(s.logits),s.labels; g = np.arange(300) % 3; holed = np.where(g == 2, np.nan, g)
-    want = ConformalClassifier(condition='group').fit(p, y, groups=g).predict(p, groups=g)
-    for a in (g, g.astype(str), g.astype(float), g.tolist(), pd.array(g, dtype='Int64'), pa.array(g), pd.Categorical(g)):
-        for b in (g, g.astype(str), g.astype(object)): np.testing.assert_array_equal(ConformalClassifier(condition='group').fit(p, y, groups=a).predict(p, groups=b), want)
-    for a in (holed, holed.tolist(), pd.array(np.where(g == 2, None, g), dtype='Int64'), [None if v == 2 else str(v) for v in g], pa.array([None if v == 2 else v for v in g]), pd.array([pd.NA if v == 2 else str(v) for v in g], dtype='string')):
-        c = ConformalClassifier(condition='group').fit(p, y, groups=a); assert c.groups_ == ('0', '1', 'missing'); json.dumps(c.to_dict(), allow_nan=False); np.testing.assert_array_equal(c.predict(p, groups=holed), want)
-        assert Predictions(probs=p, groups=dict(site=a)).groups['site'][:3].tolist() == ['0', '1', None]
-    days = np.array(['2020-01-01', '2021-01-01', 'NaT'], 'M8[D]')[g]; c = ConformalClassifier(condition='group').fit(p, y, groups=days)
-    assert json.loads(json.dumps(c.to_dict()))['groups'] == ['2020-01-01', '2021-01-01', 'missing']
+
+    s = synthetic_problem(300, 4, seed=3)
+    p, y = softmax(s.logits), s.labels
+    g = np.arange(300) % 3
+    holed = np.where(g == 2, np.nan, g)
+    want = (
+        ConformalClassifier(condition="group").fit(p, y, groups=g).predict(p, groups=g)
+    )
+    for a in (
+        g,
+        g.astype(str),
+        g.astype(float),
+        g.tolist(),
+        pd.array(g, dtype="Int64"),
+        pa.array(g),
+        pd.Categorical(g),
+    ):
+        for b in (g, g.astype(str), g.astype(object)):
+            np.testing.assert_array_equal(
+                ConformalClassifier(condition="group")
+                .fit(p, y, groups=a)
+                .predict(p, groups=b),
+                want,
+            )
+    for a in (
+        holed,
+        holed.tolist(),
+        pd.array(np.where(g == 2, None, g), dtype="Int64"),
+        [None if v == 2 else str(v) for v in g],
+        pa.array([None if v == 2 else v for v in g]),
+        pd.array([pd.NA if v == 2 else str(v) for v in g], dtype="string"),
+    ):
+        c = ConformalClassifier(condition="group").fit(p, y, groups=a)
+        assert c.groups_ == ("0", "1", "missing")
+        json.dumps(c.to_dict(), allow_nan=False)
+        np.testing.assert_array_equal(c.predict(p, groups=holed), want)
+        assert Predictions(probs=p, groups=dict(site=a)).groups["site"][
+            :3
+        ].tolist() == ["0", "1", None]
+    days = np.array(["2020-01-01", "2021-01-01", "NaT"], "M8[D]")[g]
+    c = ConformalClassifier(condition="group").fit(p, y, groups=days)
+    assert json.loads(json.dumps(c.to_dict()))["groups"] == [
+        "2020-01-01",
+        "2021-01-01",
+        "missing",
+    ]
 
 
 def test_one_id_one_number():
     "Equal rows share their chance unless ids tell them apart; then ties break and coverage is exact"
-    p = np.repeat([[.4, .35, .25]], 4000, 0); y = np.random.default_rng(0).choice(3, 4000, p=[.4, .35, .25]); a,b = slice(0, 2000),slice(2000, 4000)
-    assert len(set(row_uniforms(p, seed=0))) == 1 and len(set(row_uniforms(p, seed=0, ids=np.arange(4000)))) == 4000
-    same = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a]); assert coverage(same.predict(p[b]), y[b]) >= .7-4*(.21/2000)**.5
-    own = ConformalClassifier('aps', .3, seed=0).fit(p[a], y[a], ids=np.arange(2000)); lo,hi = coverage_band(2000, 2000, .3, level=.9999)
-    assert lo <= coverage(own.predict(p[b], ids=np.arange(2000, 4000)), y[b]) <= hi < coverage(ConformalClassifier('aps', .3, randomize=False).fit(p[a], y[a]).predict(p[b]), y[b])
-    assert row_uniforms(p[:2], seed=0, ids=[1, 2]).tolist() == row_uniforms(p[:2], seed=0, ids=['1', '2']).tolist()
-    assert (row_uniforms(p[:2], seed=0, ids=['a', 'b']) == row_uniforms(p[:2], seed=0, ids=['b', 'a'])[::-1]).all()
+    p = np.repeat([[0.4, 0.35, 0.25]], 4000, 0)
+    y = np.random.default_rng(0).choice(3, 4000, p=[0.4, 0.35, 0.25])
+    a, b = slice(0, 2000), slice(2000, 4000)
+    assert (
+        len(set(row_uniforms(p, seed=0))) == 1
+        and len(set(row_uniforms(p, seed=0, ids=np.arange(4000)))) == 4000
+    )
+    same = ConformalClassifier("aps", 0.3, seed=0).fit(p[a], y[a])
+    assert coverage(same.predict(p[b]), y[b]) >= 0.7 - 4 * (0.21 / 2000) ** 0.5
+    own = ConformalClassifier("aps", 0.3, seed=0).fit(p[a], y[a], ids=np.arange(2000))
+    lo, hi = coverage_band(2000, 2000, 0.3, level=0.9999)
+    assert (
+        lo
+        <= coverage(own.predict(p[b], ids=np.arange(2000, 4000)), y[b])
+        <= hi
+        < coverage(
+            ConformalClassifier("aps", 0.3, randomize=False)
+            .fit(p[a], y[a])
+            .predict(p[b]),
+            y[b],
+        )
+    )
+    assert (
+        row_uniforms(p[:2], seed=0, ids=[1, 2]).tolist()
+        == row_uniforms(p[:2], seed=0, ids=["1", "2"]).tolist()
+    )
+    assert (
+        row_uniforms(p[:2], seed=0, ids=["a", "b"])
+        == row_uniforms(p[:2], seed=0, ids=["b", "a"])[::-1]
+    ).all()
 
 
-@pytest.mark.parametrize('name,randomize,condition,rare', [(n, r, c, few) for n in NAMES for r in (True, False) if r or n in ('aps', 'raps', 'saps', 'topk')
-                                                           for c in (None, 'class', 'group', 'class+group', 'cluster') if c != 'cluster' or n in ('lac', 'aps') for few in ('all', 'marginal') if few == 'all' or (c and n in ('lac', 'aps'))])
+@pytest.mark.parametrize(
+    "name,randomize,condition,rare",
+    [
+        (n, r, c, few)
+        for n in NAMES
+        for r in (True, False)
+        if r or n in ("aps", "raps", "saps", "topk")
+        for c in (None, "class", "group", "class+group", "cluster")
+        if c != "cluster" or n in ("lac", "aps")
+        for few in ("all", "marginal")
+        if few == "all" or (c and n in ("lac", "aps"))
+    ],
+)
 def test_the_promise_on_known_truth(name, randomize, condition, rare):
     "Fresh problems: mean coverage is at least 1 - alpha, and no more than the theorem allows where scores do not tie"
-    n,off,times = 300,[],60 if condition != 'cluster' else 15
+    n, off, times = 300, [], 60 if condition != "cluster" else 15
     for i in range(times):
-        s = synthetic_problem(2*n, 4, temperature=2., seed=i); p = softmax(s.logits); g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); of = lambda v: v if 'group' in (condition or '') else None
-        c = ConformalClassifier(name, .1, seed=i, randomize=randomize, condition=condition, rare=rare, **(dict(clusters=2, cluster_share=.3) if condition == 'cluster' else {})).fit(p[:n], s.labels[:n], groups=of(g[:n]))
-        off.append(coverage(c.predict(p[n:], groups=of(g[n:])), s.labels[n:])-.9)
-    se = np.std(off)/times**.5; cells = 8 if condition == 'class+group' else 4 if condition else 1
-    assert np.mean(off) > -4*se and (not randomize or np.mean(off) < 4*se+cells/n)
+        s = synthetic_problem(2 * n, 4, temperature=2.0, seed=i)
+        p = softmax(s.logits)
+        g = np.where(p[:, 0] > p[:, 1], "a", "b")
+        of = lambda v: v if "group" in (condition or "") else None
+        c = ConformalClassifier(
+            name,
+            0.1,
+            seed=i,
+            randomize=randomize,
+            condition=condition,
+            rare=rare,
+            **(dict(clusters=2, cluster_share=0.3) if condition == "cluster" else {}),
+        ).fit(p[:n], s.labels[:n], groups=of(g[:n]))
+        off.append(coverage(c.predict(p[n:], groups=of(g[n:])), s.labels[n:]) - 0.9)
+    se = np.std(off) / times**0.5
+    cells = 8 if condition == "class+group" else 4 if condition else 1
+    assert np.mean(off) > -4 * se and (
+        not randomize or np.mean(off) < 4 * se + cells / n
+    )
 
 
-@pytest.mark.parametrize('name,kw', [('lac', {}), ('aps', {}), ('saps', {}), ('lac', dict(K=60, share=.2)), ('lac', dict(share=.7)), ('lac', dict(n=300)), ('lac', dict(easy=.3, hard=.9))])
+@pytest.mark.parametrize(
+    "name,kw",
+    [
+        ("lac", {}),
+        ("aps", {}),
+        ("saps", {}),
+        ("lac", dict(K=60, share=0.2)),
+        ("lac", dict(share=0.7)),
+        ("lac", dict(n=300)),
+        ("lac", dict(easy=0.3, hard=0.9)),
+    ],
+)
 def test_rare_classes_by_default(name, kw):
     "Nothing is promised to rare classes, nor exactly to all rows, and both come out as asked where they are easier or harder than the common ones; the table says so"
-    def problem(seed, n=1000, K=160, share=.4, easy=.9, hard=.3):
-        rng = np.random.default_rng(seed); y = np.where(rng.uniform(size=n) < share, rng.integers(10, K, n), rng.integers(0, 10, n)); w = np.clip(np.where(y < 10, easy, hard)+rng.normal(scale=.08, size=n), .01, .99)
-        p = rng.dirichlet(np.full(K, .5), n)*(1-w)[:, None]; p[np.arange(n), y] += w; return p, y
+
+    def problem(seed, n=1000, K=160, share=0.4, easy=0.9, hard=0.3):
+        rng = np.random.default_rng(seed)
+        y = np.where(
+            rng.uniform(size=n) < share, rng.integers(10, K, n), rng.integers(0, 10, n)
+        )
+        w = np.clip(
+            np.where(y < 10, easy, hard) + rng.normal(scale=0.08, size=n), 0.01, 0.99
+        )
+        p = rng.dirichlet(np.full(K, 0.5), n) * (1 - w)[:, None]
+        p[np.arange(n), y] += w
+        return p, y
+
     off = []
     for i in range(30):
-        (p,y),(q,t) = problem(i, **kw),problem(1000+i, **kw); c = ConformalClassifier(name, .1, seed=0, condition='class').fit(p, y); hit = covered(c.predict(q), t); off.append([hit.mean()-.9, hit[c.rare_[0][t]].mean()-.9])
-        assert c.table()[-1] == dict(cell='all rows', n=len(y), alpha=.1, threshold=None, promised=False) and 'not exactly' in c._repr_markdown_()
-    assert (np.mean(off, 0) > -4*np.std(off, 0)/30**.5).all(), np.mean(off, 0)
+        (p, y), (q, t) = problem(i, **kw), problem(1000 + i, **kw)
+        c = ConformalClassifier(name, 0.1, seed=0, condition="class").fit(p, y)
+        hit = covered(c.predict(q), t)
+        off.append([hit.mean() - 0.9, hit[c.rare_[0][t]].mean() - 0.9])
+        assert (
+            c.table()[-1]
+            == dict(
+                cell="all rows", n=len(y), alpha=0.1, threshold=None, promised=False
+            )
+            and "not exactly" in c._repr_markdown_()
+        )
+    assert (np.mean(off, 0) > -4 * np.std(off, 0) / 30**0.5).all(), np.mean(off, 0)
 
 
 def test_the_band_of_cells():
     "The 99% band of a conditional classifier holds 99% of the time, for classes, groups, clusters and cells that take every label"
-    for condition,n,more in (('class', 200, dict(rare='all')), ('group', 200, {}), ('class+group', 200, dict(rare='all')), ('cluster', 500, dict(clusters=2, cluster_share=.4))):
+    for condition, n, more in (
+        ("class", 200, dict(rare="all")),
+        ("group", 200, {}),
+        ("class+group", 200, dict(rare="all")),
+        ("cluster", 500, dict(clusters=2, cluster_share=0.4)),
+    ):
         held = []
         for i in range(100):
-            s = synthetic_problem(n+1000, 8, seed=i); p,y = softmax(s.logits),s.labels; g = np.where(p[:, 0] > p[:, 1], 'a', 'b'); of = lambda a, g=g, c=condition: g[a] if 'group' in c else None; a,b = slice(n),slice(n, None)
-            c = ConformalClassifier(condition=condition, seed=i, **more).fit(p[a], y[a], groups=of(a)); r = coverage_report(c.predict(p[b], groups=of(b)), y[b], alpha=.1, fitted=c, groups=of(b))
-            if r.band: held.append(r.band[0] <= r.coverage.value <= r.band[1])
-        assert len(held) > 50 and np.mean(held) >= .95, (condition, len(held), np.mean(held))   # 95 of 100 or fewer: chance below 1 in 1,000
+            s = synthetic_problem(n + 1000, 8, seed=i)
+            p, y = softmax(s.logits), s.labels
+            g = np.where(p[:, 0] > p[:, 1], "a", "b")
+            of = lambda a, g=g, c=condition: g[a] if "group" in c else None
+            a, b = slice(n), slice(n, None)
+            c = ConformalClassifier(condition=condition, seed=i, **more).fit(
+                p[a], y[a], groups=of(a)
+            )
+            r = coverage_report(
+                c.predict(p[b], groups=of(b)), y[b], alpha=0.1, fitted=c, groups=of(b)
+            )
+            if r.band:
+                held.append(r.band[0] <= r.coverage.value <= r.band[1])
+        assert len(held) > 50 and np.mean(held) >= 0.95, (
+            condition,
+            len(held),
+            np.mean(held),
+        )  # 95 of 100 or fewer: chance below 1 in 1,000
 
 
 def test_rows_needed_is_exact():
     from scipy.stats import beta
-    for alpha,slack,delta in ((.1, .02, .1), (.05, .01, .05), (.5, .1, .2), (.1, .2, .01), (.1, .003, .01), (.37, .05, .3), (.9, .01, .1)):
-        n = rows_needed(alpha, slack, delta); ok = lambda m, a=alpha, s=slack, d=delta: (k := conformal_rank(m, a)) <= m and beta.cdf(1-a+s, k, m+1-k)-beta.cdf(1-a-s, k, m+1-k) >= 1-d
-        assert all(ok(m) for m in range(n, n+n//4+50)) and (n == rows_needed(alpha) or not ok(n-1))
+
+    for alpha, slack, delta in (
+        (0.1, 0.02, 0.1),
+        (0.05, 0.01, 0.05),
+        (0.5, 0.1, 0.2),
+        (0.1, 0.2, 0.01),
+        (0.1, 0.003, 0.01),
+        (0.37, 0.05, 0.3),
+        (0.9, 0.01, 0.1),
+    ):
+        n = rows_needed(alpha, slack, delta)
+        ok = lambda m, a=alpha, s=slack, d=delta: (
+            (k := conformal_rank(m, a)) <= m
+            and beta.cdf(1 - a + s, k, m + 1 - k) - beta.cdf(1 - a - s, k, m + 1 - k)
+            >= 1 - d
+        )
+        assert all(ok(m) for m in range(n, n + n // 4 + 50)) and (
+            n == rows_needed(alpha) or not ok(n - 1)
+        )
 
 
 def test_deterministic_aps_explodes_where_lac_does_not():
     "A sure model over many classes, by its own truth"
-    s = synthetic_problem(6000, 200, seed=0, spread=6.); p,y = s.true_probs,s.labels; a,b = slice(0, 3000),slice(3000, 6000)
-    size = {k: set_size(ConformalClassifier(n, .05, seed=0, randomize=r).fit(p[a], y[a]).predict(p[b])) for k,n,r in (('lac', 'lac', True), ('aps', 'aps', True), ('all of it', 'aps', False))}
-    assert size['all of it'] > 2*size['lac'] and size['aps'] < size['all of it']/1.5
+    s = synthetic_problem(6000, 200, seed=0, spread=6.0)
+    p, y = s.true_probs, s.labels
+    a, b = slice(0, 3000), slice(3000, 6000)
+    size = {
+        k: set_size(
+            ConformalClassifier(n, 0.05, seed=0, randomize=r)
+            .fit(p[a], y[a])
+            .predict(p[b])
+        )
+        for k, n, r in (
+            ("lac", "lac", True),
+            ("aps", "aps", True),
+            ("all of it", "aps", False),
+        )
+    }
+    assert size["all of it"] > 2 * size["lac"] and size["aps"] < size["all of it"] / 1.5
 
 
 def test_real_outputs(vgg):
     "CIFAR-10: every score covers; deterministic APS needs more labels than any other; SAPS without chance covers"
-    p,y = vgg; o = np.random.default_rng(0).permutation(len(y)); a,b = o[:4000],o[4000:]; size = {}
-    lo,hi = coverage_band(4000, 6000, .05, level=.9999)
+    p, y = vgg
+    o = np.random.default_rng(0).permutation(len(y))
+    a, b = o[:4000], o[4000:]
+    size = {}
+    lo, hi = coverage_band(4000, 6000, 0.05, level=0.9999)
     for name in NAMES:
         for r in (True, False):
-            sets = ConformalClassifier(name, .05, seed=0, randomize=r).fit(p[a], y[a]).predict(p[b]); size[name, r] = set_size(sets); assert lo <= coverage(sets, y[b]) <= (hi if r or name in ('lac', 'margin') else 1), name
-    assert size['aps', False] > 1.05*size['lac', True] and size['aps', False] > size['aps', True]
-    for condition in ('class', 'cluster'):
-        c = ConformalClassifier(condition=condition, alpha=.05, seed=0).fit(p[a], y[a]); r = coverage_report(c.predict(p[b]), y[b], alpha=.05, fitted=c); assert r.band[0] <= r.coverage.value <= r.band[1], (condition, r.band, r.coverage)
+            sets = (
+                ConformalClassifier(name, 0.05, seed=0, randomize=r)
+                .fit(p[a], y[a])
+                .predict(p[b])
+            )
+            size[name, r] = set_size(sets)
+            assert (
+                lo
+                <= coverage(sets, y[b])
+                <= (hi if r or name in ("lac", "margin") else 1)
+            ), name
+    assert (
+        size["aps", False] > 1.05 * size["lac", True]
+        and size["aps", False] > size["aps", True]
+    )
+    for condition in ("class", "cluster"):
+        c = ConformalClassifier(condition=condition, alpha=0.05, seed=0).fit(p[a], y[a])
+        r = coverage_report(c.predict(p[b]), y[b], alpha=0.05, fitted=c)
+        assert r.band[0] <= r.coverage.value <= r.band[1], (
+            condition,
+            r.band,
+            r.coverage,
+        )

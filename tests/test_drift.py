@@ -1,4 +1,5 @@
 "Drift monitors at their doors, fed late, on real outputs, and cut at every place"
+
 import json
 
 import numpy as np
@@ -6,178 +7,426 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.drift import (ACI, COMPOSITE, MONITORS, ConformalMartingale, ConformalPID, DtACI, LabelFreeTrigger, LateLabels, Monitor, RiskMonitor, RollingRiskControl,
-                                 ScoreBag, WeightedConformal, effective_rows, evidence, growing_p_values, plot_wealth, restore, rolling_mean, weighted_quantile)
-from fine_tune_llm.errors import CertificateError, ConfigurationError, NotFittedError, PredictionError, SchemaError
+from fine_tune_llm.drift import (
+    ACI,
+    COMPOSITE,
+    MONITORS,
+    ConformalMartingale,
+    ConformalPID,
+    DtACI,
+    LabelFreeTrigger,
+    LateLabels,
+    Monitor,
+    RiskMonitor,
+    RollingRiskControl,
+    ScoreBag,
+    WeightedConformal,
+    effective_rows,
+    evidence,
+    growing_p_values,
+    plot_wealth,
+    restore,
+    rolling_mean,
+    weighted_quantile,
+)
+from fine_tune_llm.errors import (
+    CertificateError,
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    SchemaError,
+)
 
 UNIT = st.floats(0, 1)
 
 
-def through(m): return restore(json.loads(json.dumps(m.to_dict(), allow_nan=False)))
+def through(m):
+    return restore(json.loads(json.dumps(m.to_dict(), allow_nan=False)))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(UNIT, min_size=1, max_size=200), st.sampled_from([.001, .01, .1, .5]), st.integers(0, 20))
+@given(
+    st.lists(UNIT, min_size=1, max_size=200),
+    st.sampled_from([0.001, 0.01, 0.1, 0.5]),
+    st.integers(0, 20),
+)
 def test_aci_with_late_feedback(p, gamma, lag):
-    a,missed,said = ACI(.1, gamma),[],0
-    for t,v in enumerate(p):
+    a, missed, said = ACI(0.1, gamma), [], 0
+    for t, v in enumerate(p):
         missed.append(a.alpha_ >= 1 or (a.alpha_ > 0 and v <= a.alpha_))
-        if t >= lag: a.update(missed[t-lag]); said += 1
-    if said: assert abs(np.mean(missed[:said])-.1) <= a.bound(said, lag)+1e-9
+        if t >= lag:
+            a.update(missed[t - lag])
+            said += 1
+    if said:
+        assert abs(np.mean(missed[:said]) - 0.1) <= a.bound(said, lag) + 1e-9
 
 
 def test_aci_bound_is_nearly_reached():
     "A stream that never misses until the set is empty: within 6% of the bound, so a tighter one would be wrong"
-    a = ACI(.1, .05); assert not a.replay(np.ones(180)).any() and .94*a.bound(180) < .1 <= a.bound(180)
+    a = ACI(0.1, 0.05)
+    assert not a.replay(np.ones(180)).any() and 0.94 * a.bound(180) < 0.1 <= a.bound(
+        180
+    )
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.integers(-3, 3) | st.floats(-1e300, 1e300), min_size=1, max_size=300), st.integers(0, 300), st.integers(0, 2**32))
+@given(
+    st.lists(st.integers(-3, 3) | st.floats(-1e300, 1e300), min_size=1, max_size=300),
+    st.integers(0, 300),
+    st.integers(0, 2**32),
+)
 def test_ranks_are_exact(scores, cut, seed):
     "Against counting, for ties, huge numbers, any split into reference and stream"
-    s = np.array(scores, dtype=np.float64); u = np.random.default_rng(seed).uniform(size=len(s)); cut = min(cut, len(s))
-    want = [((s[:t] > s[t]).sum()+u[t]*(1+(s[:t] == s[t]).sum()))/(t+1) for t in range(cut, len(s))]
+    s = np.array(scores, dtype=np.float64)
+    u = np.random.default_rng(seed).uniform(size=len(s))
+    cut = min(cut, len(s))
+    want = [
+        ((s[:t] > s[t]).sum() + u[t] * (1 + (s[:t] == s[t]).sum())) / (t + 1)
+        for t in range(cut, len(s))
+    ]
     np.testing.assert_array_equal(ScoreBag(s[:cut]).p_values(s[cut:], u[cut:]), want)
 
 
-@pytest.mark.parametrize('kind', ['free', 'tied', 'rising', 'falling', 'saw'])
+@pytest.mark.parametrize("kind", ["free", "tied", "rising", "falling", "saw"])
 def test_bag_of_many_blocks(kind):
-    n = 60_000; r = np.random.default_rng(0); t = np.arange(float(n))
-    s = dict(free=r.normal(size=n), tied=r.integers(0, 3, n)*1., rising=t, falling=-t, saw=t % 700)[kind]; u = r.uniform(size=n); p = ScoreBag().p_values(s, u)
-    for i in r.integers(1, n, 300): assert p[i] == ((s[:i] > s[i]).sum()+u[i]*(1+(s[:i] == s[i]).sum()))/(i+1)
-    bag = ScoreBag(s[:n//2]); np.testing.assert_array_equal(bag.p_values(s[n//2:], u[n//2:]), p[n//2:]); np.testing.assert_array_equal(bag.values(), np.sort(s))
+    n = 60_000
+    r = np.random.default_rng(0)
+    t = np.arange(float(n))
+    s = dict(
+        free=r.normal(size=n),
+        tied=r.integers(0, 3, n) * 1.0,
+        rising=t,
+        falling=-t,
+        saw=t % 700,
+    )[kind]
+    u = r.uniform(size=n)
+    p = ScoreBag().p_values(s, u)
+    for i in r.integers(1, n, 300):
+        assert p[i] == ((s[:i] > s[i]).sum() + u[i] * (1 + (s[:i] == s[i]).sum())) / (
+            i + 1
+        )
+    bag = ScoreBag(s[: n // 2])
+    np.testing.assert_array_equal(bag.p_values(s[n // 2 :], u[n // 2 :]), p[n // 2 :])
+    np.testing.assert_array_equal(bag.values(), np.sort(s))
 
 
 def test_p_values_are_uniform_and_independent():
     from scipy import stats
-    r = np.random.default_rng(1); p = growing_p_values(r.integers(0, 5, 20_000), seed=2, reference=r.integers(0, 5, 100))
-    assert stats.kstest(p, 'uniform').pvalue > 1e-4 and abs(np.corrcoef(p[1:], p[:-1])[0, 1]) < 4/20_000**.5
+
+    r = np.random.default_rng(1)
+    p = growing_p_values(
+        r.integers(0, 5, 20_000), seed=2, reference=r.integers(0, 5, 100)
+    )
+    assert (
+        stats.kstest(p, "uniform").pvalue > 1e-4
+        and abs(np.corrcoef(p[1:], p[:-1])[0, 1]) < 4 / 20_000**0.5
+    )
 
 
 def test_the_mean_of_wealth_stays_one():
     "A martingale, checked by brute force: 2,000 short streams, all of whose wealth is bounded"
-    r = np.random.default_rng(0); w = np.array([np.exp(evidence(r.uniform(size=20), (.1,)).wealth[-1]) for _ in range(4000)])
-    assert abs(w.mean()-1) < 4*w.std()/4000**.5
+    r = np.random.default_rng(0)
+    w = np.array(
+        [np.exp(evidence(r.uniform(size=20), (0.1,)).wealth[-1]) for _ in range(4000)]
+    )
+    assert abs(w.mean() - 1) < 4 * w.std() / 4000**0.5
 
 
 def test_shiryaev_roberts_runs_as_long_as_it_says():
     "The mean run to a false alarm is at least what was asked for, and it begins again after each"
-    m = ConformalMartingale(rule='sr', seed=0, arl=200); n = 200_000; m.update(np.random.default_rng(5).normal(size=n))
-    gaps = n/m.n_alarms_; assert 200*(1-4/m.n_alarms_**.5) <= gaps < 600
+    m = ConformalMartingale(rule="sr", seed=0, arl=200)
+    n = 200_000
+    m.update(np.random.default_rng(5).normal(size=n))
+    gaps = n / m.n_alarms_
+    assert 200 * (1 - 4 / m.n_alarms_**0.5) <= gaps < 600
 
 
-CASES = dict(wealth=lambda: ConformalMartingale(COMPOSITE, seed=1).fit(np.arange(700)/700), cusum=lambda: ConformalMartingale(rule='cusum', seed=1, arl=300), sr=lambda: ConformalMartingale(rule='sr', seed=1, arl=300),
-             risk=lambda: RiskMonitor(.02).fit(np.zeros(300)), costs=lambda: RiskMonitor(.1, loss_max=2., source='hb').fit(np.full(300, .1)), aci=ACI, dtaci=DtACI, rolling=RollingRiskControl,
-             pid=lambda: ConformalPID(start=.4, integrate=.5), pid_saturated=lambda: ConformalPID(start=.4, integrate=.5, saturation=.01), trigger=lambda: LabelFreeTrigger(block=70).fit(np.arange(300)/300))
+CASES = dict(
+    wealth=lambda: ConformalMartingale(COMPOSITE, seed=1).fit(np.arange(700) / 700),
+    cusum=lambda: ConformalMartingale(rule="cusum", seed=1, arl=300),
+    sr=lambda: ConformalMartingale(rule="sr", seed=1, arl=300),
+    risk=lambda: RiskMonitor(0.02).fit(np.zeros(300)),
+    costs=lambda: RiskMonitor(0.1, loss_max=2.0, source="hb").fit(np.full(300, 0.1)),
+    aci=ACI,
+    dtaci=DtACI,
+    rolling=RollingRiskControl,
+    pid=lambda: ConformalPID(start=0.4, integrate=0.5),
+    pid_saturated=lambda: ConformalPID(start=0.4, integrate=0.5, saturation=0.01),
+    trigger=lambda: LabelFreeTrigger(block=70).fit(np.arange(300) / 300),
+)
 
 
-@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize("name", CASES)
 def test_one_by_one_and_cut_at_every_place(name):
     "All at once, one at a time through JSON, and in pieces: the same alarms and the same state, bit for bit"
-    r = np.random.default_rng(3); x = np.r_[r.beta(2, 8, 150), r.beta(5, 5, 150)]; x = (r.uniform(size=300) < x)*1. if name in ('risk', 'aci') else x
-    whole = CASES[name](); rung = whole.update(x); assert isinstance(whole, Monitor)
-    one,said = CASES[name](),[]
-    for v in x: said += one.update(v); one = through(one)
-    assert said == rung and one.to_dict() == whole.to_dict() and one.alarm_ == whole.alarm_
-    for cut in range(0, 301, 23): m = CASES[name](); a = m.update(x[:cut]); m = through(m); assert a+m.update(x[cut:]) == rung and m.to_dict() == whole.to_dict()
-    assert whole._repr_markdown_().startswith('| | |')
+    r = np.random.default_rng(3)
+    x = np.r_[r.beta(2, 8, 150), r.beta(5, 5, 150)]
+    x = (r.uniform(size=300) < x) * 1.0 if name in ("risk", "aci") else x
+    whole = CASES[name]()
+    rung = whole.update(x)
+    assert isinstance(whole, Monitor)
+    one, said = CASES[name](), []
+    for v in x:
+        said += one.update(v)
+        one = through(one)
+    assert (
+        said == rung and one.to_dict() == whole.to_dict() and one.alarm_ == whole.alarm_
+    )
+    for cut in range(0, 301, 23):
+        m = CASES[name]()
+        a = m.update(x[:cut])
+        m = through(m)
+        assert a + m.update(x[cut:]) == rung and m.to_dict() == whole.to_dict()
+    assert whole._repr_markdown_().startswith("| | |")
 
 
 def test_late_labels_survive_json_and_refuse_nonsense():
-    q = LateLabels(.5, seed=3); ids = [f'r{i}' for i in range(20)]; chosen = q.issue(ids, np.random.default_rng(0).uniform(size=(20, 3))); p = through(q)
-    assert q.arrive(ids, [1]*20).tolist() == p.arrive(ids, [1]*20).tolist() and p.to_dict() == q.to_dict() and q.n_ignored_ == (~chosen).sum()
-    a,b = LateLabels(.3, seed=9), LateLabels(.3, seed=9); whole = a.issue(range(100), np.zeros((100, 2)))
-    assert np.concatenate([b.issue(range(i, i+7), np.zeros((7, 2))) for i in range(0, 98, 7)]).tolist() == whole[:98].tolist()
-    with pytest.raises(PredictionError, match='must differ'): q.issue([1, 1], np.eye(2))
-    with pytest.raises(PredictionError, match='differ in length: 1 and 2'): q.issue([1], np.eye(2))
-    with pytest.raises(PredictionError, match='classes from 0 to 1, got 2'): r = LateLabels(seed=0); r.issue([1], [[0, 1]]); r.arrive([1], [2])
-    with pytest.raises(ConfigurationError, match='`share` must be in'): LateLabels(0, seed=0)
+    q = LateLabels(0.5, seed=3)
+    ids = [f"r{i}" for i in range(20)]
+    chosen = q.issue(ids, np.random.default_rng(0).uniform(size=(20, 3)))
+    p = through(q)
+    assert (
+        q.arrive(ids, [1] * 20).tolist() == p.arrive(ids, [1] * 20).tolist()
+        and p.to_dict() == q.to_dict()
+        and q.n_ignored_ == (~chosen).sum()
+    )
+    a, b = LateLabels(0.3, seed=9), LateLabels(0.3, seed=9)
+    whole = a.issue(range(100), np.zeros((100, 2)))
+    assert (
+        np.concatenate(
+            [b.issue(range(i, i + 7), np.zeros((7, 2))) for i in range(0, 98, 7)]
+        ).tolist()
+        == whole[:98].tolist()
+    )
+    with pytest.raises(PredictionError, match="must differ"):
+        q.issue([1, 1], np.eye(2))
+    with pytest.raises(PredictionError, match="differ in length: 1 and 2"):
+        q.issue([1], np.eye(2))
+    with pytest.raises(PredictionError, match="classes from 0 to 1, got 2"):
+        r = LateLabels(seed=0)
+        r.issue([1], [[0, 1]])
+        r.arrive([1], [2])
+    with pytest.raises(ConfigurationError, match="`share` must be in"):
+        LateLabels(0, seed=0)
 
 
 def test_doors():
-    for bad,words in ((np.nan, 'must be finite; 1 of 1'), (np.eye(2), r'shape \(n,\), got \(2, 2\)'), (['x'], 'must hold numbers'), ([np.inf], 'must be finite')):
-        m = ConformalMartingale(seed=0); before = m.to_dict()
-        with pytest.raises(PredictionError, match=words): m.update(bad)
+    for bad, words in (
+        (np.nan, "must be finite; 1 of 1"),
+        (np.eye(2), r"shape \(n,\), got \(2, 2\)"),
+        (["x"], "must hold numbers"),
+        ([np.inf], "must be finite"),
+    ):
+        m = ConformalMartingale(seed=0)
+        before = m.to_dict()
+        with pytest.raises(PredictionError, match=words):
+            m.update(bad)
         assert m.to_dict() == before
-    for make,words in ((lambda: ConformalMartingale(seed=-1), '`seed` must be a whole number'), (lambda: ConformalMartingale(seed=0, rule='page'), '`rule` must be'), (lambda: ConformalMartingale(seed=0, level=5), r'`level` must be in \(0, 1\), got 5'),
-                       (lambda: ConformalMartingale((0,), seed=0), r'rates in \(0, 1\]'), (lambda: RiskMonitor(2.), r'`tolerance` must be in \[0, 1\)'), (lambda: RiskMonitor(.1, source='x'), 'unknown risk_test'),
-                       (lambda: ConformalPID(start=np.inf), '`start` must be finite'), (lambda: DtACI(gammas=()), '`gammas` must hold at least one'), (lambda: LabelFreeTrigger(block=1), '`block` must be a whole number, 10 or more'),
-                       (lambda: WeightedConformal(clip=1), '`clip` must be'), (lambda: WeightedConformal(folds=2.7), '`folds` must be a whole number, 2 or more, got 2.7'), (lambda: ACI().bound(0), '`n` must be a whole number, 1 or more'), (lambda: RollingRiskControl(low=-np.inf), '`low` must be finite'),
-                       (lambda: ConformalMartingale('a', seed=0), r'rates in'), (lambda: growing_p_values([1.], seed='a'), '`seed` must be'), (lambda: ConformalPID(start='a'), '`start` must be finite'), (lambda: plot_wealth([0.], threshold=0), '`threshold` must be positive'), (lambda: rolling_mean([1], 0), '`window` must be'), (lambda: ACI(start=2), '`start` must be in')):
-        with pytest.raises(ConfigurationError, match=words): make()
+    for make, words in (
+        (lambda: ConformalMartingale(seed=-1), "`seed` must be a whole number"),
+        (lambda: ConformalMartingale(seed=0, rule="page"), "`rule` must be"),
+        (
+            lambda: ConformalMartingale(seed=0, level=5),
+            r"`level` must be in \(0, 1\), got 5",
+        ),
+        (lambda: ConformalMartingale((0,), seed=0), r"rates in \(0, 1\]"),
+        (lambda: RiskMonitor(2.0), r"`tolerance` must be in \[0, 1\)"),
+        (lambda: RiskMonitor(0.1, source="x"), "unknown risk_test"),
+        (lambda: ConformalPID(start=np.inf), "`start` must be finite"),
+        (lambda: DtACI(gammas=()), "`gammas` must hold at least one"),
+        (
+            lambda: LabelFreeTrigger(block=1),
+            "`block` must be a whole number, 10 or more",
+        ),
+        (lambda: WeightedConformal(clip=1), "`clip` must be"),
+        (
+            lambda: WeightedConformal(folds=2.7),
+            "`folds` must be a whole number, 2 or more, got 2.7",
+        ),
+        (lambda: ACI().bound(0), "`n` must be a whole number, 1 or more"),
+        (lambda: RollingRiskControl(low=-np.inf), "`low` must be finite"),
+        (lambda: ConformalMartingale("a", seed=0), r"rates in"),
+        (lambda: growing_p_values([1.0], seed="a"), "`seed` must be"),
+        (lambda: ConformalPID(start="a"), "`start` must be finite"),
+        (lambda: plot_wealth([0.0], threshold=0), "`threshold` must be positive"),
+        (lambda: rolling_mean([1], 0), "`window` must be"),
+        (lambda: ACI(start=2), "`start` must be in"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            make()
     for monitor in (RiskMonitor(), LabelFreeTrigger()):
-        with pytest.raises(NotFittedError, match='is not fitted'): monitor.update(0)
-    with pytest.raises(PredictionError, match=r'must lie in \[0, 1\]; 1 of 2 do not, first 1: 2.0'): RiskMonitor(.02).fit(np.zeros(100)).update([1, 2])
-    with pytest.raises(PredictionError, match='`forecast` must be one number or 3'): ConformalPID(start=0).update([1, 2, 3], [1, 2])
-    with pytest.raises(PredictionError, match='at least 10 reference rows, got 1'): LabelFreeTrigger().fit([1])
+        with pytest.raises(NotFittedError, match="is not fitted"):
+            monitor.update(0)
+    with pytest.raises(
+        PredictionError, match=r"must lie in \[0, 1\]; 1 of 2 do not, first 1: 2.0"
+    ):
+        RiskMonitor(0.02).fit(np.zeros(100)).update([1, 2])
+    with pytest.raises(PredictionError, match="`forecast` must be one number or 3"):
+        ConformalPID(start=0).update([1, 2, 3], [1, 2])
+    with pytest.raises(PredictionError, match="at least 10 reference rows, got 1"):
+        LabelFreeTrigger().fit([1])
 
 
 def test_any_array_will_do():
     import pandas as pd, pyarrow as pa, torch
-    x = np.array([.5, .25, .75, .25]); frozen = x.copy(); frozen.flags.writeable = False; wide = np.zeros((4, 2)); wide[:, 0] = x
+
+    x = np.array([0.5, 0.25, 0.75, 0.25])
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    wide = np.zeros((4, 2))
+    wide[:, 0] = x
     want = growing_p_values(x, seed=0)
-    for other in (x.tolist(), x.astype('>f8'), x.astype(np.float16), torch.tensor(x), torch.tensor(x, dtype=torch.bfloat16), pd.Series(x), pa.array(x), wide[:, 0], frozen): np.testing.assert_array_equal(growing_p_values(other, seed=0), want)
-    assert growing_p_values([], seed=0).shape == (0,) and ConformalMartingale(seed=0).update(True) == [] and ConformalMartingale(seed=0).update([]) == []
+    for other in (
+        x.tolist(),
+        x.astype(">f8"),
+        x.astype(np.float16),
+        torch.tensor(x),
+        torch.tensor(x, dtype=torch.bfloat16),
+        pd.Series(x),
+        pa.array(x),
+        wide[:, 0],
+        frozen,
+    ):
+        np.testing.assert_array_equal(growing_p_values(other, seed=0), want)
+    assert (
+        growing_p_values([], seed=0).shape == (0,)
+        and ConformalMartingale(seed=0).update(True) == []
+        and ConformalMartingale(seed=0).update([]) == []
+    )
 
 
 def test_states_of_others_are_refused():
-    with pytest.raises(SchemaError, match="state of a 'aci', not of a 'dtaci'"): DtACI.from_dict(ACI().to_dict())
-    with pytest.raises(SchemaError, match="no monitor's state"): restore({})
+    with pytest.raises(SchemaError, match="state of a 'aci', not of a 'dtaci'"):
+        DtACI.from_dict(ACI().to_dict())
+    with pytest.raises(SchemaError, match="no monitor's state"):
+        restore({})
     whole = DtACI().to_dict()
-    for damage in (dict(settings=dict(foo=1)), dict(settings=[]), dict(state=dict(alpha='x', step_='x')), dict(state=dict(alphas_=dict(array='!!', dtype='<f8', shape=[2]))), dict(state=[1]), dict(state=dict(weights_=[.5, .5]))):
-        with pytest.raises(SchemaError, match="no state of a 'dtaci'"): restore({**whole, **damage})
-    assert set(MONITORS) == {'conformal_martingale', 'risk_monitor', 'aci', 'dtaci', 'rolling_risk', 'conformal_pid', 'weighted_conformal', 'label_free_trigger', 'late_labels'}
+    for damage in (
+        dict(settings=dict(foo=1)),
+        dict(settings=[]),
+        dict(state=dict(alpha="x", step_="x")),
+        dict(state=dict(alphas_=dict(array="!!", dtype="<f8", shape=[2]))),
+        dict(state=[1]),
+        dict(state=dict(weights_=[0.5, 0.5])),
+    ):
+        with pytest.raises(SchemaError, match="no state of a 'dtaci'"):
+            restore({**whole, **damage})
+    assert set(MONITORS) == {
+        "conformal_martingale",
+        "risk_monitor",
+        "aci",
+        "dtaci",
+        "rolling_risk",
+        "conformal_pid",
+        "weighted_conformal",
+        "label_free_trigger",
+        "late_labels",
+    }
 
 
 def test_costs_and_refusals():
-    costs = np.random.default_rng(1).choice([0., 1, 5], 800, p=[.9, .08, .02]); c = RiskMonitor(.2, loss_max=5.).fit(costs)
+    costs = np.random.default_rng(1).choice([0.0, 1, 5], 800, p=[0.9, 0.08, 0.02])
+    c = RiskMonitor(0.2, loss_max=5.0).fit(costs)
     assert costs.mean() < c.source_upper_ < c.level_ < 1 and c.update(costs) == []
-    assert c.update(np.full(50, 5.))[0].step > 800 and c.lower_ > c.level_ and c.update(np.full(50, 5.)) == []
-    with pytest.raises(CertificateError, match='no stream could exceed'): RiskMonitor(.5).fit([0, 1])
+    assert (
+        c.update(np.full(50, 5.0))[0].step > 800
+        and c.lower_ > c.level_
+        and c.update(np.full(50, 5.0)) == []
+    )
+    with pytest.raises(CertificateError, match="no stream could exceed"):
+        RiskMonitor(0.5).fit([0, 1])
 
 
 def test_weights():
-    r = np.random.default_rng(0); x,z = r.normal(size=(1000, 1)), r.normal(size=(1000, 1))+1; s = r.normal(size=1000)
-    w = WeightedConformal().fit(s, x, z, seed=0); np.testing.assert_array_equal(through(w).thresholds(z), w.thresholds(z))
-    np.testing.assert_allclose(np.log(w.weights(z)), np.clip(z[:, 0]-.5, -np.log(20), np.log(20)), atol=.4)
-    with pytest.raises(CertificateError, match='effective rows of 1000, fewer than 400') as e: WeightedConformal(clip=1e4, floor=400).fit(s, x, z+2, seed=0)
-    assert 0 < e.value.context['ess'] < 400
-    with pytest.raises(PredictionError, match=r'`target` must have shape \(n, 1\), got \(1000, 2\)'): WeightedConformal().fit(s, x, np.c_[z, z], seed=0)
-    with pytest.raises(NotFittedError, match='is not fitted'): WeightedConformal().thresholds([[1.]])
-    with pytest.raises(CertificateError): w.fit(s, x, z+9, seed=0)
-    with pytest.raises(NotFittedError): w.thresholds(z)   # what was learnt before the refusal is gone
+    r = np.random.default_rng(0)
+    x, z = r.normal(size=(1000, 1)), r.normal(size=(1000, 1)) + 1
+    s = r.normal(size=1000)
+    w = WeightedConformal().fit(s, x, z, seed=0)
+    np.testing.assert_array_equal(through(w).thresholds(z), w.thresholds(z))
+    np.testing.assert_allclose(
+        np.log(w.weights(z)), np.clip(z[:, 0] - 0.5, -np.log(20), np.log(20)), atol=0.4
+    )
+    with pytest.raises(
+        CertificateError, match="effective rows of 1000, fewer than 400"
+    ) as e:
+        WeightedConformal(clip=1e4, floor=400).fit(s, x, z + 2, seed=0)
+    assert 0 < e.value.context["ess"] < 400
+    with pytest.raises(
+        PredictionError, match=r"`target` must have shape \(n, 1\), got \(1000, 2\)"
+    ):
+        WeightedConformal().fit(s, x, np.c_[z, z], seed=0)
+    with pytest.raises(NotFittedError, match="is not fitted"):
+        WeightedConformal().thresholds([[1.0]])
+    with pytest.raises(CertificateError):
+        w.fit(s, x, z + 9, seed=0)
+    with pytest.raises(NotFittedError):
+        w.thresholds(z)  # what was learnt before the refusal is gone
 
 
-@pytest.mark.parametrize('n', [1000, 10_000])
+@pytest.mark.parametrize("n", [1000, 10_000])
 def test_disjoint_domains_are_refused(n):
     "By the default settings: clipped weights look as good as equal ones, so the rows are counted before clipping, and target rows beyond the clip too"
-    r = np.random.default_rng(0); x,s = r.normal(size=(n, 2)), np.abs(r.normal(size=n))
-    with pytest.raises(CertificateError, match='hardly overlap') as e: WeightedConformal(.1).fit(s, x, r.normal(size=(n, 2))+6, seed=0)
-    assert e.value.context['ess'] < .02*n+100 and e.value.context['auc'] > .99
-    with pytest.raises(CertificateError, match='of the target rows have weights above 20'): WeightedConformal(.1, floor=1).fit(s, x, r.normal(size=(n, 2))+6, seed=0)
-    assert WeightedConformal(.1).fit(s, x, r.normal(size=(n, 2))+.5, seed=0).clipped_ < .1
+    r = np.random.default_rng(0)
+    x, s = r.normal(size=(n, 2)), np.abs(r.normal(size=n))
+    with pytest.raises(CertificateError, match="hardly overlap") as e:
+        WeightedConformal(0.1).fit(s, x, r.normal(size=(n, 2)) + 6, seed=0)
+    assert e.value.context["ess"] < 0.02 * n + 100 and e.value.context["auc"] > 0.99
+    with pytest.raises(
+        CertificateError, match="of the target rows have weights above 20"
+    ):
+        WeightedConformal(0.1, floor=1).fit(s, x, r.normal(size=(n, 2)) + 6, seed=0)
+    assert (
+        WeightedConformal(0.1).fit(s, x, r.normal(size=(n, 2)) + 0.5, seed=0).clipped_
+        < 0.1
+    )
 
 
 def test_ranks_need_as_many_numbers_as_scores():
-    for u,words in (([.5], '`u` must be as many as `scores`, 6, got 1'), ([5.]*6, r'`u` must lie in \[0, 1\]')):
-        with pytest.raises(PredictionError, match=words): ScoreBag(np.arange(5.)).p_values(np.arange(6.), u)
+    for u, words in (
+        ([0.5], "`u` must be as many as `scores`, 6, got 1"),
+        ([5.0] * 6, r"`u` must lie in \[0, 1\]"),
+    ):
+        with pytest.raises(PredictionError, match=words):
+            ScoreBag(np.arange(5.0)).p_values(np.arange(6.0), u)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=40), st.integers(0, 5), st.sampled_from([.1, .25, .5]))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 5)), min_size=1, max_size=40),
+    st.integers(0, 5),
+    st.sampled_from([0.1, 0.25, 0.5]),
+)
 def test_weighted_quantile_counts_copies(rows, new, alpha):
     "Whole weights are copies of rows: the same as the definition, counted"
-    s,w = np.array(rows).T; got = weighted_quantile(s, w, [new], alpha)[0]; need = (1-alpha)*(w.sum()+new)
-    want = next((v for v in np.sort(np.unique(s)) if w[s <= v].sum() >= need-1e-9), np.inf)
-    assert got == want and 0 <= effective_rows(w) <= len(w)+1e-9
+    s, w = np.array(rows).T
+    got = weighted_quantile(s, w, [new], alpha)[0]
+    need = (1 - alpha) * (w.sum() + new)
+    want = next(
+        (v for v in np.sort(np.unique(s)) if w[s <= v].sum() >= need - 1e-9), np.inf
+    )
+    assert got == want and 0 <= effective_rows(w) <= len(w) + 1e-9
 
 
 def test_real_outputs(vgg):
     "On the VGG outputs: quiet on shuffled rows, loud when confident rows give way to doubtful ones, and ACI holds"
-    p,y = vgg; s = 1-p[np.arange(len(y)), y].astype(np.float64); rang = []
+    p, y = vgg
+    s = 1 - p[np.arange(len(y)), y].astype(np.float64)
+    rang = []
     for seed in range(40):
-        o = np.random.default_rng(seed).permutation(len(s)); rang.append(bool(ConformalMartingale(COMPOSITE, seed=seed).fit(s[o[:1000]]).update(s[o[1000:]])))
-    assert np.mean(rang) <= .05+4*(.05*.95/40)**.5
-    order = np.argsort(-p.max(1)+np.random.default_rng(0).normal(size=len(p))*.1); m = ConformalMartingale(seed=0).fit(s[order[:1000]]); assert m.update(s[order[1000:]])
-    cal = np.sort(s[order[:1000]]); pv = (1+1000-np.searchsorted(cal, s[order[1000:]]))/1001
-    assert (pv <= .1).mean() > .15 and abs(ACI(.1, .02).replay(pv).mean()-.1) <= ACI(.1, .02).bound(len(pv))
+        o = np.random.default_rng(seed).permutation(len(s))
+        rang.append(
+            bool(
+                ConformalMartingale(COMPOSITE, seed=seed)
+                .fit(s[o[:1000]])
+                .update(s[o[1000:]])
+            )
+        )
+    assert np.mean(rang) <= 0.05 + 4 * (0.05 * 0.95 / 40) ** 0.5
+    order = np.argsort(-p.max(1) + np.random.default_rng(0).normal(size=len(p)) * 0.1)
+    m = ConformalMartingale(seed=0).fit(s[order[:1000]])
+    assert m.update(s[order[1000:]])
+    cal = np.sort(s[order[:1000]])
+    pv = (1 + 1000 - np.searchsorted(cal, s[order[1000:]])) / 1001
+    assert (pv <= 0.1).mean() > 0.15 and abs(
+        ACI(0.1, 0.02).replay(pv).mean() - 0.1
+    ) <= ACI(0.1, 0.02).bound(len(pv))

@@ -1,4 +1,5 @@
 "The event store among processes: killed writers, followers, full disks, held files, folders nobody may write"
+
 import json
 import os
 import random
@@ -27,18 +28,32 @@ path = sys.argv[1]
 def python(code, *args, before=(), **kw):
     "A Python process that runs `code`"
     env = dict(os.environ, PYTHONPATH=str(ROOT))
-    return subprocess.Popen([*before, sys.executable, '-c', HEAD+code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, **kw)
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", HEAD + code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        **kw,
+    )
 
 
-def numbers(path, what='user.*'):
-    with EventStore(path, readonly=True) as s: return [e.data['i'] for e in s.query(what)]
+def numbers(path, what="user.*"):
+    with EventStore(path, readonly=True) as s:
+        return [e.data["i"] for e in s.query(what)]
 
 
 def line(p, seconds=60):
     "The next line a process prints; its error when it has ended, and a failure when nothing comes"
-    said = []; reader = threading.Thread(target=lambda: said.append(p.stdout.readline()), daemon=True)
-    reader.start(); reader.join(seconds)
-    if not said: p.kill(); pytest.fail(f"the process printed nothing within {seconds} s")
+    said = []
+    reader = threading.Thread(
+        target=lambda: said.append(p.stdout.readline()), daemon=True
+    )
+    reader.start()
+    reader.join(seconds)
+    if not said:
+        p.kill()
+        pytest.fail(f"the process printed nothing within {seconds} s")
     assert said[0], p.stderr.read()
     return said[0].strip()
 
@@ -52,37 +67,57 @@ with EventStore(path, every=EVERY) as s:
 """
 
 
-@pytest.mark.parametrize('every', [None, .002])
+@pytest.mark.parametrize("every", [None, 0.002])
 def test_killed_writer_loses_nothing_committed(tmp_path, every):
-    path = tmp_path/'events.db'; start = 0; chance = random.Random(20261123)
+    path = tmp_path / "events.db"
+    start = 0
+    chance = random.Random(20261123)
     for _ in range(6):
-        p = python(WRITE.replace('EVERY', repr(every)), path, start)
-        line(p); time.sleep(chance.uniform(0, .2))
-        os.kill(p.pid, signal.SIGKILL); said = p.communicate()[0].split()
+        p = python(WRITE.replace("EVERY", repr(every)), path, start)
+        line(p)
+        time.sleep(chance.uniform(0, 0.2))
+        os.kill(p.pid, signal.SIGKILL)
+        said = p.communicate()[0].split()
         got = numbers(path)
-        assert got == [*range(len(got))]                       # whole, in order, nothing twice
-        assert len(got) >= (int(said[-1]) if said else start)  # everything that `flush` said was committed
-        db = sqlite3.connect(path); assert db.execute('pragma integrity_check').fetchone() == ('ok',); db.close()
+        assert got == [*range(len(got))]  # whole, in order, nothing twice
+        assert len(got) >= (
+            int(said[-1]) if said else start
+        )  # everything that `flush` said was committed
+        db = sqlite3.connect(path)
+        assert db.execute("pragma integrity_check").fetchone() == ("ok",)
+        db.close()
         start = len(got)
-    with EventStore(path) as s: s.append(Event('user.note', dict(i=start)))
+    with EventStore(path) as s:
+        s.append(Event("user.note", dict(i=start)))
     assert numbers(path)[-1] == start
 
 
 def test_follower_sees_every_event_of_writers_that_come_and_die(tmp_path):
-    path = tmp_path/'events.db'
-    with EventStore(path) as s: s.append(Event('user.note', dict(i=-1)))
-    f = python("for e in EventStore(path, readonly=True).tail(1, 'user.*', follow=True): print(e.data['i'], flush=True)", path)
-    assert line(f) == '-1'
+    path = tmp_path / "events.db"
+    with EventStore(path) as s:
+        s.append(Event("user.note", dict(i=-1)))
+    f = python(
+        "for e in EventStore(path, readonly=True).tail(1, 'user.*', follow=True): print(e.data['i'], flush=True)",
+        path,
+    )
+    assert line(f) == "-1"
     for first in (0, 3):
-        w = python("s = EventStore(path)\nfor i in range(3): s.append(Event('user.note', dict(i=int(sys.argv[2])+i))); s.append(Event('data.other'))\ns.flush(); print('ok', flush=True); time.sleep(60)", path, first)
-        assert line(w) == 'ok'
-        assert [line(f) for _ in range(3)] == [str(first+i) for i in range(3)]
-        w.kill(); w.communicate()
-    f.kill(); f.communicate()
+        w = python(
+            "s = EventStore(path)\nfor i in range(3): s.append(Event('user.note', dict(i=int(sys.argv[2])+i))); s.append(Event('data.other'))\ns.flush(); print('ok', flush=True); time.sleep(60)",
+            path,
+            first,
+        )
+        assert line(w) == "ok"
+        assert [line(f) for _ in range(3)] == [str(first + i) for i in range(3)]
+        w.kill()
+        w.communicate()
+    f.kill()
+    f.communicate()
 
 
 def test_readers_see_whole_transactions_while_it_is_written(tmp_path):
-    path = tmp_path/'events.db'; EventStore(path).close()
+    path = tmp_path / "events.db"
+    EventStore(path).close()
     read = """
 with EventStore(path, readonly=True) as s:
     n = -1
@@ -94,14 +129,25 @@ print('ok')
     readers = [python(read, path) for _ in range(2)]
     with EventStore(path, every=None, batch=10_000) as s:
         for i in range(4000):
-            s.append(Event('user.note', dict(i=i)))
-            if i%20 == 19: s.flush()
-    for p in readers: assert p.communicate(timeout=120)[0].strip() == 'ok'
+            s.append(Event("user.note", dict(i=i)))
+            if i % 20 == 19:
+                s.flush()
+    for p in readers:
+        assert p.communicate(timeout=120)[0].strip() == "ok"
 
 
 def test_events_of_a_program_that_forgets_to_close(tmp_path):
-    p = python("s = EventStore(path, every=3600)\nfor i in range(5): s.append(Event('user.note', dict(i=i)))", tmp_path/'events.db')
-    assert p.communicate(timeout=60)[1] == '' and numbers(tmp_path/'events.db') == [0, 1, 2, 3, 4]
+    p = python(
+        "s = EventStore(path, every=3600)\nfor i in range(5): s.append(Event('user.note', dict(i=i)))",
+        tmp_path / "events.db",
+    )
+    assert p.communicate(timeout=60)[1] == "" and numbers(tmp_path / "events.db") == [
+        0,
+        1,
+        2,
+        3,
+        4,
+    ]
 
 
 FULL = """
@@ -116,47 +162,100 @@ print(json.dumps([before, s.flush(), s.stats])); s.close()
 
 
 def check_full(p, path):
-    out,err = p.communicate(timeout=120)
-    before,ok,after = json.loads(out)
-    assert before['waiting'] == 500 and before['dropped'] >= 500 and 'cannot be written' in before['trouble'] and 'Free some disk space' in before['trouble']
-    assert ok and after['waiting'] == 0 and after['trouble'] is None
-    assert err.count('events are not written') == 1 and err.count('events are written again') == 1 and 'Traceback' not in err
-    if path: check_rest(path, before)
+    out, err = p.communicate(timeout=120)
+    before, ok, after = json.loads(out)
+    assert (
+        before["waiting"] == 500
+        and before["dropped"] >= 500
+        and "cannot be written" in before["trouble"]
+        and "Free some disk space" in before["trouble"]
+    )
+    assert ok and after["waiting"] == 0 and after["trouble"] is None
+    assert (
+        err.count("events are not written") == 1
+        and err.count("events are written again") == 1
+        and "Traceback" not in err
+    )
+    if path:
+        check_rest(path, before)
 
 
 def check_rest(path, before):
-    got = numbers(path); hole = [i for i in range(len(got)-1) if got[i+1] != got[i]+1]
-    assert len(hole) == 1 and len(got)-hole[0]-1 == 500 and got[hole[0]+1]-got[hole[0]]-1 == before['dropped']
-    with EventStore(path, readonly=True) as s: assert [e.data['count'] for e in s.query('system.events_dropped')] == [before['dropped']]
+    got = numbers(path)
+    hole = [i for i in range(len(got) - 1) if got[i + 1] != got[i] + 1]
+    assert (
+        len(hole) == 1
+        and len(got) - hole[0] - 1 == 500
+        and got[hole[0] + 1] - got[hole[0]] - 1 == before["dropped"]
+    )
+    with EventStore(path, readonly=True) as s:
+        assert [e.data["count"] for e in s.query("system.events_dropped")] == [
+            before["dropped"]
+        ]
 
 
 def test_file_size_limit(tmp_path):
     "The file may not grow beyond 200 kB, then it may"
     limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
-    p = python(limit+FULL.replace('ROOM', 'resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)'), tmp_path/'events.db')
-    check_full(p, tmp_path/'events.db')
+    p = python(
+        limit
+        + FULL.replace(
+            "ROOM",
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,)*2)",
+        ),
+        tmp_path / "events.db",
+    )
+    check_full(p, tmp_path / "events.db")
 
 
 def test_full_disk(tmp_path):
     "A file system of 1 MB of its own that fills up, then has room"
-    disk = tmp_path/'disk'; disk.mkdir(); enter = ['unshare', '--mount', 'sh', '-c', f'mount -t tmpfs -o size=1m tmpfs {disk} && exec "$@"', 'sh']
-    if not shutil.which('unshare') or subprocess.run([*enter, 'true'], capture_output=True).returncode: pytest.skip("no file system can be mounted here")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    enter = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        f'mount -t tmpfs -o size=1m tmpfs {disk} && exec "$@"',
+        "sh",
+    ]
+    if (
+        not shutil.which("unshare")
+        or subprocess.run([*enter, "true"], capture_output=True).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
     fill = "open(os.path.dirname(path)+'/filler', 'wb').write(b'x'*600_000)\n"
     check = "s.close(); import shutil; shutil.copy(path, sys.argv[2])"
-    p = python(fill+FULL.replace('ROOM', "os.remove(os.path.dirname(path)+'/filler')")+check, disk/'events.db', tmp_path/'copy.db', before=enter)
-    check_full(p, tmp_path/'copy.db')
+    p = python(
+        fill
+        + FULL.replace("ROOM", "os.remove(os.path.dirname(path)+'/filler')")
+        + check,
+        disk / "events.db",
+        tmp_path / "copy.db",
+        before=enter,
+    )
+    check_full(p, tmp_path / "copy.db")
 
 
 def test_file_held_by_another_process(tmp_path):
-    path = tmp_path/'events.db'
+    path = tmp_path / "events.db"
     with EventStore(path, every=None) as s:
-        s.append(Event('user.note', dict(i=0))); s.flush(); s._db.execute('pragma busy_timeout=50')
-        p = python("import sqlite3\ndb = sqlite3.connect(path, isolation_level=None); db.execute('begin exclusive'); print('held', flush=True); input()", path, stdin=subprocess.PIPE)
-        assert line(p) == 'held'
-        s.append(Event('user.note', dict(i=1)))
-        assert not s.flush() and 'locked' in s.stats['trouble'] and s.stats['waiting'] == 1
-        p.communicate('\n', timeout=60)
-        assert s.flush() and numbers(path) == [0, 1] and s.stats['dropped'] == 0
+        s.append(Event("user.note", dict(i=0)))
+        s.flush()
+        s._db.execute("pragma busy_timeout=50")
+        p = python(
+            "import sqlite3\ndb = sqlite3.connect(path, isolation_level=None); db.execute('begin exclusive'); print('held', flush=True); input()",
+            path,
+            stdin=subprocess.PIPE,
+        )
+        assert line(p) == "held"
+        s.append(Event("user.note", dict(i=1)))
+        assert (
+            not s.flush() and "locked" in s.stats["trouble"] and s.stats["waiting"] == 1
+        )
+        p.communicate("\n", timeout=60)
+        assert s.flush() and numbers(path) == [0, 1] and s.stats["dropped"] == 0
 
 
 OTHER = """
@@ -175,19 +274,31 @@ except Exception as e: print(type(e).__name__)
 
 def test_folder_that_may_only_be_read(tmp_path):
     "As another user, a run in a folder that user may not write"
-    d = tmp_path/'run'; d.mkdir(); above = {up: up.stat().st_mode for up in (tmp_path, tmp_path.parent, tmp_path.parent.parent)}
-    with EventStore(d/'events.db') as s: s.append(Event('user.note', dict(i=7)))
-    d.chmod(0o555); (d/'events.db').chmod(0o444)
+    d = tmp_path / "run"
+    d.mkdir()
+    above = {
+        up: up.stat().st_mode
+        for up in (tmp_path, tmp_path.parent, tmp_path.parent.parent)
+    }
+    with EventStore(d / "events.db") as s:
+        s.append(Event("user.note", dict(i=7)))
+    d.chmod(0o555)
+    (d / "events.db").chmod(0o444)
     try:
         if os.getuid() == 0:
-            for up,mode in above.items(): up.chmod(mode | 0o055)
-        out,err = python(OTHER, d/'events.db', tmp_path/'first.db').communicate(timeout=60)
+            for up, mode in above.items():
+                up.chmod(mode | 0o055)
+        out, err = python(OTHER, d / "events.db", tmp_path / "first.db").communicate(
+            timeout=60
+        )
     finally:
-        for up,mode in above.items():
-            if os.getuid() == 0: up.chmod(mode)
+        for up, mode in above.items():
+            if os.getuid() == 0:
+                up.chmod(mode)
         d.chmod(0o755)
-    if out.startswith('unreachable'): pytest.skip(f"another user cannot reach the temporary folder: {out.strip()}")
-    assert out.splitlines() == ["[7] ['events.db']", 'IntegrityError'], err
+    if out.startswith("unreachable"):
+        pytest.skip(f"another user cannot reach the temporary folder: {out.strip()}")
+    assert out.splitlines() == ["[7] ['events.db']", "IntegrityError"], err
 
 
 def test_forked_child_leaves_the_file_to_its_parent(tmp_path):
@@ -196,60 +307,123 @@ s = EventStore(path, every=None); s.append(Event('user.note', dict(i=0)))
 if os.fork() == 0: s.append(Event('user.note', dict(i=99))); assert not s.flush(); sys.exit()   # leaves through atexit, too
 os.wait(); s.append(Event('user.note', dict(i=1))); s.close()
 """
-    assert python(code, tmp_path/'events.db').communicate(timeout=60)[1] == '' and numbers(tmp_path/'events.db') == [0, 1]
+    assert python(code, tmp_path / "events.db").communicate(timeout=60)[
+        1
+    ] == "" and numbers(tmp_path / "events.db") == [0, 1]
 
 
 # ---- the command
 
+
 @pytest.fixture
 def run_dir(tmp_path):
-    d = tmp_path/'r'; d.mkdir(); (d/'config.yaml').write_text('seed: 0\n')
-    with EventStore(d/'events.db') as s:
+    d = tmp_path / "r"
+    d.mkdir()
+    (d / "config.yaml").write_text("seed: 0\n")
+    with EventStore(d / "events.db") as s:
         s.append(DataSplit(counts=dict(train=3), time=0))
-        for i in range(30): s.append(TrainingStepped(step=i, epoch=i/10, loss=1/(i+1), time=60+i))
+        for i in range(30):
+            s.append(
+                TrainingStepped(step=i, epoch=i / 10, loss=1 / (i + 1), time=60 + i)
+            )
     return d
 
 
 def test_command(ftllm, run_dir, tmp_path):
-    r = ftllm('events', 'r', '-n', 2, cwd=tmp_path)
-    assert r.returncode == 0 and r.stdout.splitlines() == ['1970-01-01 00:01:28Z  training.stepped      step 28  epoch=2.8 loss=0.03448', '1970-01-01 00:01:29Z  training.stepped      step 29  epoch=2.9 loss=0.03333']
-    r = ftllm('events', 'r', '--type', 'data', '--json', cwd=tmp_path); e, = map(json.loads, r.stdout.splitlines())
-    assert (e['type'], e['data'], e['id']) == ('data.split', dict(counts=dict(train=3)), 1)
-    assert len(ftllm('events', 'r', '--since', '1970-01-01 00:01:20', cwd=tmp_path).stdout.splitlines()) == 10
-    said = ftllm('events', 'r', '--summary', '--window', '1m', '--value', 'loss', '--json', cwd=tmp_path); s = json.loads(said.stdout)
-    assert [(w['start'], w['by'], w['count'], w['max']) for w in s['windows']] == [(0, 'data.split', 1, None), (60, 'training.stepped', 30, 1)] and s['failures'] == [] and said.stderr == ''
-    assert '0 failures' in ftllm('events', 'r', '--summary', cwd=tmp_path).stdout
-    (tmp_path/'empty').mkdir()
-    for folder in ('empty', 'nowhere'):
-        r = ftllm('events', folder, cwd=tmp_path); assert r.returncode == 2 and 'is not a run directory' in r.stderr and r.stdout == ''
-    assert sorted(p.name for p in run_dir.iterdir()) == ['config.yaml', 'events.db']    # reading leaves nothing behind
+    r = ftllm("events", "r", "-n", 2, cwd=tmp_path)
+    assert r.returncode == 0 and r.stdout.splitlines() == [
+        "1970-01-01 00:01:28Z  training.stepped      step 28  epoch=2.8 loss=0.03448",
+        "1970-01-01 00:01:29Z  training.stepped      step 29  epoch=2.9 loss=0.03333",
+    ]
+    r = ftllm("events", "r", "--type", "data", "--json", cwd=tmp_path)
+    (e,) = map(json.loads, r.stdout.splitlines())
+    assert (e["type"], e["data"], e["id"]) == (
+        "data.split",
+        dict(counts=dict(train=3)),
+        1,
+    )
+    assert (
+        len(
+            ftllm(
+                "events", "r", "--since", "1970-01-01 00:01:20", cwd=tmp_path
+            ).stdout.splitlines()
+        )
+        == 10
+    )
+    said = ftllm(
+        "events",
+        "r",
+        "--summary",
+        "--window",
+        "1m",
+        "--value",
+        "loss",
+        "--json",
+        cwd=tmp_path,
+    )
+    s = json.loads(said.stdout)
+    assert (
+        [(w["start"], w["by"], w["count"], w["max"]) for w in s["windows"]]
+        == [(0, "data.split", 1, None), (60, "training.stepped", 30, 1)]
+        and s["failures"] == []
+        and said.stderr == ""
+    )
+    assert "0 failures" in ftllm("events", "r", "--summary", cwd=tmp_path).stdout
+    (tmp_path / "empty").mkdir()
+    for folder in ("empty", "nowhere"):
+        r = ftllm("events", folder, cwd=tmp_path)
+        assert (
+            r.returncode == 2
+            and "is not a run directory" in r.stderr
+            and r.stdout == ""
+        )
+    assert sorted(p.name for p in run_dir.iterdir()) == [
+        "config.yaml",
+        "events.db",
+    ]  # reading leaves nothing behind
 
 
 def follow(*words):
     "`ftllm events` as a terminal starts it: it may be interrupted, even if these tests run where Ctrl-C is ignored (nohup, background jobs)"
-    return subprocess.Popen([str(Path(sys.executable).parent/'ftllm'), 'events', *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "ftllm"), "events", *map(str, words)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def test_follow_and_interrupt(run_dir):
-    p = follow(run_dir, '-f', '-n', 1, '--type', 'training.*')
-    assert 'step 29' in line(p)
-    with EventStore(run_dir/'events.db') as s: s.append(Event('data.other')); s.append(TrainingStepped(step=30))
-    assert 'step 30' in line(p)
-    p.send_signal(signal.SIGINT); out,err = p.communicate(timeout=30)
-    assert (p.returncode, out, err) == (0, '', '')
+    p = follow(run_dir, "-f", "-n", 1, "--type", "training.*")
+    assert "step 29" in line(p)
+    with EventStore(run_dir / "events.db") as s:
+        s.append(Event("data.other"))
+        s.append(TrainingStepped(step=30))
+    assert "step 30" in line(p)
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=30)
+    assert (p.returncode, out, err) == (0, "", "")
 
 
 def test_follow_waits_for_a_run_that_has_just_begun(run_dir):
-    (run_dir/'events.db').unlink()
-    p = follow(run_dir, '--follow')
-    time.sleep(1.)
-    with EventStore(run_dir/'events.db') as s: s.append(Event('user.note', dict(mood='good')))
-    assert 'mood=good' in line(p)
-    p.send_signal(signal.SIGINT); assert p.wait(30) == 0
+    (run_dir / "events.db").unlink()
+    p = follow(run_dir, "--follow")
+    time.sleep(1.0)
+    with EventStore(run_dir / "events.db") as s:
+        s.append(Event("user.note", dict(mood="good")))
+    assert "mood=good" in line(p)
+    p.send_signal(signal.SIGINT)
+    assert p.wait(30) == 0
 
 
 def test_reader_that_leaves_early(run_dir):
     "`ftllm events | head -1` ends without a traceback"
-    r = subprocess.run(f"{quote(str(Path(sys.executable).parent/'ftllm'))} events {quote(str(run_dir))} -n 0 --json | head -1", shell=True, capture_output=True, text=True, timeout=60)
-    assert len(r.stdout.splitlines()) == 1 and 'Traceback' not in r.stderr
+    r = subprocess.run(
+        f"{quote(str(Path(sys.executable).parent / 'ftllm'))} events {quote(str(run_dir))} -n 0 --json | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert len(r.stdout.splitlines()) == 1 and "Traceback" not in r.stderr

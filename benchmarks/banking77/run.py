@@ -1,4 +1,5 @@
 "BANKING77 through the whole journey; see README.md beside this file"
+
 import argparse
 import json
 import os
@@ -15,31 +16,77 @@ ROOT = HERE.parent.parent
 
 
 def machine():
-    with open('/proc/cpuinfo') as f: cpu = next((line.split(':')[1].strip() for line in f if line.startswith('model name')), platform.processor())
+    with open("/proc/cpuinfo") as f:
+        cpu = next(
+            (line.split(":")[1].strip() for line in f if line.startswith("model name")),
+            platform.processor(),
+        )
     return dict(cpu=cpu, cores=os.cpu_count(), python=platform.python_version())
 
 
 def main():
-    a = argparse.ArgumentParser(); a.add_argument('--epochs', type=int, default=3); a.add_argument('--seed', type=int, default=0); a.add_argument('--out', default=None)
+    a = argparse.ArgumentParser()
+    a.add_argument("--epochs", type=int, default=3)
+    a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--out", default=None)
     a = a.parse_args()
-    data = Path(os.environ.get('FTLLM_DATA', ROOT.parent/'shared'/'data'))/'banking77'
-    if not data.is_dir(): sys.exit(f"skipped: BANKING77 is not here ({data}); set FTLLM_DATA")
-    os.environ['HF_HUB_OFFLINE'] = '1'
+    data = (
+        Path(os.environ.get("FTLLM_DATA", ROOT.parent / "shared" / "data"))
+        / "banking77"
+    )
+    if not data.is_dir():
+        sys.exit(f"skipped: BANKING77 is not here ({data}); set FTLLM_DATA")
+    os.environ["HF_HUB_OFFLINE"] = "1"
     from fine_tune_llm.audit import audit
     from fine_tune_llm.events import StageFinished
     from fine_tune_llm.run import fit
-    settings = dict(alpha=.05, target_risk=.05, delta=.1, epochs=a.epochs, seed=a.seed); start = time.perf_counter()
-    run = fit(data/'train.jsonl', test=data/'test.jsonl', out=a.out or Path(tempfile.mkdtemp())/'banking77', progress=False, **settings)
-    seconds = time.perf_counter()-start; e = audit(run); s = e['selective']
+
+    settings = dict(
+        alpha=0.05, target_risk=0.05, delta=0.1, epochs=a.epochs, seed=a.seed
+    )
+    start = time.perf_counter()
+    run = fit(
+        data / "train.jsonl",
+        test=data / "test.jsonl",
+        out=a.out or Path(tempfile.mkdtemp()) / "banking77",
+        progress=False,
+        **settings,
+    )
+    seconds = time.perf_counter() - start
+    e = audit(run)
+    s = e["selective"]
     stage = {x.stage: x.seconds for x in run.events(StageFinished)}
-    result = dict(settings=settings, rows=e['data']['roles'], accuracy=e['performance']['accuracy'], tfidf=e['performance']['baselines']['tfidf'],
-                  ece=dict(before=e['calibration']['before']['ece'], after=e['calibration']['after']['ece'], temperature=e['calibration']['temperature']),
-                  coverage={k: e['coverage'][k] for k in ('alpha', 'coverage', 'band', 'inside', 'mean_set_size')}, selective=dict(certificate=s['certificate'], test=s['test']),
-                  seconds=round(seconds, 1), stages=stage, peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024), machine=machine(), versions=e['identity']['versions'],
-                  date=time.strftime('%Y-%m-%d'), commit=subprocess.run(['git', 'rev-parse', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip())
-    (HERE/'results').mkdir(exist_ok=True)
-    (HERE/'results'/'banking77.json').write_text(json.dumps(result, indent=1)+'\n', encoding='utf-8')
+    result = dict(
+        settings=settings,
+        rows=e["data"]["roles"],
+        accuracy=e["performance"]["accuracy"],
+        tfidf=e["performance"]["baselines"]["tfidf"],
+        ece=dict(
+            before=e["calibration"]["before"]["ece"],
+            after=e["calibration"]["after"]["ece"],
+            temperature=e["calibration"]["temperature"],
+        ),
+        coverage={
+            k: e["coverage"][k]
+            for k in ("alpha", "coverage", "band", "inside", "mean_set_size")
+        },
+        selective=dict(certificate=s["certificate"], test=s["test"]),
+        seconds=round(seconds, 1),
+        stages=stage,
+        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        machine=machine(),
+        versions=e["identity"]["versions"],
+        date=time.strftime("%Y-%m-%d"),
+        commit=subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+        ).stdout.strip(),
+    )
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / "banking77.json").write_text(
+        json.dumps(result, indent=1) + "\n", encoding="utf-8"
+    )
     print(json.dumps(result, indent=1))
 
 
-if __name__ == '__main__': main()
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
 """What the first calls of compiled loops cost: with nothing on disk, and in the next process, which reads what the first one left
 
-    python benchmarks/statistics/first_calls.py
+python benchmarks/statistics/first_calls.py
 """
+
 import json
 import os
 import subprocess
@@ -32,14 +33,35 @@ print(json.dumps(dict(first_call_seconds={k: round(v, 3) for k,v in out.items()}
 
 def process(cache):
     start = time.perf_counter()
-    r = subprocess.run([sys.executable, '-c', CALLS], env={**os.environ, 'NUMBA_CACHE_DIR': cache}, capture_output=True, text=True, check=True)
-    d = json.loads(r.stdout.splitlines()[-1]); k = d.pop('kernels').values()
-    return dict(d, kernels_compiled=sum(x['compiled'] for x in k), kernels_from_disk=sum(x['from_disk'] for x in k), process_seconds=round(time.perf_counter()-start, 2))
+    r = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        env={**os.environ, "NUMBA_CACHE_DIR": cache},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    d = json.loads(r.stdout.splitlines()[-1])
+    k = d.pop("kernels").values()
+    return dict(
+        d,
+        kernels_compiled=sum(x["compiled"] for x in k),
+        kernels_from_disk=sum(x["from_disk"] for x in k),
+        process_seconds=round(time.perf_counter() - start, 2),
+    )
 
 
 def main():
     arguments()
-    with tempfile.TemporaryDirectory() as d: save('first_calls', dict(what='seconds that the first call takes beyond the second', nothing_on_disk=process(d), next_process=process(d)))
+    with tempfile.TemporaryDirectory() as d:
+        save(
+            "first_calls",
+            dict(
+                what="seconds that the first call takes beyond the second",
+                nothing_on_disk=process(d),
+                next_process=process(d),
+            ),
+        )
 
 
-if __name__ == '__main__': main()
+if __name__ == "__main__":
+    main()

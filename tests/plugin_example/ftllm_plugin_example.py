@@ -2,28 +2,33 @@
 
 Both are plain functions: what has no default is data, what stands behind the star is a setting that users choose by keyword.
 The first line of a docstring is what a listing shows."""
+
 import numpy as np
 
 
 def focal(
-    logits, # One row of K numbers per example, torch tensor (n, K)
-    labels, # The true classes, torch tensor of integers (n,)
+    logits,  # One row of K numbers per example, torch tensor (n, K)
+    labels,  # The true classes, torch tensor of integers (n,)
     *,
-    gamma:float=2., # How much sure examples count less, at least 0; 0 is cross-entropy
-): # Mean over the examples, torch scalar that can be differentiated
+    gamma: float = 2.0,  # How much sure examples count less, at least 0; 0 is cross-entropy
+):  # Mean over the examples, torch scalar that can be differentiated
     "Cross-entropy that looks away from what is already sure (Lin et al. 2017)"
     # No import of torch: the tensors bring their methods with them, and a listing of losses stays quick.
-    if not gamma >= 0: raise ValueError(f"`gamma` must be at least 0, got {gamma!r}")
+    if not gamma >= 0:
+        raise ValueError(f"`gamma` must be at least 0, got {gamma!r}")
     logp = logits.log_softmax(-1).gather(-1, labels[:, None]).squeeze(-1)
-    return ((-logp.expm1())**gamma * -logp).mean()
+    return ((-logp.expm1()) ** gamma * -logp).mean()
 
 
 def margin(
-    probs, # Probabilities of K >= 2 classes, array (n, K)
-) -> np.ndarray: # For every class as if it were the true one: larger is stranger, in [-1, 1], shape (n, K)
+    probs,  # Probabilities of K >= 2 classes, array (n, K)
+) -> np.ndarray:  # For every class as if it were the true one: larger is stranger, in [-1, 1], shape (n, K)
     "Probability of the best other class, less that of the class itself"
-    p = np.asarray(probs, dtype=np.float64); n, K = p.shape
-    second, first = np.partition(p, K-2, axis=1)[:, -2:].T
+    p = np.asarray(probs, dtype=np.float64)
+    n, K = p.shape
+    second, first = np.partition(p, K - 2, axis=1)[:, -2:].T
     other = np.repeat(first[:, None], K, axis=1)
-    other[np.arange(n), p.argmax(1)] = second   # for the best class the best other one is the second
-    return other-p
+    other[np.arange(n), p.argmax(1)] = (
+        second  # for the best class the best other one is the second
+    )
+    return other - p
