@@ -17,7 +17,7 @@ setuptools.setup(
     python_requires='>='+cfg['min_python'], install_requires=reqs('requirements'),
     extras_require={k.removesuffix('_requirements'): v.split() for k,v in cfg.items() if k.endswith('_requirements')},
     packages=setuptools.find_packages(include=[cfg['lib_path']+'*']), include_package_data=True,
-    package_data={cfg['lib_path']: ['samples/*']}, zip_safe=False,
+    package_data={cfg['lib_path']: ['data/bundled/*']}, zip_safe=False,
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     entry_points={'console_scripts': reqs('console_scripts'), 'nbdev': [f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]},
 )

@@ -10,8 +10,8 @@ cd "$tmp"
 import importlib, pkgutil, fine_tune_llm
 names = [m.name for m in pkgutil.iter_modules(fine_tune_llm.__path__) if not m.name.startswith('_')]
 for n in names: importlib.import_module(f'fine_tune_llm.{n}')
-from fine_tune_llm.cli import sample
-from fine_tune_llm.data import load
+from fine_tune_llm.data.samples import sample
+from fine_tune_llm.data.loading import load
 assert len(load(sample('triage'))) >= 1200
 print(f"{len(names)} modules import, {len(load(sample('triage')))} sample rows, from {fine_tune_llm.__path__[0].split('/lib/')[-1]}")
 PY

@@ -18,7 +18,7 @@ MORE = "training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}\nlora: {r
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     "A folder with a tiny random BERT (`bert`), 512 labelled rows (`rows.jsonl`) and settings for it (`more.yaml`)"
-    from fine_tune_llm.models import quiet
+    from fine_tune_llm.models.hub import quiet
     from fine_tune_llm.testing import tiny_model, toy_rows, toy_tokenizer
 
     d = tmp_path_factory.mktemp("tiny")

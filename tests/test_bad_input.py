@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from fine_tune_llm.cli import main
+from fine_tune_llm.cli.program import main
 
 
 def rows(n=40, **over):

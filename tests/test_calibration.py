@@ -8,26 +8,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from fine_tune_llm.calibration import (
-    CALIBRATORS,
+from fine_tune_llm.core.errors import CalibrationError, ConfigurationError
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.binary_calibration import (
     WAYS,
     BetaCalibration,
     HistogramBinning,
     IsotonicCalibration,
     PlattScaling,
-    VectorScaling,
-    VennAbers,
-    _moments,
-    _moments_small,
-    _venn,
     _with_confidence,
-    best_temperature,
-    calibrator_from_dict,
-    select_calibrator,
 )
-from fine_tune_llm.errors import CalibrationError, ConfigurationError
-from fine_tune_llm.metrics import accuracy, ece, nll
-from fine_tune_llm.predictions import softmax
+from fine_tune_llm.stats.calibration import calibrator_from_dict, select_calibrator
+from fine_tune_llm.stats.calibration_error import ece
+from fine_tune_llm.stats.calibrators import CALIBRATORS
+from fine_tune_llm.stats.matrix_scaling import VectorScaling
+from fine_tune_llm.stats.metrics import accuracy, nll
+from fine_tune_llm.stats.temperature import _moments, _moments_small, best_temperature
+from fine_tune_llm.stats.venn_abers import VennAbers, _venn
 from fine_tune_llm.testing import synthetic_problem
 
 EVERY = [

@@ -7,10 +7,13 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm import kernels, scores
-from fine_tune_llm.conformal import (
-    ConformalClassifier,
-    PredictionSets,
+from fine_tune_llm.stats import kernels, scorer
+from fine_tune_llm.core.errors import PredictionError
+from fine_tune_llm.predictions import Predictions
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.conditional_coverage import coverage_report
+from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.quantiles import (
     conformal_rank,
     coverage,
     coverage_band,
@@ -18,10 +21,9 @@ from fine_tune_llm.conformal import (
     rows_needed,
     set_size,
 )
-from fine_tune_llm.coverage import coverage_report
-from fine_tune_llm.errors import PredictionError
-from fine_tune_llm.predictions import Predictions, softmax
-from fine_tune_llm.scores import Scorer, as_sets, row_uniforms
+from fine_tune_llm.stats.scorer import Scorer
+from fine_tune_llm.stats.scores import row_uniforms
+from fine_tune_llm.stats.sets import PredictionSets, as_sets
 from fine_tune_llm.testing import synthetic_problem
 
 NAMES = "lac", "aps", "raps", "saps", "margin", "topk", "entropy-adaptive"
@@ -55,12 +57,12 @@ def classifier(name, alpha=0.25, **kw):
 
 def by_kernels(f):
     "What `f` returns when even the smallest arrays go through the kernels"
-    keep = scores._SMALL
-    scores._SMALL = 0
+    keep = scorer._SMALL
+    scorer._SMALL = 0
     try:
         return f()
     finally:
-        scores._SMALL = keep
+        scorer._SMALL = keep
 
 
 @few
@@ -331,7 +333,7 @@ def test_whatever_holds_the_numbers(name):
 def test_blocks_and_threads_are_nothing(name, monkeypatch):
     s = synthetic_problem(3000, 400, seed=2)
     p, y = softmax(s.logits).astype(np.float32), s.labels
-    assert p.size >= scores._SMALL
+    assert p.size >= scorer._SMALL
     c = classifier(name).fit(p, y)
     want = c.to_dict(), c.predict(p), c.predict(p, sparse=True)
     for block, threads in ((1 << 12, "2"), (1 << 22, "1")):

@@ -7,35 +7,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.drift import (
-    ACI,
-    COMPOSITE,
-    MONITORS,
-    ConformalMartingale,
-    ConformalPID,
-    DtACI,
-    LabelFreeTrigger,
-    LateLabels,
-    Monitor,
-    RiskMonitor,
-    RollingRiskControl,
-    ScoreBag,
-    WeightedConformal,
-    effective_rows,
-    evidence,
-    growing_p_values,
-    plot_wealth,
-    restore,
-    rolling_mean,
-    weighted_quantile,
-)
-from fine_tune_llm.errors import (
+from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
     NotFittedError,
     PredictionError,
     SchemaError,
 )
+from fine_tune_llm.stats.adaptive import (
+    ACI,
+    ConformalPID,
+    DtACI,
+    RollingRiskControl,
+    rolling_mean,
+)
+from fine_tune_llm.stats.late_labels import LateLabels
+from fine_tune_llm.stats.martingales import COMPOSITE, ConformalMartingale, evidence
+from fine_tune_llm.stats.monitors import restore
+from fine_tune_llm.stats.plots import plot_wealth
+from fine_tune_llm.stats.risk_monitor import RiskMonitor
+from fine_tune_llm.stats.shift import (
+    LabelFreeTrigger,
+    WeightedConformal,
+    effective_rows,
+    weighted_quantile,
+)
+from fine_tune_llm.stats.streams import MONITORS, Monitor, ScoreBag, growing_p_values
 
 UNIT = st.floats(0, 1)
 
@@ -268,7 +265,9 @@ def test_doors():
 
 
 def test_any_array_will_do():
-    import pandas as pd, pyarrow as pa, torch
+    import pandas as pd
+    import pyarrow as pa
+    import torch
 
     x = np.array([0.5, 0.25, 0.75, 0.25])
     frozen = x.copy()

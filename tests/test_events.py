@@ -15,12 +15,14 @@ from shlex import quote
 
 import pytest
 
-from fine_tune_llm.events import DataSplit, Event, EventStore, TrainingStepped
+from fine_tune_llm.core.event_store import EventStore
+from fine_tune_llm.core.events import DataSplit, Event, TrainingStepped
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """
 import json, os, sys, time
-from fine_tune_llm.events import Event, EventStore
+from fine_tune_llm.core.events import Event
+from fine_tune_llm.core.event_store import EventStore
 path = sys.argv[1]
 """
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.fairness import GroupCounts, group_report
+from fine_tune_llm.stats.fairness import group_report
+from fine_tune_llm.stats.groups import GroupCounts
 
 
 @pytest.fixture(scope="module")

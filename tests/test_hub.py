@@ -15,10 +15,11 @@ import pytest
 ASK = """
 import json, sys
 from unittest.mock import patch
-from fine_tune_llm import models, resilience
+from fine_tune_llm.core import resilience
+from fine_tune_llm.models import hub
 with patch("time.sleep", lambda s: None):
-    whys = [models._from_hub(repo)[1] for repo in sys.argv[1:]]
-print(json.dumps([whys, {b.name: b.state for b in models._BREAKERS.values()}, resilience.error_stats.snapshot()['by_code']]))
+    whys = [hub._from_hub(repo)[1] for repo in sys.argv[1:]]
+print(json.dumps([whys, {b.name: b.state for b in hub._BREAKERS.values()}, resilience.error_stats.snapshot()['by_code']]))
 """
 
 
@@ -142,7 +143,7 @@ def test_the_hub_is_asked_with_the_secret_token(hub, tmp_path):
 
 def test_the_token_may_be_in_the_vault(hub, tmp_path):
     pytest.importorskip("cryptography")
-    code = "import sys; from fine_tune_llm.vault import Vault; Vault(sys.argv[1]).put('hf_token', sys.argv[2])"
+    code = "import sys; from fine_tune_llm.core.secrets import Vault; Vault(sys.argv[1]).put('hf_token', sys.argv[2])"
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "vault.json"), PLANTED],
         env=dict(os.environ, FTLLM_SECRET_KEY=KEY),

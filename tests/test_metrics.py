@@ -9,33 +9,27 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fine_tune_llm.errors import ConfigurationError, PredictionError, ResourceError
-from fine_tune_llm.metrics import (
-    METRICS,
-    StreamingCalibration,
-    auprc,
-    auroc,
+from fine_tune_llm.core.errors import ConfigurationError, PredictionError, ResourceError
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.calibration_error import (
     classwise_ece,
-    confusion,
     ece,
-    fpr_at_tpr,
-    interval,
     ks_test,
     kuiper_test,
-    macro_f1,
     murphy,
-    out_of_scope,
+    reliability,
+    spiegelhalter_test,
+)
+from fine_tune_llm.stats.metric_summary import METRICS, interval, summary
+from fine_tune_llm.stats.metrics import confusion, macro_f1, top_k_accuracy
+from fine_tune_llm.stats.plots import (
     plot_confidence,
     plot_reliability,
     plot_risk_coverage,
-    reliability,
-    risk_coverage_curve,
-    selective_risk_at,
-    spiegelhalter_test,
-    summary,
-    top_k_accuracy,
 )
-from fine_tune_llm.predictions import softmax
+from fine_tune_llm.stats.selective import risk_coverage_curve, selective_risk_at
+from fine_tune_llm.stats.streaming import StreamingCalibration
+from fine_tune_llm.stats.uncertainty import auprc, auroc, fpr_at_tpr, out_of_scope
 from fine_tune_llm.testing import synthetic_problem
 
 

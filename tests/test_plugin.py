@@ -45,7 +45,7 @@ out = [abs(float(made(gamma=0.)(logits, y)-plain)) < 1e-6, abs(float(two+((1-p)*
         "conformal.SCORES",
         "example_margin",
         """
-from fine_tune_llm.conformal import ConformalClassifier
+from fine_tune_llm.stats.conformal import ConformalClassifier
 probs = [[.6, .3, .1], [.5, .5, 0.], [.2, .2, .6]]
 sets = ConformalClassifier('example_margin', alpha=.4).fit(probs, [0, 0, 2]).predict(probs)   # scores of the truth: -.3, 0 and -.4
 out = [made()(probs).round(9).tolist(), sets.tolist()]""",
@@ -120,7 +120,7 @@ def test_wrong_setting_of_a_plugin_shows_its_signature(plugins):
     out, _ = python(
         plugins,
         """
-from fine_tune_llm.registry import Registry
+from fine_tune_llm.core.registry import Registry
 try: Registry('loss').create('example_focal', gama=1.)
 except ValueError as e: out = str(e)""",
     )
@@ -134,7 +134,7 @@ def test_broken_plugin_is_reported_and_skipped(plugins):
     out, err = python(
         plugins,
         """
-from fine_tune_llm.registry import Registry
+from fine_tune_llm.core.registry import Registry
 r = Registry('loss'); names = list(r); len(r)
 try: r.get('hinge')
 except ValueError as e: out = [names, 'hinge' in r, str(e), type(e.__cause__).__name__]""",
@@ -160,7 +160,7 @@ class Watch:
     def find_spec(self, *args): return None
     def find_distributions(self, context): self.asked += 1; return ()
 watch = Watch(); sys.meta_path.insert(0, watch); here = lambda: [watch.asked, 'ftllm_plugin_example' in sys.modules]
-from fine_tune_llm.registry import Registry
+from fine_tune_llm.core.registry import Registry
 r = Registry('loss'); r.register('zero', lambda logits, labels: 0.); out = [here()]
 r.get('zero'); out.append(here())
 r.get('example_focal'); out.append(here())
@@ -176,8 +176,9 @@ def test_a_run_is_trained_and_certified_with_a_plugin(plugins, tmp_path):
         f"""
 import os; os.environ['HF_HUB_OFFLINE'] = '1'
 from pathlib import Path
-from fine_tune_llm.models import quiet
-from fine_tune_llm.run import Run, fit
+from fine_tune_llm.models.hub import quiet
+from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.journey import fit
 from fine_tune_llm.testing import tiny_model, toy_rows, toy_tokenizer
 d = Path({str(tmp_path)!r}); rows = toy_rows(128); tok = toy_tokenizer([r['text'] for r in rows])
 with quiet(): tiny_model('bert', seed=0, vocab_size=len(tok)).save_pretrained(d/'base'); tok.save_pretrained(d/'base')

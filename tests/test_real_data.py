@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from fine_tune_llm.conformal import ConformalClassifier, coverage
-from fine_tune_llm.data import load
-from fine_tune_llm.errors import CertificateError, DataLoadingError, SchemaError
-from fine_tune_llm.metrics import accuracy, ece, nll
-from fine_tune_llm.risk import SelectiveClassifier, selective_risk
+from fine_tune_llm.core.errors import CertificateError, DataLoadingError, SchemaError
+from fine_tune_llm.data.loading import load
+from fine_tune_llm.stats.calibration_error import ece
+from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.metrics import accuracy, nll
+from fine_tune_llm.stats.quantiles import coverage
+from fine_tune_llm.stats.selective_classifier import SelectiveClassifier, selective_risk
 
 
 def test_embedded_newlines(real_data):

@@ -7,26 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm import intervals
-from fine_tune_llm.bounds import (
-    LearnThenTest,
-    Nested,
-    graphical,
-    holm_rejects,
-    p_value,
-    risk_test,
-)
-from fine_tune_llm.errors import CertificateError
-from fine_tune_llm.predictions import softmax
-from fine_tune_llm.risk import (
-    ConformalRiskControl,
-    CostMatrix,
-    SelectiveCertificate,
+from fine_tune_llm.stats import multiple_testing
+from fine_tune_llm.core.errors import CertificateError
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.bounds import Nested, p_value, risk_test
+from fine_tune_llm.stats.certificates import SelectiveCertificate, Target
+from fine_tune_llm.stats.costs import CostMatrix, bayes_decide, realised_cost
+from fine_tune_llm.stats.learn_then_test import LearnThenTest
+from fine_tune_llm.stats.multiple_testing import graphical, holm_rejects
+from fine_tune_llm.stats.risk_control import ConformalRiskControl
+from fine_tune_llm.stats.selective_classifier import (
     SelectiveClassifier,
-    Target,
-    bayes_decide,
     certificate_curve,
-    realised_cost,
 )
 from fine_tune_llm.testing import synthetic_problem
 
@@ -233,7 +225,7 @@ def test_a_graph_does_not_depend_on_the_order_of_its_hypotheses(p, delta, rnd):
     b = graphical(np.array(p)[o], delta, weights=w[o], transitions=t[np.ix_(o, o)])
     assert (a[o] == b).all()
     assert (graphical(p, delta) == holm_rejects(p, delta)).all() and (
-        holm_rejects(p, delta) == (intervals.holm(p) <= delta)
+        holm_rejects(p, delta) == (multiple_testing.holm(p) <= delta)
     ).all()
 
 

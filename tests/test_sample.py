@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from fine_tune_llm.audit import baselines
-from fine_tune_llm.cli import sample
-from fine_tune_llm.config import DataConfig
-from fine_tune_llm.data import ROLES, load, split_ledger, text_hash
+from fine_tune_llm.config.schema import DataConfig
+from fine_tune_llm.data.ledger import ROLES, split_ledger, text_hash
+from fine_tune_llm.data.loading import load
+from fine_tune_llm.data.samples import sample
+from fine_tune_llm.evaluation.baseline import baselines
 from fine_tune_llm.predictions import Predictions
 
 

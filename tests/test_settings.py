@@ -11,9 +11,10 @@ import time
 
 import pytest
 
-from fine_tune_llm.config import Config, load_config, save_config
-from fine_tune_llm.errors import ConfigurationError, RunError
-from fine_tune_llm.settings import ConfigManager, config_diff
+from fine_tune_llm.config.files import load_config, save_config
+from fine_tune_llm.config.manager import ConfigManager, config_diff
+from fine_tune_llm.config.schema import Config
+from fine_tune_llm.core.errors import ConfigurationError, RunError
 
 PLANTED = "correct-horse-battery-93f1"
 
@@ -52,7 +53,7 @@ def until(true, seconds=30):
 
 APPLY = """
 import sys
-from fine_tune_llm.settings import ConfigManager
+from fine_tune_llm.config.manager import ConfigManager
 folder,name,n = sys.argv[1], sys.argv[2], int(sys.argv[3])
 m = ConfigManager(folder)
 print('ready', flush=True); sys.stdin.readline()
@@ -116,7 +117,7 @@ def test_killed_while_applying(tmp_path, i):
 def test_training_is_seen_by_others_and_ends_with_its_process(tmp_path):
     ConfigManager(tmp_path, Config())
     p = python(
-        "import sys, time\nfrom fine_tune_llm.settings import ConfigManager\nwith ConfigManager(sys.argv[1]).training(): print('on', flush=True); time.sleep(600)",
+        "import sys, time\nfrom fine_tune_llm.config.manager import ConfigManager\nwith ConfigManager(sys.argv[1]).training(): print('on', flush=True); time.sleep(600)",
         tmp_path,
     )
     assert first_line(p) == "on\n"
@@ -171,7 +172,7 @@ def test_watching(tmp_path):
 def test_watching_a_run(tiny, tmp_path, monkeypatch):
     "A live edit made while a run trains is taken up; one of a fixed setting is refused, and the run is finished with its own"
     pytest.importorskip("watchfiles")
-    import fine_tune_llm.run as run
+    import fine_tune_llm.run.journey as run
 
     out = tmp_path / "run"
     train = run._train
@@ -221,8 +222,8 @@ def test_importing_is_light():
 
 FIT = """
 import os, sys
-from fine_tune_llm.vault import Secret, Vault, new_key
-from fine_tune_llm.cli import main
+from fine_tune_llm.core.secrets import Secret, Vault, new_key
+from fine_tune_llm.cli.program import main
 rows,model,more,planted = sys.argv[1:5]
 os.environ['FTLLM_SECRET_FILE'] = 'vault.json'; os.environ['FTLLM_SECRET_KEY'] = new_key()
 Vault().put('mail', planted)
@@ -235,11 +236,11 @@ call('fit', rows, '--model', model, '--config', more, '--epochs', '1', '--out', 
 call('report', 'run'); call('config', 'show', 'run', '--origin')
 call('fit', rows, '--out', 'never', '--set', f'data.text={planted}')          # as a setting: refused, and not repeated
 call('fit', rows, '--out', 'never', '--set', planted); call('fit', rows, '--out', 'never', '--preset', planted); call('fit', f'{planted}.csv')
-from fine_tune_llm.settings import ConfigManager
-from fine_tune_llm.run import Run
+from fine_tune_llm.config.manager import ConfigManager
+from fine_tune_llm.run.directory import Run
 import pickle
 m = ConfigManager('run'); open('pickled', 'wb').write(pickle.dumps([m.config, m.history(), Secret('hub')]))
-from fine_tune_llm.errors import ConfigurationError
+from fine_tune_llm.core.errors import ConfigurationError
 try: m.apply({'audit.out_of_scope': planted}); codes.append(0)
 except ConfigurationError: codes.append(2)
 print(codes)

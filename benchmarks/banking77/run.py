@@ -37,9 +37,9 @@ def main():
     if not data.is_dir():
         sys.exit(f"skipped: BANKING77 is not here ({data}); set FTLLM_DATA")
     os.environ["HF_HUB_OFFLINE"] = "1"
-    from fine_tune_llm.audit import audit
-    from fine_tune_llm.events import StageFinished
-    from fine_tune_llm.run import fit
+    from fine_tune_llm.core.events import StageFinished
+    from fine_tune_llm.evaluation.evidence import audit
+    from fine_tune_llm.run.journey import fit
 
     settings = dict(
         alpha=0.05, target_risk=0.05, delta=0.1, epochs=a.epochs, seed=a.seed

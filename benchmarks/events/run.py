@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 
 from fine_tune_llm import __version__
-from fine_tune_llm.events import Event, EventBus, EventStore, TrainingStepped
+from fine_tune_llm.core.event_bus import EventBus
+from fine_tune_llm.core.event_store import EventStore
+from fine_tune_llm.core.events import Event, TrainingStepped
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
@@ -200,7 +202,7 @@ def million(folder, n):
     out["open + the last 100 s of a pattern"] = opened(
         lambda s: s.query("data.*", since=end - 100)
     )
-    code = f"import time; t = time.perf_counter()\nfrom fine_tune_llm.events import EventStore\na = time.perf_counter()\nwith EventStore({str(path)!r}, readonly=True) as s: n = len(list(s.tail(20, 'training.*')))\nprint(time.perf_counter()-a, a-t)"
+    code = f"import time; t = time.perf_counter()\nfrom fine_tune_llm.core.event_store import EventStore\na = time.perf_counter()\nwith EventStore({str(path)!r}, readonly=True) as s: n = len(list(s.tail(20, 'training.*')))\nprint(time.perf_counter()-a, a-t)"
     fresh = [
         list(
             map(
@@ -265,7 +267,7 @@ def latency(folder, n):
     "Milliseconds from `append` in one process to the event in another"
     path = folder / "tail.db"
     EventStore(path).close()
-    code = f"import time\nfrom fine_tune_llm.events import EventStore\ns = EventStore({str(path)!r}, readonly=True); k = 0\nprint('ready', flush=True)\nfor e in s.tail(0, follow=True):\n    print(time.time()-e.data['sent'], flush=True); k += 1\n    if k == {n}: break"
+    code = f"import time\nfrom fine_tune_llm.core.event_store import EventStore\ns = EventStore({str(path)!r}, readonly=True); k = 0\nprint('ready', flush=True)\nfor e in s.tail(0, follow=True):\n    print(time.time()-e.data['sent'], flush=True); k += 1\n    if k == {n}: break"
     p = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
     )
@@ -283,8 +285,8 @@ def real_step(n=10):
     try:
         import torch
 
-        from fine_tune_llm.config import LoraSection
-        from fine_tune_llm.models import collate, load_model, tokenize
+        from fine_tune_llm.config.schema import LoraSection
+        from fine_tune_llm.models.text_model import collate, load_model, tokenize
 
         model = load_model("minilm", 77, seed=0, lora=LoraSection(), max_length=128)
     except (ImportError, OSError) as e:

@@ -6,19 +6,18 @@ import warnings
 import numpy as np
 from common import arguments, bandwidth, import_torchcp, peak, peak_mb, race, save
 
-from fine_tune_llm.calibration import (
-    CALIBRATORS,
-    IsotonicCalibration,
-    Rows,
+from fine_tune_llm.stats.binary_calibration import IsotonicCalibration
+from fine_tune_llm.stats.calibrators import CALIBRATORS, Rows
+from fine_tune_llm.stats.kernels import by_rows, threads
+from fine_tune_llm.stats.matrix_scaling import VectorScaling
+from fine_tune_llm.stats.temperature import (
     TemperatureScaling,
-    VectorScaling,
-    VennAbers,
     _best,
     _moments,
     _slopes,
     best_temperature,
 )
-from fine_tune_llm.kernels import by_rows, threads
+from fine_tune_llm.stats.venn_abers import VennAbers
 
 T = 1.5  # the models below are over-confident by this
 
@@ -198,7 +197,7 @@ def roofline(quick):
 
 
 def full_passes(r, y):
-    import fine_tune_llm.calibration as module
+    import fine_tune_llm.stats.temperature as module
 
     count, plain = [], module._slopes
 

@@ -103,7 +103,8 @@ def peak():
 def bandwidth():
     "GB/s that all threads together read from memory: the best of five sums over 400 MB of float32, for rooflines"
     import numpy as np
-    from fine_tune_llm.kernels import by_rows, kernel
+
+    from fine_tune_llm.stats.kernels import by_rows, kernel
 
     x = np.ones((100_000, 1000), np.float32)
 

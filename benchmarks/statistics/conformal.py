@@ -8,7 +8,6 @@ import sys
 import warnings
 
 import numpy as np
-
 from common import arguments, bandwidth, import_torchcp, peak, peak_mb, race, save
 
 CASES = {"K=1,000": (20_000, 1_000), "K=50,000": (2_000, 50_000)}
@@ -32,7 +31,7 @@ def half(n, K, seed):
 
 
 def ours(score, cal, new, seed=0):
-    from fine_tune_llm.conformal import ConformalClassifier
+    from fine_tune_llm.stats.conformal import ConformalClassifier
 
     c = ConformalClassifier(
         score, 0.1, seed=seed, settings=RAPS if score == "raps" else None
@@ -44,7 +43,8 @@ def torchcp(score, cal, new):
     import_torchcp()
     import torch
     from torchcp.classification.predictor import SplitPredictor
-    from torchcp.classification.score import APS, LAC, RAPS as Raps, SAPS, TOPK
+    from torchcp.classification.score import APS, LAC, SAPS, TOPK
+    from torchcp.classification.score import RAPS as Raps
 
     f = dict(
         lac=lambda: LAC(score_type="identity"),
@@ -152,8 +152,8 @@ def main():
         PEERS[name](score, lambda: half(n, K, 1), lambda: half(n, K, 2))
         print(peak())
         return
-    from fine_tune_llm import kernels
-    from fine_tune_llm.conformal import coverage, set_size
+    from fine_tune_llm.stats import kernels
+    from fine_tune_llm.stats.quantiles import coverage, set_size
 
     result = dict(
         bandwidth_gb_s=bandwidth(),

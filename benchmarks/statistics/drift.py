@@ -10,22 +10,17 @@ import time
 import numpy as np
 from common import arguments, race, save
 
-from fine_tune_llm.conformal import conformal_quantile
-from fine_tune_llm.drift import (
-    ACI,
-    COMPOSITE,
-    ConformalMartingale,
-    ConformalPID,
-    DtACI,
+from fine_tune_llm.stats.adaptive import ACI, ConformalPID, DtACI
+from fine_tune_llm.stats.martingales import COMPOSITE, ConformalMartingale, evidence
+from fine_tune_llm.stats.monitors import restore
+from fine_tune_llm.stats.quantiles import conformal_quantile
+from fine_tune_llm.stats.risk_monitor import RiskMonitor
+from fine_tune_llm.stats.shift import (
     LabelFreeTrigger,
-    RiskMonitor,
-    ScoreBag,
     WeightedConformal,
-    evidence,
-    growing_p_values,
-    restore,
     weighted_quantile,
 )
+from fine_tune_llm.stats.streams import ScoreBag, growing_p_values
 
 RULES = (
     "wealth, simple jumper",

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from common import ROOT, arguments, peak, peak_mb, race, save
 
-from fine_tune_llm.fairness import GroupCounts, group_report
+from fine_tune_llm.stats.fairness import group_report
+from fine_tune_llm.stats.groups import GroupCounts
 
 METRICS = "selection_rate", "tpr", "fpr", "fnr", "ppv", "accuracy"
 

@@ -15,12 +15,12 @@ from common import arguments, save
 CALLS = """
 import json, sys, time
 import numpy as np
-from fine_tune_llm.bounds import upper_bound
-from fine_tune_llm.calibration import TemperatureScaling
-from fine_tune_llm.conformal import ConformalClassifier
-from fine_tune_llm.drift import ConformalMartingale
-from fine_tune_llm.kernels import compile_times
-from fine_tune_llm.metrics import ece
+from fine_tune_llm.stats.bounds import upper_bound
+from fine_tune_llm.stats.temperature import TemperatureScaling
+from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.martingales import ConformalMartingale
+from fine_tune_llm.stats.kernels import compile_times
+from fine_tune_llm.stats.calibration_error import ece
 from fine_tune_llm.testing import synthetic_problem
 s = synthetic_problem(11_000, 100, seed=0); z = s.logits.astype(np.float32); p = s.true_probs.astype(np.float32); y = s.labels
 calls = dict(ece=lambda: ece(p, y), temperature=lambda: TemperatureScaling().fit(z, y), lac=lambda: ConformalClassifier().fit(p, y).predict(p), aps=lambda: ConformalClassifier('aps', seed=0).fit(p, y).predict(p),

@@ -11,33 +11,26 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-
 from common import ROOT, arguments, bandwidth, peak, peak_mb, race, save
-from fine_tune_llm.kernels import compile_times
-from fine_tune_llm.metrics import (
-    METRICS,
-    StreamingCalibration,
-    accuracy,
+
+from fine_tune_llm.stats.arrays import conf_right, softmax
+from fine_tune_llm.stats.calibration_error import (
     ace,
-    auprc,
-    aurc,
-    auroc,
-    brier,
     classwise_ece,
-    conf_right,
-    confidence_auroc,
     ece,
-    interval,
     ks_test,
     kuiper_test,
     mce,
     murphy,
-    nll,
-    out_of_scope,
     smooth_ece,
     spiegelhalter_test,
 )
-from fine_tune_llm.predictions import softmax
+from fine_tune_llm.stats.kernels import compile_times
+from fine_tune_llm.stats.metric_summary import METRICS, interval
+from fine_tune_llm.stats.metrics import accuracy, brier, nll
+from fine_tune_llm.stats.selective import aurc, confidence_auroc
+from fine_tune_llm.stats.streaming import StreamingCalibration
+from fine_tune_llm.stats.uncertainty import auprc, auroc, out_of_scope
 from fine_tune_llm.testing import synthetic_problem
 
 warnings.simplefilter("ignore")  # peers' own; this is a script and no library

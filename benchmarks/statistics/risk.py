@@ -9,14 +9,16 @@ import warnings
 import common
 import numpy as np
 
-from fine_tune_llm.bounds import Nested, binomial_p_value, hoeffding_bentkus, risk_test
-from fine_tune_llm.risk import (
-    ConformalRiskControl,
-    CostMatrix,
-    SelectiveClassifier,
-    bayes_decide,
-    threshold_grid,
+from fine_tune_llm.stats.bounds import (
+    Nested,
+    binomial_p_value,
+    hoeffding_bentkus,
+    risk_test,
 )
+from fine_tune_llm.stats.costs import CostMatrix, bayes_decide
+from fine_tune_llm.stats.risk_control import ConformalRiskControl
+from fine_tune_llm.stats.selection import threshold_grid
+from fine_tune_llm.stats.selective_classifier import SelectiveClassifier
 
 GRID = threshold_grid()
 

@@ -12,15 +12,10 @@ from pathlib import Path
 import numpy as np
 from common import ROOT, arguments, import_torchcp, save
 
-from fine_tune_llm.conformal import (
-    ConformalClassifier,
-    conformal_rank,
-    coverage,
-    covered,
-    set_size,
-)
-from fine_tune_llm.predictions import softmax
-from fine_tune_llm.scores import row_uniforms
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.quantiles import conformal_rank, coverage, covered, set_size
+from fine_tune_llm.stats.scores import row_uniforms
 from fine_tune_llm.testing import synthetic_problem
 
 SCORES = "lac", "aps", "raps", "saps", "margin", "topk", "entropy-adaptive"

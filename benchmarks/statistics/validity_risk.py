@@ -13,16 +13,15 @@ from pathlib import Path
 import common
 import numpy as np
 
-from fine_tune_llm.bounds import LearnThenTest, graphical
-from fine_tune_llm.errors import CertificateError
-from fine_tune_llm.predictions import softmax
-from fine_tune_llm.risk import (
-    CONFIDENCES,
-    ConformalRiskControl,
-    CostMatrix,
-    SelectiveClassifier,
-    Target,
-)
+from fine_tune_llm.core.errors import CertificateError
+from fine_tune_llm.stats.arrays import softmax
+from fine_tune_llm.stats.certificates import Target
+from fine_tune_llm.stats.costs import CostMatrix
+from fine_tune_llm.stats.learn_then_test import LearnThenTest
+from fine_tune_llm.stats.multiple_testing import graphical
+from fine_tune_llm.stats.risk_control import ConformalRiskControl
+from fine_tune_llm.stats.selection import CONFIDENCES
+from fine_tune_llm.stats.selective_classifier import SelectiveClassifier
 from fine_tune_llm.testing import synthetic_problem
 
 DATA = Path(os.environ.get("FTLLM_DATA", common.ROOT.parent / "shared" / "data"))
