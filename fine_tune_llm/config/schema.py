@@ -392,7 +392,7 @@ class RiskTarget(Section):
         "decided", "Mean over decided rows, or over all with abstentions at 0", "choice"
     )
     weight: float = _setting(
-        1.0, "Share of delta beside the others, with together: false", "weight", gt=0
+        1.0, "Share of delta beside the others", "weight", gt=0, le=1e9
     )
 
     def title(self) -> str:
