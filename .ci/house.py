@@ -122,7 +122,8 @@ def words(door: Path) -> dict[str, list[str]]:
 
 def doors() -> list[Path]:
     "The `__init__.py` of the house and of each wing"
-    return [PACKAGE / "__init__.py", *(PACKAGE / w / "__init__.py" for w in wings())]
+    folders = [PACKAGE, *(PACKAGE / w for w in wings() if (PACKAGE / w).is_dir())]
+    return [f / "__init__.py" for f in folders]
 
 
 def imports(cells: list[Cell]) -> Iterator[str]:

@@ -40,9 +40,10 @@ class Signature:
     @property
     def is_ours(self) -> bool:
         "Is its shape ours to choose? Not in another library's interface, nor a command"
-        bases = {ast.unparse(b) for b in self.owner.bases} if self.owner else set()
+        bases = self.owner.bases if self.owner else []
+        names = {ast.unparse(b).split(".")[-1] for b in bases}
         decorators = [ast.unparse(d) for d in self.function.decorator_list]
-        return not bases & FOREIGN and not any(".command(" in d for d in decorators)
+        return not names & FOREIGN and not any(".command(" in d for d in decorators)
 
 
 def public_signatures(tree: ast.Module) -> Iterator[Signature]:
@@ -67,7 +68,7 @@ def complaints(signature: Signature) -> Iterator[str]:
         yield "the return has no annotation"
     if len(positional) > POSITIONAL and signature.is_ours:
         names = ", ".join(a.arg for a in positional)
-        yield f"{len(positional)} positional parameters ({names}): put a `*` after three"
+        yield f"{len(positional)} positional ({names}): put a `*` after three"
     if given.kwarg and given.kwarg.arg == "kwargs" and signature.is_ours:
         yield "bare `**kwargs`"
 

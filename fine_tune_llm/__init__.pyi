@@ -3,6 +3,7 @@
 from . import core as core
 from . import config as config
 from . import stats as stats
+from . import predictions as predictions
 from . import data as data
 from . import models as models
 from . import training as training
@@ -34,6 +35,7 @@ __all__ = [
     "inference",
     "load",
     "models",
+    "predictions",
     "run",
     "stats",
     "training",

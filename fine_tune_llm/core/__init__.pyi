@@ -31,6 +31,7 @@ from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
+from .checks import near as near
 from .logs import adopt_libraries as adopt_libraries
 from .logs import capture_logs as capture_logs
 from .logs import configure_logging as configure_logging
@@ -145,6 +146,7 @@ __all__ = [
     "is_failure",
     "json_safe",
     "log_context",
+    "near",
     "new_key",
     "read_json",
     "redact",

@@ -1,0 +1,1 @@
+"Checks of the processed notebooks that need no quarto"
