@@ -181,10 +181,11 @@ def _is_again(old, obj, module):
     before, _, old_module = old
     if obj is before:
         return True
-    if getattr(obj, "__qualname__", None) != getattr(before, "__qualname__", ""):
+    own_name = getattr(obj, "__qualname__", "<plain object>")
+    if own_name != getattr(before, "__qualname__", "<plain object>"):
         return False
     if module == old_module:
-        return module == "__main__" or "<" not in obj.__qualname__
+        return module == "__main__" or "<" not in own_name
     # a library's own notebook: the page imported the library, and now defines it
     return module == "__main__" and _looks_alike(before, obj)
 
