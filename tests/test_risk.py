@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.stats import multiple_testing
 from fine_tune_llm.core.errors import CertificateError
+from fine_tune_llm.stats import multiple_testing
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.bounds import Nested, p_value, risk_test
 from fine_tune_llm.stats.certificates import SelectiveCertificate, Target
