@@ -6,5 +6,6 @@ export PYTHONPATH="$PWD/.ci${PYTHONPATH:+:$PYTHONPATH}"   # the renderer is not 
 # Without quarto, nbdev would try to install it, and this project, before it begins; processing needs neither.
 stub=$(mktemp -d); trap 'rm -rf "$stub"' EXIT
 command -v quarto >/dev/null || { printf '#!/bin/sh\nexit 0\n' > "$stub/quarto"; chmod +x "$stub/quarto"; }
-PATH="$PATH:$stub" nbdev_proc_nbs --force
+rm -rf _proc
+PATH="$PATH:$stub" nbdev_proc_nbs
 python .ci/site.py

@@ -152,18 +152,10 @@ from .conditional_coverage import worst_window as worst_window
 from .costs import CostMatrix as CostMatrix
 from .costs import as_cost as as_cost
 from .costs import bayes_decide as bayes_decide
-from .costs import check_decided as check_decided
-from .costs import cost_table as cost_table
 from .costs import expected_cost as expected_cost
 from .costs import realised_cost as realised_cost
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
-from .selection import entropy as entropy
-from .selection import least_expected_cost as least_expected_cost
-from .selection import margin as margin
-from .selection import maxprob as maxprob
-from .selection import pilot_start as pilot_start
-from .selection import start_indices as start_indices
 from .selection import threshold_grid as threshold_grid
 from .certificates import SelectiveCertificate as SelectiveCertificate
 from .certificates import Target as Target
@@ -176,10 +168,9 @@ from .selective_classifier import selective_risk as selective_risk
 from .risk_control import ConformalRiskControl as ConformalRiskControl
 from .risk_control import first_safe as first_safe
 from .streams import Alarm as Alarm
-from .streams import MONITORS as MONITORS
 from .streams import Monitor as Monitor
-from .streams import ScoreBag as ScoreBag
-from .streams import growing_p_values as growing_p_values
+from .score_bag import ScoreBag as ScoreBag
+from .score_bag import growing_p_values as growing_p_values
 from .martingales import COMPOSITE as COMPOSITE
 from .martingales import ConformalMartingale as ConformalMartingale
 from .martingales import Evidence as Evidence
@@ -195,6 +186,7 @@ from .shift import WeightedConformal as WeightedConformal
 from .shift import effective_rows as effective_rows
 from .shift import weighted_quantile as weighted_quantile
 from .late_labels import LateLabels as LateLabels
+from .monitors import MONITORS as MONITORS
 from .monitors import restore as restore
 from .groups import GROUP_METRICS as GROUP_METRICS
 from .groups import GroupCounts as GroupCounts
@@ -317,7 +309,6 @@ __all__ = [
     "certificate_curve",
     "certify",
     "check_alpha",
-    "check_decided",
     "check_labels",
     "check_logits",
     "check_probs",
@@ -330,7 +321,6 @@ __all__ = [
     "conformal_quantile",
     "conformal_rank",
     "confusion",
-    "cost_table",
     "cov_gap",
     "coverage",
     "coverage_band",
@@ -346,7 +336,6 @@ __all__ = [
     "ece_debiased",
     "effective_rows",
     "energy_score",
-    "entropy",
     "entropy_adaptive",
     "entropy_score",
     "evidence",
@@ -370,12 +359,10 @@ __all__ = [
     "ks_test",
     "kuiper_test",
     "lac",
-    "least_expected_cost",
     "macro_f1",
     "margin",
     "margin_score",
     "max_prob_score",
-    "maxprob",
     "mce",
     "multicalibration",
     "murphy",
@@ -384,7 +371,6 @@ __all__ = [
     "out_of_scope",
     "overconfidence",
     "p_value",
-    "pilot_start",
     "plot_certificate",
     "plot_confidence",
     "plot_coverage",
@@ -421,7 +407,6 @@ __all__ = [
     "smooth_ece",
     "softmax",
     "spiegelhalter_test",
-    "start_indices",
     "summary",
     "tempered",
     "theorem_of",
