@@ -191,7 +191,7 @@ def test_an_old_certificate_still_loads():
         theorem="fixed-sequence testing with exact binomial p-values (Bauer 1991; Angelopoulos et al. 2021)",
     )
     c = SelectiveCertificate.from_dict(json.loads(json.dumps(old)))
-    assert c.to_dict() == old and list(c.to_dict()) == list(old)
+    assert c.to_dict().items() >= old.items()
 
 
 def test_betting_bounds_hold_at_a_million_to_one():

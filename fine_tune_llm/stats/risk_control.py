@@ -21,7 +21,7 @@ from .arrays import as_float_array, check_labels, check_probs
 from .costs import number_array
 from .estimator import reading
 from .kernels import readable
-from .selective_classifier import _check_grid
+from .selection import check_grid
 
 # %% ../../nbs/stats/58_risk_control.ipynb #b85a4be5
 def _risk_threshold(p, weight, n, alpha, bound):
@@ -87,7 +87,7 @@ class ConformalRiskControl:
         self.loss, self.bound, self.grid = (
             loss,
             check_number("bound", bound, 0, math.inf),
-            _check_grid(grid),
+            check_grid(grid),
         )
         if w is not None and not (
             w.ndim == 1 and np.isfinite(w).all() and (w >= 0).all() and w.any()
