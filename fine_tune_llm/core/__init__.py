@@ -40,7 +40,7 @@ _WORDS = {
         "TrainingError",
         "error_table",
     ],
-    "checks": ["check_number", "check_seed"],
+    "checks": ["check_number", "check_seed", "near"],
     "logs": [
         "adopt_libraries",
         "capture_logs",
