@@ -10,20 +10,15 @@ import lazy_loader
 
 # %% ../../nbs/stats/00_stats.ipynb #ce163b62
 _WORDS = {
-    "kernels": ["Kernel", "by_rows", "compile_times", "kernel", "readable", "threads"],
+    "kernels": ["by_rows", "compile_times", "kernel", "readable", "threads"],
     "arrays": [
         "MISSING",
-        "as_float_array",
         "check_labels",
         "check_logits",
         "check_probs",
         "conf_right",
         "group_codes",
         "group_names",
-        "prob_rows",
-        "row_index",
-        "row_is_distribution",
-        "row_max",
         "softmax",
         "top_of_rows",
     ],
@@ -33,15 +28,12 @@ _WORDS = {
         "Nested",
         "RISK_TESTS",
         "binomial_p_value",
-        "exact_test",
-        "hb_test",
         "hoeffding_bentkus",
         "p_value",
         "risk_bounds",
         "risk_test",
         "rows_that_would_do",
         "upper_bound",
-        "wsr_test",
     ],
     "multiple_testing": [
         "CORRECTIONS",
@@ -51,7 +43,7 @@ _WORDS = {
         "holm",
         "holm_rejects",
     ],
-    "learn_then_test": ["LearnThenTest", "RiskCertificate", "theorem_of"],
+    "learn_then_test": ["LearnThenTest", "RiskCertificate"],
     "metrics": [
         "accuracy",
         "balanced_accuracy",
@@ -102,7 +94,7 @@ _WORDS = {
         "out_of_scope",
     ],
     "streaming": ["StreamingCalibration"],
-    "calibrators": ["CALIBRATORS", "Calibrator", "Rows", "Uncalibrated", "tempered"],
+    "calibrators": ["CALIBRATORS", "Calibrator", "Uncalibrated"],
     "temperature": ["EnsembleTemperature", "TemperatureScaling", "best_temperature"],
     "matrix_scaling": ["DirichletScaling", "VectorScaling"],
     "binary_calibration": [
@@ -110,15 +102,9 @@ _WORDS = {
         "HistogramBinning",
         "IsotonicCalibration",
         "PlattScaling",
-        "WAYS",
     ],
     "venn_abers": ["VennAbers"],
-    "calibration": [
-        "CANDIDATES",
-        "CalibratorChoice",
-        "calibrator_from_dict",
-        "select_calibrator",
-    ],
+    "calibration": ["CalibratorChoice", "calibrator_from_dict", "select_calibrator"],
     "scores": [
         "SCORES",
         "aps",

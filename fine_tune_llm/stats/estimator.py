@@ -178,3 +178,72 @@ class Estimator:
         from sklearn.utils import Tags, TargetTags
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
+
+# %% ../../nbs/stats/06_estimator.ipynb #legacy01
+from ..core.checks import check_number
+from ..core.errors import CalibrationError
+
+# %% ../../nbs/stats/06_estimator.ipynb #legacy02
+def _plain(v):
+    "Arrays as lists of Python numbers"
+    if isinstance(v, (list, tuple)):
+        return [_plain(x) for x in v]
+    return v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v
+
+
+def _arrays(v):
+    return [np.array(x, dtype=np.float64) for x in v]
+
+
+def _array(v):
+    return np.array(v, dtype=np.float64)
+
+
+def _settings(c):
+    return {k: getattr(c, k) for k in inspect.signature(type(c)).parameters}
+
+
+def _to_dict(c):
+    if not hasattr(c, "n_classes_"):
+        raise NotFittedError(
+            f"`{type(c).__name__}` is not fitted", hint="Call fit(logits, labels) first"
+        )
+    learned = {k: _plain(getattr(c, f"{k}_")) for k in c.state if hasattr(c, f"{k}_")}
+    return dict(
+        kind=c.kind,
+        n_classes=c.n_classes_,
+        **(dict(of="probs") if getattr(c, "of_", "") == "probs" else {}),
+        **{k: _plain(v) for k, v in _settings(c).items()},
+        **learned,
+    )
+
+
+def _from_dict(cls, d):
+    names = [k for k in inspect.signature(cls).parameters if k in d]
+    missing = [k for k in cls.state if k not in d and k not in cls.later]
+    wrong = lambda why: CalibrationError(
+        f"this is no saved {cls.kind} calibrator: {why}",
+        hint="Pass what to_dict returned",
+    )
+    if d.get("kind") != cls.kind or missing:
+        raise wrong(
+            f"kind is {d.get('kind')!r}"
+            + (f", {', '.join(missing)} missing" if missing else "")
+        )
+    c = cls(**{k: d[k] for k in names})
+    c.n_classes_, c.of_ = d.get("n_classes"), d.get("of", "logits")
+    if c.n_classes_ is not None:
+        check_number("n_classes", c.n_classes_, 2, whole=True)
+    for k, read in cls.state.items():
+        if k not in d:
+            continue
+        try:
+            v = read(d[k])
+        except (TypeError, ValueError) as e:
+            raise wrong(f"`{k}` is {str(d[k])[:60]!r}") from e
+        if not all(np.isfinite(x).all() for x in (v if isinstance(v, list) else [v])):
+            raise wrong(f"`{k}` holds what is no finite number")
+        setattr(c, f"{k}_", v)
+    if why := c._amiss():
+        raise wrong(why)
+    return c
