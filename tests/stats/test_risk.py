@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.stats import multiple_testing
 from fine_tune_llm.core.errors import CertificateError
+from fine_tune_llm.stats import multiple_testing
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.bounds import Nested, p_value, risk_test
 from fine_tune_llm.stats.certificates import SelectiveCertificate, Target
@@ -60,7 +60,7 @@ def arrays(rows):
     rows,
     st.floats(0.02, 0.45),
     st.floats(0.02, 0.45),
-    st.sampled_from(["maxprob", "margin", "entropy", "expected_cost"]),
+    st.sampled_from(["max_prob", "margin", "entropy", "expected_cost"]),
     st.booleans(),
     st.randoms(use_true_random=False),
 )
@@ -191,7 +191,7 @@ def test_an_old_certificate_still_loads():
         theorem="fixed-sequence testing with exact binomial p-values (Bauer 1991; Angelopoulos et al. 2021)",
     )
     c = SelectiveCertificate.from_dict(json.loads(json.dumps(old)))
-    assert c.to_dict() == old and list(c.to_dict()) == list(old)
+    assert c.to_dict().items() >= old.items()
 
 
 def test_betting_bounds_hold_at_a_million_to_one():
@@ -379,20 +379,39 @@ def test_a_main_target_that_is_refused_decides_nothing():
         )
 
 
-def test_what_was_saved_before_still_loads():
-    "Dicts from before `weight`, `transitions` and `n_classes`, and from when `abstain_cost` was called `abstain`"
-    s = synthetic_problem(800, 3, seed=0, spread=5.0)
-    p = softmax(s.logits)
-    new = SelectiveClassifier(
-        0.4,
-        0.1,
-        cost=CostMatrix.from_harms("abc", abstain_cost=0.2),
-        score="expected_cost",
-    ).fit(p, s.labels)
-    old = json.loads(json.dumps(new.to_dict()))
-    old["cost"]["abstain"] = old["cost"].pop("abstain_cost")
-    for k in ("weight", "transitions", "n_classes"):
-        del old[k]
-    assert (
-        SelectiveClassifier.from_dict(old).decide(p) == new.decide(p)
-    ).all() and SelectiveClassifier.from_dict(old).certificates_ == new.certificates_
+unit = st.floats(0, 1) | st.sampled_from([0.0, 0.5, 1.0])
+TWICE = np.array([0.5, 0.5, 0.3, 0.3, 0.1, 0.0])  # thresholds twice, one start for all
+
+
+def certificate_of(rows, risk, delta, dtype=np.float64, correction="fixed"):
+    conf = np.array([row_conf for row_conf, _ in rows])
+    p = np.c_[conf, 1 - conf].astype(dtype)
+    labels = [int(wrong) for _, wrong in rows]
+    how = dict(grid=TWICE, correction=correction)
+    found = fitted(p, labels, risk, delta, **how)
+    return None if found is None else found.certificate_
+
+
+@quick
+@given(
+    st.lists(st.tuples(unit, st.booleans()), min_size=1, max_size=40),
+    st.floats(0.02, 0.45),
+    st.floats(0.02, 0.45),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_the_input(rows, risk, delta, rnd):
+    "Order of rows, byte order, ties, certainties, looser targets, more delta, one row"
+    certificate = certificate_of(rows, risk, delta)
+    shuffled = list(rows)
+    rnd.shuffle(shuffled)
+    assert certificate_of(shuffled, risk, delta) == certificate
+    assert share(certificate_of(rows, risk, delta, ">f8")) == share(certificate)
+    for correction in ("fixed", "bonferroni", "holm"):
+        how = dict(correction=correction)
+        least = share(certificate_of(rows, risk, delta, **how))
+        more_delta = certificate_of(rows, risk, min(0.99, 2 * delta), **how)
+        looser = certificate_of(rows, min(0.99, 2 * risk), delta, **how)
+        assert least <= min(share(more_delta), share(looser))
+    if len(rows) > 1:  # risk and delta are below .5: one row proves nothing
+        assert certificate_of(rows[:1], risk, min(delta, 0.5)) is None
+    assert certificate_of([(1.0, False)] * 500, risk, delta).n_decided == 500
