@@ -19,7 +19,8 @@ from urllib.parse import urlsplit
 from ..core.checks import near
 from ..core.errors import FineTuneLLMError, ModelLoadError, SecretError
 from ..core.files import sha256_file, sha256_json
-from ..core.logs import get_logger, redact
+from ..core.logs import get_logger
+from ..core.redaction import redact
 from ..core.resilience import CircuitBreaker, retry
 from ..core.secrets import Secret
 from .catalogue import CATALOGUE, Entry

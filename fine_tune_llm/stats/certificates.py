@@ -619,7 +619,7 @@ def common_threshold(
         shared = main.passed
     return int(np.flatnonzero(shared)[-1]), holding
 
-# %% ../../nbs/stats/54_certificates.ipynb #0010ce7c
+# %% ../../nbs/stats/54_certificates.ipynb #d5b96359
 @dataclass(frozen=True, eq=False)
 class Settled:
     "What is promised to each group, what is refused, and from where is decided"
@@ -667,7 +667,7 @@ def _certify_walk(plan, losses, walk, index, rule):
         certificates.append(
             certify_claim(
                 plan,
-                _claim(plan, losses, walk, number),
+                _claim_of(plan, losses, walk, number),
                 index,
                 p_value=p_values[index],
                 n_tests=int(walk.passed.sum()),
@@ -682,10 +682,10 @@ def _refuse_walk(plan, losses, walk):
     index, _ = walk.decisive[-1]
     hardest = int(walk.chain.target_p_values[:, index].argmax())
     number = walk.chain.targets[hardest]
-    return refuse_claim(plan, _claim(plan, losses, walk, number), walk.decisive)
+    return refuse_claim(plan, _claim_of(plan, losses, walk, number), walk.decisive)
 
 
-def _claim(plan, losses, walk, number):
+def _claim_of(plan, losses, walk, number):
     target = plan.targets[number]
     return Claim(target, walk.chain.group, losses.n, losses.by_target[number])
 

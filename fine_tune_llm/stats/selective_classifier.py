@@ -202,13 +202,13 @@ def _pilot_losses(plan, pilot, groups, n_classes):
     )
     return losses
 
-# %% ../../nbs/stats/56_selective_classifier.ipynb #91135e8a
+# %% ../../nbs/stats/56_selective_classifier.ipynb #58f970c9
 class SelectiveClassifier(Estimator):
     """Decide, or abstain, with a certified risk among the decisions
 
     After `fit`: `thresholds_` by group (`None`: nothing is decided), `certificates_`,
-    `refusals_` and `n_classes_`; without groups also `threshold_` and `certificate_`,
-    the main target's.
+    `refusals_` and `n_classes_`. Without groups there are `threshold_` and
+    `certificate_` too, the main target's.
     """
 
     kind: ClassVar[str] = "selective_classifier"
@@ -271,7 +271,7 @@ class SelectiveClassifier(Estimator):
     ) -> "SelectiveClassifier":
         """Find the thresholds and certify them
 
-        Raises `CertificateError` when the main target can be certified nowhere; its
+        Raises `CertificateError` when the main target can be certified nowhere. Its
         hint says how many rows would do.
         """
         for name in self.learned:
