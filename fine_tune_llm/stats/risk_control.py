@@ -192,7 +192,7 @@ def _check_rows(probs, multilabel):
         )
     return p
 
-# %% ../../nbs/stats/58_risk_control.ipynb #7a7fdaa6
+# %% ../../nbs/stats/58_risk_control.ipynb #7bf37865
 class ConformalRiskControl(Estimator):
     """Prediction sets whose expected missed cost stays below a target
 
@@ -237,8 +237,7 @@ class ConformalRiskControl(Estimator):
         With too few rows it is 0, every label is in the set, and `rows_missing_` says
         how many are wanted.
         """
-        for name in self.learned:
-            delattr(self, name)
+        self.forget()
         miss_cost = _check_control(self)
         multilabel = np.ndim(labels) == 2
         p = _check_rows(probs, multilabel)

@@ -202,7 +202,7 @@ def _pilot_losses(plan, pilot, groups, n_classes):
     )
     return losses
 
-# %% ../../nbs/stats/56_selective_classifier.ipynb #58f970c9
+# %% ../../nbs/stats/56_selective_classifier.ipynb #fe3e55e7
 class SelectiveClassifier(Estimator):
     """Decide, or abstain, with a certified risk among the decisions
 
@@ -274,8 +274,7 @@ class SelectiveClassifier(Estimator):
         Raises `CertificateError` when the main target can be certified nowhere. Its
         hint says how many rows would do.
         """
-        for name in self.learned:
-            delattr(self, name)
+        self.forget()
         plan = walk_plan(self)
         losses, n_classes = group_losses(plan, probs, labels, groups=groups)
         settled = settle(plan, losses, _pilot_losses(plan, pilot, losses, n_classes))
