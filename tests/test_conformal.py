@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fine_tune_llm.stats import kernels, scorer
 from fine_tune_llm.core.errors import PredictionError
 from fine_tune_llm.predictions import Predictions
+from fine_tune_llm.stats import kernels, scorer
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.conditional_coverage import coverage_report
 from fine_tune_llm.stats.conformal import ConformalClassifier

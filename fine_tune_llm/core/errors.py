@@ -9,52 +9,60 @@ __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDepe
            'PredictionError', 'CalibrationError', 'CertificateError', 'NotFittedError', 'ServiceError',
            'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
 
-# %% ../../nbs/core/10_errors.ipynb #75de6b12
+# %% ../../nbs/core/10_errors.ipynb #ea4bc433
 import math
+from typing import Any
 
-# %% ../../nbs/core/10_errors.ipynb #28c00811
-def _json_safe(x):
-    "`x` with everything JSON cannot hold turned into text"
-    if isinstance(x, dict):
-        return {str(k): _json_safe(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple, set, frozenset)):
-        return [_json_safe(v) for v in x]
-    if hasattr(x, "item") and getattr(x, "ndim", None) == 0:
-        x = x.item()
-    if isinstance(x, float) and not math.isfinite(x):
-        return repr(x)
-    return x if x is None or isinstance(x, (bool, int, float, str)) else repr(x)
-
-# %% ../../nbs/core/10_errors.ipynb #08b75f1c
+# %% ../../nbs/core/10_errors.ipynb #91a8472c
 class FineTuneLLMError(Exception):
-    "Root of every error raised on purpose; `str(e)` is the message followed by the hint"
+    "Root of every error raised on purpose; its text is the message and the hint"
 
-    code = "error"
+    code = "error"  # Stable name of the kind, for programs
 
     def __init__(
         self,
         message: str,  # What came and what was wanted, naming the argument
         *,
-        hint: str = None,  # What to do about it, one sentence
-        **context,  # Anything else that is known, kept JSON-safe in `.context`
+        hint: str | None = None,  # What to do about it, one sentence
+        **context: Any,  # Anything else that is known, kept JSON-safe in `.context`
     ):
         super().__init__(message)
-        self.message, self.hint, self.context = message, hint, _json_safe(context)
+        self.message = message
+        self.hint = hint
+        self.context = _json_safe(context)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.message}. {self.hint}" if self.hint else self.message
 
     def __reduce__(self):
         return _rebuild, (type(self), self.message, self.hint, self.context)
 
-    def to_dict(self):
-        return dict(
-            code=self.code, message=self.message, hint=self.hint, context=self.context
-        )
+    def to_dict(self) -> dict[str, Any]:
+        "Code, message, hint and context, JSON-safe"
+        return {
+            "code": self.code,
+            "message": self.message,
+            "hint": self.hint,
+            "context": self.context,
+        }
 
 
 def _rebuild(cls, message, hint, context):
     return cls(message, hint=hint, **context)
+
+
+def _json_safe(value):
+    "`value` with everything JSON cannot hold turned into text"
+    if isinstance(value, dict):
+        return {str(key): _json_safe(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_json_safe(item) for item in value]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    is_plain = value is None or isinstance(value, (bool, int, float, str))
+    return value if is_plain else repr(value)
 
 # %% ../../nbs/core/10_errors.ipynb #330239b5
 class ConfigurationError(FineTuneLLMError, ValueError):
@@ -158,9 +166,9 @@ class CallbackError(TrainingError):
 
     code = "training.callback"
 
-# %% ../../nbs/core/10_errors.ipynb #2b1b4aac
+# %% ../../nbs/core/10_errors.ipynb #2288e003
 class PredictionError(FineTuneLLMError, ValueError):
-    "Arrays that are no predictions: wrong shape, not a number, no distribution; the message names the row"
+    "Arrays that are no predictions: wrong shape, no distribution; names the row"
 
     code = "prediction"
 
@@ -172,7 +180,7 @@ class CalibrationError(FineTuneLLMError, ValueError):
 
 
 class CertificateError(FineTuneLLMError, ValueError):
-    "A certificate is refused (too few rows, too many errors) or void (something it was made for has changed)"
+    "A certificate is refused (too few rows) or void (what it was made for changed)"
 
     code = "certificate"
 
@@ -212,22 +220,30 @@ class RunError(FineTuneLLMError, RuntimeError):
 
     code = "run"
 
-# %% ../../nbs/core/10_errors.ipynb #73b688cd
-def error_table() -> (
-    list
-):  # Rows of (code, class name, the builtins it also is, first line of its docstring)
-    "Every kind of error, in code order"
+# %% ../../nbs/core/10_errors.ipynb #af9a63b8
+def error_table() -> list[tuple[str, str, str, str]]:
+    """Every kind of error in code order
 
-    def walk(c):
-        return [c] + [d for s in c.__subclasses__() for d in walk(s)]
-
-    builtin = lambda c: [
-        b.__name__
-        for b in c.__mro__
-        if b.__module__ == "builtins" and b not in (Exception, BaseException, object)
-    ]
+    Each row holds the code, the class, the builtins it also is, and when it is raised.
+    """
     return sorted(
-        (c.code, c.__name__, ", ".join(builtin(c)), c.__doc__)
-        for c in walk(FineTuneLLMError)
-        if c.__module__ == __name__
+        (kind.code, kind.__name__, _builtin_parents(kind), kind.__doc__)
+        for kind in _with_subclasses(FineTuneLLMError)
+        if kind.__module__ == __name__
     )
+
+
+def _with_subclasses(kind):
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _with_subclasses(child)
+
+
+def _builtin_parents(kind):
+    roots = (Exception, BaseException, object)
+    parents = [
+        base.__name__
+        for base in kind.__mro__
+        if base.__module__ == "builtins" and base not in roots
+    ]
+    return ", ".join(parents)
