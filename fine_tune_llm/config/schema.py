@@ -4,17 +4,19 @@
 
 # %% auto #0
 __all__ = ['Section', 'DataConfig', 'ModelConfig', 'LoraSection', 'TrainingConfig', 'LossConfig', 'CalibrationConfig',
-           'ConformalConfig', 'RiskConfig', 'AuditConfig', 'MonitoringConfig', 'LoggingConfig', 'Origin', 'Config',
-           'config_schema', 'settings_table', 'merge', 'Layer']
+           'ConformalConfig', 'RiskTarget', 'RiskConfig', 'AuditConfig', 'MonitoringConfig', 'LoggingConfig', 'Origin',
+           'Config', 'config_schema', 'settings_table', 'merge', 'Layer']
 
 # %% ../../nbs/config/10_schema.ipynb #413e3b3e
 import difflib
+import re
 import reprlib
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -218,19 +220,94 @@ class LossConfig(Section):
             dict(label_smoothing=self.label_smoothing) if self.label_smoothing else {}
         )
 
-# %% ../../nbs/config/10_schema.ipynb #c2af0db6
+# %% ../../nbs/config/10_schema.ipynb #j0a00002
+def _pairs_by_name(value):
+    "(name, number) pairs from a mapping, a number for every name (`*`), or `a:1,b:2`"
+    if isinstance(value, dict):
+        return tuple(value.items())
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return (("*", value),)
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)):
+        return value
+    return tuple(_pair_of(word) if isinstance(word, str) else word for word in words)
+
+
+def _pair_of(word):
+    "`name:number`, or a number alone, which is for every name"
+    name, colon, number = word.rpartition(":")
+    return (name.strip() if colon else "*", number.strip())
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00003
+def _matrix_rows(value):
+    "Rows of a matrix from lists of numbers, or from `0,1;5,0`"
+    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        return value
+    rows = re.split(r"\]\s*,\s*\[|;", value.strip(" []"))
+    return tuple(
+        tuple(number.strip() for number in row.split(","))
+        for row in rows
+        if row.strip()
+    )
+
+
+def _critical_pairs(value):
+    "Class names and `true>decided`; pairs of names are joined to it"
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)):
+        return value
+    return tuple(
+        ">".join(map(str, w)) if isinstance(w, (list, tuple)) else w for w in words
+    )
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00004
+_Pairs = Annotated[
+    tuple[tuple[_Name, float], ...],
+    BeforeValidator(_pairs_by_name),
+    Field(max_length=10_000),
+]
+_Matrix = Annotated[
+    tuple[tuple[float, ...], ...],
+    BeforeValidator(_matrix_rows),
+    Field(max_length=1000),
+]
+_Criticals = Annotated[
+    tuple[_Name, ...], BeforeValidator(_critical_pairs), Field(max_length=10_000)
+]
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00005
 class CalibrationConfig(Section):
     "From scores to probabilities that mean what they say"
 
     method: str = _setting(
         "temperature",
-        "Which calibrator, ours or a plugin's; fitted on the validation role. `select` takes the simplest that is not clearly behind the best there, by cross-fitted likelihood",
+        "Which calibrator, ours or a plugin's; fitted on the validation role. "
+        "`auto` takes the simplest of the candidates that is not clearly behind the "
+        "best there, by cross-fitted likelihood",
         "name",
         min_length=1,
         max_length=200,
     )
+    settings: _Pairs = _setting(
+        (), "Settings of the calibrator, such as n_bins: 10", "by name"
+    )
+    candidates: tuple[_Name, ...] = _setting(
+        (),
+        "What `auto` chooses from, the simplest first; the usual ones when empty",
+        "names",
+        max_length=50,
+    )
+    folds: int = _setting(
+        5,
+        "Parts of the validation role in which `auto` compares",
+        "folds",
+        ge=2,
+        le=100,
+    )
 
-
+# %% ../../nbs/config/10_schema.ipynb #j0a00006
 class ConformalConfig(Section):
     "Prediction sets"
 
@@ -244,8 +321,98 @@ class ConformalConfig(Section):
     alpha: float = _setting(
         0.1, "Miss rate asked for; coverage is 1 - alpha", "probability", gt=0, lt=1
     )
+    more_alphas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = _setting(
+        (),
+        "Further miss rates for which sets are calibrated, too",
+        "probabilities",
+        max_length=20,
+    )
+    condition: Literal["none", "class", "group", "class+group", "cluster"] = _setting(
+        "none", "Over what the promise holds, beside all rows together", "choice"
+    )
+    group: str = _setting(
+        "",
+        "Group column of the promise; the only one of data.group when empty",
+        "name",
+        max_length=200,
+    )
+    rare: Literal["marginal", "all"] = _setting(
+        "marginal",
+        "What a class or group with too few rows gets: the threshold of other rows, "
+        "or every label",
+        "choice",
+    )
+    empty: Literal["allow", "top1"] = _setting(
+        "allow",
+        "May a set be empty, or does it hold at least the most probable class?",
+        "choice",
+    )
+    randomize: bool = _setting(
+        True, "Randomize scores that can be; their sets are smaller by it", "yes or no"
+    )
+    settings: _Pairs = _setting(
+        (),
+        "Settings of the score, such as penalty: 0.01; those of the smallest sets on "
+        "the validation role when empty",
+        "by name",
+    )
+    clusters: int = _setting(
+        0,
+        "Clusters of classes, for condition `cluster`; the rule of Ding et al. 2023 "
+        "when 0",
+        "clusters",
+        ge=0,
+        le=100_000,
+    )
+    cluster_share: float = _setting(
+        0.0,
+        "Share of the calibration role spent on finding clusters; their rule when 0",
+        "share",
+        ge=0,
+        lt=1,
+    )
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00007
+class RiskTarget(Section):
+    "One more promise about the decisions made"
+
+    risk: float = _setting(
+        ..., "Mean loss that must not be exceeded", "loss a decision", gt=0, le=1e9
+    )
+    kind: Literal["error", "cost", "critical"] = _setting(
+        "error", "What is a loss: any error, its cost, or a critical error", "choice"
+    )
+    name: str = _setting(
+        "", "What certificates call it; kind and classes when empty", "name"
+    )
+    classes: tuple[_Name, ...] = _setting(
+        (), "True classes whose rows count; all when empty", "names"
+    )
+    given: Literal["decided", "all"] = _setting(
+        "decided", "Mean over decided rows, or over all with abstentions at 0", "choice"
+    )
+    weight: float = _setting(
+        1.0, "Share of delta beside the others", "weight", gt=0, le=1e9
+    )
+
+    def title(self) -> str:
+        "Its name, or kind and classes"
+        return self.name or " ".join((self.kind, *self.classes))
 
 
+def _targets(value):
+    "Targets from lists of mappings, or from `critical:0.01,error:0.05`"
+    words = value.split(",") if isinstance(value, str) else value
+    if not isinstance(words, (list, tuple)):
+        return value
+    return tuple(_target_of(word) if isinstance(word, str) else word for word in words)
+
+
+def _target_of(word):
+    kind, _, risk = word.partition(":")
+    return {"kind": kind.strip(), "risk": risk.strip()}
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00008
 class RiskConfig(Section):
     "Certified abstention"
 
@@ -255,8 +422,109 @@ class RiskConfig(Section):
     delta: float = _setting(
         0.1, "Chance that the certificate may fail", "probability", gt=0, lt=1
     )
+    target_cost: float = _setting(
+        0.0,
+        "Mean cost allowed among the decisions made, instead of an error rate; "
+        "needs costs",
+        "cost",
+        ge=0,
+        le=1e9,
+    )
+    miss: _Pairs = _setting(
+        (), "Harm of missing a class; 1 where not named", "cost by class"
+    )
+    false_alarm: _Pairs = _setting(
+        (),
+        "Harm of deciding a class that is not true; 0 where not named",
+        "cost by class",
+    )
+    cost: _Matrix = _setting(
+        (),
+        "The whole cost matrix instead: rows are true, columns decided classes, "
+        "sorted by name",
+        "cost",
+    )
+    abstain_cost: _Pairs = _setting(
+        (), "Cost of leaving a case to a person", "cost by class"
+    )
+    critical: _Criticals = _setting(
+        (),
+        "Errors that must not happen: a class whose misses they are, or `true>decided`",
+        "names",
+    )
+    targets: Annotated[
+        tuple[RiskTarget, ...], BeforeValidator(_targets), Field(max_length=100)
+    ] = _setting((), "Further promises, such as kind: critical, risk: 0.01", "targets")
+    together: bool = _setting(
+        True,
+        "All targets at one threshold, or refuse; otherwise each has its own share "
+        "of delta",
+        "yes or no",
+    )
+    weight: float = _setting(
+        1.0,
+        "Share of delta of the first target beside the others, with together: false",
+        "weight",
+        gt=0,
+        le=1e9,
+    )
+    transitions: _Matrix = _setting(
+        (),
+        "Share of delta that a target hands to another when it is through",
+        "share",
+    )
+    confidence: str = _setting(
+        "max_prob",
+        "How sure: max_prob, margin, entropy, expected_cost or a plugin's",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    group: str = _setting(
+        "",
+        "Group column of which every group gets a certificate of its own; none when "
+        "empty",
+        "name",
+        max_length=200,
+    )
+    method: str = _setting(
+        "auto",
+        "Test behind the certificate: exact, hb, wsr; auto takes the first that fits",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    correction: Literal["fixed", "bonferroni", "holm"] = _setting(
+        "fixed", "How many thresholds are allowed for", "choice"
+    )
+    grid: tuple[Annotated[float, Field(ge=0, le=1)], ...] = _setting(
+        (),
+        "Thresholds tried, highest first; the usual 280 when empty",
+        "confidence",
+        max_length=100_000,
+    )
 
+    @property
+    def has_costs(self) -> bool:
+        "Were costs given?"
+        return bool(self.cost or self.miss or self.false_alarm)
 
+    @model_validator(mode="after")
+    def _one_way_to_say_it(self):
+        if self.cost and (self.miss or self.false_alarm):
+            raise ValueError("costs are given twice: as harms and as a matrix")
+        if self.has_costs and not self.target_cost:
+            raise ValueError("costs need a target_cost above 0: what may they be?")
+        if not self.has_costs and self.target_cost:
+            raise ValueError("target_cost needs costs: miss, false_alarm or cost")
+        kinds = {target.kind for target in self.targets}
+        if "critical" in kinds and not self.critical:
+            raise ValueError("a critical target needs `critical` errors")
+        if "cost" in kinds and not self.has_costs:
+            raise ValueError("a cost target needs costs: miss, false_alarm or cost")
+        return self
+
+# %% ../../nbs/config/10_schema.ipynb #j0a00009
 class AuditConfig(Section):
     "What the audit looks at besides the test role"
 

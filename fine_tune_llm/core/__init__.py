@@ -41,14 +41,13 @@ _WORDS = {
         "error_table",
     ],
     "checks": ["check_number", "check_seed", "near"],
+    "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",
         "capture_logs",
         "configure_logging",
         "get_logger",
-        "hide",
         "log_context",
-        "redact",
     ],
     "files": [
         "atomic_dir",
@@ -62,14 +61,8 @@ _WORDS = {
         "write_json",
     ],
     "registry": ["Registry"],
-    "resilience": [
-        "CircuitBreaker",
-        "ErrorStats",
-        "error_stats",
-        "full_jitter",
-        "is_failure",
-        "retry",
-    ],
+    "error_counts": ["ErrorStats", "error_stats", "is_failure"],
+    "resilience": ["CircuitBreaker", "full_jitter", "retry"],
     "secrets": ["SERVICE", "Secret", "Vault", "new_key"],
     "events": [
         "AlertRaised",
