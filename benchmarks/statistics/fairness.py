@@ -223,9 +223,9 @@ def coverage(n, rates, sets, n_resamples=499):
             n_resamples=n_resamples,
         ).gap("accuracy")
         k = np.bincount(g, d)
-        again = rng.binomial(n, k / np.array(n), size=(n_resamples, len(rates))) / np.array(
-            n
-        )
+        again = rng.binomial(
+            n, k / np.array(n), size=(n_resamples, len(rates))
+        ) / np.array(n)
         spread = again.max(1) - again.min(1)
         lo, hi = np.quantile(spread, (0.025, 0.975))
         hits += (

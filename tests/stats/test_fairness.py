@@ -107,7 +107,9 @@ def test_a_half_of_the_rows_is_compatible_with_all(adult):
     y, d, g = adult
     groups = dict(gender=g["gender"])
     whole = (
-        group_report(GroupCounts.from_arrays(y, d, groups=groups), seed=0, n_resamples=99)
+        group_report(
+            GroupCounts.from_arrays(y, d, groups=groups), seed=0, n_resamples=99
+        )
         .gap("tpr")
         .difference
     )
@@ -129,7 +131,10 @@ def test_values_that_fairlearn_has():
     "By hand, over six rows: selection rates 2/3 and 1/3, tpr 1 and 1/2, fpr 1/2 and 0. fairlearn 0.15 says the same: demographic parity .3333 and .5, equalised odds .5 and 0, equal opportunity .5 and .5"
     y, d, g = [1, 0, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], list("aaabbb")
     r = group_report(
-        GroupCounts.from_arrays(y, d, groups=dict(g=g)), seed=0, min_rows=1, n_resamples=19
+        GroupCounts.from_arrays(y, d, groups=dict(g=g)),
+        seed=0,
+        min_rows=1,
+        n_resamples=19,
     )
     for metric, difference, ratio in (
         ("selection_rate", 1 / 3, 1 / 2),
