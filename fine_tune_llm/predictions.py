@@ -15,12 +15,13 @@ from .core.checks import check_seed
 from .core.errors import IntegrityError, NotFittedError, PredictionError
 from .core.files import atomic_write
 from fine_tune_llm.stats.arrays import (
-    _frozen,
     check_labels,
     check_logits,
     check_probs,
+    read_only,
     row_index,
     softmax,
+    text_column,
 )
 
 # %% ../nbs/30_predictions.ipynb #b2bc98b2
@@ -64,18 +65,18 @@ class Predictions:
                 argument="classes",
             )
         keep = dict(
-            logits=_frozen(x) if probs is None else None,
-            _probs=None if probs is None else _frozen(x),
+            logits=read_only(x) if probs is None else None,
+            _probs=None if probs is None else read_only(x),
             classes=names,
             labels=None
             if labels is None
-            else _frozen(check_labels(labels, n, K, names)),
-            ids=_column(ids, n, "ids"),
+            else read_only(check_labels(labels, n, K, names)),
+            ids=text_column(ids, n, "ids"),
             groups={
-                str(k): _column(v, n, f"groups[{k!r}]")
+                str(k): text_column(v, n, f"groups[{k!r}]")
                 for k, v in ({} if groups is None else groups).items()
             },
-            texts=_column(texts, n, "texts"),
+            texts=text_column(texts, n, "texts"),
         )
         self.__dict__.update(keep)
 
@@ -100,7 +101,7 @@ class Predictions:
     def probs(self) -> np.ndarray:
         "Probabilities, shape (n, K)"
         if self._probs is None:
-            self.__dict__["_probs"] = _frozen(softmax(self.logits))
+            self.__dict__["_probs"] = read_only(softmax(self.logits))
         return self._probs
 
     @property
