@@ -267,7 +267,7 @@ SCORES, HIT = np.arange(10.0), np.arange(10) > 5
             "`selective_coverage` must be",
         ),
         *[
-            (partial(f, P), ConfigurationError, "`r` must come from")
+            (partial(f, P), ConfigurationError, "must come from")
             for f in (plot_reliability, plot_confidence, plot_risk_coverage)
         ],
         (
