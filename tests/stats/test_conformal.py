@@ -1,4 +1,7 @@
-"Prediction sets under whatever arrays there are: properties that hold for every input, not for the inputs one thought of"
+"""Prediction sets under whatever arrays there are
+
+Properties that hold for every input, not for the inputs one thought of.
+"""
 
 import json
 
@@ -6,13 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
+from sklearn.base import clone
 
-from fine_tune_llm.core.errors import PredictionError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    SchemaError,
+)
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.stats import kernels, scorer
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.conditional_coverage import coverage_report
 from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.estimator import pack
 from fine_tune_llm.stats.quantiles import (
     conformal_rank,
     coverage,
@@ -21,6 +32,7 @@ from fine_tune_llm.stats.quantiles import (
     rows_needed,
     set_size,
 )
+from fine_tune_llm.stats.score_tuning import tune_score
 from fine_tune_llm.stats.scorer import Scorer
 from fine_tune_llm.stats.scores import row_uniforms
 from fine_tune_llm.stats.sets import PredictionSets, as_sets
@@ -718,3 +730,214 @@ def test_real_outputs(vgg):
             r.band,
             r.coverage,
         )
+
+
+def halves():
+    "A model biased against classes 0 and 1, of which class 0 is rare"
+    s = synthetic_problem(3000, 4, temperature=2.0, seed=1)
+    p = softmax(s.logits + np.array([0, 0, 1.0, 3.0]))
+    y = np.where((s.labels == 0) & (np.arange(3000) % 40 > 0), 1, s.labels)
+    return (p[:1500], y[:1500]), (p[1500:], y[1500:])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        dict(),
+        dict(condition="class"),
+        dict(score="aps", seed=1),
+        dict(score="topk", randomize=False),
+        dict(condition="class", rare="all"),
+    ],
+)
+def test_sets_are_the_labels_whose_p_value_exceeds_alpha(params):
+    cal, (q, _) = halves()
+    c = ConformalClassifier(**{"alpha": [0.1, 0.3], **params}).fit(*cal)
+    for a in c.alphas_:
+        np.testing.assert_array_equal(c.p_values(q) > a, c.predict(q, alpha=a))
+
+
+def test_random_ties_are_uniform():
+    "Ranks of four classes: all scores tie"
+    cal, (q, t) = halves()
+    c = ConformalClassifier("topk", randomize=False, seed=0).fit(*cal)
+    at = np.arange(1500), t
+    counted, smooth = c.p_values(q)[at], c.p_values(q, ties="random")[at]
+    assert (counted <= 0.3).mean() < 0.3 + 4 * (0.21 / 1500) ** 0.5
+    p_smooth, p_counted = (kstest(v, "uniform").pvalue for v in (smooth, counted))
+    assert p_smooth > 1e-3 > p_counted
+
+
+def test_classes_in_groups():
+    (p, y), (q, _) = halves()
+    g = np.where(np.arange(1500) % 3 == 0, "a", "b")
+    each = ConformalClassifier(condition="class+group").fit(p, y, groups=g)
+    own = (g == "b") & (y == 1)
+    alone = ConformalClassifier().fit(p[own], y[own])
+    assert each.cells_.thresholds[0, 5] == alone.threshold_
+    every = ConformalClassifier(condition="group", rare="all").fit(p, y, groups=g)
+    assert every.predict(q[:10], groups=["a"] + ["new"] * 9)[1:].all()
+
+
+def easy_and_hard(n, seed):
+    "25 classes: the truth gets weight .9 when even, .45 when odd; class 24 never comes"
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 24, n)
+    p = rng.dirichlet(np.full(25, 0.5), n)
+    w = np.where(y % 2, 0.45, 0.9) + rng.normal(scale=0.03, size=n)
+    w = np.minimum(w, 0.99)
+    p *= (1 - w)[:, None]
+    p[np.arange(n), y] += w
+    return p, y
+
+
+def test_clusters_of_classes():
+    (p, y), (q, t) = easy_and_hard(4000, 0), easy_and_hard(8000, 1)
+    c = ConformalClassifier(condition="cluster", seed=0, clusters=2).fit(p, y)
+    of = c.cells_.table[0]
+    assert len(set(of[0:24:2])) == len(set(of[1:24:2])) == 1
+    assert of[0] != of[1] and of[24] == -1
+    assert c.cells_.promises()[24] == dict(
+        cell="class 24, no cluster",
+        n=0,
+        alpha=0.1,
+        threshold=c.threshold_,
+        promised=False,
+    )
+    for k in (0, 1):
+        hit = covered(c.predict(q), t)[t % 2 == k]
+        n_cal = c.cells_.n_rows[of[k]]
+        lo, hi = coverage_band(n_cal, len(hit), 0.1, level=0.9999)
+        assert lo <= hit.mean() <= hi
+
+
+def test_no_cluster_is_one_threshold():
+    (p, y), (q, _) = easy_and_hard(4000, 0), easy_and_hard(50, 1)
+    none = ConformalClassifier(condition="cluster", seed=0).fit(p[:300], y[:300])
+    one = ConformalClassifier().fit(p[:300], y[:300])
+    assert (none.n_, none.threshold_) == (300, one.threshold_)
+    assert none.cells_.promises()[-1] == dict(
+        cell="all rows", n=300, alpha=0.1, threshold=one.threshold_, promised=True
+    )
+    np.testing.assert_array_equal(none.predict(q), one.predict(q))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        dict(),
+        dict(score="raps", seed=5, settings=dict(penalty=0.1, k_reg=2)),
+        dict(condition="class", alpha=[0.1, 0.003]),
+        dict(condition="cluster", seed=1, clusters=2),
+        dict(alpha=1e-4),
+    ],
+)
+def test_json_and_back(params):
+    (p, y), (q, _) = easy_and_hard(4000, 0), easy_and_hard(99, 1)
+    c = ConformalClassifier(**params).fit(p, y)
+    d = json.loads(json.dumps(c.to_dict(scores=True), allow_nan=False))
+    again = ConformalClassifier.from_dict(d)
+    assert again.to_dict(scores=True) == d
+    assert again.get_params() == c.get_params()
+    np.testing.assert_array_equal(again.p_values(q), c.p_values(q))
+    for a in c.alphas_:
+        np.testing.assert_array_equal(again.predict(q, alpha=a), c.predict(q, alpha=a))
+
+
+def test_states_that_were_not_saved_whole():
+    (p, y), (q, _) = easy_and_hard(400, 0), easy_and_hard(9, 1)
+    d = ConformalClassifier().fit(p, y).to_dict()
+    short = ConformalClassifier.from_dict(d)
+    for use in (lambda: short.p_values(q), lambda: short.to_dict(scores=True)):
+        with pytest.raises(NotFittedError, match="scores=True"):
+            use()
+    for wrong in ({}, "x", dict(d, kind="lac"), dict(d, state={})):
+        with pytest.raises(SchemaError, match="this is no saved conformal"):
+            ConformalClassifier.from_dict(wrong)
+    cells = d["state"]["cells_"]["value"]
+    two = pack(np.array([[0.1, 0.2]]))
+    d["state"]["cells_"]["value"] = dict(cells, thresholds=two)
+    with pytest.raises(SchemaError, match="do not fit together"):
+        ConformalClassifier.from_dict(d)
+
+
+@pytest.mark.parametrize(
+    "params,words",
+    [
+        (dict(alpha=0), r"`alpha` must be in \(0, 1\), got 0"),
+        (dict(alpha=".1"), "`alpha` must be"),
+        (dict(alpha=[]), "`alpha` is empty"),
+        (dict(alpha=[[0.1]]), "`alpha` must be"),
+        (dict(score="apes"), "unknown score 'apes'; there are "),
+        (dict(score="aps"), "`seed` is needed: score 'aps' is randomized"),
+        (dict(seed="x"), "`seed` must be"),
+        (dict(condition="race"), "`condition` must be one of"),
+        (dict(condition="group"), "`groups` are needed"),
+        (dict(clusters=3), "are for condition='cluster'"),
+        (
+            dict(condition="cluster", seed=0, clusters=2.5),
+            "`clusters` must be a whole number",
+        ),
+        (
+            dict(condition="cluster", seed=0, clusters="a"),
+            "`clusters` must be a whole number",
+        ),
+    ],
+)
+def test_parameters_that_are_wrong(params, words):
+    cal, _ = halves()
+    with pytest.raises(ConfigurationError, match=words):
+        ConformalClassifier(**params).fit(*cal)
+
+
+def test_what_predict_refuses():
+    cal, (q, _) = halves()
+    c = ConformalClassifier(alpha=[0.2, 0.5]).fit(*cal)
+    with pytest.raises(NotFittedError, match="Call fit"):
+        ConformalClassifier().predict([[0.5, 0.5]])
+    with pytest.raises(PredictionError, match="3 classes, fitted with 4"):
+        c.predict([[0.2, 0.3, 0.5]])
+    with pytest.raises(ConfigurationError, match="one of those fitted"):
+        c.predict(q, alpha=0.3)
+    with pytest.raises(PredictionError, match="pass its `.probs`"):
+        ConformalClassifier().fit(Predictions(probs=cal[0], labels=cal[1]), cal[1])
+    assert ConformalClassifier(alpha=np.array(0.1)).fit(*cal).alphas_ == (0.1,)
+
+
+def test_as_scikit_learn_does():
+    c = ConformalClassifier("raps", [0.1, 0.2], seed=3, settings=dict(penalty=0.1))
+    again = clone(c)
+    assert again.get_params() == c.get_params()
+    assert repr(again) == (
+        "ConformalClassifier(score='raps', alpha=[0.1, 0.2], seed=3, "
+        "settings={'penalty': 0.1})"
+    )
+    cal, _ = halves()
+    assert "not fitted" in c._repr_markdown_()
+    assert "fitted on 1,500 rows of 4 classes" in c.fit(*cal)._repr_markdown_()
+
+
+@pytest.mark.parametrize("grid", [{}, dict(penalty=[]), dict(penalty=0.1), [0.1]])
+def test_grids_that_are_none(grid):
+    cal, _ = halves()
+    with pytest.raises(ConfigurationError, match="`grid` must be a dict of lists"):
+        tune_score(*cal, score="raps", seed=0, grid=grid)
+
+
+@pytest.mark.parametrize("score", NAMES)
+def test_coverage_of_300_problems(score):
+    "Mean coverage is k/(n+1), at least that where scores tie; the band holds its share"
+    n, low, high = 200, *coverage_band(200, 200, 0.1)
+    want = conformal_rank(n, 0.1) / (n + 1)
+
+    def one(seed, **more):
+        s = synthetic_problem(2 * n, 4, temperature=2.0, seed=seed)
+        p = softmax(s.logits)
+        c = ConformalClassifier(score, 0.1, seed=seed, **more).fit(p[:n], s.labels[:n])
+        return coverage(c.predict(p[n:]), s.labels[n:])
+
+    cov = np.array([one(i) for i in range(300)])
+    assert abs(cov.mean() - want) < 4 * cov.std() / 300**0.5
+    assert ((cov >= low) & (cov <= high)).mean() >= 0.97
+    cov = np.array([one(i, randomize=False) for i in range(300)])
+    assert cov.mean() > want - 4 * cov.std() / 300**0.5
