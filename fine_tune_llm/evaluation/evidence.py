@@ -156,7 +156,7 @@ def _coverage(run, test, sets):
     return dict(
         score=c.score,
         alpha=c.alpha,
-        threshold=run.certificate["conformal"]["threshold"],
+        threshold=c.threshold_ if np.isfinite(c.threshold_) else None,
         n_calibration=c.n_,
         rows_missing=c.rows_missing_,
         n_test=len(test),

@@ -132,9 +132,10 @@ _WORDS = {
         "set_sizes",
     ],
     "scorer": ["Scorer"],
-    "conformal": ["CONDITIONS", "ConformalClassifier", "by_cell"],
-    "score_tuning": ["tune_score"],
+    "conformal_cells": ["CONDITIONS", "CellThresholds"],
+    "conformal": ["ConformalClassifier"],
     "cross_conformal": ["CrossConformal"],
+    "score_tuning": ["tune_score"],
     "conditional_coverage": [
         "CoverageReport",
         "CoverageTable",
@@ -145,7 +146,6 @@ _WORDS = {
         "size_stratified",
         "worst_gap",
         "worst_slab",
-        "worst_window",
     ],
     "costs": [
         "CostMatrix",
