@@ -51,7 +51,7 @@ def derive_certificate(
     pv, pc = cal.predict_proba(validation.logits), cal.predict_proba(calibration.logits)
     c = config.conformal
     tuned = (
-        keep["conformal"].get("settings")
+        ConformalClassifier.from_dict(keep["conformal"]).settings
         if keep
         else tune_score(
             pv, validation.labels, score=c.score, seed=config.seed, alpha=c.alpha
