@@ -6,7 +6,7 @@
 __all__ = ['all_targets', 'check_transitions', 'cost_matrix', 'walk_plan', 'group_losses', 'SelectiveClassifier', 'certify',
            'selective_risk', 'RiskCurve', 'certificate_curve']
 
-# %% ../../nbs/stats/56_selective_classifier.ipynb #3acd9336
+# %% ../../nbs/stats/56_selective_classifier.ipynb #dfbe0a15
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,13 @@ from fine_tune_llm.stats.certificates import (
     settle,
     target_losses,
 )
-from .costs import CostMatrix, as_cost, check_decided, number_array
+from fine_tune_llm.stats.costs import (
+    CostMatrix,
+    as_cost,
+    check_decided,
+    markdown_row,
+    number_array,
+)
 from .estimator import Estimator
 from fine_tune_llm.stats.selection import (
     CONFIDENCES,
@@ -202,7 +208,7 @@ def _pilot_losses(plan, pilot, groups, n_classes):
     )
     return losses
 
-# %% ../../nbs/stats/56_selective_classifier.ipynb #fe3e55e7
+# %% ../../nbs/stats/56_selective_classifier.ipynb #30cb3aca
 class SelectiveClassifier(Estimator):
     """Decide, or abstain, with a certified risk among the decisions
 
@@ -346,11 +352,14 @@ def _promise_row(certificate):
     name = certificate.name
     if certificate.group is not None:
         name = f"{certificate.group}: {name}"
-    return (
-        f"| {name} | at most {certificate.target_risk:g} "
-        f"| {certificate.threshold:.4f} "
-        f"| {certificate.selective_coverage:.1%} of {certificate.n} "
-        f"| {certificate.risk_bound:.4g} |"
+    return markdown_row(
+        [
+            name,
+            f"at most {certificate.target_risk:g}",
+            f"{certificate.threshold:.4f}",
+            f"{certificate.selective_coverage:.1%} of {certificate.n}",
+            f"{certificate.risk_bound:.4g}",
+        ]
     )
 
 
@@ -360,7 +369,8 @@ def _refusal_row(refusal):
     name = context.get("target", "error")
     if context.get("group") is not None:
         name = f"{context['group']}: {name}"
-    return f"| {name} | refused: {refusal['message']}. {refusal['hint']} | | | |"
+    why = f"refused: {refusal['message']}. {refusal['hint']}"
+    return markdown_row([name, why, "", "", ""])
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
 def certify(
