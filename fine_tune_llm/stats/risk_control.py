@@ -146,7 +146,7 @@ def _check_truth(labels, shape):
         )
     return given.astype(bool)
 
-# %% ../../nbs/stats/58_risk_control.ipynb #360b78d8
+# %% ../../nbs/stats/58_risk_control.ipynb #7b627ac1
 def _check_control(control):
     "Costs by class, or `None`; `ConfigurationError` for parameters that will not do"
     miss_cost = control.miss_cost
@@ -180,7 +180,7 @@ def _check_alpha(alpha, bound):
     return float(alpha)
 
 
-def _check_rows(probs, multilabel):
+def _rows_in_range(probs, multilabel):
     "Rows of probabilities; of several labels they need not sum to one"
     if not multilabel:
         return check_probs(probs)
@@ -192,7 +192,7 @@ def _check_rows(probs, multilabel):
         )
     return p
 
-# %% ../../nbs/stats/58_risk_control.ipynb #7bf37865
+# %% ../../nbs/stats/58_risk_control.ipynb #c0954314
 class ConformalRiskControl(Estimator):
     """Prediction sets whose expected missed cost stays below a target
 
@@ -240,7 +240,7 @@ class ConformalRiskControl(Estimator):
         self.forget()
         miss_cost = _check_control(self)
         multilabel = np.ndim(labels) == 2
-        p = _check_rows(probs, multilabel)
+        p = _rows_in_range(probs, multilabel)
         if self.loss is None:
             misses = _count_misses(p, labels, miss_cost, multilabel)
             bound = misses.bound
@@ -262,7 +262,7 @@ class ConformalRiskControl(Estimator):
     ) -> np.ndarray:  # Is the label in the row's set? shape (n, K) bool
         "Prediction sets: the labels with at least the probability `threshold_`"
         self.check_fitted()
-        p = _check_rows(probs, self.multilabel_)
+        p = _rows_in_range(probs, self.multilabel_)
         if p.shape[1] != self.n_classes_:
             raise PredictionError(
                 f"`probs` has {p.shape[1]} classes, fitted with {self.n_classes_}",
