@@ -69,7 +69,7 @@ def _finished(result, fn):
     if inspect.iscoroutine(result):
         result.close()
     raise ConfigurationError(
-        f"`{_qualified_name(fn)}` returned what must be awaited, so nothing was protected",
+        f"`{_qualified_name(fn)}` returned an awaitable, so nothing was protected",
         hint="Pass the async function itself, with functools.partial for its arguments",
     )
 
