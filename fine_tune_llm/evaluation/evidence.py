@@ -137,7 +137,7 @@ def _calibration(test, probs, cert):
     return dict(
         method=cert["calibrator"]["kind"],
         choice=cert.get("choice"),
-        temperature=cert["calibrator"].get("temperature"),
+        temperature=cert["calibrator"]["state"].get("temperature_"),
         n_bins=n,
         before=dict(
             summary(raw, test.labels, n), table=_table(reliability(raw, test.labels, n))

@@ -15,8 +15,11 @@ from ..core.files import sha256_file, sha256_json, sha256_tree, write_json
 from ..data.ledger import ROLES
 from ..models.hub import find_model
 from ..predictions import Predictions
-from ..stats.calibration import calibrator_from_dict, select_calibrator
-from ..stats.calibrators import CALIBRATORS
+from fine_tune_llm.stats.calibration import (
+    CALIBRATORS,
+    calibrator_from_dict,
+    select_calibrator,
+)
 from ..stats.conformal import ConformalClassifier
 from ..stats.score_tuning import tune_score
 from ..stats.selective_classifier import SelectiveClassifier

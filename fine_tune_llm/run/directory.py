@@ -230,14 +230,14 @@ def promises(
 ) -> str:  # Markdown
     "What a run promises, in words"
     c, s, r = (
-        run.certificate["conformal"],
+        run.conformal,
         run.certificate["selective"],
         run.certificate["refusal"],
     )
     sets = (
-        f"A prediction set holds the true class with probability at least {1 - c['alpha']:.1%}, for new texts that are exchangeable with the {c['n']} calibration rows."
-        if c["threshold"] is not None
-        else f"Prediction sets hold every class: {c['rows_missing']} more calibration rows are needed for coverage {1 - c['alpha']:.1%}."
+        f"A prediction set holds the true class with probability at least {1 - c.alpha:.1%}, for new texts that are exchangeable with the {c.n_} calibration rows."
+        if not c.rows_missing_
+        else f"Prediction sets hold every class: {c.rows_missing_} more calibration rows are needed for coverage {1 - c.alpha:.1%}."
     )
     sel = (
         f"With probability at least {1 - s['delta']:.0%} over the calibration draw, at most {s['target_risk']:.1%} of the decisions made (confidence at least {s['threshold']:.4f}) are wrong. "

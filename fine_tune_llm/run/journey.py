@@ -58,7 +58,7 @@ from ..models.text_model import check_targets, load_adapter, load_model
 from ..predictions import Predictions
 from .certificate import _certify
 from .directory import Run, _claim
-from ..stats.calibrators import CALIBRATORS
+from ..stats.calibration import CALIBRATORS
 from ..stats.metric_summary import METRICS
 from ..stats.scores import SCORES
 from ..training.losses import LOSSES
