@@ -100,7 +100,7 @@ def _round_window(span):
             return window
     return _DAY * max(1.0, -(-span // (11 * _DAY)))
 
-# %% ../../nbs/cli/65_event_summary.ipynb #cbef0d8c
+# %% ../../nbs/cli/65_event_summary.ipynb #08b81e50
 _PERCENTILES = ("mean", "p50", "p90", "p99")
 
 
@@ -115,7 +115,7 @@ def summary_table(
         f"to {_moment(summary['last'])}",
         f"in windows of {summary['window']:g} s; `{summary['value']}` of the n events "
         "that have it",
-        f"  {'type':<24}{'count':>7}{'per s':>9}{'n':>7}"
+        f"  {'type':<24}{'count':>6}{'per s':>8}{'n':>6}"
         + "".join(f"{name:>8}" for name in _PERCENTILES),
     ]
     start = None
@@ -129,10 +129,10 @@ def summary_table(
 
 def _window_line(row):
     "One type of event in one window"
-    counts = f"  {row['by']!s:<24}{row['count']:>7}{row['rate']:>9.3g}"
+    counts = f"  {row['by']!s:<24}{row['count']:>6}{row['rate']:>8.3g}"
     if not row["n"]:
         return counts
-    return counts + f"{row['n']:>7}" + "".join(f"{row[k]:>8.3g}" for k in _PERCENTILES)
+    return counts + f"{row['n']:>6}" + "".join(f"{row[k]:>8.3g}" for k in _PERCENTILES)
 
 
 def _failure_lines(rows):
