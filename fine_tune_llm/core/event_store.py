@@ -34,7 +34,7 @@ from fine_tune_llm.core.event_file import (
 )
 from .events import Event, json_safe
 
-# %% ../../nbs/core/88_event_store.ipynb #f705acbf
+# %% ../../nbs/core/88_event_store.ipynb #a25627a4
 @dataclass(frozen=True)
 class _Limits:
     "What a writer was told"
@@ -45,11 +45,20 @@ class _Limits:
     keep_age: float | None  # Seconds after which events are deleted
     keep_events: int | None  # Newest events that are kept
 
+    def check(self):
+        check_number("batch", self.batch, 1, whole=True)
+        check_number("buffer", self.buffer, 1, whole=True)
+        _check_count("keep_events", self.keep_events, 1)
+        if self.every is not None:
+            check_number("every", self.every, 0, 1e9, closed="both")
+        if self.keep_age is not None:
+            check_number("keep_age", self.keep_age, 0, 1e9, closed="high")
+
 
 _COMMIT = 10_000  # events in one transaction at most, and between two clearings
 _COMMIT_IN_TROUBLE = 100
 
-# %% ../../nbs/core/88_event_store.ipynb #f54ce811
+# %% ../../nbs/core/88_event_store.ipynb #dcd03f93
 class _Writer:
     "A bounded buffer before a file: appending never fails, what is not written waits"
 
@@ -167,6 +176,23 @@ class _Writer:
             if self.waiting:
                 self.wake.set()
 
+    def stats(self):
+        return {
+            "committed": self.committed,
+            "waiting": len(self.waiting),
+            "dropped": self.dropped,
+            "trouble": self.trouble and str(self.trouble),
+        }
+
+    def prune(self, now, max_age, max_events):
+        self.flush(10.0)
+        with self.io:
+            try:
+                return prune(self.db, now=now, max_age=max_age, max_events=max_events)
+            except sqlite3.Error as e:
+                message = f"`{self.path}` cannot be pruned: {e}"
+                raise IntegrityError(message, path=str(self.path)) from e
+
     def clear(self):
         "Delete what is too old or too many, if there are such limits"
         self.cleared_at = self.committed
@@ -200,7 +226,7 @@ def _check_count(name, value, low=0):
 def _check_run(run):
     return None if run is None else json_safe(str(run))
 
-# %% ../../nbs/core/88_event_store.ipynb #ac775dc0
+# %% ../../nbs/core/88_event_store.ipynb #7a923dc5
 class EventStore:
     "Events in one SQLite file: one writer, many readers"
 
@@ -226,20 +252,14 @@ class EventStore:
                 f"`path` must be the name of a file, got {type(path).__name__}",
                 argument="path",
             )
-        check_number("batch", batch, 1, whole=True)
-        check_number("buffer", buffer, 1, whole=True)
-        _check_count("keep_events", keep_events, 1)
-        if every is not None:
-            check_number("every", every, 0, 1e9, closed="both")
-        if keep_age is not None:
-            check_number("keep_age", keep_age, 0, 1e9, closed="high")
+        limits = _Limits(every, batch, buffer, keep_age, keep_events)
+        limits.check()
         self.path = Path(path)
         self._io = threading.RLock()
         self._db = open_file(self.path, readonly=readonly)
         self._has_events = has_events(self._db, self.path)
         self._writer = None
         if not readonly:
-            limits = _Limits(every, batch, buffer, keep_age, keep_events)
             self._writer = _Writer(self._db, self._io, self.path, limits)
             self._writer.clear()
             atexit.register(self.close)
@@ -265,15 +285,7 @@ class EventStore:
     @property
     def stats(self) -> dict[str, Any]:
         "How the writing goes: committed, waiting, dropped, trouble (message or `None`)"
-        writer = self._writer
-        if not writer:
-            return {}
-        return {
-            "committed": writer.committed,
-            "waiting": len(writer.waiting),
-            "dropped": writer.dropped,
-            "trouble": writer.trouble and str(writer.trouble),
-        }
+        return self._writer.stats() if self._writer else {}
 
     def query(
         self,
@@ -287,10 +299,7 @@ class EventStore:
         after: int = 0,  # Only with a higher id
         limit: int | None = None,  # Only the newest so many
     ) -> list[Event]:  # In the order in which they were appended
-        """Read events back; a writer commits first, so that it reads what it wrote
-
-        `IntegrityError` when the file cannot be read.
-        """
+        "Read events back, what was written just now included"
         search = Search(
             what=check_asked(what),
             run=_check_run(run),
@@ -299,22 +308,7 @@ class EventStore:
             after=check_number("after", after, 0, whole=True),
             limit=_check_count("limit", limit),
         )
-        self.flush()
-        with self._io:
-            return self._select(search)
-
-    def _select(self, search):
-        "One state of the file for all statements"
-        try:
-            self._db.execute("begin")
-            self._has_events = self._has_events or has_events(self._db, self.path)
-            return select(self._db, search) if self._has_events else []
-        except (sqlite3.Error, ValueError) as e:
-            message = f"`{self.path}` cannot be read: {e}"
-            raise IntegrityError(message, path=str(self.path)) from e
-        finally:
-            with suppress(sqlite3.Error):
-                self._db.execute("rollback")
+        return _find(self, search)
 
     def tail(
         self,
@@ -337,24 +331,7 @@ class EventStore:
             limit=_check_count("n", n),
         )
         check_number("poll", poll, 0, 3600, closed="both")
-        return self._tail(search, follow, poll, stop)
-
-    def _tail(self, search, follow, poll, stop):
-        newest = self.query(limit=1)
-        first = self._select_locked(search)
-        yield from first
-        last = max([event.id for event in (*newest, *first[-1:])], default=0)
-        while follow and not stop():
-            for event in self.query(after=last):
-                last = event.id
-                if search.matches(event.run, event.type):
-                    yield event
-            time.sleep(poll)
-
-    def _select_locked(self, search):
-        self.flush()
-        with self._io:
-            return self._select(search)
+        return _tail(self, search, follow, poll, stop)
 
     def prune(
         self,
@@ -364,19 +341,12 @@ class EventStore:
         # Seconds since 1970 or a `datetime` with a time zone; the clock when `None`
         now: float | datetime | None = None,
     ) -> int:  # Deleted
-        "Delete old events (the newest one stays); their room in the file is used again"
-        self._check_writer()
+        "Delete old events but the newest: their room in the file is used again"
         if max_age is not None:
             check_number("max_age", max_age, 0, math.inf, closed="low")
         most = _check_count("max_events", max_events, 1)
         moment = time.time() if now is None else _check_moment("now", now)
-        self.flush()
-        with self._io:
-            try:
-                return prune(self._db, now=moment, max_age=max_age, max_events=most)
-            except sqlite3.Error as e:
-                message = f"`{self.path}` cannot be pruned: {e}"
-                raise IntegrityError(message, path=str(self.path)) from e
+        return self._check_writer().prune(moment, max_age, most)
 
     def _check_writer(self):
         if not self._writer:
@@ -387,10 +357,7 @@ class EventStore:
         return self._writer
 
     def close(self) -> None:
-        """Commit what waits and let go of the file
-
-        What cannot be written is counted in the log.
-        """
+        "Commit what waits and let go of the file; the log counts what is lost"
         writer = self._writer
         if writer and writer.pid != os.getpid():
             return
@@ -409,6 +376,35 @@ class EventStore:
     def __repr__(self) -> str:
         state = self.stats if self._writer else "readonly"
         return f"EventStore({self.path.name!r}, {state})"
+
+
+def _find(store, search):
+    "One state of the file for all statements"
+    store.flush()
+    with store._io:
+        try:
+            store._db.execute("begin")
+            store._has_events = store._has_events or has_events(store._db, store.path)
+            return select(store._db, search) if store._has_events else []
+        except (sqlite3.Error, ValueError) as e:
+            message = f"`{store.path}` cannot be read: {e}"
+            raise IntegrityError(message, path=str(store.path)) from e
+        finally:
+            with suppress(sqlite3.Error):
+                store._db.execute("rollback")
+
+
+def _tail(store, search, follow, poll, stop):
+    newest = store.query(limit=1)
+    first = _find(store, search)
+    yield from first
+    last = max([event.id for event in (*newest, *first[-1:])], default=0)
+    while follow and not stop():
+        for event in store.query(after=last):
+            last = event.id
+            if search.matches(event.run, event.type):
+                yield event
+        time.sleep(poll)
 
 
 def _finish(writer):
