@@ -18,7 +18,7 @@ from fine_tune_llm.stats.kernels import by_rows, threads
 from fine_tune_llm.stats.matrix_scaling import VectorScaling
 from fine_tune_llm.stats.temperature import (
     TemperatureScaling,
-    _moments,
+    _loss_moments,
     best_temperature,
     slopes_of,
     temperature_of,
@@ -195,7 +195,7 @@ def roofline(quick):
 
     contest = {
         "pass": lambda: slopes(1 / T),
-        "in cache, one thread": lambda: _moments(*few, 1 / T, 1, 0, m),
+        "in cache, one thread": lambda: _loss_moments(*few, 1 / T, 1, 0, m),
         "door": lambda: Rows(logits),
         "numpy exp": lambda: by_rows(exponentials, n, K),
     }
