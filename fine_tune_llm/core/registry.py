@@ -176,19 +176,31 @@ def _check_name(kind, name):
     )
 
 
-def _again(old, obj, module):
+def _is_again(old, obj, module):
     "Is `obj`, registered by `module`, the definition that `old` was, run again?"
-    own_name = lambda o: getattr(o, "__qualname__", "<plain object>")
-    same_place = module == old[2] and own_name(obj) == own_name(old[0])
-    return obj is old[0] or (
-        same_place and (module == "__main__" or "<" not in own_name(obj))
-    )
+    before, _, old_module = old
+    if obj is before:
+        return True
+    own_name = getattr(obj, "__qualname__", "<plain object>")
+    if own_name != getattr(before, "__qualname__", "<plain object>"):
+        return False
+    if module == old_module:
+        return module == "__main__" or "<" not in own_name
+    # a library's own notebook: the page imported the library, and now defines it
+    return module == "__main__" and _looks_alike(before, obj)
+
+
+def _looks_alike(before, obj):
+    "Same docstring and same arguments"
+    if not (callable(before) and callable(obj)) or before.__doc__ != obj.__doc__:
+        return False
+    return str(inspect.signature(before)) == str(inspect.signature(obj))
 
 
 def _added(own, kind, name, obj, doc, module):
     "A copy of `own` with one entry more, or the error that says who has the name"
     old = own.get(name)
-    if old and not _again(old, obj, module):
+    if old and not _is_again(old, obj, module):
         raise ConfigurationError(
             f"{kind} {name!r} is already registered by {old[2]}, and {module} registers it again",
             hint="Choose another name",

@@ -23,12 +23,12 @@ from fine_tune_llm.stats.bounds import (
     risk_test,
     rows_that_would_do,
 )
-from .costs import _numbers
+from .costs import number_array
 from .estimator import reading
 from .intervals import clopper_pearson
 from .learn_then_test import theorem_of
 from .multiple_testing import CORRECTIONS, graphical
-from .selection import _enter, pilot_start, start_indices
+from .selection import first_threshold, pilot_start, start_indices
 
 # %% ../../nbs/stats/54_certificates.ipynb #ddabbd9f
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Target:
     weight: float = 1.0  # Its share of delta beside the other targets, where each has a chain of its own
 
     def __post_init__(self):
-        m = None if self.loss is None else _numbers(self.loss, "loss")
+        m = None if self.loss is None else number_array(self.loss, "loss")
         if m is not None and not (
             m.ndim == 2
             and m.shape[0] == m.shape[1]
@@ -108,7 +108,7 @@ def _seen(t, conf, decided, labels, K, s):
         if t.loss is None
         else t.loss[labels, decided] / t.bound
     )
-    z = Nested(loss, _enter(conf, s.grid), len(s.grid), t.given == "decided")
+    z = Nested(loss, first_threshold(conf, s.grid), len(s.grid), t.given == "decided")
     if t.classes is None:
         return z
     on = np.isin(labels, _ids(t.classes, s.classes, K))
@@ -133,7 +133,7 @@ class SelectiveCertificate:
     theorem: str = theorem_of("exact", "fixed")  # By which it holds
     name: str = "error"  # The target's
     mean_loss: float = None  # On the calibration rows that count; for 0/1 losses among the decided it is n_errors/n_decided
-    score: str = "maxprob"  # Name in `CONFIDENCES`
+    score: str = "max_prob"  # Name in `CONFIDENCES`
     given: str = "decided"  # Mean over decided rows, or over all of them
     group: str = None  # The group it is for
     seed: int = None  # Of the order of rows, for tests that draw one
@@ -162,7 +162,7 @@ def describe_certificate(c: SelectiveCertificate) -> str:
     "Two sentences"
     who, where = (
         "" if c.group is None else f" for group {c.group}",
-        "confidence" if c.score == "maxprob" else f"confidence ({c.score})",
+        "confidence" if c.score == "max_prob" else f"confidence ({c.score})",
     )
     what = (
         f"at most {c.target_risk:.1%} of decisions made at {where} >= {c.threshold:.4f} are wrong"
@@ -185,7 +185,7 @@ def _chains(s, seen, n, pilots):
     out, risks = {}, [t.risk / t.bound for t in s.targets]
     for g, zs in seen.items():
         starts = (
-            pilot_start(s.grid, risks, n[g], pilots[g])
+            pilot_start(pilots[g][0], risks, n=n[g], n_pilot=pilots[g][1])
             if g in pilots
             else start_indices(s.grid, risks)
         )

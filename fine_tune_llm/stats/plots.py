@@ -19,7 +19,6 @@ from .conditional_coverage import CoverageTable
 from .quantiles import check_alpha
 from .selective import RiskCoverage
 from .selective_classifier import RiskCurve
-from .streams import _positive
 
 # %% ../../nbs/stats/80_plots.ipynb #d0307ffa
 def _drawable(r, kind, source):
@@ -231,7 +230,7 @@ def plot_wealth(
     label: str = None,  # For a legend
 ):  # The axes
     "Evidence over time, with the line at which it becomes an alarm"
-    threshold = _positive("threshold", threshold)
+    threshold = check_number("threshold", threshold, 0, math.inf)
     ax = axes_of(ax, (4, 2.6))
     (curve,) = ax.plot(
         np.arange(1, len(log_wealth) + 1),

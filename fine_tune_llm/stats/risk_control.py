@@ -18,7 +18,7 @@ from fine_tune_llm.core.errors import (
     PredictionError,
 )
 from .arrays import as_float_array, check_labels, check_probs
-from .costs import _numbers
+from .costs import number_array
 from .estimator import reading
 from .kernels import readable
 from .selective_classifier import _check_grid
@@ -41,7 +41,7 @@ def first_safe(
     bound: float = 1.0,  # Largest possible loss
 ) -> int:  # First column whose (sum of losses + bound)/(n+1) is at most alpha; `None` when no column is
     "Conformal risk control of any knob, from daring to careful"
-    x, bound = _numbers(losses, "losses"), check_number("bound", bound, 0, math.inf)
+    x, bound = number_array(losses, "losses"), check_number("bound", bound, 0, math.inf)
     a = check_number("alpha", alpha, 0, bound)
     if x.ndim != 2 or not x.size or not ((x >= 0) & (x <= bound)).all():
         raise PredictionError(
@@ -82,7 +82,7 @@ class ConformalRiskControl:
         grid=None,  # For `loss`: thresholds on probabilities, highest first; `threshold_grid()` when `None`
     ):
         w = self.miss_cost = (
-            None if miss_cost is None else _numbers(miss_cost, "miss_cost")
+            None if miss_cost is None else number_array(miss_cost, "miss_cost")
         )
         self.loss, self.bound, self.grid = (
             loss,

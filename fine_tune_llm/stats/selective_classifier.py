@@ -31,13 +31,18 @@ from fine_tune_llm.stats.certificates import (
     _seen,
     _settle,
 )
-from .costs import CostMatrix, _numbers, as_cost, check_decided
+from .costs import CostMatrix, as_cost, check_decided, number_array
 from .estimator import reading
-from .selection import CONFIDENCES, _enter, _judge, threshold_grid
+from fine_tune_llm.stats.selection import (
+    CONFIDENCES,
+    first_threshold,
+    judge,
+    threshold_grid,
+)
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #059ee8e0
 def _check_grid(grid):
-    g = threshold_grid() if grid is None else _numbers(grid, "grid")
+    g = threshold_grid() if grid is None else number_array(grid, "grid")
     if (
         g.ndim != 1
         or not g.size
@@ -66,7 +71,7 @@ def _check_targets(main, targets, together, transitions):
         )
     if transitions is None:
         return every, None
-    g = _numbers(transitions, "transitions")
+    g = number_array(transitions, "transitions")
     if together:
         raise ConfigurationError(
             "`transitions` are between chains, and with together=True there is one",
@@ -111,7 +116,8 @@ def _learn(s, thresholds, certs, refusals, n_classes):
 
 def _rows_of(s, probs, labels, groups, K=None):
     "Per group: what its rows say about each target, and how many they are"
-    conf, best, k = _judge(probs, s.score, s.cost)
+    j = judge(probs, s.score, s.cost)
+    conf, best, k = j.conf, j.best, j.n_classes
     g = None if groups is None else group_names(groups, len(conf))
     if k != (K or k):
         raise PredictionError(
@@ -134,7 +140,7 @@ class SelectiveClassifier:
         delta: float = 0.1,  # Chance that any certificate of a fit may fail, in (0, 1)
         *,
         cost=None,  # `CostMatrix` or cost[true, decided]: decide at the least expected cost and promise the mean cost; the most probable class and the error rate when `None`
-        score: str = "maxprob",  # How sure: name in `CONFIDENCES`
+        score: str = "max_prob",  # How sure: name in `CONFIDENCES`
         targets: tuple = (),  # More `Target`s
         together: bool = True,  # All targets at one threshold, or refuse; `False`: a chain and a share of delta for each, and all but the main one may be refused
         weight: float = 1.0,  # Share of delta of the main target beside those of the others, where each has a chain
@@ -252,7 +258,8 @@ def decide(
             f"`groups` {'were not' if None in self.thresholds_ else 'are'} part of the fit",
             argument="groups",
         )
-    conf, best, K = _judge(probs, self.score, self.cost)
+    j = judge(probs, self.score, self.cost)
+    conf, best, K = j.conf, j.best, j.n_classes
     cut = {g: np.inf if t is None else t for g, t in self.thresholds_.items()}
     if K != (self.n_classes_ or K):
         raise PredictionError(
@@ -371,7 +378,7 @@ def _conf_and_right(conf, right, s):
             f"`right` must be {len(c)} truth values, one for each confidence",
             argument="right",
         )
-    return [Nested(1 - r, _enter(c, s.grid), len(s.grid))], len(c)
+    return [Nested(1 - r, first_threshold(c, s.grid), len(s.grid))], len(c)
 
 
 def certify(

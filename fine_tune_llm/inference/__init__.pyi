@@ -1,0 +1,15 @@
+"Written by .ci/doors.py from __init__.py."
+
+from .decision import Decision as Decision
+from .decision import Rationale as Rationale
+from .decision import WordEffect as WordEffect
+from .decision import make_decisions as make_decisions
+from .rationale import occlusion as occlusion
+
+__all__ = [
+    "Decision",
+    "Rationale",
+    "WordEffect",
+    "make_decisions",
+    "occlusion",
+]

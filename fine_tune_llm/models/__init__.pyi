@@ -1,0 +1,33 @@
+"Written by .ci/doors.py from __init__.py."
+
+from .catalogue import CATALOGUE as CATALOGUE
+from .catalogue import Entry as Entry
+from .hub import Source as Source
+from .hub import find_model as find_model
+from .hub import quiet as quiet
+from .head import PooledClassifier as PooledClassifier
+from .head import pool as pool
+from .text_model import TextModel as TextModel
+from .text_model import check_targets as check_targets
+from .text_model import collate as collate
+from .text_model import encode_batches as encode_batches
+from .text_model import load_adapter as load_adapter
+from .text_model import load_model as load_model
+from .text_model import tokenize as tokenize
+
+__all__ = [
+    "CATALOGUE",
+    "Entry",
+    "PooledClassifier",
+    "Source",
+    "TextModel",
+    "check_targets",
+    "collate",
+    "encode_batches",
+    "find_model",
+    "load_adapter",
+    "load_model",
+    "pool",
+    "quiet",
+    "tokenize",
+]

@@ -1,0 +1,427 @@
+"Written by .ci/doors.py from __init__.py."
+
+from .kernels import Kernel as Kernel
+from .kernels import by_rows as by_rows
+from .kernels import compile_times as compile_times
+from .kernels import kernel as kernel
+from .kernels import readable as readable
+from .kernels import threads as threads
+from .arrays import MISSING as MISSING
+from .arrays import as_float_array as as_float_array
+from .arrays import check_labels as check_labels
+from .arrays import check_logits as check_logits
+from .arrays import check_probs as check_probs
+from .arrays import conf_right as conf_right
+from .arrays import group_codes as group_codes
+from .arrays import group_names as group_names
+from .arrays import prob_rows as prob_rows
+from .arrays import row_index as row_index
+from .arrays import row_is_distribution as row_is_distribution
+from .arrays import row_max as row_max
+from .arrays import softmax as softmax
+from .arrays import top_of_rows as top_of_rows
+from .estimator import Estimator as Estimator
+from .intervals import Interval as Interval
+from .intervals import clopper_pearson as clopper_pearson
+from .intervals import newcombe as newcombe
+from .intervals import wilson as wilson
+from .bounds import Nested as Nested
+from .bounds import RISK_TESTS as RISK_TESTS
+from .bounds import binomial_p_value as binomial_p_value
+from .bounds import exact_test as exact_test
+from .bounds import hb_test as hb_test
+from .bounds import hoeffding_bentkus as hoeffding_bentkus
+from .bounds import p_value as p_value
+from .bounds import risk_bounds as risk_bounds
+from .bounds import risk_test as risk_test
+from .bounds import rows_that_would_do as rows_that_would_do
+from .bounds import upper_bound as upper_bound
+from .bounds import wsr_test as wsr_test
+from .multiple_testing import CORRECTIONS as CORRECTIONS
+from .multiple_testing import bonferroni as bonferroni
+from .multiple_testing import fixed_sequence as fixed_sequence
+from .multiple_testing import graphical as graphical
+from .multiple_testing import holm as holm
+from .multiple_testing import holm_rejects as holm_rejects
+from .learn_then_test import LearnThenTest as LearnThenTest
+from .learn_then_test import RiskCertificate as RiskCertificate
+from .learn_then_test import theorem_of as theorem_of
+from .metrics import accuracy as accuracy
+from .metrics import balanced_accuracy as balanced_accuracy
+from .metrics import brier as brier
+from .metrics import confusion as confusion
+from .metrics import macro_f1 as macro_f1
+from .metrics import nll as nll
+from .metrics import top_k_accuracy as top_k_accuracy
+from .calibration_error import CalibrationTest as CalibrationTest
+from .calibration_error import Murphy as Murphy
+from .calibration_error import Reliability as Reliability
+from .calibration_error import ace as ace
+from .calibration_error import classwise_ece as classwise_ece
+from .calibration_error import ece as ece
+from .calibration_error import ece_debiased as ece_debiased
+from .calibration_error import ks_error as ks_error
+from .calibration_error import ks_test as ks_test
+from .calibration_error import kuiper_test as kuiper_test
+from .calibration_error import mce as mce
+from .calibration_error import murphy as murphy
+from .calibration_error import overconfidence as overconfidence
+from .calibration_error import reliability as reliability
+from .calibration_error import smooth_ece as smooth_ece
+from .calibration_error import spiegelhalter_test as spiegelhalter_test
+from .calibration_error import underconfidence as underconfidence
+from .selective import RiskCoverage as RiskCoverage
+from .selective import aurc as aurc
+from .selective import confidence_auroc as confidence_auroc
+from .selective import e_aurc as e_aurc
+from .selective import risk_coverage_curve as risk_coverage_curve
+from .selective import selective_risk_at as selective_risk_at
+from .metric_summary import METRICS as METRICS
+from .metric_summary import WATCHED as WATCHED
+from .metric_summary import interval as interval
+from .metric_summary import summary as summary
+from .uncertainty import OutOfScope as OutOfScope
+from .uncertainty import SCOPE_SCORES as SCOPE_SCORES
+from .uncertainty import auprc as auprc
+from .uncertainty import auroc as auroc
+from .uncertainty import energy_score as energy_score
+from .uncertainty import entropy_score as entropy_score
+from .uncertainty import fpr_at_tpr as fpr_at_tpr
+from .uncertainty import margin_score as margin_score
+from .uncertainty import max_prob_score as max_prob_score
+from .uncertainty import out_of_scope as out_of_scope
+from .streaming import StreamingCalibration as StreamingCalibration
+from .calibrators import CALIBRATORS as CALIBRATORS
+from .calibrators import Calibrator as Calibrator
+from .calibrators import Rows as Rows
+from .calibrators import Uncalibrated as Uncalibrated
+from .calibrators import tempered as tempered
+from .temperature import EnsembleTemperature as EnsembleTemperature
+from .temperature import TemperatureScaling as TemperatureScaling
+from .temperature import best_temperature as best_temperature
+from .matrix_scaling import DirichletScaling as DirichletScaling
+from .matrix_scaling import VectorScaling as VectorScaling
+from .binary_calibration import BetaCalibration as BetaCalibration
+from .binary_calibration import HistogramBinning as HistogramBinning
+from .binary_calibration import IsotonicCalibration as IsotonicCalibration
+from .binary_calibration import PlattScaling as PlattScaling
+from .binary_calibration import WAYS as WAYS
+from .venn_abers import VennAbers as VennAbers
+from .calibration import CANDIDATES as CANDIDATES
+from .calibration import CalibratorChoice as CalibratorChoice
+from .calibration import calibrator_from_dict as calibrator_from_dict
+from .calibration import select_calibrator as select_calibrator
+from .scores import SCORES as SCORES
+from .scores import aps as aps
+from .scores import entropy_adaptive as entropy_adaptive
+from .scores import lac as lac
+from .scores import margin as margin
+from .scores import raps as raps
+from .scores import row_uniforms as row_uniforms
+from .scores import saps as saps
+from .scores import topk as topk
+from .sets import PredictionSets as PredictionSets
+from .sets import as_sets as as_sets
+from .sets import check_sets as check_sets
+from .quantiles import check_alpha as check_alpha
+from .quantiles import conformal_quantile as conformal_quantile
+from .quantiles import conformal_rank as conformal_rank
+from .quantiles import coverage as coverage
+from .quantiles import coverage_band as coverage_band
+from .quantiles import coverage_slack as coverage_slack
+from .quantiles import covered as covered
+from .quantiles import rows_needed as rows_needed
+from .quantiles import set_size as set_size
+from .quantiles import set_sizes as set_sizes
+from .scorer import Scorer as Scorer
+from .conformal import CONDITIONS as CONDITIONS
+from .conformal import ConformalClassifier as ConformalClassifier
+from .conformal import by_cell as by_cell
+from .score_tuning import tune_score as tune_score
+from .cross_conformal import CrossConformal as CrossConformal
+from .conditional_coverage import CoverageReport as CoverageReport
+from .conditional_coverage import CoverageTable as CoverageTable
+from .conditional_coverage import WorstSlab as WorstSlab
+from .conditional_coverage import cov_gap as cov_gap
+from .conditional_coverage import coverage_by as coverage_by
+from .conditional_coverage import coverage_report as coverage_report
+from .conditional_coverage import size_stratified as size_stratified
+from .conditional_coverage import worst_gap as worst_gap
+from .conditional_coverage import worst_slab as worst_slab
+from .conditional_coverage import worst_window as worst_window
+from .costs import CostMatrix as CostMatrix
+from .costs import as_cost as as_cost
+from .costs import bayes_decide as bayes_decide
+from .costs import expected_cost as expected_cost
+from .costs import realised_cost as realised_cost
+from .selection import CONFIDENCES as CONFIDENCES
+from .selection import decide_at as decide_at
+from .selection import threshold_grid as threshold_grid
+from .certificates import SelectiveCertificate as SelectiveCertificate
+from .certificates import Target as Target
+from .certificates import describe_certificate as describe_certificate
+from .selective_classifier import RiskCurve as RiskCurve
+from .selective_classifier import SelectiveClassifier as SelectiveClassifier
+from .selective_classifier import certificate_curve as certificate_curve
+from .selective_classifier import certify as certify
+from .selective_classifier import selective_risk as selective_risk
+from .risk_control import ConformalRiskControl as ConformalRiskControl
+from .risk_control import first_safe as first_safe
+from .streams import Alarm as Alarm
+from .streams import Monitor as Monitor
+from .score_bag import ScoreBag as ScoreBag
+from .score_bag import growing_p_values as growing_p_values
+from .martingales import COMPOSITE as COMPOSITE
+from .martingales import ConformalMartingale as ConformalMartingale
+from .martingales import Evidence as Evidence
+from .martingales import evidence as evidence
+from .risk_monitor import RiskMonitor as RiskMonitor
+from .adaptive import ACI as ACI
+from .adaptive import ConformalPID as ConformalPID
+from .adaptive import DtACI as DtACI
+from .adaptive import RollingRiskControl as RollingRiskControl
+from .adaptive import rolling_mean as rolling_mean
+from .shift import LabelFreeTrigger as LabelFreeTrigger
+from .shift import WeightedConformal as WeightedConformal
+from .shift import effective_rows as effective_rows
+from .shift import weighted_quantile as weighted_quantile
+from .late_labels import LateLabels as LateLabels
+from .monitors import MONITORS as MONITORS
+from .monitors import restore as restore
+from .groups import GROUP_METRICS as GROUP_METRICS
+from .groups import GroupCounts as GroupCounts
+from .groups import Measure as Measure
+from .groups import Outcomes as Outcomes
+from .subgroup_calibration import Multicalibration as Multicalibration
+from .subgroup_calibration import multicalibration as multicalibration
+from .power import detectable_gap as detectable_gap
+from .power import rows_for_gap as rows_for_gap
+from .fairness import Comparison as Comparison
+from .fairness import Fairness as Fairness
+from .fairness import Gap as Gap
+from .fairness import GroupRate as GroupRate
+from .fairness import group_report as group_report
+from .plots import axes_of as axes_of
+from .plots import plot_certificate as plot_certificate
+from .plots import plot_confidence as plot_confidence
+from .plots import plot_coverage as plot_coverage
+from .plots import plot_groups as plot_groups
+from .plots import plot_reliability as plot_reliability
+from .plots import plot_risk_coverage as plot_risk_coverage
+from .plots import plot_rolling_coverage as plot_rolling_coverage
+from .plots import plot_sizes as plot_sizes
+from .plots import plot_wealth as plot_wealth
+
+__all__ = [
+    "ACI",
+    "Alarm",
+    "BetaCalibration",
+    "CALIBRATORS",
+    "CANDIDATES",
+    "COMPOSITE",
+    "CONDITIONS",
+    "CONFIDENCES",
+    "CORRECTIONS",
+    "CalibrationTest",
+    "Calibrator",
+    "CalibratorChoice",
+    "Comparison",
+    "ConformalClassifier",
+    "ConformalMartingale",
+    "ConformalPID",
+    "ConformalRiskControl",
+    "CostMatrix",
+    "CoverageReport",
+    "CoverageTable",
+    "CrossConformal",
+    "DirichletScaling",
+    "DtACI",
+    "EnsembleTemperature",
+    "Estimator",
+    "Evidence",
+    "Fairness",
+    "GROUP_METRICS",
+    "Gap",
+    "GroupCounts",
+    "GroupRate",
+    "HistogramBinning",
+    "Interval",
+    "IsotonicCalibration",
+    "Kernel",
+    "LabelFreeTrigger",
+    "LateLabels",
+    "LearnThenTest",
+    "METRICS",
+    "MISSING",
+    "MONITORS",
+    "Measure",
+    "Monitor",
+    "Multicalibration",
+    "Murphy",
+    "Nested",
+    "OutOfScope",
+    "Outcomes",
+    "PlattScaling",
+    "PredictionSets",
+    "RISK_TESTS",
+    "Reliability",
+    "RiskCertificate",
+    "RiskCoverage",
+    "RiskCurve",
+    "RiskMonitor",
+    "RollingRiskControl",
+    "Rows",
+    "SCOPE_SCORES",
+    "SCORES",
+    "ScoreBag",
+    "Scorer",
+    "SelectiveCertificate",
+    "SelectiveClassifier",
+    "StreamingCalibration",
+    "Target",
+    "TemperatureScaling",
+    "Uncalibrated",
+    "VectorScaling",
+    "VennAbers",
+    "WATCHED",
+    "WAYS",
+    "WeightedConformal",
+    "WorstSlab",
+    "accuracy",
+    "ace",
+    "aps",
+    "as_cost",
+    "as_float_array",
+    "as_sets",
+    "auprc",
+    "aurc",
+    "auroc",
+    "axes_of",
+    "balanced_accuracy",
+    "bayes_decide",
+    "best_temperature",
+    "binomial_p_value",
+    "bonferroni",
+    "brier",
+    "by_cell",
+    "by_rows",
+    "calibrator_from_dict",
+    "certificate_curve",
+    "certify",
+    "check_alpha",
+    "check_labels",
+    "check_logits",
+    "check_probs",
+    "check_sets",
+    "classwise_ece",
+    "clopper_pearson",
+    "compile_times",
+    "conf_right",
+    "confidence_auroc",
+    "conformal_quantile",
+    "conformal_rank",
+    "confusion",
+    "cov_gap",
+    "coverage",
+    "coverage_band",
+    "coverage_by",
+    "coverage_report",
+    "coverage_slack",
+    "covered",
+    "decide_at",
+    "describe_certificate",
+    "detectable_gap",
+    "e_aurc",
+    "ece",
+    "ece_debiased",
+    "effective_rows",
+    "energy_score",
+    "entropy_adaptive",
+    "entropy_score",
+    "evidence",
+    "exact_test",
+    "expected_cost",
+    "first_safe",
+    "fixed_sequence",
+    "fpr_at_tpr",
+    "graphical",
+    "group_codes",
+    "group_names",
+    "group_report",
+    "growing_p_values",
+    "hb_test",
+    "hoeffding_bentkus",
+    "holm",
+    "holm_rejects",
+    "interval",
+    "kernel",
+    "ks_error",
+    "ks_test",
+    "kuiper_test",
+    "lac",
+    "macro_f1",
+    "margin",
+    "margin_score",
+    "max_prob_score",
+    "mce",
+    "multicalibration",
+    "murphy",
+    "newcombe",
+    "nll",
+    "out_of_scope",
+    "overconfidence",
+    "p_value",
+    "plot_certificate",
+    "plot_confidence",
+    "plot_coverage",
+    "plot_groups",
+    "plot_reliability",
+    "plot_risk_coverage",
+    "plot_rolling_coverage",
+    "plot_sizes",
+    "plot_wealth",
+    "prob_rows",
+    "raps",
+    "readable",
+    "realised_cost",
+    "reliability",
+    "restore",
+    "risk_bounds",
+    "risk_coverage_curve",
+    "risk_test",
+    "rolling_mean",
+    "row_index",
+    "row_is_distribution",
+    "row_max",
+    "row_uniforms",
+    "rows_for_gap",
+    "rows_needed",
+    "rows_that_would_do",
+    "saps",
+    "select_calibrator",
+    "selective_risk",
+    "selective_risk_at",
+    "set_size",
+    "set_sizes",
+    "size_stratified",
+    "smooth_ece",
+    "softmax",
+    "spiegelhalter_test",
+    "summary",
+    "tempered",
+    "theorem_of",
+    "threads",
+    "threshold_grid",
+    "top_k_accuracy",
+    "top_of_rows",
+    "topk",
+    "tune_score",
+    "underconfidence",
+    "upper_bound",
+    "weighted_quantile",
+    "wilson",
+    "worst_gap",
+    "worst_slab",
+    "worst_window",
+    "wsr_test",
+]
