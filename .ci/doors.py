@@ -12,7 +12,8 @@ from pathlib import Path
 from house import PACKAGE, ROOT, Notebook, doors, notebooks, wings, words
 from pages import entries, settings, sources
 
-TABLE = "## Rooms\n"
+ROOMS = "## Rooms\n"
+WINGS = "## Wings\n"
 OVERVIEW = """---
 title: All words
 description: Everything that the doors name, by wing
@@ -47,20 +48,36 @@ def stub(door: Path) -> str:
     return "\n".join([*lines, "]", ""])
 
 
+def house_order(book: Notebook) -> tuple[int, str]:
+    "Wings in their order, then what stands outside"
+    order = wings()
+    place = order.index(book.wing) if book.wing in order else len(order)
+    return place, book.path.name
+
+
 def rooms(door: Notebook, books: list[Notebook]) -> str:
-    "The wing's modules and what each promises, as a table"
-    mine = [b for b in books if b.path.parent == door.path.parent and b != door]
-    rows = [
-        f"| [{b.module.split('.')[-1]}]({b.path.name}) | {b.promise} |" for b in mine
-    ]
-    return "\n".join([TABLE, "| room | what it is for |", "|---|---|", *rows])
+    "What is behind the door, and what each promises, as a table"
+    if door.module == "__init__":
+        title, head = WINGS, "wing"
+        mine = [b for b in books if b.is_door or "." not in b.module]
+        mine = sorted((b for b in mine if b != door), key=house_order)
+    else:
+        title, head = ROOMS, "room"
+        mine = [b for b in books if b.path.parent == door.path.parent and b != door]
+    lines = [title, f"| {head} | what it is for |", "|---|---|"]
+    for book in mine:
+        name = book.module.removesuffix(".__init__").split(".")[-1]
+        target = book.path.relative_to(door.path.parent).as_posix()
+        lines.append(f"| [{name}]({target}) | {book.promise} |")
+    return "\n".join(lines)
 
 
 def with_table(door: Notebook, books: list[Notebook]) -> str:
     "The text of the door's notebook, with the table as it should be"
     nb = json.loads(door.path.read_text(encoding="utf-8"))
     for cell in nb["cells"]:
-        if cell["cell_type"] == "markdown" and cell["source"][:1] == [TABLE]:
+        is_table = cell["source"][:1] in ([ROOMS], [WINGS])
+        if cell["cell_type"] == "markdown" and is_table:
             cell["source"] = rooms(door, books).splitlines(keepends=True)
     return json.dumps(nb, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
 
@@ -124,8 +141,7 @@ def wanted() -> dict[Path, str]:
     files = {d.with_suffix(".pyi"): stub(d) for d in doors()}
     files[ROOT / "nbs" / "overview.qmd"] = overview(books)
     files[ROOT / "nbs" / "llms.txt"] = llms(pages)
-    at_wings = [b for b in books if b.is_door and b.module != "__init__"]
-    return files | {d.path: with_table(d, books) for d in at_wings}
+    return files | {b.path: with_table(b, books) for b in books if b.is_door}
 
 
 def main(check: bool) -> None:

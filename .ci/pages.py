@@ -364,7 +364,9 @@ def entries(module: str) -> dict[str, Entry]:
     return {
         n.name: Entry(source, n)
         for n in source.tree.body
-        if isinstance(n, Function | ast.ClassDef) and is_public(n.name)
+        if isinstance(n, Function | ast.ClassDef)
+        and is_public(n.name)
+        and "patch" not in decorators(n)
     }
 
 

@@ -56,6 +56,23 @@ def public_signatures(tree: ast.Module) -> Iterator[Signature]:
                     yield Signature(f"{node.name}.{item.name}", item, node)
 
 
+def with_defaults(given: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:
+    "Each parameter with its default"
+    positional = [*given.posonlyargs, *given.args]
+    late = positional[len(positional) - len(given.defaults) :]
+    yield from zip(late, given.defaults)
+    yield from zip(given.kwonlyargs, given.kw_defaults)
+
+
+def says_none(default: ast.expr | None) -> bool:
+    return isinstance(default, ast.Constant) and default.value is None
+
+
+def may_be_none(annotation: ast.expr) -> bool:
+    text = ast.unparse(annotation)
+    return any(word in text for word in ("None", "Any", "Optional", "object"))
+
+
 def complaints(signature: Signature) -> Iterator[str]:
     "What is wrong with one signature"
     function, given = signature.function, signature.function.args
@@ -64,6 +81,9 @@ def complaints(signature: Signature) -> Iterator[str]:
     for arg in [*positional, *given.kwonlyargs, *starred]:
         if arg.annotation is None:
             yield f"`{arg.arg}` has no annotation"
+    for arg, default in with_defaults(given):
+        if says_none(default) and arg.annotation and not may_be_none(arg.annotation):
+            yield f"`{arg.arg}` is None by default, and its annotation has no None"
     if function.returns is None and function.name != "__init__":
         yield "the return has no annotation"
     if len(positional) > POSITIONAL and signature.is_ours:

@@ -16,6 +16,9 @@ import typer
 from .app import app, error_paragraph, exit_code
 from ..core.logs import redact
 
+# %% ../../nbs/cli/90_program.ipynb #commands
+from . import config, decide, demo, events, fit, report  # noqa: F401
+
 # %% ../../nbs/cli/90_program.ipynb #d0759289
 def main(
     args: list = None,  # Words after `ftllm`; those of the process when `None`

@@ -41,14 +41,13 @@ _WORDS = {
         "error_table",
     ],
     "checks": ["check_number", "check_seed", "near"],
+    "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",
         "capture_logs",
         "configure_logging",
         "get_logger",
-        "hide",
         "log_context",
-        "redact",
     ],
     "files": [
         "atomic_dir",

@@ -32,13 +32,13 @@ from .errors import error_table as error_table
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
+from .redaction import hide as hide
+from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
 from .logs import capture_logs as capture_logs
 from .logs import configure_logging as configure_logging
 from .logs import get_logger as get_logger
-from .logs import hide as hide
 from .logs import log_context as log_context
-from .logs import redact as redact
 from .files import atomic_dir as atomic_dir
 from .files import atomic_write as atomic_write
 from .files import clear_temporary as clear_temporary

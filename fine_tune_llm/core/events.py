@@ -22,7 +22,7 @@ from fastcore.basics import patch
 from structlog.contextvars import get_contextvars
 
 from .errors import ConfigurationError, FineTuneLLMError, SchemaError
-from .logs import redact
+from .redaction import redact
 
 # %% ../../nbs/core/80_events.ipynb #5993dfdf
 @lru_cache(4096)

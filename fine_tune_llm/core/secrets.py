@@ -20,7 +20,7 @@ from fine_tune_llm.core.errors import (
     SecretError,
 )
 from .files import atomic_write, read_json
-from .logs import hide, redact
+from .redaction import hide, redact
 
 # %% ../../nbs/core/70_secrets.ipynb #81061403
 SERVICE = "fine_tune_llm"

@@ -14,13 +14,12 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "head": ["PooledClassifier", "pool"],
     "text_model": [
+        "MemoryNeed",
         "TextModel",
         "check_targets",
-        "collate",
-        "encode_batches",
         "load_adapter",
         "load_model",
-        "tokenize",
+        "memory_needed",
     ],
 }
 

@@ -7,27 +7,25 @@ from .hub import find_model as find_model
 from .hub import quiet as quiet
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .text_model import MemoryNeed as MemoryNeed
 from .text_model import TextModel as TextModel
 from .text_model import check_targets as check_targets
-from .text_model import collate as collate
-from .text_model import encode_batches as encode_batches
 from .text_model import load_adapter as load_adapter
 from .text_model import load_model as load_model
-from .text_model import tokenize as tokenize
+from .text_model import memory_needed as memory_needed
 
 __all__ = [
     "CATALOGUE",
     "Entry",
+    "MemoryNeed",
     "PooledClassifier",
     "Source",
     "TextModel",
     "check_targets",
-    "collate",
-    "encode_batches",
     "find_model",
     "load_adapter",
     "load_model",
+    "memory_needed",
     "pool",
     "quiet",
-    "tokenize",
 ]

@@ -167,7 +167,7 @@ _WORDS = {
         "realised_cost",
     ],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
-    "certificates": ["SelectiveCertificate", "Target", "describe_certificate"],
+    "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [
         "RiskCurve",
         "SelectiveClassifier",

@@ -159,7 +159,6 @@ from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
 from .certificates import SelectiveCertificate as SelectiveCertificate
 from .certificates import Target as Target
-from .certificates import describe_certificate as describe_certificate
 from .selective_classifier import RiskCurve as RiskCurve
 from .selective_classifier import SelectiveClassifier as SelectiveClassifier
 from .selective_classifier import certificate_curve as certificate_curve
@@ -329,7 +328,6 @@ __all__ = [
     "coverage_slack",
     "covered",
     "decide_at",
-    "describe_certificate",
     "detectable_gap",
     "e_aurc",
     "ece",

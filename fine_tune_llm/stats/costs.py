@@ -32,8 +32,8 @@ def number_array(
             f"`{name}` must hold numbers, got {values!r:.60}", argument=name
         ) from e
 
-# %% ../../nbs/stats/50_costs.ipynb #1d9405be
-def _class_names(classes):
+# %% ../../nbs/stats/50_costs.ipynb #2ed2769d
+def _distinct_names(classes):
     "K distinct texts, K at least 2"
     names = tuple(map(str, classes)) if hasattr(classes, "__iter__") else ()
     if len(names) < 2 or len(set(names)) < len(names):
@@ -43,11 +43,11 @@ def _class_names(classes):
         )
     return names
 
-# %% ../../nbs/stats/50_costs.ipynb #2db04208
+# %% ../../nbs/stats/50_costs.ipynb #b50c6aff
 def _per_class(values, classes, name, *, unnamed=None):
     "One number per class, from one for all, one each, or numbers by class name"
     if isinstance(values, dict):
-        values = _from_names(values, classes, name, unnamed)
+        values = _values_by_name(values, classes, name, unnamed)
     numbers = number_array(values, name)
     good_shape = numbers.shape in ((), (len(classes),))
     if not good_shape or not (np.isfinite(numbers) & (numbers >= 0)).all():
@@ -59,7 +59,7 @@ def _per_class(values, classes, name, *, unnamed=None):
     return np.broadcast_to(numbers, len(classes)).copy()
 
 
-def _from_names(by_name, classes, name, unnamed):
+def _values_by_name(by_name, classes, name, unnamed):
     "Values in the order of the classes; every class must be named unless `unnamed` is"
     by_name = {str(key): value for key, value in by_name.items()}
     for key in by_name:
@@ -77,8 +77,8 @@ def _from_names(by_name, classes, name, unnamed):
             )
     return [by_name.get(key, unnamed) for key in classes]
 
-# %% ../../nbs/stats/50_costs.ipynb #d695d4b3
-def _critical_pairs(critical, classes):
+# %% ../../nbs/stats/50_costs.ipynb #94f693a1
+def _pairs_of_names(critical, classes):
     "Distinct pairs (true, decided), from class names and pairs of them"
     if isinstance(critical, str) or not isinstance(critical, Iterable):
         critical = (critical,)
@@ -126,7 +126,7 @@ def _check_cost(cost, classes):
             "`cost` is 0 everywhere: nothing depends on the decision", argument="cost"
         )
 
-# %% ../../nbs/stats/50_costs.ipynb #4c66a084
+# %% ../../nbs/stats/50_costs.ipynb #6ed4132d
 @savable
 @dataclass(frozen=True, eq=False)
 class CostMatrix:
@@ -142,12 +142,12 @@ class CostMatrix:
     critical: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self):
-        names = _class_names(self.classes)
+        names = _distinct_names(self.classes)
         cost = number_array(self.cost, "cost")
         _check_cost(cost, names)
         object.__setattr__(self, "classes", names)
         object.__setattr__(self, "cost", readable(cost))
-        object.__setattr__(self, "critical", _critical_pairs(self.critical, names))
+        object.__setattr__(self, "critical", _pairs_of_names(self.critical, names))
         if self.abstain_cost is not None:
             by_class = _per_class(self.abstain_cost, names, "abstain_cost")
             object.__setattr__(self, "abstain_cost", readable(by_class))
@@ -166,7 +166,7 @@ class CostMatrix:
         critical: Any = (),  # Class names or pairs (true, decided)
     ) -> "CostMatrix":  # cost[t, d] = miss[t] + false_alarm[d], and 0 for right
         "A cost matrix from the harm of each miss and of each false alarm"
-        names = _class_names(classes)
+        names = _distinct_names(classes)
         misses = _per_class(miss, names, "miss", unnamed=1.0)
         alarms = _per_class(false_alarm, names, "false_alarm", unnamed=0.0)
         wrong = 1 - np.eye(len(names))
@@ -228,7 +228,7 @@ def _table_row(cells):
     "A row of a Markdown table; a `|` inside a name is no border"
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
-# %% ../../nbs/stats/50_costs.ipynb #a56d3281
+# %% ../../nbs/stats/50_costs.ipynb #1fc13607
 def as_cost(
     cost: CostMatrix | ArrayLike,  # A `CostMatrix`, or cost[true, decided], (K, K)
     n_classes: int | None = None,  # K that is wanted; any when `None`
@@ -243,7 +243,7 @@ def as_cost(
         matrix = number_array(cost, "cost")
         _check_n_classes(matrix, n_classes)
         names = range(len(matrix)) if classes is None else classes
-        return CostMatrix(_class_names(names), matrix, abstain_cost=abstain_cost)
+        return CostMatrix(_distinct_names(names), matrix, abstain_cost=abstain_cost)
     _check_n_classes(cost.cost, n_classes)
     if abstain_cost is None:
         return cost

@@ -101,7 +101,7 @@ def cost_confidence(
     _, value = least_cost(probs, cost)
     return np.clip(1 - value / cost.max(), 0, 1)
 
-# %% ../../nbs/stats/52_selection.ipynb #1e63b668
+# %% ../../nbs/stats/52_selection.ipynb #cc7d0ee0
 @dataclass(frozen=True)
 class Judged:
     "What would be decided for each row if it is sure enough"
@@ -109,6 +109,13 @@ class Judged:
     conf: np.ndarray  # Confidence, shape (n,), float64, in [0, 1]
     best: np.ndarray  # Index of the class to decide, shape (n,)
     n_classes: int  # K
+
+    def take(
+        self,
+        rows: np.ndarray | slice,  # Which rows: a mask, indices or a slice
+    ) -> "Judged":
+        "Some of the rows"
+        return Judged(self.conf[rows], self.best[rows], self.n_classes)
 
 # %% ../../nbs/stats/52_selection.ipynb #23d5c56a
 def judge(

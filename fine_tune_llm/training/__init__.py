@@ -12,16 +12,8 @@ import lazy_loader
 _WORDS = {
     "losses": ["LOSSES", "cross_entropy", "make_loss"],
     "callbacks": ["EventPublisher"],
-    "trainer": [
-        "CalibratedTrainer",
-        "calibration_metrics",
-        "evaluation_line",
-        "last_checkpoint",
-        "native_bf16",
-        "train",
-        "training_arguments",
-        "warm_start",
-    ],
+    "starting_point": ["warm_start"],
+    "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -1,4 +1,4 @@
-"The real hub client against a hub of our own on this machine: what is tried again, and who is asked how often"
+"The real hub client against a hub of our own on this machine"
 
 import json
 import os
@@ -19,12 +19,15 @@ from fine_tune_llm.core import resilience
 from fine_tune_llm.models import hub
 with patch("time.sleep", lambda s: None):
     whys = [hub._from_hub(repo)[1] for repo in sys.argv[1:]]
-print(json.dumps([whys, {b.name: b.state for b in hub._BREAKERS.values()}, resilience.error_stats.snapshot()['by_code']]))
+states = {b.name: b.state for b in hub._BREAKERS.values()}
+counts = resilience.error_stats.snapshot()["by_code"]
+print(json.dumps([whys, states, counts]))
 """
 
 
 PLANTED = "correct-horse-battery-77a0"
-KEY = "q5Zt0o8bq1b1mXcS3m0w2k9v7y4u6t8r1e3w5q7a9sE="  # of a vault that lives as long as a test
+# of a vault that lives as long as a test
+KEY = "q5Zt0o8bq1b1mXcS3m0w2k9v7y4u6t8r1e3w5q7a9sE="
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -143,7 +146,10 @@ def test_the_hub_is_asked_with_the_secret_token(hub, tmp_path):
 
 def test_the_token_may_be_in_the_vault(hub, tmp_path):
     pytest.importorskip("cryptography")
-    code = "import sys; from fine_tune_llm.core.secrets import Vault; Vault(sys.argv[1]).put('hf_token', sys.argv[2])"
+    code = (
+        "import sys; from fine_tune_llm.core.secrets import Vault; "
+        "Vault(sys.argv[1]).put('hf_token', sys.argv[2])"
+    )
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "vault.json"), PLANTED],
         env=dict(os.environ, FTLLM_SECRET_KEY=KEY),

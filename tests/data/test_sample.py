@@ -92,9 +92,13 @@ def test_every_message_opens_its_own_way(rows):
 def test_bag_of_words_finds_it_neither_trivial_nor_hopeless():
     ds = load(sample("triage"))
     led = split_ledger(ds, {r: getattr(DataConfig(), r) for r in ROLES}, seed=0)
-    part = lambda r: Predictions(
-        probs=np.full((len(led.roles[r]), 4), 0.25),
-        labels=ds.labels[led.roles[r]],
-        texts=[ds.texts[i] for i in led.roles[r]],
-    )
+
+    def part(role):
+        rows = led.roles[role]
+        return Predictions(
+            probs=np.full((len(rows), 4), 0.25),
+            labels=ds.labels[rows],
+            texts=[ds.texts[i] for i in rows],
+        )
+
     assert 0.60 <= baselines(part("train"), part("test"))["tfidf"]["value"] <= 0.88
