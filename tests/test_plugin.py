@@ -185,6 +185,6 @@ with quiet(): tiny_model('bert', seed=0, vocab_size=len(tok)).save_pretrained(d/
 settings = dict(loss=dict(name='example_focal'), conformal=dict(score='example_margin'), training=dict(learning_rate=1e-2, precision='fp32'), data=dict(train=.4, validation=.1, calibration=.3, test=.2))
 run = fit(rows, out=d/'run', model=str(d/'base'), config=settings, seed=0, epochs=1, progress=False)
 again = Run.load(d/'run')
-out = [again.config.loss.name, again.certificate['conformal']['score'], len(again.decide('rake the lawn', rationale=False)[0].prediction_set) > 0]""",
+out = [again.config.loss.name, again.certificate['conformal']['params']['score'], len(again.decide('rake the lawn', rationale=False)[0].prediction_set) > 0]""",
     )
     assert out == ["example_focal", "example_margin", True]

@@ -65,8 +65,8 @@ def same_values(y, d, groups):
         group_report(
             GroupCounts.from_arrays(y, d, groups=groups),
             seed=0,
-            min_n=1,
-            n_boot=19,
+            min_rows=1,
+            n_resamples=19,
             metrics=list(METRICS),
         ),
     )
@@ -144,11 +144,11 @@ def values():
 # ---- time
 
 
-def ours(y, d, g, n_boot=200):
+def ours(y, d, g, n_resamples=200):
     return group_report(
         GroupCounts.from_arrays(y, d, groups=dict(g=g)),
         seed=0,
-        n_boot=n_boot,
+        n_resamples=n_resamples,
         metrics=list(METRICS),
         order=1,
     )
@@ -205,7 +205,7 @@ def draw(rng, n, rates):
     return np.ones(len(g), int), (rng.random(len(g)) < np.asarray(rates)[g]) * 1, g
 
 
-def coverage(n, rates, sets, n_boot=499):
+def coverage(n, rates, sets, n_resamples=499):
     "Share of data sets whose interval of the largest gap holds it: ours, and the percentile bootstrap of max - min (fairlearn's way, from the same table)"
     rng, true, smallest = (
         np.random.default_rng(0),
@@ -220,12 +220,12 @@ def coverage(n, rates, sets, n_boot=499):
             GroupCounts.from_arrays(y, d, groups=dict(g=g)),
             seed=i,
             metrics=["accuracy"],
-            n_boot=n_boot,
+            n_resamples=n_resamples,
         ).gap("accuracy")
         k = np.bincount(g, d)
-        again = rng.binomial(n, k / np.array(n), size=(n_boot, len(rates))) / np.array(
-            n
-        )
+        again = rng.binomial(
+            n, k / np.array(n), size=(n_resamples, len(rates))
+        ) / np.array(n)
         spread = again.max(1) - again.min(1)
         lo, hi = np.quantile(spread, (0.025, 0.975))
         hits += (
@@ -246,7 +246,7 @@ def coverage(n, rates, sets, n_boot=499):
     )
 
 
-def beside_fairlearn(sets, n=200, m=5, n_boot=50):
+def beside_fairlearn(sets, n=200, m=5, n_resamples=50):
     "The same data sets through fairlearn itself: equal groups"
     from fairlearn.metrics import MetricFrame, true_positive_rate
 
@@ -257,14 +257,14 @@ def beside_fairlearn(sets, n=200, m=5, n_boot=50):
             GroupCounts.from_arrays(y, d, groups=dict(g=g), classes=["no", "yes"]),
             seed=i,
             metrics=["tpr"],
-            n_boot=499,
+            n_resamples=499,
         ).gap("tpr")
         f = MetricFrame(
             metrics=true_positive_rate,
             y_true=y,
             y_pred=d,
             sensitive_features=g,
-            n_boot=n_boot,
+            n_boot=n_resamples,
             ci_quantiles=[0.025, 0.975],
             random_state=i,
         )
@@ -275,13 +275,13 @@ def beside_fairlearn(sets, n=200, m=5, n_boot=50):
         n_per_group=n,
         groups=m,
         true_gap=0.0,
-        fairlearn_bootstraps=n_boot,
+        fairlearn_bootstraps=n_resamples,
         ours=hits[0] / sets,
         fairlearn=hits[1] / sets,
     )
 
 
-def other_metrics(n, sets, n_boot=299):
+def other_metrics(n, sets, n_resamples=299):
     "Calibration error, overconfidence and multicalibration (two of four groups 10 points over-confident), and a rare high cost (equal groups)"
     rng, off = np.random.default_rng(0), np.array([0, 0, 0.1, 0.1])
     hits = np.zeros(5)
@@ -298,7 +298,7 @@ def other_metrics(n, sets, n_boot=299):
                 n_bins=10,
             ),
             seed=i,
-            n_boot=n_boot,
+            n_resamples=n_resamples,
             metrics=["calibration_error", "overconfidence"],
         )
         u = rng.random(4 * n)
@@ -307,7 +307,7 @@ def other_metrics(n, sets, n_boot=299):
         c = group_report(
             GroupCounts.from_arrays(y, d, groups=dict(g=g)),
             seed=i,
-            n_boot=n_boot,
+            n_resamples=n_resamples,
             metrics=["expected_cost"],
             cost=[[0, 1], [20, 0]],
         ).gap("expected_cost")
@@ -335,7 +335,7 @@ def other_metrics(n, sets, n_boot=299):
     )
 
 
-def familywise(n, sets, n_boot=499):
+def familywise(n, sets, n_resamples=499):
     "Equal groups, six metrics, two attributes and their crossing: how often is any of all gaps called different from 0?"
     rng, wrong = np.random.default_rng(0), np.zeros(2)
     for i in range(sets):
@@ -345,13 +345,13 @@ def familywise(n, sets, n_boot=499):
         r = group_report(
             GroupCounts.from_arrays(y, d, groups=groups),
             seed=i,
-            n_boot=n_boot,
+            n_resamples=n_resamples,
             metrics=list(METRICS),
         )
         holm = min(
             p.p_holm
             for t in r.tests
-            if t.top is not None
+            if t.estimates.largest is not None
             for p in r.pairs(t.name, t.view.name)
             if t.view.name != "all rows"
         )

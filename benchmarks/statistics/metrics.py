@@ -18,11 +18,13 @@ from fine_tune_llm.stats.calibration_error import (
     ace,
     classwise_ece,
     ece,
-    ks_test,
-    kuiper_test,
     mce,
     murphy,
     smooth_ece,
+)
+from fine_tune_llm.stats.calibration_tests import (
+    ks_test,
+    kuiper_test,
     spiegelhalter_test,
 )
 from fine_tune_llm.stats.kernels import compile_times
@@ -314,7 +316,7 @@ def held(job):
     p, y = rows_of(kind)
     truth, rng = METRICS.create(name)(p, y), np.random.default_rng(10)
     hit = [
-        truth in interval(name, p[i], y[i], 0.9, seed=j, draws=200)
+        truth in interval(name, p[i], y[i], level=0.9, seed=j, n_resamples=200)
         for j in range(sets)
         for i in [rng.integers(len(y), size=250)]
     ]
@@ -368,7 +370,7 @@ def scope_coverage(sets):
         found = []
         for j in range(sets):
             x = two_classes(rng, apart, n, m)
-            o = out_of_scope(x[:n], x[n:], level=0.9, seed=j, draws=100)
+            o = out_of_scope(x[:n], x[n:], level=0.9, seed=j, n_resamples=100)
             found.append((a in o.auroc, b in o.auprc))
         out.append(
             dict(

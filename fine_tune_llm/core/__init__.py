@@ -61,14 +61,8 @@ _WORDS = {
         "write_json",
     ],
     "registry": ["Registry"],
-    "resilience": [
-        "CircuitBreaker",
-        "ErrorStats",
-        "error_stats",
-        "full_jitter",
-        "is_failure",
-        "retry",
-    ],
+    "error_counts": ["ErrorStats", "error_stats", "is_failure"],
+    "resilience": ["CircuitBreaker", "full_jitter", "retry"],
     "secrets": ["SERVICE", "Secret", "Vault", "new_key"],
     "events": [
         "AlertRaised",

@@ -49,11 +49,11 @@ from .files import sha256_tree as sha256_tree
 from .files import single_writer as single_writer
 from .files import write_json as write_json
 from .registry import Registry as Registry
+from .error_counts import ErrorStats as ErrorStats
+from .error_counts import error_stats as error_stats
+from .error_counts import is_failure as is_failure
 from .resilience import CircuitBreaker as CircuitBreaker
-from .resilience import ErrorStats as ErrorStats
-from .resilience import error_stats as error_stats
 from .resilience import full_jitter as full_jitter
-from .resilience import is_failure as is_failure
 from .resilience import retry as retry
 from .secrets import SERVICE as SERVICE
 from .secrets import Secret as Secret

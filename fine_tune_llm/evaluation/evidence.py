@@ -156,7 +156,7 @@ def _coverage(run, test, sets):
     return dict(
         score=c.score,
         alpha=c.alpha,
-        threshold=run.certificate["conformal"]["threshold"],
+        threshold=c.threshold_ if np.isfinite(c.threshold_) else None,
         n_calibration=c.n_,
         rows_missing=c.rows_missing_,
         n_test=len(test),
@@ -221,7 +221,7 @@ def _fairness(run, test, probs, sets, decided):
         seed=run.config.seed,
         metrics=list(GROUP_MEASURES),
         order=1,
-        min_n=run.config.audit.min_group_size,
+        min_rows=run.config.audit.min_group_size,
     ).to_dict()
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #22961f7c

@@ -187,7 +187,7 @@ Coverage on {{ coverage.n_test }} test rows is {{ pct(coverage.coverage) }}; if 
 
 # %% ../../nbs/evaluation/40_report.ipynb #1819e5a1
 _GROUPS = """{% from 'macros' import pct, num, open, measure %}<h2>7 Groups</h2>{% if not by_attribute %}<p>{{ open(fairness) }}</p>{% else %}{% set s = fairness.settings %}
-<p>On the test role. A group needs {{ s.min_n }} rows to be evaluated; its intervals stand alone. The intervals of gaps hold with {{ pct(s.level, 0) }} for all gaps on this page together, and p is the chance of a gap as clear as this one
+<p>On the test role. A group needs {{ s.min_rows }} rows to be evaluated; its intervals stand alone. The intervals of gaps hold with {{ pct(s.level, 0) }} for all gaps on this page together, and p is the chance of a gap as clear as this one
 anywhere on the page if all groups were alike. The last column is the smallest true gap that a test role of this size would have shown in {{ pct(s.power, 0) }} of cases: a gap not found may still be as large.</p>
 {% for attribute, a in by_attribute.items() %}<h3>{{ attribute }}</h3><div class="wrap"><table><tr><th>group</th><th class="n">rows</th>{% for m, t in group_columns.items() %}<th>{{ t }}</th>{% endfor %}</tr>
 {% for g, by in a.groups.items() %}<tr><td>{{ g }}</td><td class="n">{{ by.coverage.n }}</td>{% for m in group_columns %}<td>{{ measure(by[m], m) if m in by }}</td>{% endfor %}</tr>{% endfor %}</table></div>

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config.layers import make_config
-from ..config.machine import Machine
+from ..config.machine import this_machine
 from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
@@ -150,7 +150,7 @@ def _settings(config, preset=None, **given):
         else resolve_config(*files, preset=preset, machine=None)
     )
     c = make_config(
-        base, config if isinstance(config, dict) else None, over, machine=Machine()
+        base, config if isinstance(config, dict) else None, over, machine=this_machine()
     )
     _known(c)
     local = c.model.name not in CATALOGUE and os.path.isdir(

@@ -1,23 +1,17 @@
 "Written by .ci/doors.py from __init__.py."
 
-from .kernels import Kernel as Kernel
 from .kernels import by_rows as by_rows
 from .kernels import compile_times as compile_times
 from .kernels import kernel as kernel
 from .kernels import readable as readable
 from .kernels import threads as threads
 from .arrays import MISSING as MISSING
-from .arrays import as_float_array as as_float_array
 from .arrays import check_labels as check_labels
 from .arrays import check_logits as check_logits
 from .arrays import check_probs as check_probs
 from .arrays import conf_right as conf_right
 from .arrays import group_codes as group_codes
 from .arrays import group_names as group_names
-from .arrays import prob_rows as prob_rows
-from .arrays import row_index as row_index
-from .arrays import row_is_distribution as row_is_distribution
-from .arrays import row_max as row_max
 from .arrays import softmax as softmax
 from .arrays import top_of_rows as top_of_rows
 from .estimator import Estimator as Estimator
@@ -28,15 +22,12 @@ from .intervals import wilson as wilson
 from .bounds import Nested as Nested
 from .bounds import RISK_TESTS as RISK_TESTS
 from .bounds import binomial_p_value as binomial_p_value
-from .bounds import exact_test as exact_test
-from .bounds import hb_test as hb_test
 from .bounds import hoeffding_bentkus as hoeffding_bentkus
 from .bounds import p_value as p_value
 from .bounds import risk_bounds as risk_bounds
 from .bounds import risk_test as risk_test
 from .bounds import rows_that_would_do as rows_that_would_do
 from .bounds import upper_bound as upper_bound
-from .bounds import wsr_test as wsr_test
 from .multiple_testing import CORRECTIONS as CORRECTIONS
 from .multiple_testing import bonferroni as bonferroni
 from .multiple_testing import fixed_sequence as fixed_sequence
@@ -45,7 +36,6 @@ from .multiple_testing import holm as holm
 from .multiple_testing import holm_rejects as holm_rejects
 from .learn_then_test import LearnThenTest as LearnThenTest
 from .learn_then_test import RiskCertificate as RiskCertificate
-from .learn_then_test import theorem_of as theorem_of
 from .metrics import accuracy as accuracy
 from .metrics import balanced_accuracy as balanced_accuracy
 from .metrics import brier as brier
@@ -53,23 +43,23 @@ from .metrics import confusion as confusion
 from .metrics import macro_f1 as macro_f1
 from .metrics import nll as nll
 from .metrics import top_k_accuracy as top_k_accuracy
-from .calibration_error import CalibrationTest as CalibrationTest
 from .calibration_error import Murphy as Murphy
 from .calibration_error import Reliability as Reliability
 from .calibration_error import ace as ace
 from .calibration_error import classwise_ece as classwise_ece
 from .calibration_error import ece as ece
 from .calibration_error import ece_debiased as ece_debiased
-from .calibration_error import ks_error as ks_error
-from .calibration_error import ks_test as ks_test
-from .calibration_error import kuiper_test as kuiper_test
 from .calibration_error import mce as mce
 from .calibration_error import murphy as murphy
 from .calibration_error import overconfidence as overconfidence
 from .calibration_error import reliability as reliability
 from .calibration_error import smooth_ece as smooth_ece
-from .calibration_error import spiegelhalter_test as spiegelhalter_test
 from .calibration_error import underconfidence as underconfidence
+from .calibration_tests import CalibrationTest as CalibrationTest
+from .calibration_tests import ks_error as ks_error
+from .calibration_tests import ks_test as ks_test
+from .calibration_tests import kuiper_test as kuiper_test
+from .calibration_tests import spiegelhalter_test as spiegelhalter_test
 from .selective import RiskCoverage as RiskCoverage
 from .selective import aurc as aurc
 from .selective import confidence_auroc as confidence_auroc
@@ -93,9 +83,7 @@ from .uncertainty import out_of_scope as out_of_scope
 from .streaming import StreamingCalibration as StreamingCalibration
 from .calibrators import CALIBRATORS as CALIBRATORS
 from .calibrators import Calibrator as Calibrator
-from .calibrators import Rows as Rows
 from .calibrators import Uncalibrated as Uncalibrated
-from .calibrators import tempered as tempered
 from .temperature import EnsembleTemperature as EnsembleTemperature
 from .temperature import TemperatureScaling as TemperatureScaling
 from .temperature import best_temperature as best_temperature
@@ -105,9 +93,7 @@ from .binary_calibration import BetaCalibration as BetaCalibration
 from .binary_calibration import HistogramBinning as HistogramBinning
 from .binary_calibration import IsotonicCalibration as IsotonicCalibration
 from .binary_calibration import PlattScaling as PlattScaling
-from .binary_calibration import WAYS as WAYS
 from .venn_abers import VennAbers as VennAbers
-from .calibration import CANDIDATES as CANDIDATES
 from .calibration import CalibratorChoice as CalibratorChoice
 from .calibration import calibrator_from_dict as calibrator_from_dict
 from .calibration import select_calibrator as select_calibrator
@@ -200,7 +186,6 @@ from .fairness import Fairness as Fairness
 from .fairness import Gap as Gap
 from .fairness import GroupRate as GroupRate
 from .fairness import group_report as group_report
-from .plots import axes_of as axes_of
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -216,7 +201,6 @@ __all__ = [
     "Alarm",
     "BetaCalibration",
     "CALIBRATORS",
-    "CANDIDATES",
     "COMPOSITE",
     "CONDITIONS",
     "CONFIDENCES",
@@ -246,7 +230,6 @@ __all__ = [
     "HistogramBinning",
     "Interval",
     "IsotonicCalibration",
-    "Kernel",
     "LabelFreeTrigger",
     "LateLabels",
     "LearnThenTest",
@@ -269,7 +252,6 @@ __all__ = [
     "RiskCurve",
     "RiskMonitor",
     "RollingRiskControl",
-    "Rows",
     "SCOPE_SCORES",
     "SCORES",
     "ScoreBag",
@@ -283,19 +265,16 @@ __all__ = [
     "VectorScaling",
     "VennAbers",
     "WATCHED",
-    "WAYS",
     "WeightedConformal",
     "WorstSlab",
     "accuracy",
     "ace",
     "aps",
     "as_cost",
-    "as_float_array",
     "as_sets",
     "auprc",
     "aurc",
     "auroc",
-    "axes_of",
     "balanced_accuracy",
     "bayes_decide",
     "best_temperature",
@@ -337,7 +316,6 @@ __all__ = [
     "entropy_adaptive",
     "entropy_score",
     "evidence",
-    "exact_test",
     "expected_cost",
     "first_safe",
     "fixed_sequence",
@@ -347,7 +325,6 @@ __all__ = [
     "group_names",
     "group_report",
     "growing_p_values",
-    "hb_test",
     "hoeffding_bentkus",
     "holm",
     "holm_rejects",
@@ -378,7 +355,6 @@ __all__ = [
     "plot_rolling_coverage",
     "plot_sizes",
     "plot_wealth",
-    "prob_rows",
     "raps",
     "readable",
     "realised_cost",
@@ -388,9 +364,6 @@ __all__ = [
     "risk_coverage_curve",
     "risk_test",
     "rolling_mean",
-    "row_index",
-    "row_is_distribution",
-    "row_max",
     "row_uniforms",
     "rows_for_gap",
     "rows_needed",
@@ -406,8 +379,6 @@ __all__ = [
     "softmax",
     "spiegelhalter_test",
     "summary",
-    "tempered",
-    "theorem_of",
     "threads",
     "threshold_grid",
     "top_k_accuracy",
@@ -421,5 +392,4 @@ __all__ = [
     "worst_gap",
     "worst_slab",
     "worst_window",
-    "wsr_test",
 ]

@@ -6,9 +6,10 @@
 __all__ = ['CoverageTable', 'coverage_by', 'cov_gap', 'size_stratified', 'worst_gap', 'worst_window', 'WorstSlab', 'worst_slab',
            'CoverageReport', 'coverage_report']
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #d50e88a8
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #3e6f83cc
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +17,22 @@ from ..core.checks import check_number, check_seed
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
+from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
 from .quantiles import check_alpha, coverage_band, covered, set_sizes
-from .sets import check_sets
+from .sets import PredictionSets, check_sets
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #ff63941f
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #c17119e2
+def _number_or_none(value):
+    "A float for JSON, which knows no `nan`"
+    return None if math.isnan(value) else float(value)
+
+
 @dataclass(frozen=True)
 class CoverageTable:
     "Coverage within cells, with intervals that hold together"
 
-    cells: tuple  # Names
+    cells: tuple[str, ...]  # Names
     n: np.ndarray  # Rows of each, shape (m,)
     covered: np.ndarray  # How many of them are covered, shape (m,)
     low: np.ndarray  # Lower ends, shape (m,); `nan` where not evaluated
@@ -36,76 +43,76 @@ class CoverageTable:
     @property
     def coverage(self) -> np.ndarray:
         "Share covered, shape (m,); `nan` where not evaluated"
-        return np.where(
-            self.n >= self.min_rows, self.covered / np.maximum(self.n, 1), np.nan
-        )
+        share = self.covered / np.maximum(self.n, 1)
+        return np.where(self.n >= self.min_rows, share, np.nan)
 
-    def rows(self) -> list:
-        "One dict for each cell, JSON-safe"
-        return [
-            dict(
-                cell=c,
-                n=int(n),
-                covered=int(k),
-                coverage=_num(v),
-                low=_num(a),
-                high=_num(b),
-                reason=None if v == v else f"fewer than {self.min_rows} rows",
-            )
-            for c, n, k, v, a, b in zip(
-                self.cells, self.n, self.covered, self.coverage, self.low, self.high
-            )
-        ]
+    def rows(self) -> list[dict[str, Any]]:
+        """One JSON-safe dict for each cell
 
-    def to_dict(self) -> dict:
+        Each has `cell`, `n`, `covered`, `coverage`, `low`, `high` (`None` where not
+        evaluated) and `reason` (`None` where evaluated).
+        """
+        too_few = f"fewer than {self.min_rows} rows"
+        rows = []
+        for i, share in enumerate(self.coverage.tolist()):
+            row = {
+                "cell": self.cells[i],
+                "n": int(self.n[i]),
+                "covered": int(self.covered[i]),
+                "coverage": _number_or_none(share),
+                "low": _number_or_none(self.low[i]),
+                "high": _number_or_none(self.high[i]),
+                "reason": too_few if math.isnan(share) else None,
+            }
+            rows.append(row)
+        return rows
+
+    def worst(self) -> dict[str, Any] | None:
+        "The row with the least coverage; `None` when no cell was evaluated"
+        evaluated = [row for row in self.rows() if row["reason"] is None]
+        return min(evaluated, key=lambda row: row["coverage"], default=None)
+
+    def to_dict(self) -> dict[str, Any]:
         "JSON-safe"
-        return dict(level=self.level, min_rows=self.min_rows, cells=self.rows())
+        return {"level": self.level, "min_rows": self.min_rows, "cells": self.rows()}
 
-    def _repr_markdown_(self):
-        line = lambda r: (
-            f"| {r['cell']} | {r['n']:,} | "
-            + (
-                f"{r['coverage']:.3f} | {r['low']:.3f} to {r['high']:.3f} |"
-                if r["reason"] is None
-                else f"not evaluated | {r['reason']} |"
-            )
-        )
-        return "\n".join(
-            [
-                f"| cell | rows | coverage | interval, all at {self.level:.0%} |",
-                "|---|---|---|---|",
-                *map(line, self.rows()),
-            ]
-        )
+    def _repr_markdown_(self) -> str:
+        lines = [
+            f"| cell | rows | coverage | interval, all at {self.level:.0%} |",
+            "|---|---|---|---|",
+        ]
+        for row in self.rows():
+            found = f"not evaluated | {row['reason']}"
+            if row["reason"] is None:
+                found = f"{row['coverage']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
+            lines.append(f"| {row['cell']} | {row['n']:,} | {found} |")
+        return "\n".join(lines)
 
-
-def _num(x):
-    return None if x != x else float(x)
-
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #7f199e6c
-def _tabulate(cells, code, hit, level, min_rows):
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #8b66724c
+def _tabulate(names, code, hit, level, min_rows):
+    "A `CoverageTable` of cells: `code` is the cell of each row"
     check_number("level", level)
-    check_number("min_rows", min_rows, whole=True)
-    n = np.bincount(code, minlength=len(cells))
-    k = np.bincount(code, weights=hit, minlength=len(cells)).astype(np.int64)
-    least = max(1, int(min_rows))
-    ok = n >= least
-    low, high = clopper_pearson(k, n, 1 - (1 - level) / max(1, ok.sum()))
+    least = max(1, check_number("min_rows", min_rows, whole=True))
+    n = np.bincount(code, minlength=len(names))
+    hits = np.bincount(code, weights=hit, minlength=len(names)).astype(np.int64)
+    enough = n >= least
+    of_each = 1 - (1 - level) / max(1, enough.sum())
+    low, high = clopper_pearson(hits, n, of_each)
     return CoverageTable(
-        tuple(cells),
-        n,
-        k,
-        np.where(ok, low, np.nan),
-        np.where(ok, high, np.nan),
-        level,
-        least,
+        cells=tuple(names),
+        n=n,
+        covered=hits,
+        low=np.where(enough, low, np.nan),
+        high=np.where(enough, high, np.nan),
+        level=level,
+        min_rows=least,
     )
 
 
 def coverage_by(
-    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
-    labels,  # True classes, shape (n,)
-    by=None,  # Group of each row, shape (n,); the true class when `None`
+    sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
+    labels: np.ndarray,  # True classes, shape (n,)
+    by: Any = None,  # Group of each row, shape (n,); the true class when `None`
     *,
     level: float = 0.95,  # Probability that all intervals hold the truth, in (0, 1)
     min_rows: int = 1,  # Cells with fewer rows are not evaluated
@@ -114,110 +121,113 @@ def coverage_by(
     sets = check_sets(sets)
     hit = covered(sets, labels)
     if by is None:
-        return _tabulate(
-            [f"class {k}" for k in range(sets.shape[1])],
-            check_labels(labels, *sets.shape),
-            hit,
-            level,
-            min_rows,
-        )
-    names, code = group_codes(by, len(hit), argument="by")
-    return _tabulate(list(names), code, hit, level, min_rows)
+        names = [f"class {k}" for k in range(sets.shape[1])]
+        code = check_labels(labels, *sets.shape)
+    else:
+        names, code = group_codes(by, len(hit), argument="by")
+    return _tabulate(names, code, hit, level, min_rows)
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #0df8d6a9
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #0faf9336
+def _gap_by_chance(n, want):
+    "Mean distance of a binomial share of `n` rows from `want`, its expectation"
+    from scipy.stats import binom
+
+    hits = np.arange(n + 1)
+    return float((binom.pmf(hits, n, want) * np.abs(hits / n - want)).sum())
+
+
 def cov_gap(
     table: CoverageTable,  # From `coverage_by`
     alpha: float,  # Miss rate asked for, in (0, 1)
-) -> tuple:  # (gap, gap by chance), both in [0, 1]; `nan` when no cell was evaluated
-    "Mean distance of the cells' coverage from `1-alpha` (Ding et al. 2023), and what it would be if each cell's coverage were exactly that"
-    from scipy.stats import binom
+) -> tuple[float, float]:  # Gap and gap by chance, in [0, 1]; `nan` without cells
+    """Mean distance of the cells' coverage from `1-alpha` (Ding et al. 2023)
 
+    The second number is what it would be if each cell's coverage were exactly that.
+    """
     want = 1 - check_alpha(alpha)
-    ok = ~np.isnan(table.coverage)
-    m = table.n[ok]
-    if not ok.any():
+    evaluated = ~np.isnan(table.coverage)
+    if not evaluated.any():
         return math.nan, math.nan
-    chance = {
-        n: float(
-            (
-                binom.pmf(np.arange(n + 1), n, want)
-                * np.abs(np.arange(n + 1) / n - want)
-            ).sum()
-        )
-        for n in np.unique(m).tolist()
-    }
-    return float(np.abs(table.coverage[ok] - want).mean()), float(
-        np.mean([chance[n] for n in m.tolist()])
-    )
+    n = table.n[evaluated]
+    by_chance = {m: _gap_by_chance(m, want) for m in np.unique(n).tolist()}
+    gap = np.abs(table.coverage[evaluated] - want).mean()
+    return float(gap), float(np.mean([by_chance[m] for m in n.tolist()]))
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #1cfbe059
-def size_stratified(
-    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
-    labels,  # True classes, shape (n,)
-    *,
-    edges=(0, 1, 2, 4, 11, 101, 1001),  # First size of each stratum, rising, from 0
-    level: float = 0.95,  # Probability that all intervals hold the truth
-    min_rows: int = 20,  # Strata with fewer rows are not evaluated
-) -> CoverageTable:  # One cell for each stratum that occurs
-    "Coverage among sets of about the same size"
-    size, e = set_sizes(sets), np.asarray(edges)
-    if (
-        e.ndim != 1
-        or not len(e)
-        or e.dtype.kind not in "iu"
-        or e[0] != 0
-        or (np.diff(e) <= 0).any()
-    ):
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #178232f6
+def _check_edges(edges):
+    "First size of each stratum, shape (m,) whole numbers, or a `ConfigurationError`"
+    first = np.asarray(edges)
+    whole = first.ndim == 1 and len(first) and first.dtype.kind in "iu"
+    if not whole or first[0] != 0 or (np.diff(first) <= 0).any():
         raise ConfigurationError(
             f"`edges` must be whole numbers that rise from 0, got {edges!r}",
             argument="edges",
         )
-    names = [
-        f"size {a}" if b == a + 1 else f"size {a} to {b - 1}" for a, b in zip(e, e[1:])
-    ] + [f"size {e[-1]} and more"]
-    which, code = np.unique(np.searchsorted(e, size, "right") - 1, return_inverse=True)
-    return _tabulate(
-        [names[i] for i in which], code, covered(sets, labels), level, min_rows
-    )
+    return first
 
 
+def _stratum_name(first, after):
+    return f"size {first}" if after == first + 1 else f"size {first} to {after - 1}"
+
+
+def size_stratified(
+    sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
+    labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    # First size of each stratum, rising, from 0
+    edges: tuple[int, ...] = (0, 1, 2, 4, 11, 101, 1001),
+    level: float = 0.95,  # Probability that all intervals hold the truth
+    min_rows: int = 20,  # Strata with fewer rows are not evaluated
+) -> CoverageTable:  # One cell for each stratum that occurs
+    "Coverage among sets of about the same size"
+    sizes, first = set_sizes(sets), _check_edges(edges)
+    names = [_stratum_name(a, b) for a, b in zip(first, first[1:])]
+    names.append(f"size {first[-1]} and more")
+    stratum = np.searchsorted(first, sizes, "right") - 1
+    present, code = np.unique(stratum, return_inverse=True)
+    hit = covered(sets, labels)
+    return _tabulate([names[i] for i in present], code, hit, level, min_rows)
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #72c0fa2e
 def worst_gap(
     table: CoverageTable,  # From `size_stratified` (then this is SSCV) or `coverage_by`
     alpha: float,  # Miss rate asked for, in (0, 1)
 ) -> float:  # In [0, 1]; `nan` when no cell was evaluated
     "Largest distance of a cell's coverage from `1-alpha`"
-    c = table.coverage[~np.isnan(table.coverage)]
-    return float(np.abs(c - (1 - check_alpha(alpha))).max()) if len(c) else math.nan
+    want = 1 - check_alpha(alpha)
+    found = table.coverage[~np.isnan(table.coverage)]
+    return float(np.abs(found - want).max()) if len(found) else math.nan
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #78e2a597
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #59f17f3e
 def worst_window(
     hit: np.ndarray,  # Covered or not, in the order of a projection, shape (n,)
     least: int,  # Rows that a window must hold, 1..n
-) -> tuple:  # (mean, start, stop)
+) -> tuple[float, int, int]:  # (mean, start, stop)
     "The stretch of at least `least` rows with the lowest mean (Dinkelbach 1967)"
-    c = as_float_array(hit, "hit")[0].astype(np.float64)
-    if c.ndim != 1 or not np.isfinite(c).all():
+    values = as_float_array(hit, "hit")[0].astype(np.float64)
+    if values.ndim != 1 or not np.isfinite(values).all():
         raise PredictionError(
-            f"`hit` must be finite numbers, shape (n,), got shape {c.shape}",
+            f"`hit` must be finite numbers, shape (n,), got shape {values.shape}",
             argument="hit",
         )
-    if not (isinstance(least, (int, np.integer)) and 1 <= least <= len(c)):
+    n = len(values)
+    if not (isinstance(least, (int, np.integer)) and 1 <= least <= n):
         raise ConfigurationError(
-            f"`least` must be a whole number of rows, 1 to {len(c)}, got {least!r}",
+            f"`least` must be a whole number of rows, 1 to {n}, got {least!r}",
             argument="least",
         )
-    mean, i, j = c.mean(), 0, len(c)
+    mean, start, stop = values.mean(), 0, n
     while True:
-        s = np.concatenate([[0.0], (c - mean).cumsum()])
-        head = np.maximum.accumulate(s[: len(s) - least])
-        gain = s[least:] - head
-        b = int(gain.argmin())
-        if gain[b] >= -1e-9:
-            return float(mean), i, j
-        i, j = int(s[: b + 1].argmax()), b + least
-        mean = c[i:j].mean()
+        total = np.concatenate([[0.0], (values - mean).cumsum()])
+        highest_before = np.maximum.accumulate(total[: n + 1 - least])
+        gain = total[least:] - highest_before
+        last = int(gain.argmin())
+        if gain[last] >= -1e-9:  # no window lies below the mean of the last one
+            return float(mean), start, stop
+        start, stop = int(total[: last + 1].argmax()), last + least
+        mean = values[start:stop].mean()
 
-
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #5fc74a8b
 @dataclass(frozen=True)
 class WorstSlab:
     "Where coverage is worst along one direction"
@@ -229,80 +239,97 @@ class WorstSlab:
     low: float  # The slab is low <= direction @ x <= high
     high: float  # Its other side
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         "JSON-safe"
-        return dict(
-            coverage=self.coverage.to_dict(),
-            n=self.n,
-            searched=self.searched,
-            direction=self.direction.tolist(),
-            low=self.low,
-            high=self.high,
+        saved = {field.name: getattr(self, field.name) for field in fields(self)}
+        saved["coverage"] = self.coverage.to_dict()
+        saved["direction"] = self.direction.tolist()
+        return saved
+
+    def _repr_markdown_(self) -> str:
+        return (
+            "| worst slab | |\n|---|---|\n"
+            f"| coverage, on rows not searched | {self.coverage} ({self.n:,} rows) |\n"
+            f"| coverage, on rows searched | {self.searched:.4g} |\n"
+            f"| side | {self.low:.4g} to {self.high:.4g} |"
         )
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #130c33ad
-def worst_slab(
-    x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
-    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
-    labels,  # True classes, shape (n,)
-    *,
-    seed: int,  # Of the directions and of the halves
-    share: float = 0.1,  # Of the searched rows that a slab must hold, in (0, 1]
-    directions: int = 500,  # How many are tried
-    level: float = 0.95,  # Of the interval
-) -> (
-    WorstSlab
-):  # Measured on the other half; its interval is (0, 1) when no row fell into the slab
-    "Worst-slab coverage (Cauchois, Gupta and Duchi 2021), searched on one half of the rows and measured on the other"
-    hit, x, rng = (
-        covered(sets, labels),
-        as_float_array(x, "x")[0].astype(np.float64),
-        np.random.default_rng(check_seed(seed)),
-    )
-    n = len(hit)
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #6ead002f
+def _check_features(x, n):
+    "Finite features as float64, shape (n, d)"
+    x = as_float_array(x, "x")[0].astype(np.float64)
     if x.ndim != 2 or len(x) != n or n < 4 or not x.shape[1]:
         raise PredictionError(
             f"`x` must have shape ({n}, d) with n >= 4 and d >= 1, got {x.shape}",
             argument="x",
         )
-    if not np.isfinite(x).all():
-        i = int((~np.isfinite(x).all(1)).argmax())
+    finite = np.isfinite(x).all(1)
+    if not finite.all():
+        i = int((~finite).argmax())
         raise PredictionError(
             f"`x` must be finite, row {i} is not",
             hint="Fill what is missing, or leave these rows out",
             argument="x",
             row=i,
         )
+    return x
+
+
+def _search_slab(x, hit, least, directions):
+    "(coverage, direction, low, high) of the worst slab of at least `least` rows"
+    worst = (2.0, directions[0], 0.0, 0.0)
+    for direction in directions:
+        direction = direction / np.linalg.norm(direction)
+        place = x @ direction
+        order = np.argsort(place, kind="stable")
+        mean, start, stop = worst_window(hit[order], least)
+        if mean < worst[0]:
+            low, high = place[order[start]], place[order[stop - 1]]
+            worst = mean, direction, float(low), float(high)
+    return worst
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #f97a7e26
+def worst_slab(
+    x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
+    sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
+    labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    seed: int,  # Of the directions and of the halves
+    share: float = 0.1,  # Of the searched rows that a slab must hold, in (0, 1]
+    directions: int = 500,  # How many are tried
+    level: float = 0.95,  # Of the interval
+) -> WorstSlab:  # Its interval is (0, 1) when no row of the other half is in the slab
+    """Worst-slab coverage, searched on one half of the rows and measured on the other
+
+    Cauchois, Gupta and Duchi 2021.
+    """
+    hit = covered(sets, labels)
+    n = len(hit)
+    rng = np.random.default_rng(check_seed(seed))
+    x = _check_features(x, n)
     check_number("directions", directions, 1, whole=True)
     if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1):
         raise ConfigurationError(
             f"`share` must be in (0, 1], got {share!r}", argument="share"
         )
-    a, b = np.split(rng.permutation(n), [n // 2])
-    least = max(1, math.ceil(share * len(a)))
-    best = (2.0,)
-    for v in (w / np.linalg.norm(w) for w in rng.normal(size=(directions, x.shape[1]))):
-        z = x[a] @ v
-        o = np.argsort(z, kind="stable")
-        m, i, j = worst_window(hit[a][o], least)
-        if m < best[0]:
-            best = m, v, float(z[o[i]]), float(z[o[j - 1]])
-    m, v, lo, hi = best
-    inside = hit[b][((z := x[b] @ v) >= lo) & (z <= hi)]
-    k, r = int(inside.sum()), len(inside)
-    low, high = clopper_pearson(k, r, level)
-    return WorstSlab(
-        Interval(
-            k / r if r else math.nan, float(low), float(high), level, "Clopper-Pearson"
-        ),
-        r,
-        m,
-        v,
-        lo,
-        hi,
-    )
+    half, other = np.split(rng.permutation(n), [n // 2])
+    least = max(1, math.ceil(share * len(half)))
+    tried = rng.normal(size=(directions, x.shape[1]))
+    searched, direction, low, high = _search_slab(x[half], hit[half], least, tried)
+    place = x[other] @ direction
+    inside = hit[other][(place >= low) & (place <= high)]
+    measured = _share_interval(inside, level)
+    return WorstSlab(measured, len(inside), searched, direction, low, high)
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #5fa6b029
+
+def _share_interval(hit, level):
+    "Share of True with its exact interval; `nan` in (0, 1) when there is no row"
+    k, n = int(hit.sum()), len(hit)
+    low, high = clopper_pearson(k, n, level)
+    share = float(hit.mean()) if n else math.nan
+    return Interval(share, float(low), float(high), level, "Clopper-Pearson")
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #0cfc3b34
 @dataclass(frozen=True)
 class CoverageReport:
     "What prediction sets did on test rows"
@@ -310,155 +337,157 @@ class CoverageReport:
     alpha: float  # Miss rate asked for
     n: int  # Test rows
     coverage: Interval  # Share covered
-    band: tuple  # Where coverage must lie by chance when the promise holds (99%), or `None`
-    no_band: str  # Why there is no band, or `None`
+    # Where coverage must lie by chance when the promise holds (99%), or `None`
+    band: tuple[float, float] | None
+    no_band: str | None  # Why there is no band, or `None`
     mean_size: float  # Labels in a set
-    sizes: tuple  # How many sets have 0, 1, 2, ... labels
-    hit_rate: Interval  # How often a set of one label holds the truth; `None` without such sets
+    sizes: tuple[int, ...]  # How many sets have 0, 1, 2, ... labels
+    # How often a set of one label holds the truth; `None` without such sets
+    hit_rate: Interval | None
     by_class: CoverageTable  # Within true classes
-    by_group: CoverageTable  # Within groups, or `None`
+    by_group: CoverageTable | None  # Within groups
     by_size: CoverageTable  # Within strata of size
-    gap: tuple  # CovGap of the classes, and by chance
+    gap: tuple[float, float]  # CovGap of the classes, and by chance
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         "JSON-safe"
-        part = lambda v: (
-            v.to_dict()
-            if hasattr(v, "to_dict")
-            else [_num(x) if isinstance(x, float) else x for x in v]
-            if isinstance(v, tuple)
-            else v
-        )
-        return {k: part(v) for k, v in self.__dict__.items()}
+        return {
+            field.name: _as_json(getattr(self, field.name)) for field in fields(self)
+        }
 
-    def _repr_markdown_(self):
-        rows = [
-            (
-                "coverage",
-                f"{self.coverage} ({self.n:,} rows, {1 - self.alpha:.4g} asked)",
-            ),
-            (
-                "band by chance",
-                f"{self.band[0]:.4g} to {self.band[1]:.4g}"
-                if self.band
-                else f"not evaluated: {self.no_band}",
-            ),
-            (
-                "labels in a set",
-                f"{self.mean_size:.2f} on average, {self.sizes[0]:,} sets empty",
-            ),
-            (
-                "sets of one label",
-                f"{self.sizes[1]:,}, right {self.hit_rate}" if self.hit_rate else "0",
-            ),
-            (
-                "CovGap over classes",
-                f"{self.gap[0]:.3f}, by chance {self.gap[1]:.3f}"
-                if self.gap[0] == self.gap[0]
-                else "not evaluated: no class has enough rows",
-            ),
-            (
-                "SSCV over sizes",
-                f"{worst_gap(self.by_size, self.alpha):.3f}"
-                if not np.isnan(worst_gap(self.by_size, self.alpha))
-                else "not evaluated: no size has enough rows",
-            ),
-        ]
-        worst = lambda t: min(
-            (r for r in t.rows() if r["coverage"] is not None),
-            key=lambda r: r["coverage"],
-            default=None,
-        )
-        rows += [
-            (
-                f"worst {k}",
-                f"{w['cell']}: {w['coverage']:.3f} [{w['low']:.3f}, {w['high']:.3f}], {w['n']:,} rows",
-            )
-            for k, t in (("class", self.by_class), ("group", self.by_group))
-            if t and (w := worst(t))
-        ]
-        return "\n".join(["| | |", "|---|---|", *(f"| {a} | {b} |" for a, b in rows)])
+    def _repr_markdown_(self) -> str:
+        lines = [f"| {name} | {said} |" for name, said in _report_lines(self)]
+        return "\n".join(["| | |", "|---|---|", *lines])
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #24bc0a2a
-def _band(c, sets, labels, groups, alpha):
+
+def _as_json(value):
+    "A field of a report, JSON-safe"
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_number_or_none(v) if isinstance(v, float) else v for v in value]
+    return value
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #d98fc496
+def _report_lines(report):
+    "(name, what was found) for each line of a report"
+    asked = f"{report.n:,} rows, {1 - report.alpha:.4g} asked"
+    yield "coverage", f"{report.coverage} ({asked})"
+    band = f"not evaluated: {report.no_band}"
+    if report.band:
+        band = f"{report.band[0]:.4g} to {report.band[1]:.4g}"
+    yield "band by chance", band
+    empty, single = report.sizes[:2]
+    yield "labels in a set", f"{report.mean_size:.2f} on average, {empty:,} sets empty"
+    right = f", right {report.hit_rate}" if report.hit_rate else ""
+    yield "sets of one label", f"{single:,}{right}"
+    gap, by_chance = report.gap
+    said = "not evaluated: no class has enough rows"
+    if not math.isnan(gap):
+        said = f"{gap:.3f}, by chance {by_chance:.3f}"
+    yield "CovGap over classes", said
+    largest = worst_gap(report.by_size, report.alpha)
+    said = "not evaluated: no size has enough rows"
+    yield "SSCV over sizes", said if math.isnan(largest) else f"{largest:.3f}"
+    yield from _worst_lines({"class": report.by_class, "group": report.by_group})
+
+
+def _worst_lines(tables):
+    "The worst cell of each table that has one"
+    for kind, table in tables.items():
+        worst = table.worst() if table else None
+        if worst:
+            interval = f"[{worst['low']:.3f}, {worst['high']:.3f}]"
+            said = f"{worst['cell']}: {worst['coverage']:.3f} {interval}"
+            yield f"worst {kind}", f"{said}, {worst['n']:,} rows"
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #f6ea3f84
+def _check_fitted(fitted, n_classes):
+    "`ConfigurationError` when this is no fitted classifier over the classes"
+    is_fitted = isinstance(fitted, ConformalClassifier) and fitted.learned
+    if is_fitted and fitted.n_classes_ == n_classes:
+        return
+    raise ConfigurationError(
+        f"`fitted` must be a fitted ConformalClassifier over {n_classes} classes, "
+        f"got {fitted!r}",
+        argument="fitted",
+    )
+
+
+def _why_no_band(fitted, alpha, groups):
+    "What keeps coverage from having a band, as far as parameters tell; else `None`"
+    if fitted is None:
+        return "`fitted` is not given"
+    if alpha not in fitted.alphas_:
+        asked = ", ".join(map(str, fitted.alphas_))
+        return f"the sets were fitted for alpha {asked}"
+    if fitted.empty == "top1":
+        return "sets that would be empty were filled"
+    if has_groups(fitted.condition) and groups is None:
+        return "`groups` are not given"
+    return None
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #1f9b5b8d
+def _cells_of_rows(cells, labels, groups):
+    "The cell of each test row, shape (n,); -1 for none"
+    group = np.zeros(len(labels), np.int64)
+    if has_groups(cells.condition):
+        names, code = group_codes(groups, len(labels))
+        unseen = {name: i for i, name in enumerate(cells.groups)}
+        group = np.array([unseen.get(name, -1) for name in names])[code]
+    return cells_of(cells.table_with_unseen, group, labels)
+
+
+def _band(fitted, labels, groups, alpha):
     "(band, `None`), or (`None`, why it is not evaluated)"
-    n, K = sets.shape
-    y = check_labels(labels, n, K)
-    if c is None:
-        return None, "`fitted` is not given"
-    if (
-        not isinstance(c, ConformalClassifier)
-        or not hasattr(c, "n_")
-        or c.n_classes_ != K
-    ):
-        raise ConfigurationError(
-            f"`fitted` must be a fitted ConformalClassifier over {K} classes, got {c!r}",
-            argument="fitted",
-        )
-    if alpha not in c.alphas:
-        return None, f"the sets were fitted for alpha {', '.join(map(str, c.alphas))}"
-    if c.empty == "top1":
-        return None, "sets that would be empty were filled"
-    if c.condition is None or not len(c.cell_n_):
-        return coverage_band(c.n_, n, alpha), None
-    if "group" in c.condition and groups is None:
-        return None, "`groups` are not given"
-    g = np.zeros(n, np.int64)
-    if "group" in c.condition:
-        names, code = group_codes(groups, n)
-        at = {v: i for i, v in enumerate(c.groups_)}
-        g = np.array([at.get(v, -1) for v in names])[code]
-    cell = np.where(g < 0, -1, c.cell_of_[g, y if c.cell_of_.shape[1] > 1 else 0])
-    few = np.append(c.rare_[c.alphas.index(alpha)], True)[cell]
-    if c.rare == "marginal" and few.any():
-        return (
-            None,
-            f"{few.sum():,} of {n:,} rows are of cells with too few calibration rows",
-        )
-    return coverage_band(
-        np.append(0, c.cell_n_),
-        np.bincount(cell + 1, minlength=len(c.cell_n_) + 1),
-        alpha,
-    ), None
+    why = _why_no_band(fitted, alpha, groups)
+    if why:
+        return None, why
+    cells, n = fitted.cells_, len(labels)
+    if not cells.condition or not len(cells.n_rows):
+        return coverage_band(cells.n, n, alpha), None
+    cell = _cells_of_rows(cells, labels, groups)
+    too_few = np.append(cells.too_few[cells.alphas.index(alpha)], True)[cell]
+    if fitted.rare == "marginal" and too_few.any():
+        rows = f"{too_few.sum():,} of {n:,} rows"
+        return None, f"{rows} are of cells with too few calibration rows"
+    n_test = np.bincount(cell + 1, minlength=len(cells.n_rows) + 1)  # -1 comes first
+    return coverage_band(np.append(0, cells.n_rows), n_test, alpha), None
 
-# %% ../../nbs/stats/48_conditional_coverage.ipynb #8583492f
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #7a6c28af
 def coverage_report(
-    sets,  # Prediction sets, (n, K) bool or `PredictionSets`
-    labels,  # True classes, shape (n,)
+    sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
+    labels: np.ndarray,  # True classes, shape (n,)
     *,
     alpha: float,  # Miss rate asked for, in (0, 1)
-    fitted: ConformalClassifier = None,  # What made the sets, for the band
-    groups=None,  # Group of each row, shape (n,); those of `fitted` when its promise is by group
+    fitted: ConformalClassifier | None = None,  # What made the sets, for the band
+    # Group of each row, shape (n,); those of `fitted` when its promise is by group
+    groups: Any = None,
     level: float = 0.95,  # Of the intervals
     min_rows: int = 20,  # Cells with fewer rows are not evaluated
 ) -> CoverageReport:  # With tables by class, group and size
     "Coverage, size and who is covered, on test rows"
-    sets = check_sets(sets)
+    sets, alpha = check_sets(sets), check_alpha(alpha)
+    labels = check_labels(labels, *sets.shape)
+    if fitted is not None:
+        _check_fitted(fitted, sets.shape[1])
     hit, size = covered(sets, labels), set_sizes(sets)
-    n = len(hit)
-    by_class = coverage_by(sets, labels, level=level, min_rows=min_rows)
-    share = lambda h: (
-        Interval(
-            float(h.mean()),
-            *map(float, clopper_pearson(h.sum(), len(h), level)),
-            level,
-            "Clopper-Pearson",
-        )
-        if len(h)
-        else None
-    )
+    single = hit[size == 1]
+    each = {"level": level, "min_rows": min_rows}
+    by_class = coverage_by(sets, labels, **each)
+    by_group = None if groups is None else coverage_by(sets, labels, groups, **each)
+    band, no_band = _band(fitted, labels, groups, alpha)
     return CoverageReport(
-        check_alpha(alpha),
-        n,
-        share(hit),
-        *_band(fitted, sets, labels, groups, alpha),
-        float(size.mean()),
-        tuple(np.bincount(size, minlength=2).tolist()),
-        share(hit[size == 1]),
-        by_class,
-        None
-        if groups is None
-        else coverage_by(sets, labels, groups, level=level, min_rows=min_rows),
-        size_stratified(sets, labels, level=level, min_rows=min_rows),
-        cov_gap(by_class, alpha),
+        alpha=alpha,
+        n=len(hit),
+        coverage=_share_interval(hit, level),
+        band=band,
+        no_band=no_band,
+        mean_size=float(size.mean()),
+        sizes=tuple(np.bincount(size, minlength=2).tolist()),
+        hit_rate=_share_interval(single, level) if len(single) else None,
+        by_class=by_class,
+        by_group=by_group,
+        by_size=size_stratified(sets, labels, **each),
+        gap=cov_gap(by_class, alpha),
     )

@@ -5,28 +5,27 @@
 # %% auto #0
 __all__ = ['reading', 'savable', 'pack', 'unpack', 'Estimator']
 
-# %% ../../nbs/stats/06_estimator.ipynb #91d0647c
+# %% ../../nbs/stats/06_estimator.ipynb #d6b4df75
 import inspect
 import math
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from ..core.checks import check_number
 from fine_tune_llm.core.errors import (
-    CalibrationError,
     ConfigurationError,
     FineTuneLLMError,
     NotFittedError,
     SchemaError,
 )
 
-# %% ../../nbs/stats/06_estimator.ipynb #661563b5
+# %% ../../nbs/stats/06_estimator.ipynb #06950fbb
 @contextmanager
 def reading(
     what: str,  # What is rebuilt, for the error
-):
+) -> Iterator[None]:
     "A `SchemaError` for whatever a saved state lacks or holds too much"
     try:
         yield
@@ -37,20 +36,20 @@ def reading(
             f"this is no {what}: {type(e).__name__}: {e}", hint="Pass what to_dict gave"
         ) from e
 
-# %% ../../nbs/stats/06_estimator.ipynb #e32151ba
+# %% ../../nbs/stats/06_estimator.ipynb #9fe0fcef
 _VALUE_TYPES: dict[str, type] = {}
 
 
 def savable(cls: type) -> type:
-    "Class decorator: let values with `to_dict` and `from_dict` be part of a saved state"
+    "Class decorator: values with `to_dict` and `from_dict` may be part of a state"
     _VALUE_TYPES[cls.__name__] = cls
     return cls
 
-# %% ../../nbs/stats/06_estimator.ipynb #f75b0afd
+# %% ../../nbs/stats/06_estimator.ipynb #c926c7cb
 def pack(
     value: Any,  # None, bool, number, text, array, list, tuple, dict, or a `savable`
 ) -> Any:  # The same, as JSON can hold it
-    "Write a value of an estimator's state without losing a digit"
+    "Write a value of an estimator's state without losing a digit; `unpack` reads it"
     if isinstance(value, np.ndarray):
         return {"array": pack(value.tolist()), "dtype": value.dtype.name}
     if isinstance(value, np.generic):
@@ -67,11 +66,11 @@ def pack(
         return {"type": type(value).__name__, "value": value.to_dict()}
     return value
 
-
+# %% ../../nbs/stats/06_estimator.ipynb #b5102983
 def unpack(
     saved: Any,  # What `pack` gave
-) -> Any:  # The value
-    "Read a value back"
+) -> Any:  # The value that was packed
+    "Read a value of an estimator's state back, digit for digit"
     if isinstance(saved, list):
         return [unpack(item) for item in saved]
     if not isinstance(saved, dict):
@@ -86,28 +85,28 @@ def unpack(
         return {unpack(key): unpack(item) for key, item in saved["dict"]}
     return _VALUE_TYPES[saved["type"]].from_dict(saved["value"])
 
-# %% ../../nbs/stats/06_estimator.ipynb #801565c2
+# %% ../../nbs/stats/06_estimator.ipynb #d111afdf
 class Estimator:
     """Base of all estimators: parameters, learned state, and both as a dictionary
 
-    A subclass stores its constructor's arguments under their own names and untouched, so
-    that `sklearn.base.clone` works; `fit` checks them, and what it learns ends in `_`.
+    A subclass stores its constructor's arguments under their own names and untouched,
+    so that `sklearn.base.clone` works; `fit` checks them, and what it learns ends in
+    `_`.
     """
 
     kind: ClassVar[str] = ""  # Name under which it is saved
 
     def get_params(
         self,
-        deep: bool = True,  # Taken for scikit-learn's sake; there are no nested estimators
+        # Taken for scikit-learn's sake; there are no nested estimators
+        deep: bool = True,
     ) -> dict[str, Any]:  # Argument of the constructor -> its value
         "Parameters as the constructor took them"
-        return {
-            name: getattr(self, name)
-            for name in inspect.signature(type(self)).parameters
-        }
+        names = inspect.signature(type(self)).parameters
+        return {name: getattr(self, name) for name in names}
 
     def set_params(self, **params: Any) -> Self:
-        "Set parameters by name; `ConfigurationError` for a name the constructor does not have"
+        "Set parameters by name; `ConfigurationError` for one that there is not"
         known = self.get_params()
         for name, value in params.items():
             if name not in known:
@@ -135,6 +134,11 @@ class Estimator:
                 f"`{type(self).__name__}` is not fitted", hint="Call fit first"
             )
 
+    def forget(self) -> None:
+        "Drop what was learned, as `fit` does first: a fit that fails leaves nothing"
+        for name in self.learned:
+            delattr(self, name)
+
     def to_dict(self) -> dict[str, Any]:
         "Kind, parameters and learned state, JSON-safe; `NotFittedError` before `fit`"
         self.check_fitted()
@@ -145,7 +149,10 @@ class Estimator:
         }
 
     @classmethod
-    def from_dict(cls, saved: dict[str, Any]) -> Self:
+    def from_dict(
+        cls,
+        saved: dict[str, Any],  # What `to_dict` gave
+    ) -> Self:
         "Rebuild from `to_dict`; `SchemaError` for what is no such state"
         with reading(f"saved {cls.kind or cls.__name__}"):
             if saved["kind"] != cls.kind:
@@ -172,7 +179,11 @@ class Estimator:
 
         return Tags(estimator_type=None, target_tags=TargetTags(required=True))
 
-# %% ../../nbs/stats/06_estimator.ipynb #01dfa441
+# %% ../../nbs/stats/06_estimator.ipynb #legacy01
+from ..core.checks import check_number
+from ..core.errors import CalibrationError
+
+# %% ../../nbs/stats/06_estimator.ipynb #legacy02
 def _plain(v):
     "Arrays as lists of Python numbers"
     if isinstance(v, (list, tuple)):

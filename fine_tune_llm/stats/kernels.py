@@ -5,179 +5,200 @@
 # %% auto #0
 __all__ = ['Kernel', 'kernel', 'readable', 'threads', 'by_rows', 'compile_times']
 
-# %% ../../nbs/stats/02_kernels.ipynb #55e423be
+# %% ../../nbs/stats/02_kernels.ipynb #2557c1f9
 import functools
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from types import FunctionType
+from types import CodeType, FunctionType
+from typing import Any
 
 import numpy as np
 
-# %% ../../nbs/stats/02_kernels.ipynb #c397970f
-_lock, _first = threading.RLock(), {}
+# %% ../../nbs/stats/02_kernels.ipynb #b572b817
+_lock = threading.RLock()
+_first_calls: dict[str, dict] = {}  # what `compile_times` shows
 
-
+# %% ../../nbs/stats/02_kernels.ipynb #f37e1113
 class Kernel:
-    "A function that numba compiles when it is first called"
+    "A function that numba compiles when it is first called; `kernel` makes one"
 
     def __init__(
         self,
-        f,  # Loops over numpy arrays and numbers
+        function: Callable,  # Loops over numpy arrays and numbers
         reassociate: bool = False,  # May sums be taken in another order?
     ):
-        functools.update_wrapper(self, f)
-        self._flags, self._fast = (
-            (dict(fastmath={"reassoc", "contract"}) if reassociate else {}),
-            None,
-        )
+        functools.update_wrapper(self, function)
+        self._flags: dict = {}
+        if reassociate:
+            self._flags = {"fastmath": {"reassoc", "contract"}}
+        self._compiled: Any = None
 
-    def __call__(self, *args):
-        d = self._fast or _compile(self)
-        n, start = len(d.overloads), time.perf_counter()
+    def __call__(self, *args: Any) -> Any:
+        dispatcher = self._compiled or _compile(self)
+        versions = len(dispatcher.overloads)
+        start = time.perf_counter()
         try:
-            out = d(*args)
-        except OSError:
-            out = _compile(self, keep=False)(
-                *args
-            )  # the folder of the cache went away, or is full
-        if len(d.overloads) > n:
-            _note(self, d, time.perf_counter() - start)
-        return out
+            result = dispatcher(*args)
+        except OSError:  # the folder of the cache went away, or is full
+            result = _compile(self, keep=False)(*args)
+        if len(dispatcher.overloads) > versions:
+            _note_first_call(self, dispatcher, time.perf_counter() - start)
+        return result
 
     def __reduce__(self):
         return self.__qualname__  # by name, like the function it wraps
 
-# %% ../../nbs/stats/02_kernels.ipynb #c55eae6a
-def _inner(k):
+# %% ../../nbs/stats/02_kernels.ipynb #4dd45692
+def _called_kernels(caller: Kernel) -> dict[str, Kernel]:
     "Kernels that a kernel calls, by name"
-    g = k.__wrapped__.__globals__
+    names = caller.__wrapped__.__globals__
     return {
-        n: g[n] for n in k.__wrapped__.__code__.co_names if isinstance(g.get(n), Kernel)
+        name: names[name]
+        for name in caller.__wrapped__.__code__.co_names
+        if isinstance(names.get(name), Kernel)
     }
 
+# %% ../../nbs/stats/02_kernels.ipynb #064ea12f
+def _hash_of_sources(outer: Kernel) -> str:
+    "Hash of all that is compiled into a kernel"
+    codes: set[CodeType] = set()
+    todo = [outer]
+    while todo:
+        inner = todo.pop()
+        codes.add(inner.__wrapped__.__code__)
+        todo += [
+            called
+            for called in _called_kernels(inner).values()
+            if called.__wrapped__.__code__ not in codes
+        ]
+    sources = sorted({_file_of(code) for code in codes})
+    return hashlib.blake2b(b"".join(sources), digest_size=8).hexdigest()
 
-def _source(code):
+
+def _file_of(code: CodeType) -> bytes:
     "The file that a kernel stands in, or its code where there is no file to read"
     try:
-        with open(code.co_filename, "rb") as f:
-            return f.read()
+        with open(code.co_filename, "rb") as file:
+            return file.read()
     except OSError:
         return code.co_code + repr((code.co_consts, code.co_names)).encode()
 
-
-def _sources(k):
-    "Hash of all that is compiled into a kernel"
-    codes, todo = set(), [k]
-    while todo:
-        v = todo.pop()
-        codes.add(v.__wrapped__.__code__)
-        todo += [i for i in _inner(v).values() if i.__wrapped__.__code__ not in codes]
-    return hashlib.blake2b(
-        b"".join(sorted({_source(c) for c in codes})), digest_size=8
-    ).hexdigest()
-
-# %% ../../nbs/stats/02_kernels.ipynb #5341041b
-def _compile(k, keep=True):
+# %% ../../nbs/stats/02_kernels.ipynb #f125cc1e
+def _compile(outer: Kernel, keep: bool = True) -> Any:
     "numba's dispatcher for a kernel, with the kernels it calls"
     from numba import njit
 
     with _lock:
-        if k._fast is not None and keep:
-            return k._fast
-        f = k.__wrapped__
-        inner = _inner(k)
-        if inner:
-            f = FunctionType(
-                f.__code__,
-                {**f.__globals__, **{n: _compile(v, keep) for n, v in inner.items()}},
-                f.__name__,
-                f.__defaults__,
-            )
-            f.__qualname__ = f"{k.__qualname__}_{_sources(k)}"  # numba names its files by it, and looks for changes in the outermost file only
-        flags = dict(nogil=True, error_model="numpy", **k._flags)
+        if outer._compiled is not None and keep:
+            return outer._compiled
+        function = _with_compiled_calls(outer, keep)
+        flags = dict(nogil=True, error_model="numpy", **outer._flags)
         try:
-            k._fast = njit(cache=keep, **flags)(f)
-        except RuntimeError:
-            k._fast = njit(**flags)(f)  # no folder to keep it in
-        return k._fast
+            outer._compiled = njit(cache=keep, **flags)(function)
+        except RuntimeError:  # no folder to keep it in
+            outer._compiled = njit(**flags)(function)
+        return outer._compiled
 
 
-def _note(k, d, seconds):
-    read = sum(d.stats.cache_hits.values())
-    _first[k.__qualname__] = dict(
-        seconds=seconds + _first.get(k.__qualname__, {}).get("seconds", 0.0),
-        compiled=len(d.overloads) - read,
-        from_disk=read,
+def _with_compiled_calls(outer: Kernel, keep: bool) -> Callable:
+    "A kernel's function, the kernels in it replaced by their compiled form"
+    function = outer.__wrapped__
+    called = _called_kernels(outer)
+    if not called:
+        return function
+    compiled = {name: _compile(inner, keep) for name, inner in called.items()}
+    bound = FunctionType(
+        function.__code__,
+        {**function.__globals__, **compiled},
+        function.__name__,
+        function.__defaults__,
+    )
+    # numba names its files by this, and looks for changes in the outermost file only
+    bound.__qualname__ = f"{outer.__qualname__}_{_hash_of_sources(outer)}"
+    return bound
+
+# %% ../../nbs/stats/02_kernels.ipynb #4450a0a9
+def _note_first_call(called: Kernel, dispatcher: Any, seconds: float) -> None:
+    "Keep for `compile_times` what a call that met new types has cost"
+    from_disk = sum(dispatcher.stats.cache_hits.values())
+    before = _first_calls.get(called.__qualname__, {}).get("seconds", 0.0)
+    _first_calls[called.__qualname__] = dict(
+        seconds=seconds + before,
+        compiled=len(dispatcher.overloads) - from_disk,
+        from_disk=from_disk,
     )
 
-# %% ../../nbs/stats/02_kernels.ipynb #e56866c6
+# %% ../../nbs/stats/02_kernels.ipynb #2f0d0133
 def kernel(
-    f=None,  # The function, when used without brackets
+    function: Callable | None = None,  # The function, when used without brackets
     *,
     reassociate: bool = False,  # May sums be taken in another order?
-):
+) -> Any:  # A `Kernel`, or the decorator that makes one
     "Mark a function as a `Kernel`: `@kernel` or `@kernel(reassociate=True)`"
-    return (
-        Kernel(f, reassociate)
-        if f
-        else functools.partial(Kernel, reassociate=reassociate)
-    )
+    if function is None:
+        return functools.partial(Kernel, reassociate=reassociate)
+    return Kernel(function, reassociate)
 
-# %% ../../nbs/stats/02_kernels.ipynb #39263b0c
+# %% ../../nbs/stats/02_kernels.ipynb #6de1df4e
 def readable(
-    x,  # Array-like of numbers
-    dtype=None,  # Convert to this first; half precision and foreign byte orders are converted in any case
-) -> (
-    np.ndarray
-):  # A read-only, C-contiguous, native view, or a copy where there was no such thing
-    "An array for kernels"
-    a = np.asarray(x, dtype=dtype)
-    if a.dtype == np.float16:
-        a = a.astype(np.float32)
-    if not a.dtype.isnative:
-        a = a.astype(a.dtype.newbyteorder("="))
-    a = np.ascontiguousarray(a).view()
-    a.flags.writeable = False
-    return a
+    values: Any,  # Array-like of numbers
+    # Convert to this first; half precision and foreign byte orders always are
+    dtype: Any = None,
+) -> np.ndarray:  # Read-only, C-contiguous, native; a view where there can be one
+    "An array for kernels: contiguous, read-only, in the machine's own byte order"
+    array = np.asarray(values, dtype=dtype)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    array = np.ascontiguousarray(array).view()
+    array.flags.writeable = False
+    return array
 
-# %% ../../nbs/stats/02_kernels.ipynb #6bae66d7
+# %% ../../nbs/stats/02_kernels.ipynb #615610ab
 _BLOCK = 1 << 20  # numbers in a block: handing one out costs nothing beside reading it
 
 
 def threads() -> int:  # At least 1
-    "Threads that `by_rows` may use: cores of this process, or `OMP_NUM_THREADS` when that is less"
-    cores = (
-        len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count() or 1
-    )
+    "Threads of `by_rows`: the process's cores, or `OMP_NUM_THREADS` if that is less"
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return max(1, min(cores, int(asked))) if asked.isdigit() and int(asked) else cores
+    if asked.isdigit() and int(asked):
+        return max(1, min(cores, int(asked)))
+    return cores
 
-# %% ../../nbs/stats/02_kernels.ipynb #8cac721a
+# %% ../../nbs/stats/02_kernels.ipynb #bc1e0db8
 def by_rows(
-    f,  # Called as `f(start, stop)` for blocks of rows, from several threads
-    n: int,  # Rows, 0 or more
+    # Called as `work(start, stop)` for blocks of rows, from several threads
+    work: Callable[[int, int], Any],
+    n_rows: int,  # Rows, 0 or more
     width: int = 1,  # Numbers in a row, or work per row in such units
     *,
-    step: int = None,  # Rows in a block; as many as hold about a million numbers when `None`
-) -> list:  # What `f` returned, in the order of rows
+    # Rows in a block; as many as hold about a million numbers when `None`
+    step: int | None = None,
+) -> list:  # What `work` returned, in the order of rows
     "Run a kernel over blocks of rows; the first error of any block is raised"
     step = step or max(1, _BLOCK // max(1, width))
-    blocks = [(i, min(i + step, n)) for i in range(0, n, step)]
-    k = min(len(blocks), threads())
-    if k < 2:
-        return [f(*b) for b in blocks]
-    with ThreadPoolExecutor(k) as pool:
-        return list(pool.map(lambda b: f(*b), blocks))
+    blocks = [(start, min(start + step, n_rows)) for start in range(0, n_rows, step)]
+    workers = min(len(blocks), threads())
+    if workers < 2:
+        return [work(*block) for block in blocks]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda block: work(*block), blocks))
 
-# %% ../../nbs/stats/02_kernels.ipynb #dfe47545
-def compile_times() -> (
-    dict
-):  # Kernel -> dict(seconds, compiled, from_disk): time of its first calls, versions compiled here, versions read from disk
-    "What the first calls of kernels cost in this process"
+# %% ../../nbs/stats/02_kernels.ipynb #5c306eb3
+def compile_times() -> dict[str, dict]:
+    """What the first calls of kernels cost in this process
+
+    Kernel -> `seconds` of its first calls, versions `compiled` here, and versions read
+    `from_disk`.
+    """
     with _lock:
-        return {k: dict(v) for k, v in sorted(_first.items())}
+        return {name: dict(cost) for name, cost in sorted(_first_calls.items())}

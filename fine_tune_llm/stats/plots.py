@@ -22,7 +22,7 @@ from .selective_classifier import RiskCurve
 
 # %% ../../nbs/stats/80_plots.ipynb #d0307ffa
 def _drawable(r, kind, source):
-    if not isinstance(r, kind):
+    if type(r).__name__ != kind.__name__:
         raise ConfigurationError(
             f"`r` must come from {source}(probs, labels), got {type(r).__name__}",
             argument="r",

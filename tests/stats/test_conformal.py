@@ -57,12 +57,12 @@ def classifier(name, alpha=0.25, **kw):
 
 def by_kernels(f):
     "What `f` returns when even the smallest arrays go through the kernels"
-    keep = scorer._SMALL
-    scorer._SMALL = 0
+    keep = scorer._KERNELS_FROM
+    scorer._KERNELS_FROM = 0
     try:
         return f()
     finally:
-        scorer._SMALL = keep
+        scorer._KERNELS_FROM = keep
 
 
 @few
@@ -91,7 +91,7 @@ def test_aps_is_what_the_paper_says(table, randomize):
 
     p, _ = table
     u = row_uniforms(p, seed=7) if randomize else np.zeros(len(p))
-    got = Scorer("aps", seed=7, randomize=randomize).every(p, u)
+    got = Scorer("aps", seed=7, randomize=randomize).of_every_label(p, u)
     K = p.shape[1]
     for i in range(min(len(p), 5)):
         q = [Fraction(float(v)) for v in p[i]]
@@ -118,7 +118,7 @@ def test_a_threshold_meets_its_own_row(table, name, randomize, alpha):
         (c.fit, lambda q: by_kernels(lambda: c.predict(q))),
     ):
         fit(p, y)
-        k = conformal_rank(len(y), c.alpha)
+        k = conformal_rank(len(y), alpha)
         hit = covered(predict(p), y).sum()
         assert hit == len(y) if k > len(y) else hit >= k
 
@@ -181,11 +181,11 @@ def test_sets_grow_with_the_coverage_asked_for(table, name, randomize, condition
         rare=rare,
         **(dict(clusters=2, cluster_share=0.5) if condition == "cluster" else {}),
     ).fit(p, y)
-    sets = [c.predict(p, alpha=a) for a in c.alphas]
+    sets = [c.predict(p, alpha=a) for a in c.alphas_]
     for small, large in zip(sets, sets[1:]):
         assert not (small & ~large).any()
     pv = c.p_values(p)
-    for a, s in zip(c.alphas, sets):
+    for a, s in zip(c.alphas_, sets):
         np.testing.assert_array_equal(pv > a, s)
 
 
@@ -216,26 +216,28 @@ def test_several_alphas_are_several_fits(table, condition, rare, alphas):
     many = of(sorted(alphas))
     if condition == "cluster":
         assume(
-            len(set(str(of(a).cell_of_) for a in alphas)) == 1
-            and str(of(alphas[0]).cell_of_) == str(many.cell_of_)
+            len(set(str(of(a).cells_.table) for a in alphas)) == 1
+            and str(of(alphas[0]).cells_.table) == str(many.cells_.table)
         )  # clusters themselves depend on all alphas
-    rows = many.table()
+    rows = many.cells_.promises()
     pv = many.p_values(p, groups=g)
-    for i, a in enumerate(many.alphas):
+    for i, a in enumerate(many.alphas_):
         one = of(a)
-        np.testing.assert_array_equal(many.thresholds_[i], one.thresholds_[0])
-        np.testing.assert_array_equal(many.rare_[i], one.rare_[0])
-        assert (many.marginal_[i], many.pooled_[i]) == (
-            one.marginal_[0],
-            one.pooled_[0],
-        ) and [r for r in rows if r["alpha"] == a] == one.table()
+        np.testing.assert_array_equal(
+            many.cells_.thresholds[i], one.cells_.thresholds[0]
+        )
+        np.testing.assert_array_equal(many.cells_.too_few[i], one.cells_.too_few[0])
+        assert (many.cells_.marginal[i], many.cells_.pooled[i]) == (
+            one.cells_.marginal[0],
+            one.cells_.pooled[0],
+        ) and [r for r in rows if r["alpha"] == a] == one.cells_.promises()
         sets = many.predict(p, groups=g, alpha=a)
         np.testing.assert_array_equal(sets, one.predict(p, groups=g))
         np.testing.assert_array_equal(sets, pv > a)
-    for t in (many.thresholds_, many.pooled_, many.marginal_):
+    for t in (many.cells_.thresholds, many.cells_.pooled, many.cells_.marginal):
         assert (t[1:] <= t[:-1]).all()
     if condition is None:
-        assert not many.rare_.any()
+        assert not many.cells_.too_few.any()
 
 
 @few
@@ -244,9 +246,7 @@ def test_too_few_rows_take_every_label(table, name):
     p, y = table
     c = classifier(name, 0.1).fit(p, y)
     assert (
-        c.predict(p).all()
-        and c.rows_missing_ == 9 - len(y)
-        and c.to_dict()["threshold"] is None
+        c.predict(p).all() and c.rows_missing_ == 9 - len(y) and c.threshold_ == np.inf
     )
 
 
@@ -333,7 +333,7 @@ def test_whatever_holds_the_numbers(name):
 def test_blocks_and_threads_are_nothing(name, monkeypatch):
     s = synthetic_problem(3000, 400, seed=2)
     p, y = softmax(s.logits).astype(np.float32), s.labels
-    assert p.size >= scorer._SMALL
+    assert p.size >= scorer._KERNELS_FROM
     c = classifier(name).fit(p, y)
     want = c.to_dict(), c.predict(p), c.predict(p, sparse=True)
     for block, threads in ((1 << 12, "2"), (1 << 22, "1")):
@@ -420,19 +420,19 @@ def test_nobody_of_a_group():
     g = np.array([None, "x", "y"], dtype=object)[np.arange(300) % 3]
     c = ConformalClassifier(condition="class+group").fit(p, y, groups=g)
     assert (
-        c.groups_ == ("x", "y", "missing")
-        and not c.table()[3]["promised"]
-        and c.table()[3]["n"] == 0
+        c.cells_.groups == ("x", "y", "missing")
+        and not c.cells_.promises()[3]["promised"]
+        and c.cells_.promises()[3]["n"] == 0
     )
     assert (
-        c.table()[3]["threshold"] == c.pooled_[0] >= c.threshold_
+        c.cells_.promises()[3]["threshold"] == c.cells_.pooled[0] >= c.threshold_
         and c.predict(p[:6], groups=["x"] * 6).shape == (6, 4)
-        and c.table()[-1]["cell"] == "all rows"
-        and not c.table()[-1]["promised"]
+        and c.cells_.promises()[-1]["cell"] == "all rows"
+        and not c.cells_.promises()[-1]["promised"]
     )
     new = ["x"] + ["z"] * 299
     np.testing.assert_array_equal(
-        c.predict(p, groups=new)[1:], ((1 - p) <= c.pooled_[0])[1:]
+        c.predict(p, groups=new)[1:], ((1 - p) <= c.cells_.pooled[0])[1:]
     )
     assert (
         ConformalClassifier(condition="class+group", rare="all")
@@ -481,7 +481,7 @@ def test_groups_are_names():
         pd.array([pd.NA if v == 2 else str(v) for v in g], dtype="string"),
     ):
         c = ConformalClassifier(condition="group").fit(p, y, groups=a)
-        assert c.groups_ == ("0", "1", "missing")
+        assert c.cells_.groups == ("0", "1", "missing")
         json.dumps(c.to_dict(), allow_nan=False)
         np.testing.assert_array_equal(c.predict(p, groups=holed), want)
         assert Predictions(probs=p, groups=dict(site=a)).groups["site"][
@@ -489,11 +489,13 @@ def test_groups_are_names():
         ].tolist() == ["0", "1", None]
     days = np.array(["2020-01-01", "2021-01-01", "NaT"], "M8[D]")[g]
     c = ConformalClassifier(condition="group").fit(p, y, groups=days)
-    assert json.loads(json.dumps(c.to_dict()))["groups"] == [
+    assert ConformalClassifier.from_dict(
+        json.loads(json.dumps(c.to_dict()))
+    ).cells_.groups == (
         "2020-01-01",
         "2021-01-01",
         "missing",
-    ]
+    )
 
 
 def test_one_id_one_number():
@@ -600,9 +602,9 @@ def test_rare_classes_by_default(name, kw):
         (p, y), (q, t) = problem(i, **kw), problem(1000 + i, **kw)
         c = ConformalClassifier(name, 0.1, seed=0, condition="class").fit(p, y)
         hit = covered(c.predict(q), t)
-        off.append([hit.mean() - 0.9, hit[c.rare_[0][t]].mean() - 0.9])
+        off.append([hit.mean() - 0.9, hit[c.cells_.too_few[0][t]].mean() - 0.9])
         assert (
-            c.table()[-1]
+            c.cells_.promises()[-1]
             == dict(
                 cell="all rows", n=len(y), alpha=0.1, threshold=None, promised=False
             )

@@ -14,10 +14,12 @@ from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.calibration_error import (
     classwise_ece,
     ece,
-    ks_test,
-    kuiper_test,
     murphy,
     reliability,
+)
+from fine_tune_llm.stats.calibration_tests import (
+    ks_test,
+    kuiper_test,
     spiegelhalter_test,
 )
 from fine_tune_llm.stats.metric_summary import METRICS, interval, summary
@@ -51,7 +53,7 @@ def test_intervals_hold_the_value_of_all_rows(vgg):
         truth = METRICS.get(name)(p, y)
         held = np.mean(
             [
-                truth in interval(name, p[i], y[i], 0.9, seed=j, draws=100)
+                truth in interval(name, p[i], y[i], level=0.9, seed=j, n_resamples=100)
                 for j, i in enumerate(picks[:sets])
             ]
         )
@@ -67,7 +69,12 @@ def test_many_classes_and_few_rows():
         [
             truth
             in interval(
-                "classwise_ece", p[i : i + 250], y[i : i + 250], 0.9, seed=i, draws=100
+                "classwise_ece",
+                p[i : i + 250],
+                y[i : i + 250],
+                level=0.9,
+                seed=i,
+                n_resamples=100,
             )
             for i in range(0, 10_000, 250)
         ]
@@ -105,7 +112,10 @@ def test_all_right_is_no_proof(name, n, conf, acc):
     weight = stats.binom.pmf(k, n, 1 - acc)
     assert (
         weight
-        @ [truth in interval(name, *sure(n, w, conf), seed=0, draws=200) for w in k]
+        @ [
+            truth in interval(name, *sure(n, w, conf), seed=0, n_resamples=200)
+            for w in k
+        ]
         >= 0.94
     )
 
@@ -132,7 +142,7 @@ def test_precision_of_few_to_be_found():
     a, b = draw(200_000, 40_000)
     truth = auprc(np.r_[a, b], np.arange(240_000) >= 200_000)
     found = [
-        out_of_scope(*map(two, draw(200, 40)), level=0.9, seed=0, draws=100).auprc
+        out_of_scope(*map(two, draw(200, 40)), level=0.9, seed=0, n_resamples=100).auprc
         for _ in range(200)
     ]
     assert np.mean([truth in i for i in found]) >= 0.9 - 4 * (0.09 / 200) ** 0.5
@@ -173,7 +183,7 @@ def test_many_classes():
     y[:9] = 3
     with pytest.raises(ResourceError, match="a table of 20 GB"):
         confusion(p, y)
-    i = interval("macro_f1", p, y, seed=0, draws=100)
+    i = interval("macro_f1", p, y, seed=0, n_resamples=100)
     assert i.low < i.value == macro_f1(p, y) < i.high
 
 
@@ -211,7 +221,7 @@ SCORES, HIT = np.arange(10.0), np.arange(10) > 5
         (partial(ece, P, Y, norm="over"), ConfigurationError, "l1, l2 or max"),
         *[
             (
-                partial(interval, "ece", P, Y, v, seed=0),
+                partial(interval, "ece", P, Y, level=v, seed=0),
                 ConfigurationError,
                 "`level` must be",
             )
@@ -227,9 +237,9 @@ SCORES, HIT = np.arange(10.0), np.arange(10) > 5
         ],
         *[
             (
-                partial(interval, "ece", P, Y, seed=0, draws=v),
+                partial(interval, "ece", P, Y, seed=0, n_resamples=v),
                 ConfigurationError,
-                "`draws` must be",
+                "`n_resamples` must be",
             )
             for v in (1e3, 99, None, float("nan"))
         ],
@@ -241,9 +251,9 @@ SCORES, HIT = np.arange(10.0), np.arange(10) > 5
             (
                 partial(out_of_scope, P, P, seed=0, **k),
                 ConfigurationError,
-                "`(level|draws)` must be",
+                "`(level|n_resamples)` must be",
             )
-            for k in (dict(level=95), dict(draws=0), dict(draws=1e3))
+            for k in (dict(level=95), dict(n_resamples=0), dict(n_resamples=1e3))
         ],
         (partial(out_of_scope, P, P, seed=-1), ConfigurationError, "`seed`"),
         (
@@ -280,8 +290,8 @@ def test_numbers_of_numpy_are_numbers():
         and auroc(SCORES, HIT.astype(float)) == auroc(SCORES, HIT.tolist()) == 1
     )
     assert interval(
-        "ece", P, Y, np.float32(0.5), seed=np.int64(0), draws=np.int64(100)
-    ) == interval("ece", P, Y, 0.5, seed=0, draws=100)
+        "ece", P, Y, level=np.float32(0.5), seed=np.int64(0), n_resamples=np.int64(100)
+    ) == interval("ece", P, Y, level=0.5, seed=0, n_resamples=100)
     c = risk_coverage_curve(P, Y)
     assert json.loads(json.dumps(c.to_dict()))["risk"][-1] == c.risk[
         -1

@@ -47,7 +47,7 @@ def test_the_score_runs_against_the_label(adult):
 def test_every_cell_is_what_a_loop_counts(adult):
     "By attribute and by crossings of two; cells with fewer than 30 rows in the denominator have no number"
     y, d, g = adult
-    r = group_report(GroupCounts.from_arrays(y, d, groups=g), seed=0, n_boot=99)
+    r = group_report(GroupCounts.from_arrays(y, d, groups=g), seed=0, n_resamples=99)
     few = 0
     rules = dict(
         selection_rate=(y == y, d == 1),
@@ -88,7 +88,7 @@ def test_every_cell_is_what_a_loop_counts(adult):
 
 def test_gaps_are_differences_of_the_extreme_groups(adult):
     y, d, g = adult
-    r = group_report(GroupCounts.from_arrays(y, d, groups=g), seed=0, n_boot=199)
+    r = group_report(GroupCounts.from_arrays(y, d, groups=g), seed=0, n_resamples=199)
     for gap in (
         x for x in r.gaps if x.difference is not None and x.metric != "equalised_odds"
     ):
@@ -107,7 +107,9 @@ def test_a_half_of_the_rows_is_compatible_with_all(adult):
     y, d, g = adult
     groups = dict(gender=g["gender"])
     whole = (
-        group_report(GroupCounts.from_arrays(y, d, groups=groups), seed=0, n_boot=99)
+        group_report(
+            GroupCounts.from_arrays(y, d, groups=groups), seed=0, n_resamples=99
+        )
         .gap("tpr")
         .difference
     )
@@ -117,7 +119,7 @@ def test_a_half_of_the_rows_is_compatible_with_all(adult):
         half = group_report(
             GroupCounts.from_arrays(y[o], d[o], groups=dict(gender=g["gender"][o])),
             seed=i,
-            n_boot=199,
+            n_resamples=199,
             metrics=["tpr"],
             family="metric",
         ).gap("tpr")
@@ -129,7 +131,10 @@ def test_values_that_fairlearn_has():
     "By hand, over six rows: selection rates 2/3 and 1/3, tpr 1 and 1/2, fpr 1/2 and 0. fairlearn 0.15 says the same: demographic parity .3333 and .5, equalised odds .5 and 0, equal opportunity .5 and .5"
     y, d, g = [1, 0, 0, 1, 1, 0], [1, 1, 0, 1, 0, 0], list("aaabbb")
     r = group_report(
-        GroupCounts.from_arrays(y, d, groups=dict(g=g)), seed=0, min_n=1, n_boot=19
+        GroupCounts.from_arrays(y, d, groups=dict(g=g)),
+        seed=0,
+        min_rows=1,
+        n_resamples=19,
     )
     for metric, difference, ratio in (
         ("selection_rate", 1 / 3, 1 / 2),
@@ -147,8 +152,8 @@ def small(y, d, g, p=None, **kw):
     r = group_report(
         GroupCounts.from_arrays(y, d, groups=dict(g=g), probs=p, classes="xyz"),
         seed=0,
-        min_n=1,
-        n_boot=39,
+        min_rows=1,
+        n_resamples=39,
         **kw,
     )
     return {(x.view, x.cell, x.metric): x.value for x in r.rates}
@@ -277,7 +282,7 @@ def test_ratios_hold_with_groups_of_unequal_size(sizes, rates):
             ),
             seed=i,
             metrics=["accuracy"],
-            n_boot=99,
+            n_resamples=99,
         ).gap("accuracy")
         held += x.ratio is None or x.ratio_low - 1e-12 <= true <= x.ratio_high + 1e-12
         assert x.ratio is None or (x.ratio_high < 1) == (x.low > 0)
