@@ -24,7 +24,7 @@ from ..stats.certificates import SelectiveCertificate
 from ..stats.conformal import ConformalClassifier
 from ..stats.selective_classifier import SelectiveClassifier
 
-# %% ../../nbs/run/10_certificate.ipynb #d4b414ce
+# %% ../../nbs/run/10_certificate.ipynb #44b0ecd9
 def derive_certificate(
     validation: Predictions,  # Fits the calibrator, places the start of the walk
     calibration: Predictions,  # Sets the thresholds
@@ -67,14 +67,14 @@ def _set_promises(conformal):
     return {
         "score": conformal.score,
         "condition": conformal.condition,
-        "alphas": list(conformal.alphas),
+        "alphas": list(conformal.alphas_),
         "n": int(conformal.n_),
         "rows_missing": int(conformal.rows_missing_),
         "settings": conformal.settings,
         "rare": conformal.rare,
         "empty": conformal.empty,
         "randomize": conformal.randomize,
-        "cells": conformal.table(),
+        "cells": conformal.cells_.promises(),
     }
 
 # %% ../../nbs/run/10_certificate.ipynb #df5b25ee
