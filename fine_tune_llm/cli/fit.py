@@ -30,7 +30,7 @@ from ..core.errors import CertificateError
 # %% ../../nbs/cli/20_fit.ipynb #fdb16808
 def _finish(run, out_of_scope=None):
     "Write the report, say what is promised, and stop with 3 when the certificate was refused"
-    from fine_tune_llm.evaluation.report import write_report
+    from fine_tune_llm.evaluation.publish import write_report
 
     page = write_report(run, out_of_scope=out_of_scope)
     e = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
