@@ -64,7 +64,7 @@ def rooms(door: Notebook, books: list[Notebook]) -> str:
     else:
         title, head = ROOMS, "room"
         mine = [b for b in books if b.path.parent == door.path.parent and b != door]
-    lines = [title, f"| {head} | what it is for |", "|---|---|"]
+    lines = [title, f"| {head} | what it is for |", f"|{'-' * 20}|{'-' * 80}|"]
     for book in mine:
         name = book.module.removesuffix(".__init__").split(".")[-1]
         target = book.path.relative_to(door.path.parent).as_posix()
@@ -91,7 +91,7 @@ def summary(module: str, word: str) -> str:
 
 def words_table(folder: str, by_module: dict[str, list[str]]) -> str:
     "The words of a door, each with its first line"
-    rows = ["| word | what it is | page |", "|---|---|---|"]
+    rows = ["| word | what it is | page |", f"|{'-' * 26}|{'-' * 60}|{'-' * 18}|"]
     for name, found in by_module.items():
         module = f"{folder}.{name}" if folder else name
         if module not in sources():

@@ -216,8 +216,9 @@ def code(text: str) -> str:
 def table(kind: str, rows: list[list[str]]) -> str:
     "A pipe table whose empty columns are left out"
     heads = [kind, "type", "default", "what it is"]
+    widths = [18, 24, 14, 60]  # pandoc shares out the page by the dashes
     kept = [i for i in range(4) if i == 0 or any(r[i] for r in rows)]
-    lines = [[heads[i] for i in kept], ["---"] * len(kept)]
+    lines = [[heads[i] for i in kept], ["-" * widths[i] for i in kept]]
     lines += [[r[i] for i in kept] for r in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

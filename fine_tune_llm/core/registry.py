@@ -5,124 +5,134 @@
 # %% auto #0
 __all__ = ['Registry']
 
-# %% ../../nbs/core/50_registry.ipynb #aa901f4c
-import difflib
+# %% ../../nbs/core/50_registry.ipynb #957d0412
 import inspect
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from .checks import near
 from .errors import ConfigurationError
+from .logs import get_logger
 
-# %% ../../nbs/core/50_registry.ipynb #1813f2eb
+# %% ../../nbs/core/50_registry.ipynb #d9a5f961
 def _plural(kind):
-    return (
-        kind[:-1] + "ies"
-        if kind.endswith("y")
-        else kind + ("es" if kind.endswith("s") else "s")
-    )
+    if kind.endswith("y"):
+        return kind[:-1] + "ies"
+    return kind + ("es" if kind.endswith("s") else "s")
 
-# %% ../../nbs/core/50_registry.ipynb #c661442b
-def _signature(obj):
-    "Signature without annotations; `None` where there is none to see (plain objects, some functions written in C)"
+# %% ../../nbs/core/50_registry.ipynb #e60e4924
+_EMPTY = inspect.Parameter.empty
+
+
+def _signature(component):
+    "Signature without annotations; `None` where there is none to see"
     try:
-        s = inspect.signature(obj)
+        signature = inspect.signature(component)
     except (TypeError, ValueError):
         return None
-    bare = inspect.Parameter.empty
-    return s.replace(
-        parameters=[p.replace(annotation=bare) for p in s.parameters.values()],
-        return_annotation=bare,
+    bare = [p.replace(annotation=_EMPTY) for p in signature.parameters.values()]
+    return signature.replace(parameters=bare, return_annotation=_EMPTY)
+
+
+def _data_arguments(component, signature):
+    "Names of a function's positional arguments without a default"
+    if inspect.isclass(component):
+        return []
+    positional = (
+        inspect.Parameter.POSITIONAL_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
     )
+    return [
+        p.name
+        for p in signature.parameters.values()
+        if p.default is _EMPTY and p.kind in positional
+    ]
 
 
-def _near(word, words):
-    near = difflib.get_close_matches(str(word).lower(), words, 1, 0.5)
-    return f"Did you mean {near[0]!r}? " if near else ""
-
-# %% ../../nbs/core/50_registry.ipynb #9227805b
-def _check_settings(obj, settings, name):
-    "Would `obj` take these settings? A function's arguments without a default are data, and may not be among them"
-    sig = _signature(obj)
-    P = inspect.Parameter
-    if sig is None:
+def _check_settings(component, settings, name):
+    "Would `component` take these settings? Its data may not be among them"
+    signature = _signature(component)
+    if signature is None:
         return
-    pars = list(sig.parameters.values())
-    data = (
-        []
-        if inspect.isclass(obj)
-        else [
-            p.name
-            for p in pars
-            if p.default is P.empty
-            and p.kind in (P.POSITIONAL_ONLY, P.POSITIONAL_OR_KEYWORD)
-        ]
-    )
-    as_data = [p.replace(kind=P.POSITIONAL_ONLY) if p.name in data else p for p in pars]
+    data = _data_arguments(component, signature)
+    parameters = [
+        p.replace(kind=inspect.Parameter.POSITIONAL_ONLY) if p.name in data else p
+        for p in signature.parameters.values()
+    ]
     try:
-        sig.replace(parameters=as_data).bind(*data, **settings)
+        signature.replace(parameters=parameters).bind(*data, **settings)
     except TypeError as e:
-        wrong = [k for k in settings if k not in sig.parameters]
+        unknown = [key for key in settings if key not in signature.parameters]
+        meant = near(unknown[0], signature.parameters) if unknown else None
         later = f"; {' and '.join(data)} come with the call" if data else ""
+        hint = f"It is {name}{signature}{later}"
         raise ConfigurationError(
-            str(e),
-            hint=f"{_near(wrong[0], sig.parameters) if wrong else ''}It is {name}{sig}{later}",
+            str(e), hint=f"{meant} {hint}" if meant else hint
         ) from None
 
-# %% ../../nbs/core/50_registry.ipynb #92fbbd8f
-def _settle(obj, settings, kind, name):
+# %% ../../nbs/core/50_registry.ipynb #b4924f0c
+def _created(component, settings, kind, name):
     "An instance of a class, or a function with its settings fixed"
     what = f"{kind} {name!r}"
-    if not callable(obj):
+    if not callable(component):
         raise ConfigurationError(
-            f"{what} is no function or class, it is a {type(obj).__name__}",
+            f"{what} is no function or class, it is a {type(component).__name__}",
             hint="Take it as it is, with `get`",
         )
     try:
-        _check_settings(obj, settings, name)
+        _check_settings(component, settings, name)
     except ConfigurationError as e:
         raise ConfigurationError(
             f"{what}: {e.message}", hint=e.hint, kind=kind, name=name, settings=settings
         ) from None
-    if inspect.isclass(obj):
-        return obj(**settings)
-    return partial(obj, **settings) if settings else obj
+    if inspect.isclass(component):
+        return component(**settings)
+    return partial(component, **settings) if settings else component
 
-# %% ../../nbs/core/50_registry.ipynb #7bd11105
-def _first_line(obj):
-    if not callable(obj):
-        return ""
-    return (
-        inspect.getdoc(obj.func if isinstance(obj, partial) else obj) or ""
-    ).partition("\n")[0]
-
-
-def _arguments(obj):
-    return str(_signature(obj) or "(...)") if callable(obj) else ""
-
-# %% ../../nbs/core/50_registry.ipynb #8cad1c7d
-def _entry_points(group, say):
+# %% ../../nbs/core/50_registry.ipynb #c17a5714
+def _entry_points(group, report):
     "Entry points of a group, as name -> list, from metadata alone"
     from importlib.metadata import distributions
 
-    found, seen = {}, set()
-    for d in distributions():
+    points_by_name, seen = {}, set()
+    for distribution in distributions():
         try:
-            points = d.entry_points.select(group=group)
+            points = distribution.entry_points.select(group=group)
         except Exception as e:
-            say(
-                f"the entry points of {d.name} cannot be read: {type(e).__name__}: {e}",
-                distributions=[d.name],
+            report(
+                f"the entry points of {distribution.name} cannot be read: "
+                f"{type(e).__name__}: {e}",
+                distributions=[distribution.name],
             )
             continue
-        if not points or d.name in seen:
+        if not points or distribution.name in seen:
             continue
-        seen.add(d.name)
-        for p in points:
-            found.setdefault(p.name, []).append(p)
-    return found
+        seen.add(distribution.name)
+        for point in points:
+            points_by_name.setdefault(point.name, []).append(point)
+    return points_by_name
 
-# %% ../../nbs/core/50_registry.ipynb #56c8f500
+# %% ../../nbs/core/50_registry.ipynb #7b824beb
+@dataclass(frozen=True)
+class _Entry:
+    "A component with what a listing says of it"
+
+    component: Any  # Function, class or plain object
+    line: str  # What it is
+    module: str  # Which module registered it
+
+
+def _first_line(component):
+    if not callable(component):
+        return ""
+    target = component.func if isinstance(component, partial) else component
+    return (inspect.getdoc(target) or "").partition("\n")[0]
+
+
 def _package(module):
     return module.partition(":")[0].partition(".")[0].strip()
 
@@ -130,43 +140,50 @@ def _package(module):
 def _source(point):
     return f"{point.dist.name} {point.dist.version}"
 
-
+# %% ../../nbs/core/50_registry.ipynb #13a84a64
 def _resolve(kind, name, own, points):
-    "(object, one line, source) for a name, or the `ConfigurationError` that says why there is none"
-    mine, what = own.get(name), f"{kind} {name!r}"
+    "(component, one line, source) of a name, or the error that says why there is none"
+    mine = own.get(name)
     theirs = [
-        p
-        for p in points.get(name, ())
-        if not mine or _package(p.value) != _package(mine[2])
+        point
+        for point in points.get(name, ())
+        if not mine or _package(point.value) != _package(mine.module)
     ]
-    sources = ([_package(mine[2])] if mine else []) + [_source(p) for p in theirs]
-    about = dict(kind=kind, name=name, distributions=sources)
+    sources = [_package(mine.module)] if mine else []
+    sources += [_source(point) for point in theirs]
+    facts = {"kind": kind, "name": name, "distributions": sources}
     if len(sources) > 1:
         raise ConfigurationError(
-            f"{what} is claimed by {' and by '.join(sources)}",
+            f"{kind} {name!r} is claimed by {' and by '.join(sources)}",
             hint="Keep one: rename or uninstall the other",
-            **about,
+            **facts,
         )
     if mine:
-        return mine[0], mine[1], sources[0]
-    names = sorted({**own, **points})
+        return mine.component, mine.line, sources[0]
     if not theirs:
+        names = sorted({**own, **points})
         raise ConfigurationError(
-            f"unknown {what}; there are {', '.join(names) or 'none yet'}",
-            hint=_near(name, names).strip(),
-            **about,
+            f"unknown {kind} {name!r}; there are {', '.join(names) or 'none yet'}",
+            hint=near(name, names),
+            **facts,
         )
+    component = _loaded(theirs[0], f"{kind} {name!r}", facts)
+    return component, _first_line(component), sources[0]
+
+
+def _loaded(point, what, facts):
+    "What an entry point names; whatever its module raises becomes the cause"
     try:
-        obj = theirs[0].load()
+        return point.load()
     except (Exception, SystemExit) as e:
         raise ConfigurationError(
-            f"{what} comes from {sources[0]} ({theirs[0].value}), which does not load: {type(e).__name__}: {e}",
+            f"{what} comes from {_source(point)} ({point.value}), which does not load: "
+            f"{type(e).__name__}: {e}",
             hint="Repair, update or uninstall that package",
-            **about,
+            **facts,
         ) from e
-    return obj, _first_line(obj), sources[0]
 
-# %% ../../nbs/core/50_registry.ipynb #6751bd40
+# %% ../../nbs/core/50_registry.ipynb #ed653b07
 def _check_name(kind, name):
     if isinstance(name, str) and name.strip():
         return name
@@ -176,75 +193,71 @@ def _check_name(kind, name):
     )
 
 
-def _is_again(old, obj, module):
-    "Is `obj`, registered by `module`, the definition that `old` was, run again?"
-    before, _, old_module = old
-    if obj is before:
+def _is_again(before, component, module):
+    "Is `component`, registered by `module`, the definition of `before`, run again?"
+    if component is before.component:
         return True
-    own_name = getattr(obj, "__qualname__", "<plain object>")
-    if own_name != getattr(before, "__qualname__", "<plain object>"):
+    name = getattr(component, "__qualname__", "<plain object>")
+    if name != getattr(before.component, "__qualname__", "<plain object>"):
         return False
-    if module == old_module:
-        return module == "__main__" or "<" not in own_name
+    if module == before.module:
+        return module == "__main__" or "<" not in name
     # a library's own notebook: the page imported the library, and now defines it
-    return module == "__main__" and _looks_alike(before, obj)
+    return module == "__main__" and _looks_alike(before.component, component)
 
 
-def _looks_alike(before, obj):
+def _looks_alike(before, component):
     "Same docstring and same arguments"
-    if not (callable(before) and callable(obj)) or before.__doc__ != obj.__doc__:
+    both_callable = callable(before) and callable(component)
+    if not both_callable or before.__doc__ != component.__doc__:
         return False
-    return str(inspect.signature(before)) == str(inspect.signature(obj))
+    return str(inspect.signature(before)) == str(inspect.signature(component))
 
 
-def _added(own, kind, name, obj, doc, module):
+def _with_entry(own, kind, name, entry):
     "A copy of `own` with one entry more, or the error that says who has the name"
-    old = own.get(name)
-    if old and not _is_again(old, obj, module):
+    before = own.get(name)
+    if before and not _is_again(before, entry.component, entry.module):
         raise ConfigurationError(
-            f"{kind} {name!r} is already registered by {old[2]}, and {module} registers it again",
+            f"{kind} {name!r} is already registered by {before.module}, "
+            f"and {entry.module} registers it again",
             hint="Choose another name",
             kind=kind,
             name=name,
         )
-    return {**own, name: (obj, doc or _first_line(obj), module)}
+    return {**own, name: entry}
 
-# %% ../../nbs/core/50_registry.ipynb #1797ce9a
-def _report(said, reason, **about):
-    "Log what a package did wrong, unless it was `said` before"
-    if reason in said or not about.get("distributions"):
-        return
-    said.add(reason)
-    from fine_tune_llm.core.logs import get_logger
+# %% ../../nbs/core/50_registry.ipynb #d0874a5e
+class _Report:
+    "Logs what packages did wrong, each reason once"
 
-    get_logger("registry").warning("plugin_skipped", reason=reason, **about)
+    def __init__(self):
+        self._said = set()
 
-
-def _row(find, report, name):
-    "What a listing says of a name: one that cannot be used has its error for a line, and no source"
-    try:
-        obj, line, source = find(name)
-    except ConfigurationError as e:
-        report(e.message, **e.context)
-        return name, "", e.message, ""
-    return name, _arguments(obj), line, source
+    def __call__(self, reason, **facts):
+        if reason in self._said or not facts.get("distributions"):
+            return
+        self._said.add(reason)
+        get_logger("registry").warning("plugin_skipped", reason=reason, **facts)
 
 
-def _markdown(head, rows):
-    code = lambda s: f"`{s}`" if s else ""
-    cell = lambda s: str(s).replace("|", "\\|").replace("\n", " ")
-    return "\n".join(
-        "| " + " | ".join(map(cell, r)) + " |"
-        for r in [
-            head,
-            ["---"] * len(head),
-            *([code(n), code(a), line, code(source)] for n, a, line, source in rows),
-        ]
-    )
+def _as_markdown(head, rows):
+    def cell(value):
+        return str(value).replace("|", "\\|").replace("\n", " ")
 
-# %% ../../nbs/core/50_registry.ipynb #298206fe
+    def code(value):
+        return f"`{value}`" if value else ""
+
+    shown = [
+        (code(name), code(arguments), line, code(source))
+        for name, arguments, line, source in rows
+    ]
+    table = [head, ["---"] * len(head), *shown]
+    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in table)
+
+# %% ../../nbs/core/50_registry.ipynb #e0b45b08
 class Registry:
-    "Components of one kind by name: built in, registered in this process, or brought by an installed plugin"
+    "Components of one kind by name: built in, registered here, or from a plugin"
 
     def __init__(
         self,
@@ -254,78 +267,100 @@ class Registry:
             raise ConfigurationError(
                 f"`kind` must be a word such as 'loss', got {kind!r}"
             )
-        self.kind, self.group = kind, f"fine_tune_llm.{_plural(kind)}"
-        self._own, self._points, self._say, self._lock = (
-            {},
-            None,
-            partial(_report, set()),
-            threading.Lock(),
-        )
+        self.kind = kind
+        self.group = f"fine_tune_llm.{_plural(kind)}"
+        self._own: dict[str, _Entry] = {}
+        self._points: dict[str, list] | None = None
+        self._report = _Report()
+        self._lock = threading.Lock()
 
     def register(
         self,
         name: str,  # What it will be asked for by
-        obj=None,  # Function, class or plain object; left out, a decorator is returned
+        # Function, class or plain object; left out, a decorator is returned
+        component: Any = None,
         *,
-        doc: str = None,  # One line for the listing; the docstring's first when `None`
-    ):  # `obj`, or a decorator that gives back what it decorates
-        "Give an object a name; a taken one is refused, unless the same definition is run again"
+        # One line for the listing; the docstring's first when `None`
+        doc: str | None = None,
+    ) -> Any:  # The component, or a decorator that gives back what it decorates
+        """Give a component a name
+
+        `ConfigurationError` for a taken one, unless the same definition is run again.
+        """
         module = sys._getframe(1).f_globals.get("__name__", "__main__")
         _check_name(self.kind, name)
 
-        def put(obj):
+        def put(component):
+            entry = _Entry(component, doc or _first_line(component), module)
             with self._lock:
-                self._own = _added(self._own, self.kind, name, obj, doc, module)
-            return obj
+                self._own = _with_entry(self._own, self.kind, name, entry)
+            return component
 
-        return put if obj is None else put(obj)
-
-    def _scan(self):
-        self._points = _entry_points(self.group, self._say)
-        return self._points
-
-    def _find(self, name):
-        name, points = _check_name(self.kind, name), self._points
-        if points is None or name not in {**self._own, **points}:
-            points = self._scan()
-        return _resolve(self.kind, name, self._own, points)
+        return put if component is None else put(component)
 
     def get(
         self,
         name: str,  # As registered, or as an installed plugin declares it
-    ):  # The object itself
-        "Look a name up; a plugin is imported when its name is first asked for"
+    ) -> Any:  # The component itself
+        """Look a name up; a plugin is imported when its name is first asked for
+
+        `ConfigurationError` for an unknown name, one that two packages claim, or one
+        whose package does not load.
+        """
         return self._find(name)[0]
 
     def create(
         self,
-        name: str,  # As for `get`
+        name: str,  # As registered, or as an installed plugin declares it
         /,
-        **settings,  # Arguments of the class, or keywords of the function
-    ):  # An instance of a class; a function with its settings fixed, waiting for its data
+        **settings: Any,  # Arguments of the class, or keywords of the function
+    ) -> Any:  # An instance of a class; a function that waits for its data
         "Make a component ready to use, its settings checked against its signature"
-        return _settle(self.get(name), settings, self.kind, name)
+        return _created(self.get(name), settings, self.kind, name)
 
-    def table(
-        self,
-    ) -> list:  # Rows of (name, arguments, one line, source) in order of names
-        "Everything there is; plugins are imported, and a name that cannot be used has its error for a line and no source"
-        return [
-            _row(self._find, self._say, n)
-            for n in sorted({**self._own, **self._scan()})
-        ]
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """Rows of (name, arguments, one line, source), in order of names
 
-    def __iter__(self):
-        return iter([r[0] for r in self.table() if r[3]])
+        Plugins are imported; a name that cannot be used has its error for a line and no
+        source.
+        """
+        return [self._row(name) for name in sorted({**self._own, **self._scan()})]
 
-    def __len__(self):
-        return sum(bool(r[3]) for r in self.table())
+    def _scan(self):
+        self._points = _entry_points(self.group, self._report)
+        return self._points
 
-    def __contains__(self, name):
-        return bool(_row(self._find, self._say, name)[3])
+    def _find(self, name):
+        _check_name(self.kind, name)
+        points = self._points
+        if points is None or name not in {**self._own, **points}:
+            points = self._scan()
+        return _resolve(self.kind, name, self._own, points)
 
-    def __repr__(self):
+    def _row(self, name):
+        try:
+            component, line, source = self._find(name)
+        except ConfigurationError as e:
+            self._report(e.message, **e.context)
+            return name, "", e.message, ""
+        arguments = ""
+        if callable(component):
+            arguments = str(_signature(component) or "(...)")
+        return name, arguments, line, source
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name, _, _, source in self.table() if source])
+
+    def __len__(self) -> int:
+        return sum(bool(source) for *_, source in self.table())
+
+    def __contains__(self, name: object) -> bool:
+        return bool(self._row(name)[3])
+
+    def __repr__(self) -> str:
         return f"Registry({self.kind!r})"
 
-    def _repr_markdown_(self):
-        return _markdown([self.kind, "arguments", "what it is", "from"], self.table())
+    def _repr_markdown_(self) -> str:
+        return _as_markdown(
+            [self.kind, "arguments", "what it is", "from"], self.table()
+        )

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['SERVICE', 'new_key', 'Vault', 'Secret']
 
-# %% ../../nbs/core/70_secrets.ipynb #97ae1314
+# %% ../../nbs/core/70_secrets.ipynb #e21b5e22
 import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -22,8 +24,10 @@ from fine_tune_llm.core.errors import (
 from .files import atomic_write, read_json
 from .redaction import hide, redact
 
-# %% ../../nbs/core/70_secrets.ipynb #81061403
+# %% ../../nbs/core/70_secrets.ipynb #a0629dcb
 SERVICE = "fine_tune_llm"
+_KEY_NAME = "vault-key"  # the vault's own entry in the keyring
+_INSTALL = "pip install 'fine_tune_llm[secrets]'"
 
 
 def _from_keyring(name):
@@ -31,113 +35,22 @@ def _from_keyring(name):
     try:
         import keyring
     except ImportError:
-        return None, "keyring (not installed: pip install 'fine_tune_llm[secrets]')"
+        return None, f"keyring (not installed: {_INSTALL})"
     try:
         return keyring.get_password(SERVICE, name), "keyring (not there)"
-    except Exception as e:
-        return (
-            None,
-            f"keyring ({type(e).__name__})",
-        )  # any backend may fail in its own way: no daemon, locked, refused
-
-# %% ../../nbs/core/70_secrets.ipynb #ca56f298
-def _fernet():
-    try:
-        from cryptography import fernet
-    except ImportError as e:
-        raise MissingDependencyError(
-            "encrypted secrets need cryptography",
-            hint="pip install 'fine_tune_llm[secrets]'",
-        ) from e
-    return fernet
+    except Exception as e:  # a backend fails in its own way: no daemon, locked, refused
+        return None, f"keyring ({type(e).__name__})"
 
 
-def new_key() -> str:  # 44 characters; keep it where the file is not
-    "A fresh random key for a vault"
-    key = _fernet().Fernet.generate_key().decode()
-    hide(key)
-    return key
-
-
-def _keys():
-    "Keys for the vault, newest first"
-    text = os.environ.get("FTLLM_SECRET_KEY") or _from_keyring("vault-key")[0]
-    if not text:
-        raise SecretError(
-            "there is no key for the encrypted secrets",
-            hint="Set FTLLM_SECRET_KEY, or make a key with `Vault().make_key()`, which keeps it in the keyring",
-        )
-    keys = [k.strip() for k in text.split(",") if k.strip()]
-    for k in keys:
-        if len(k) >= 4:
-            hide(k)
-    try:
-        return [(k, _fernet().Fernet(k)) for k in keys]
-    except ValueError:
-        raise SecretError(
-            "the key for the encrypted secrets is no Fernet key (32 bytes in url-safe base64, 44 characters)",
-            hint="Look for missing characters in FTLLM_SECRET_KEY",
-        ) from None
-
-
-def _key_id(key):
-    return hashlib.sha256(key.encode()).hexdigest()[:8]
-
-# %% ../../nbs/core/70_secrets.ipynb #39fe9923
-def _read(path):
-    "What the file holds, decrypted"
-    if not path.exists():
-        return {}
-    d = read_json(path)
-    keys = _keys()
-    try:
-        return json.loads(
-            _fernet().MultiFernet([f for _, f in keys]).decrypt(d["data"].encode())
-        )
-    except (KeyError, TypeError, AttributeError):
-        raise IntegrityError(f"`{path}` is no vault", path=str(path)) from None
-    except _fernet().InvalidToken:
-        raise _cannot_open(path, d.get("key"), [_key_id(k) for k, _ in keys]) from None
-
-
-def _cannot_open(path, made_with, have):
-    if made_with not in have:
-        return SecretError(
-            f"`{path}` was encrypted with key {redact(str(made_with))}, and the key given is {' and '.join(have)}",
-            hint="Set FTLLM_SECRET_KEY to the right key; several may be given, separated by commas",
-            path=str(path),
-        )
-    return SecretError(
-        f"`{path}` has been changed since it was encrypted, or is damaged",
-        hint="Restore it from a copy",
-        path=str(path),
-    )
-
-
-def _write(path, held):
-    key, fernet = _keys()[0]
-    text = json.dumps(
-        dict(
-            version=1,
-            key=_key_id(key),
-            data=fernet.encrypt(json.dumps(held).encode()).decode(),
-        ),
-        indent=1,
-    )
-    with atomic_write(path) as p:
-        p.touch(mode=0o600)
-        p.write_text(text + "\n", encoding="utf-8")
-
-# %% ../../nbs/core/70_secrets.ipynb #73d19f55
 def _keep_key(text):
     try:
         import keyring
 
-        keyring.set_password(SERVICE, "vault-key", text)
+        keyring.set_password(SERVICE, _KEY_NAME, text)
     except ImportError:
         raise SecretError(
             "the key cannot be kept: keyring is not installed",
-            hint="pip install 'fine_tune_llm[secrets]', or set FTLLM_SECRET_KEY",
+            hint=f"{_INSTALL}, or set FTLLM_SECRET_KEY",
         ) from None
     except Exception as e:
         raise SecretError(
@@ -145,63 +58,165 @@ def _keep_key(text):
             hint="Set FTLLM_SECRET_KEY to the value of new_key() instead",
         ) from None
 
+# %% ../../nbs/core/70_secrets.ipynb #d6995604
+def _fernet_module():
+    try:
+        from cryptography import fernet
+    except ImportError as e:
+        raise MissingDependencyError(
+            "encrypted secrets need cryptography", hint=_INSTALL
+        ) from e
+    return fernet
+
+
+def new_key() -> str:  # 44 characters; keep it where the file is not
+    "A fresh random key for a vault; `MissingDependencyError` without cryptography"
+    key = _fernet_module().Fernet.generate_key().decode()
+    hide(key)
+    return key
+
+
+def _key_texts():
+    "Keys for the vault as they were given, newest first"
+    text = os.environ.get("FTLLM_SECRET_KEY") or _from_keyring(_KEY_NAME)[0]
+    if not text:
+        raise SecretError(
+            "there is no key for the encrypted secrets",
+            hint="Set FTLLM_SECRET_KEY, or make a key with `Vault().make_key()`, "
+            "which keeps it in the keyring",
+        )
+    keys = [key.strip() for key in text.split(",") if key.strip()]
+    for key in keys:
+        if len(key) >= 4:
+            hide(key)
+    return keys
+
+
+def _ciphers(keys):
+    try:
+        return [_fernet_module().Fernet(key) for key in keys]
+    except ValueError:
+        raise SecretError(
+            "the key for the encrypted secrets is no Fernet key "
+            "(32 bytes in url-safe base64, 44 characters)",
+            hint="Look for missing characters in FTLLM_SECRET_KEY",
+        ) from None
+
+
+def _key_id(key):
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+# %% ../../nbs/core/70_secrets.ipynb #3bb3a10c
+def _decrypt(path):
+    "What the file holds"
+    if not path.exists():
+        return {}
+    saved = read_json(path)
+    keys = _key_texts()
+    cipher = _fernet_module().MultiFernet(_ciphers(keys))
+    try:
+        return json.loads(cipher.decrypt(saved["data"].encode()))
+    except (KeyError, TypeError, AttributeError):
+        raise IntegrityError(f"`{path}` is no vault", path=str(path)) from None
+    except _fernet_module().InvalidToken:
+        given = [_key_id(key) for key in keys]
+        raise _cannot_open(path, saved.get("key"), given) from None
+
+
+def _cannot_open(path, made_with, given):
+    if made_with in given:
+        return SecretError(
+            f"`{path}` has been changed since it was encrypted, or is damaged",
+            hint="Restore it from a copy",
+            path=str(path),
+        )
+    return SecretError(
+        f"`{path}` was encrypted with key {redact(str(made_with))}, "
+        f"and the key given is {' and '.join(given)}",
+        hint="Set FTLLM_SECRET_KEY to the right key; several may be given, "
+        "separated by commas",
+        path=str(path),
+    )
+
+
+def _encrypt(path, secrets):
+    key = _key_texts()[0]
+    data = _ciphers([key])[0].encrypt(json.dumps(secrets).encode()).decode()
+    text = json.dumps({"version": 1, "key": _key_id(key), "data": data}, indent=1)
+    with atomic_write(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+# %% ../../nbs/core/70_secrets.ipynb #66331e10
+_NAME = r"[A-Za-z][\w.-]{0,63}"
+
 
 def _check_name(name):
-    if (
-        not isinstance(name, str)
-        or not re.fullmatch(r"[A-Za-z][\w.-]{0,63}", name)
-        or redact(name) != name
-    ):
+    is_name = isinstance(name, str) and re.fullmatch(_NAME, name)
+    if not is_name or redact(name) != name:
         raise SecretError(
-            "a secret's name is a letter followed by up to 63 letters, digits, dots, dashes and underscores; what came is not one, and may be a secret itself, so it is not shown"
+            "a secret's name is a letter followed by up to 63 letters, digits, dots, "
+            "dashes and underscores; what came is not one, and may be a secret itself, "
+            "so it is not shown"
         )
 
 
 def _check_value(name, value):
     if not isinstance(value, str) or len(value) < 4:
         raise SecretError(
-            f"the secret `{name}` must be a text of at least 4 characters: a shorter one cannot be hidden"
+            f"the secret `{name}` must be a text of at least 4 characters: "
+            "a shorter one cannot be hidden"
         )
 
-# %% ../../nbs/core/70_secrets.ipynb #2f43fd2c
+# %% ../../nbs/core/70_secrets.ipynb #45386fdc
 class Vault:
     "Named secrets in one encrypted file, safe for two processes"
 
     def __init__(
         self,
-        path=None,  # `FTLLM_SECRET_FILE`, else ~/.config/fine_tune_llm/secrets.json, when `None`
+        # `FTLLM_SECRET_FILE`, else ~/.config/fine_tune_llm/secrets.json, when `None`
+        path: str | Path | None = None,
     ):
-        self.path = Path(
-            path
-            or os.environ.get("FTLLM_SECRET_FILE")
-            or Path.home() / ".config" / "fine_tune_llm" / "secrets.json"
-        )
+        home = Path.home() / ".config" / "fine_tune_llm" / "secrets.json"
+        self.path = Path(path or os.environ.get("FTLLM_SECRET_FILE") or home)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Vault({str(self.path)!r})"
 
-    def names(self) -> list:
-        "What it holds, sorted"
-        return sorted(_read(self.path))
+    def names(self) -> list[str]:
+        "What it holds, sorted; `SecretError` when it cannot be opened"
+        return sorted(_decrypt(self.path))
 
-    def get(self, name: str) -> str:
-        "A value, or `None`"
-        return _read(self.path).get(name)
+    def get(
+        self,
+        name: str,  # Of a secret
+    ) -> str | None:
+        "A value, or `None`; `SecretError` when the vault cannot be opened"
+        return _decrypt(self.path).get(name)
 
-    def put(self, name: str, value: str) -> None:
+    def put(
+        self,
+        name: str,  # A letter, then up to 63 letters, digits, dots, dashes, underscores
+        value: str,  # At least 4 characters
+    ) -> None:
         "Keep a value; it is hidden in logs from now on"
         _check_name(name)
         _check_value(name, value)
         hide(value)
-        self._change(lambda held: {**held, name: value})
+        self._change(lambda secrets: {**secrets, name: value})
 
-    def remove(self, name: str) -> None:
+    def remove(
+        self,
+        name: str,  # Of a secret
+    ) -> None:
         "Forget a value"
-        self._change(lambda held: {k: v for k, v in held.items() if k != name})
+        self._change(
+            lambda secrets: {key: kept for key, kept in secrets.items() if key != name}
+        )
 
     def make_key(self) -> None:
         "Put a fresh key into the keyring, for a vault that has none"
-        if self.path.exists() or _from_keyring("vault-key")[0]:
+        if self.path.exists() or _from_keyring(_KEY_NAME)[0]:
             raise SecretError(
                 "there is a key already, or a vault that needs the one it has",
                 hint="To replace the key call rotate()",
@@ -209,57 +224,56 @@ class Vault:
         _keep_key(new_key())
 
     def rotate(self) -> None:
-        "Encrypt everything again: with the first key of FTLLM_SECRET_KEY, or else with a fresh one kept in the keyring"
-        given = os.environ.get("FTLLM_SECRET_KEY")
+        """Encrypt everything again
 
-        def fresh(held):
-            if not given:
-                _keep_key(
-                    f"{new_key()},{_from_keyring('vault-key')[0]}"
-                )  # both keys, until the file is written
-            return held
+        With the first key of FTLLM_SECRET_KEY, or else with a fresh one that is kept in
+        the keyring, where both lie until the file is written.
+        """
+        if os.environ.get("FTLLM_SECRET_KEY"):
+            self._change(lambda secrets: secrets)
+            return
+        _key_texts()
 
-        if not given:
-            _keys()
-        self._change(fresh)
-        if not given:
-            _keep_key(_keys()[0][0])
+        def with_both_keys(secrets):
+            _keep_key(f"{new_key()},{_from_keyring(_KEY_NAME)[0]}")
+            return secrets
 
-    def _change(self, change):
+        self._change(with_both_keys)
+        _keep_key(_key_texts()[0])
+
+    def _change(self, change: Callable[[dict], dict]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(str(self.path) + ".lock", timeout=10, is_singleton=False):
-            _write(self.path, change(_read(self.path)))
+        with FileLock(f"{self.path}.lock", timeout=10, is_singleton=False):
+            _encrypt(self.path, change(_decrypt(self.path)))
 
-# %% ../../nbs/core/70_secrets.ipynb #a3097da9
+# %% ../../nbs/core/70_secrets.ipynb #e9112ec8
 def _variables(name):
     return f"FTLLM_SECRET_{re.sub(r'[^A-Z0-9]', '_', name.upper())}", name
 
 
 def _find(name, vault):
     "(value or `None`, where each place was found wanting)"
-    seen = []
-    for v in _variables(name):
-        if os.environ.get(v):
-            return os.environ[v], seen
-    seen.append(f"environment ({' or '.join(_variables(name))})")
+    for variable in _variables(name):
+        if os.environ.get(variable):
+            return os.environ[variable], []
+    looked = [f"environment ({' or '.join(_variables(name))})"]
     value, why = _from_keyring(name)
     if value:
-        return value, seen
-    seen.append(why)
-    value = vault.get(name)
-    return value, seen + [
-        f"{vault.path} ({'not in it' if vault.path.exists() else 'no such file'})"
-    ]
+        return value, looked
+    lacking = "not in it" if vault.path.exists() else "no such file"
+    looked += [why, f"{vault.path} ({lacking})"]
+    return vault.get(name), looked
 
-# %% ../../nbs/core/70_secrets.ipynb #1a45b233
+# %% ../../nbs/core/70_secrets.ipynb #b8cb1ea3
 class Secret:
     "The name of a secret; the value is looked up when revealed and never kept here"
 
     __slots__ = ("name",)
+    name: str
 
     def __init__(
         self,
-        name: str,  # A letter, then up to 63 letters, digits, dots, dashes or underscores
+        name: str,  # A letter, then up to 63 letters, digits, dots, dashes, underscores
     ):
         _check_name(name)
         object.__setattr__(self, "name", name)
@@ -267,50 +281,59 @@ class Secret:
     def reveal(
         self,
         *,
-        vault: Vault = None,  # Where to look last; the default file when `None`
+        vault: Vault | None = None,  # Where to look last; the default file when `None`
     ) -> str:  # The value, hidden in logs from now on
         "Find the value; `SecretError` says where it was looked for"
-        value, seen = _find(self.name, vault or Vault())
+        value, looked = _find(self.name, vault or Vault())
         if not value:
+            variable = _variables(self.name)[0]
             raise SecretError(
-                f"the secret `{self.name}` is nowhere: looked in {', '.join(seen)}",
-                hint=f"Set {_variables(self.name)[0]}, or keep it with Vault().put({self.name!r}, ...)",
+                f"the secret `{self.name}` is nowhere: looked in {', '.join(looked)}",
+                hint=f"Set {variable}, or keep it with Vault().put({self.name!r}, ...)",
                 name=self.name,
             )
         _check_value(self.name, value)
         hide(value)
         return value
 
-    def __setattr__(self, k, v):
+    def __setattr__(self, name, value):
         raise AttributeError("a Secret does not change")
 
     def __reduce__(self):
         return Secret, (self.name,)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Secret({self.name!r})"
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and self.name == other.name
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash((Secret, self.name))
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source, handler):
-        from pydantic_core import core_schema as s
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
 
-        return s.no_info_plain_validator_function(
-            lambda v: v if isinstance(v, cls) else cls(_as_value_error(v)),
-            serialization=s.plain_serializer_function_ser_schema(lambda v: v.name),
-            json_schema_input_schema=s.str_schema(pattern=r"^[A-Za-z][\w.-]{0,63}$"),
+        def read(value):
+            return (
+                value if isinstance(value, cls) else cls(_checked_for_pydantic(value))
+            )
+
+        def write(secret):
+            return secret.name
+
+        return core_schema.no_info_plain_validator_function(
+            read,
+            serialization=core_schema.plain_serializer_function_ser_schema(write),
+            json_schema_input_schema=core_schema.str_schema(pattern=f"^{_NAME}$"),
         )
 
 
-def _as_value_error(v):
+def _checked_for_pydantic(name):
     "pydantic collects `ValueError`s, and shows what came only if it is told to"
     try:
-        _check_name(v)
+        _check_name(name)
     except SecretError as e:
         raise ValueError(str(e)) from None
-    return v
+    return name

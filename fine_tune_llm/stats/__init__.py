@@ -96,7 +96,7 @@ _WORDS = {
         "out_of_scope",
     ],
     "streaming": ["StreamingCalibration"],
-    "calibrators": ["CALIBRATORS", "Calibrator", "Uncalibrated"],
+    "calibrators": ["Calibrator", "Uncalibrated"],
     "temperature": ["EnsembleTemperature", "TemperatureScaling", "best_temperature"],
     "matrix_scaling": ["DirichletScaling", "VectorScaling"],
     "binary_calibration": [
@@ -106,7 +106,12 @@ _WORDS = {
         "PlattScaling",
     ],
     "venn_abers": ["VennAbers"],
-    "calibration": ["CalibratorChoice", "calibrator_from_dict", "select_calibrator"],
+    "calibration": [
+        "CALIBRATORS",
+        "CalibratorChoice",
+        "calibrator_from_dict",
+        "select_calibrator",
+    ],
     "scores": [
         "SCORES",
         "aps",

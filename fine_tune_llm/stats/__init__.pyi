@@ -120,11 +120,11 @@ from .quantiles import rows_needed as rows_needed
 from .quantiles import set_size as set_size
 from .quantiles import set_sizes as set_sizes
 from .scorer import Scorer as Scorer
-from .conformal import CONDITIONS as CONDITIONS
+from .conformal_cells import CONDITIONS as CONDITIONS
+from .conformal_cells import CellThresholds as CellThresholds
 from .conformal import ConformalClassifier as ConformalClassifier
-from .conformal import by_cell as by_cell
-from .score_tuning import tune_score as tune_score
 from .cross_conformal import CrossConformal as CrossConformal
+from .score_tuning import tune_score as tune_score
 from .conditional_coverage import CoverageReport as CoverageReport
 from .conditional_coverage import CoverageTable as CoverageTable
 from .conditional_coverage import WorstSlab as WorstSlab
@@ -134,7 +134,6 @@ from .conditional_coverage import coverage_report as coverage_report
 from .conditional_coverage import size_stratified as size_stratified
 from .conditional_coverage import worst_gap as worst_gap
 from .conditional_coverage import worst_slab as worst_slab
-from .conditional_coverage import worst_window as worst_window
 from .costs import CostMatrix as CostMatrix
 from .costs import as_cost as as_cost
 from .costs import bayes_decide as bayes_decide
@@ -173,18 +172,18 @@ from .shift import weighted_quantile as weighted_quantile
 from .late_labels import LateLabels as LateLabels
 from .monitors import MONITORS as MONITORS
 from .monitors import restore as restore
-from .groups import GROUP_METRICS as GROUP_METRICS
 from .groups import GroupCounts as GroupCounts
-from .groups import Measure as Measure
-from .groups import Outcomes as Outcomes
+from .group_metrics import CountedRows as CountedRows
+from .group_metrics import GROUP_METRICS as GROUP_METRICS
+from .group_metrics import Measure as Measure
+from .comparisons import Comparison as Comparison
+from .comparisons import Gap as Gap
+from .comparisons import GroupRate as GroupRate
 from .subgroup_calibration import Multicalibration as Multicalibration
 from .subgroup_calibration import multicalibration as multicalibration
 from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
-from .fairness import Comparison as Comparison
 from .fairness import Fairness as Fairness
-from .fairness import Gap as Gap
-from .fairness import GroupRate as GroupRate
 from .fairness import group_report as group_report
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
@@ -208,12 +207,14 @@ __all__ = [
     "CalibrationTest",
     "Calibrator",
     "CalibratorChoice",
+    "CellThresholds",
     "Comparison",
     "ConformalClassifier",
     "ConformalMartingale",
     "ConformalPID",
     "ConformalRiskControl",
     "CostMatrix",
+    "CountedRows",
     "CoverageReport",
     "CoverageTable",
     "CrossConformal",
@@ -242,7 +243,6 @@ __all__ = [
     "Murphy",
     "Nested",
     "OutOfScope",
-    "Outcomes",
     "PlattScaling",
     "PredictionSets",
     "RISK_TESTS",
@@ -281,7 +281,6 @@ __all__ = [
     "binomial_p_value",
     "bonferroni",
     "brier",
-    "by_cell",
     "by_rows",
     "calibrator_from_dict",
     "certificate_curve",
@@ -391,5 +390,4 @@ __all__ = [
     "wilson",
     "worst_gap",
     "worst_slab",
-    "worst_window",
 ]

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['CANDIDATES', 'calibrator_from_dict', 'CalibratorChoice', 'select_calibrator']
 
-# %% ../../nbs/stats/39_calibration.ipynb #edb24975
+# %% ../../nbs/stats/39_calibration.ipynb #1fce2c8a
 import copy
-import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -19,41 +20,54 @@ from fine_tune_llm.core.errors import (
     ConvergenceError,
 )
 from .arrays import check_labels
-from .binary_calibration import _log
+from fine_tune_llm.stats.binary_calibration import (
+    BetaCalibration,
+    IsotonicCalibration,
+    log_prob,
+)
 from .calibration_error import ece
-from .calibrators import CALIBRATORS, Calibrator, Rows
+from fine_tune_llm.stats.calibrators import (
+    CALIBRATORS,
+    Calibrator,
+    Rows,
+    Uncalibrated,
+)
+from .matrix_scaling import DirichletScaling, VectorScaling
 from .metrics import brier
+from .temperature import EnsembleTemperature, TemperatureScaling
+from .venn_abers import VennAbers
 
-# %% ../../nbs/stats/39_calibration.ipynb #d75d1f9b
+# %% ../../nbs/stats/39_calibration.ipynb #0e42c314
 def calibrator_from_dict(
-    d: dict,  # From a calibrator's `to_dict`; `kind` is its name in `CALIBRATORS`
-):  # The fitted calibrator
-    "Rebuild any calibrator"
-    if not isinstance(d, dict) or "kind" not in d:
+    saved: dict[str, Any],  # From `to_dict`; its `kind` is a name in `CALIBRATORS`
+) -> Calibrator:  # Fitted
+    "Rebuild any calibrator; `CalibrationError` for what is none"
+    if not isinstance(saved, dict) or "kind" not in saved:
         raise CalibrationError(
-            f"a saved calibrator is a dict with its kind, got {type(d).__name__}",
+            f"a saved calibrator is a dict with its kind, got {type(saved).__name__}",
             hint="Pass what to_dict returned",
         )
-    return CALIBRATORS.get(d["kind"]).from_dict(d)
+    return CALIBRATORS.get(saved["kind"]).from_dict(saved)
 
-# %% ../../nbs/stats/39_calibration.ipynb #d2db459e
-CANDIDATES = (
-    "none",
-    "temperature",
-    "ensemble_temperature",
-    "vector",
-    "beta",
-    "dirichlet",
-    "isotonic",
-    "venn_abers",
+# %% ../../nbs/stats/39_calibration.ipynb #1576a541
+_SIMPLEST_FIRST = (
+    Uncalibrated,
+    TemperatureScaling,
+    EnsembleTemperature,
+    VectorScaling,
+    BetaCalibration,
+    DirichletScaling,
+    IsotonicCalibration,
+    VennAbers,
 )
+CANDIDATES = tuple(calibrator.kind for calibrator in _SIMPLEST_FIRST)
 
-
+# %% ../../nbs/stats/39_calibration.ipynb #fa2f3de8
 @dataclass(frozen=True)
 class CalibratorChoice:
     "Candidates on rows they were not fitted on, and the one that was kept"
 
-    rows: tuple  # One dict a candidate, in the order given
+    rows: tuple[dict[str, Any], ...]  # One a candidate, in the order given
     name: str  # The candidate kept
     calibrator: Calibrator  # It, fitted on all rows
     n: int  # Rows
@@ -61,10 +75,10 @@ class CalibratorChoice:
     seed: int  # Of the parts
     best_se: float  # Standard error of the smallest mean loss
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         "JSON-safe; the calibrator as by its own `to_dict`"
         return dict(
-            rows=[dict(r) for r in self.rows],
+            rows=[dict(row) for row in self.rows],
             name=self.name,
             calibrator=self.calibrator.to_dict(),
             n=self.n,
@@ -73,37 +87,34 @@ class CalibratorChoice:
             best_se=self.best_se,
         )
 
-    def _repr_markdown_(self):
-        pm = lambda r, a, b: f"{r[a]:.4f} ± {r[b]:.4f}"
-        cells = lambda r: [
-            pm(r, "nll", "nll_spread"),
-            pm(r, "behind", "behind_se"),
-            pm(r, "ece", "ece_spread"),
-            pm(r, "brier", "brier_spread"),
+    def _repr_markdown_(self) -> str:
+        lines = [
+            f"{self.n} rows in {self.folds} folds; ± is the standard deviation over "
+            "folds, and for the distance from the best a standard error over rows. The "
+            f"loss of the best has a standard error of {self.best_se:.4f}.",
+            "",
+            "| candidate | NLL | behind the best | ECE | Brier |",
+            "|---|---|---|---|---|",
         ]
-        rows = [
-            [
-                f"**{r['name']}**" if r["name"] == self.name else r["name"],
-                *(
-                    cells(r)
-                    if r["reason"] is None
-                    else [f"not evaluated: {r['reason']}", "", "", ""]
-                ),
-            ]
-            for r in self.rows
-        ]
-        head = f"{self.n} rows in {self.folds} folds; ± is the standard deviation over folds, and for the distance from the best a standard error over rows. The loss of the best has a standard error of {self.best_se:.4f}."
-        return "\n".join(
-            [
-                head,
-                "",
-                "| candidate | NLL | behind the best | ECE | Brier |",
-                "|---|---|---|---|---|",
-                *(f"| {' | '.join(r)} |" for r in rows),
-            ]
-        )
+        for row in self.rows:
+            name = f"**{row['name']}**" if row["name"] == self.name else row["name"]
+            lines.append(f"| {' | '.join([name, *_cells(row)])} |")
+        return "\n".join(lines)
 
 
+def _cells(row):
+    "A candidate's four cells of the table"
+    if row["reason"] is not None:
+        return [f"not evaluated: {row['reason']}", "", "", ""]
+    pairs = [
+        ("nll", "nll_spread"),
+        ("behind", "behind_se"),
+        ("ece", "ece_spread"),
+        ("brier", "brier_spread"),
+    ]
+    return [f"{row[value]:.4f} ± {row[spread]:.4f}" for value, spread in pairs]
+
+# %% ../../nbs/stats/39_calibration.ipynb #72cbb2e1
 def _fold_of(y, folds, rng):
     "Fold of each row: classes spread evenly, rows within a class at random"
     order = rng.permutation(len(y))
@@ -112,124 +123,131 @@ def _fold_of(y, folds, rng):
     fold[order] = np.arange(len(y)) % folds
     return fold
 
+# %% ../../nbs/stats/39_calibration.ipynb #56f9396b
+@dataclass(frozen=True)
+class _Folded:
+    "Checked rows and the fold of each"
 
-def _cross_fitted(c, take, y, fold):
-    "Losses of each row, shape (n,), and what `c` scores by measure and fold; each row by a copy fitted without its fold"
-    loss, by = np.empty(len(y)), dict(nll=[], ece=[], brier=[])
-    for f in range(fold.max() + 1):
-        out = fold == f
-        p = (
-            copy.deepcopy(c)
-            .fit(**take(~out), labels=y[~out])
-            .predict_proba(**take(out))
-        )
-        loss[out] = -_log(p[np.arange(out.sum()), y[out]])
-        for k, v in dict(
-            nll=loss[out].mean(), ece=ece(p, y[out]), brier=brier(p, y[out])
-        ).items():
-            by[k].append(float(v))
-    return loss, by
+    rows: Rows
+    of: str  # "logits" or "probs": what they came as
+    y: np.ndarray
+    fold: np.ndarray
 
-# %% ../../nbs/stats/39_calibration.ipynb #3f450b46
-def _row(name, loss, by, best):
-    d = loss - best
-    stats = {k: float(np.mean(v)) for k, v in by.items()} | {
-        f"{k}_spread": float(np.std(v, ddof=1)) for k, v in by.items()
-    }
-    return dict(
-        name=name,
-        **stats,
-        behind=float(d.mean()),
-        behind_se=float(d.std(ddof=1) / len(d) ** 0.5),
-        reason=None,
-    )
+    def take(self, which):
+        "Arguments of `fit` and `predict_proba` for some of the rows"
+        return {self.of: getattr(self.rows, self.of)[which]}
+
+    def cross_fit(self, calibrator):
+        "Loss of each row, shape (n,), and scores by measure and fold"
+        loss = np.empty(len(self.y))
+        scores: dict[str, list[float]] = dict(nll=[], ece=[], brier=[])
+        for fold in range(self.fold.max() + 1):
+            out = self.fold == fold
+            fitted = copy.deepcopy(calibrator)
+            fitted.fit(**self.take(~out), labels=self.y[~out])
+            probs, y = fitted.predict_proba(**self.take(out)), self.y[out]
+            loss[out] = -log_prob(probs[np.arange(len(y)), y])
+            scores["nll"].append(float(loss[out].mean()))
+            scores["ece"].append(float(ece(probs, y)))
+            scores["brier"].append(float(brier(probs, y)))
+        return loss, scores
+
+# %% ../../nbs/stats/39_calibration.ipynb #326e7438
+def _candidate_row(name, loss, scores, best):
+    "What the table says of a candidate"
+    row: dict[str, Any] = dict(name=name)
+    for measure, values in scores.items():
+        row[measure] = float(np.mean(values))
+    for measure, values in scores.items():
+        row[f"{measure}_spread"] = float(np.std(values, ddof=1))
+    behind = loss - best
+    row["behind"] = float(behind.mean())
+    row["behind_se"] = float(behind.std(ddof=1) / len(behind) ** 0.5)
+    row["reason"] = None
+    return row
 
 
-def _candidates(candidates):
+def _check_candidates(candidates):
     "Name -> calibrator"
-    if (
-        isinstance(candidates, str)
-        or not hasattr(candidates, "__iter__")
-        or not (candidates := list(candidates))
-    ):
+    listed = hasattr(candidates, "__iter__") and not isinstance(candidates, str)
+    items = list(candidates) if listed else []
+    if not items:
         raise ConfigurationError(
-            f"`candidates` must be names in CALIBRATORS or calibrators, one or more, got {candidates!r}",
+            "`candidates` must be names in CALIBRATORS or calibrators, one or more, "
+            f"got {candidates!r}",
             argument="candidates",
         )
-    for c in candidates:
-        if isinstance(c, type) or not (isinstance(c, str) or hasattr(c, "fit")):
+    for item in items:
+        a_class = isinstance(item, type)
+        if a_class or not (isinstance(item, str) or hasattr(item, "fit")):
             raise ConfigurationError(
-                f"`candidates` holds {c!r}, which is neither a name nor a calibrator",
-                hint=f"Write {c.__name__}()" if isinstance(c, type) else "",
+                f"`candidates` holds {item!r}, which is neither a name nor a "
+                "calibrator",
+                hint=f"Write {item.__name__}()" if a_class else "",
                 argument="candidates",
             )
-    made = {
-        (c if isinstance(c, str) else repr(c)): CALIBRATORS.create(c)
-        if isinstance(c, str)
-        else c
-        for c in candidates
-    }
-    if len(made) < len(candidates):
+    names = [item if isinstance(item, str) else repr(item) for item in items]
+    if len(set(names)) < len(names):
         raise ConfigurationError(
-            f"`candidates` holds one twice: {[c if isinstance(c, str) else repr(c) for c in candidates]}",
-            argument="candidates",
+            f"`candidates` holds one twice: {names}", argument="candidates"
         )
-    return made
+    made = [CALIBRATORS.create(i) if isinstance(i, str) else i for i in items]
+    return dict(zip(names, made))
 
-
+# %% ../../nbs/stats/39_calibration.ipynb #0128a506
 def select_calibrator(
-    logits=None,  # Shape (n, K), from the validation role; probabilities go by name
-    labels=None,  # True classes, shape (n,)
+    logits: Any = None,  # Shape (n, K), of the validation role; probabilities by name
+    labels: Any = None,  # True classes, shape (n,)
     *,
     seed: int,  # Same seed, same folds
-    probs=None,  # Probabilities instead of logits, shape (n, K)
-    candidates: tuple = CANDIDATES,  # Names in `CALIBRATORS` or calibrators, the simplest first
+    probs: Any = None,  # Probabilities instead of logits, shape (n, K)
+    # Names in `CALIBRATORS` or calibrators, the simplest first
+    candidates: Iterable[str | Calibrator] = CANDIDATES,
     folds: int = 5,  # Parts of the rows, from 2 to n
 ) -> CalibratorChoice:  # The table, and the chosen calibrator fitted on all rows
-    "The simplest calibrator whose cross-fitted loss is within one standard error of the best (of the difference, and of the best one's loss: Breiman et al. 1984)"
-    r = Rows(logits, probs)
-    n = r.shape[0]
-    y = check_labels(labels, *r.shape)
-    folds, seed, made = (
-        check_number("folds", folds, 2, whole=True),
-        check_seed(seed),
-        _candidates(candidates),
-    )
+    """The simplest calibrator whose cross-fitted loss is as good as the best
+
+    Within one standard error of the difference, and of the best one's loss (Breiman et
+    al. 1984). Raises `CalibrationError` when no candidate could be fitted.
+    """
+    rows = Rows(logits, probs)
+    n = rows.shape[0]
+    y = check_labels(labels, *rows.shape)
+    check_number("folds", folds, 2, whole=True)
+    check_seed(seed)
+    made = _check_candidates(candidates)
     if folds > n:
         raise ConfigurationError(
             f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument="folds"
         )
-    take = (
-        (lambda m: dict(logits=r.logits[m]))
-        if probs is None
-        else (lambda m: dict(probs=r.probs[m]))
-    )
     fold = _fold_of(y, folds, np.random.default_rng(seed))
+    folded = _Folded(rows, "logits" if probs is None else "probs", y, fold)
+    table, best_se = _compare(made, folded)
+    name = _simplest_of_the_best(table, best_se)
+    calibrator = copy.deepcopy(made[name]).fit(**folded.take(slice(None)), labels=y)
+    return CalibratorChoice(table, name, calibrator, n, folds, seed, best_se)
+
+
+def _compare(made, folded):
+    "A row of the table for each candidate, and the standard error of the best loss"
     done, failed = {}, {}
-    for name, c in made.items():
+    for name, calibrator in made.items():
         try:
-            done[name] = _cross_fitted(c, take, y, fold)
+            done[name] = folded.cross_fit(calibrator)
         except (CalibrationError, ConvergenceError) as e:
             failed[name] = str(e)
     if not done:
         raise CalibrationError(f"no candidate could be fitted: {failed}")
-    best = min((l for l, _ in done.values()), key=lambda l: l.mean())
-    best_se = float(best.std(ddof=1) / n**0.5)
-    rows = tuple(
-        _row(k, *done[k], best) if k in done else dict(name=k, reason=failed[k])
-        for k in made
-    )
-    name = next(
-        x["name"]
-        for x in rows
-        if x["reason"] is None and x["behind"] <= min(x["behind_se"], best_se)
-    )
-    return CalibratorChoice(
-        rows,
-        name,
-        copy.deepcopy(made[name]).fit(**take(slice(None)), labels=y),
-        n,
-        folds,
-        seed,
-        best_se,
-    )
+    best = min((loss for loss, _ in done.values()), key=lambda loss: loss.mean())
+    table = []
+    for name in made:
+        row = dict(name=name, reason=failed.get(name))
+        table.append(_candidate_row(name, *done[name], best) if name in done else row)
+    return tuple(table), float(best.std(ddof=1) / len(best) ** 0.5)
+
+
+def _simplest_of_the_best(table, best_se):
+    "Name of the first candidate that is not behind by more than a standard error"
+    for row in table:
+        if row["reason"] is None and row["behind"] <= min(row["behind_se"], best_se):
+            return row["name"]

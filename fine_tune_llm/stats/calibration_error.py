@@ -311,7 +311,8 @@ def class_bins(
         np.bincount(cells, weights, K * n_bins).reshape(K, n_bins)
         for weights in (None, own)
     )
-    return ClassBins(*sums(probs, cuts), hits, hit_total)
+    count, total, squares = sums(probs, cuts)
+    return ClassBins(count, total, squares, hits, hit_total)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #f7259b8d
 def classwise_ece(

@@ -122,9 +122,9 @@ def _check_loss(loss, name):
         )
     return matrix
 
-# %% ../../nbs/stats/54_certificates.ipynb #743db060
+# %% ../../nbs/stats/54_certificates.ipynb #9dd717c2
 def target_losses(
-    target: Target,
+    target: Target,  # The risk that must not be exceeded
     judged: Judged,  # Confidences and decisions of n rows
     labels: np.ndarray,  # Their true classes, indices, shape (n,)
     *,
@@ -224,9 +224,9 @@ class Chain:
         stops = [*self.starts[1:], self.target_p_values.shape[1]]
         return [slice(start, stop) for start, stop in zip(self.starts, stops)]
 
-# %% ../../nbs/stats/54_certificates.ipynb #e12f54ac
+# %% ../../nbs/stats/54_certificates.ipynb #5aaea3eb
 def make_chains(
-    plan: WalkPlan,
+    plan: WalkPlan,  # What was settled before the rows were seen
     groups: Mapping[str | None, GroupLosses],  # Of the calibration rows, by group
     # Of rows that are no calibration rows, by group: they choose where to begin
     pilots: Mapping[str | None, GroupLosses],
@@ -257,10 +257,10 @@ def _starts(plan, n, pilot):
         starts = starts[-1:]
     return tuple(starts)
 
-# %% ../../nbs/stats/54_certificates.ipynb #db65a61b
+# %% ../../nbs/stats/54_certificates.ipynb #a6aa3544
 def segment_shares(
-    plan: WalkPlan,
-    chains: Sequence[Chain],
+    plan: WalkPlan,  # What was settled before the rows were seen
+    chains: Sequence[Chain],  # Hypotheses in their order
 ) -> np.ndarray:  # One a segment, chain after chain, summing to 1
     "Share of delta each segment begins with: the weight of its chain, split evenly"
     weights = []
@@ -270,10 +270,10 @@ def segment_shares(
         weights += [first_target.weight / n_segments] * n_segments
     return np.array(weights) / np.sum(weights)
 
-
+# %% ../../nbs/stats/54_certificates.ipynb #063b7910
 def segment_transitions(
-    plan: WalkPlan,
-    chains: Sequence[Chain],
+    plan: WalkPlan,  # What was settled before the rows were seen
+    chains: Sequence[Chain],  # Hypotheses in their order
 ) -> np.ndarray:  # Shape (s, s) over the segments, chain after chain
     "What a segment hands on when it is through: to the next, the last to other chains"
     ends = np.cumsum([len(chain.starts) for chain in chains])
@@ -303,7 +303,7 @@ def _between(transitions, giver, taker, n_groups):
         return (1 - transitions[i].sum()) / (n_groups - 1)
     return 0.0
 
-# %% ../../nbs/stats/54_certificates.ipynb #9e923a0a
+# %% ../../nbs/stats/54_certificates.ipynb #e57b7f9f
 @dataclass(frozen=True, eq=False)
 class Walk:
     "How far the tests of a chain got"
@@ -319,10 +319,10 @@ class Walk:
         "Did any threshold pass?"
         return bool(self.passed.any())
 
-
+# %% ../../nbs/stats/54_certificates.ipynb #2da2d2c0
 def walk_chains(
-    plan: WalkPlan,
-    chains: Sequence[Chain],
+    plan: WalkPlan,  # What was settled before the rows were seen
+    chains: Sequence[Chain],  # Hypotheses in their order
 ) -> list[Walk]:  # One for each chain
     "Test the hypotheses of all chains, with chance delta of any false rejection in all"
     segments = [chain.p_values[part] for chain in chains for part in chain.segments]
@@ -465,10 +465,10 @@ class Claim:
         on = self.losses.enter <= index
         return int(on.sum()), int((self.losses.loss[on] > 0).sum())
 
-# %% ../../nbs/stats/54_certificates.ipynb #15bd8f2b
+# %% ../../nbs/stats/54_certificates.ipynb #8f8701c7
 def bound_at(
-    plan: WalkPlan,
-    claim: Claim,
+    plan: WalkPlan,  # What was settled before the rows were seen
+    claim: Claim,  # A target in a group, and what the rows say
     index: int,  # Which threshold
 ) -> float:  # In the unit of the target's loss
     "Upper bound on the risk at one threshold alone, level `1 - delta`"
@@ -481,10 +481,10 @@ def bound_at(
     alone = Nested(claim.losses.loss, later, 1, claim.losses.skip)
     return claim.target.bound * float(risk_bounds(alone, plan.delta, test)[0])
 
-# %% ../../nbs/stats/54_certificates.ipynb #10a287ac
+# %% ../../nbs/stats/54_certificates.ipynb #afb632e8
 def certify_claim(
-    plan: WalkPlan,
-    claim: Claim,
+    plan: WalkPlan,  # What was settled before the rows were seen
+    claim: Claim,  # A target in a group, and what the rows say
     index: int,  # The threshold from which is decided
     *,
     p_value: float,  # Against the claim's target, at that threshold
@@ -517,12 +517,13 @@ def certify_claim(
         seed=plan.seed if method == "wsr" else None,
     )
 
-# %% ../../nbs/stats/54_certificates.ipynb #0fb77b4e
+# %% ../../nbs/stats/54_certificates.ipynb #6cc921ed
 def rows_needed(
-    plan: WalkPlan,
-    claim: Claim,
+    plan: WalkPlan,  # What was settled before the rows were seen
+    claim: Claim,  # A target in a group, and what the rows say
     index: int,  # Which threshold
-    level: float,  # Level of its test, in (0, 1)
+    *,
+    level: float,  # Of its test, in (0, 1)
 ) -> int | None:  # `None` when no number of rows like these would do
     "Calibration rows with which the test of a threshold passes four times in five"
     rows, total = (sums[index] for sums in claim.losses.totals())
@@ -539,14 +540,14 @@ def rows_needed(
         seed=plan.seed,
     )
 
-# %% ../../nbs/stats/54_certificates.ipynb #115d15db
+# %% ../../nbs/stats/54_certificates.ipynb #7dde1476
 def refuse_claim(
-    plan: WalkPlan,
-    claim: Claim,
+    plan: WalkPlan,  # What was settled before the rows were seen
+    claim: Claim,  # A target in a group, and what the rows say
     decisive: Sequence[tuple[int, float]],  # (threshold, level) of tests it hung on
 ) -> CertificateError:  # Its context says what was seen and `rows_that_would_do`
     "Why a claim is not certified, and what would do"
-    needs = [rows_needed(plan, claim, *test) for test in decisive]
+    needs = [rows_needed(plan, claim, index, level=level) for index, level in decisive]
     order = [(need or np.inf, -index) for need, (index, _) in zip(needs, decisive)]
     easiest = order.index(min(order))
     index, level = decisive[easiest]
@@ -619,7 +620,7 @@ def common_threshold(
         shared = main.passed
     return int(np.flatnonzero(shared)[-1]), holding
 
-# %% ../../nbs/stats/54_certificates.ipynb #d5b96359
+# %% ../../nbs/stats/54_certificates.ipynb #7b7af0e8
 @dataclass(frozen=True, eq=False)
 class Settled:
     "What is promised to each group, what is refused, and from where is decided"
@@ -628,9 +629,9 @@ class Settled:
     refusals: tuple[CertificateError, ...]
     thresholds: dict[str | None, float | None]  # By group; `None`: nothing is decided
 
-
+# %% ../../nbs/stats/54_certificates.ipynb #b3aef66c
 def settle(
-    plan: WalkPlan,
+    plan: WalkPlan,  # What was settled before the rows were seen
     groups: Mapping[str | None, GroupLosses],  # Of the calibration rows, by group
     pilots: Mapping[str | None, GroupLosses],  # Of rows that are no calibration rows
 ) -> Settled:

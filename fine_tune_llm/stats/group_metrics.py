@@ -206,7 +206,7 @@ def _ppv(rows: CountedRows) -> Measure | str:
         "low",
     )
 
-# %% ../../nbs/stats/71_group_metrics.ipynb #55c56622
+# %% ../../nbs/stats/71_group_metrics.ipynb #8b4f77c1
 @GROUP_METRICS.register("accuracy")
 def _accuracy(rows: CountedRows) -> Measure:
     "Share of decisions that are right"
@@ -237,7 +237,7 @@ def _abstention_rate(rows: CountedRows) -> Measure | str:
 @GROUP_METRICS.register("expected_cost")
 def _expected_cost(rows: CountedRows) -> Measure | str:
     "Mean cost; over decided rows where an abstention has no cost"
-    if rows.cost is None:
+    if rows.cost is None or rows.cost_range is None:
         return "no cost matrix was given"
     has_cost = ~np.isnan(rows.cost)
     return Measure(
@@ -246,7 +246,8 @@ def _expected_cost(rows: CountedRows) -> Measure | str:
         "rows" if has_cost.all() else "decided rows",
         "equal cost",
         "high",
-        *rows.cost_range,
+        low=rows.cost_range[0],
+        high=rows.cost_range[1],
     )
 
 # %% ../../nbs/stats/71_group_metrics.ipynb #859f4ae7

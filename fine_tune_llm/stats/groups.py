@@ -157,11 +157,11 @@ def _class_names(labels, decided, probs, sets, classes):
             n_classes = max(n_classes, int(indices.max()) + 1)
     return tuple(map(str, range(n_classes)))
 
-# %% ../../nbs/stats/70_groups.ipynb #da902bbf
+# %% ../../nbs/stats/70_groups.ipynb #d0b41a35
 class _Columns:
     "Columns of whole numbers by name, each with the number of values it can take"
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.values: dict[str, np.ndarray] = {}
         self.sizes: dict[str, int] = {}
 

@@ -61,7 +61,7 @@ from fine_tune_llm.stats.selective import (
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #8774fabd
 METRICS = Registry("metric")  # (probs, labels) -> number
-for metric in (
+for _metric in (
     accuracy,
     balanced_accuracy,
     macro_f1,
@@ -82,7 +82,7 @@ for metric in (
     selective_risk_at,
     confidence_auroc,
 ):
-    METRICS.register(metric.__name__, metric)
+    METRICS.register(_metric.__name__, _metric)
 WATCHED = ("accuracy", "nll", "brier", "ece", "mce")  # while a model trains
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #418123db

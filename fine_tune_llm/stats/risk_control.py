@@ -24,7 +24,7 @@ from .estimator import Estimator
 from .kernels import readable
 from .selection import check_grid
 
-# %% ../../nbs/stats/58_risk_control.ipynb #79ed1868
+# %% ../../nbs/stats/58_risk_control.ipynb #5aaea196
 def _as_written(number):
     "The number that was typed: 0.1 is a tenth, not the float next to it"
     return Fraction(repr(float(number)))
@@ -38,7 +38,7 @@ def loss_room(
     "Sum of losses that the calibration rows may have: alpha (n + 1) - bound, exactly"
     return float(_as_written(alpha) * (n + 1) - _as_written(bound))
 
-
+# %% ../../nbs/stats/58_risk_control.ipynb #c8b413c4
 def rows_for_room(
     alpha: float,  # Expected loss of a new row, in (0, bound)
     bound: float,  # Largest possible loss
@@ -106,7 +106,7 @@ class Misses:
             return float(self.probs[order[n_missed]])
         return float(np.nextafter(1, 2))
 
-# %% ../../nbs/stats/58_risk_control.ipynb #47b3d438
+# %% ../../nbs/stats/58_risk_control.ipynb #224e6730
 def misses_of_classes(
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: ArrayLike,  # The true class of each row, shape (n,)
@@ -118,7 +118,7 @@ def misses_of_classes(
     own = probs[np.arange(n), y].astype(np.float64)
     return Misses(own, miss_cost[y], float(miss_cost.max()), n)
 
-
+# %% ../../nbs/stats/58_risk_control.ipynb #1d65f548
 def misses_of_labels(
     probs: np.ndarray,  # Numbers in [0, 1], shape (n, K)
     labels: ArrayLike,  # Is each label true? shape (n, K) bool
@@ -146,7 +146,7 @@ def _check_truth(labels, shape):
         )
     return given.astype(bool)
 
-# %% ../../nbs/stats/58_risk_control.ipynb #360b78d8
+# %% ../../nbs/stats/58_risk_control.ipynb #7b627ac1
 def _check_control(control):
     "Costs by class, or `None`; `ConfigurationError` for parameters that will not do"
     miss_cost = control.miss_cost
@@ -180,7 +180,7 @@ def _check_alpha(alpha, bound):
     return float(alpha)
 
 
-def _check_rows(probs, multilabel):
+def _rows_in_range(probs, multilabel):
     "Rows of probabilities; of several labels they need not sum to one"
     if not multilabel:
         return check_probs(probs)
@@ -192,7 +192,7 @@ def _check_rows(probs, multilabel):
         )
     return p
 
-# %% ../../nbs/stats/58_risk_control.ipynb #7a7fdaa6
+# %% ../../nbs/stats/58_risk_control.ipynb #c0954314
 class ConformalRiskControl(Estimator):
     """Prediction sets whose expected missed cost stays below a target
 
@@ -237,11 +237,10 @@ class ConformalRiskControl(Estimator):
         With too few rows it is 0, every label is in the set, and `rows_missing_` says
         how many are wanted.
         """
-        for name in self.learned:
-            delattr(self, name)
+        self.forget()
         miss_cost = _check_control(self)
         multilabel = np.ndim(labels) == 2
-        p = _check_rows(probs, multilabel)
+        p = _rows_in_range(probs, multilabel)
         if self.loss is None:
             misses = _count_misses(p, labels, miss_cost, multilabel)
             bound = misses.bound
@@ -263,7 +262,7 @@ class ConformalRiskControl(Estimator):
     ) -> np.ndarray:  # Is the label in the row's set? shape (n, K) bool
         "Prediction sets: the labels with at least the probability `threshold_`"
         self.check_fitted()
-        p = _check_rows(probs, self.multilabel_)
+        p = _rows_in_range(probs, self.multilabel_)
         if p.shape[1] != self.n_classes_:
             raise PredictionError(
                 f"`probs` has {p.shape[1]} classes, fitted with {self.n_classes_}",

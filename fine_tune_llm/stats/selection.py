@@ -156,13 +156,13 @@ def decide_at(
     threshold = check_number("threshold", threshold, -math.inf, math.inf, closed="both")
     return np.where(judged.conf >= threshold, judged.best, -1)
 
-# %% ../../nbs/stats/52_selection.ipynb #aeba2ff1
+# %% ../../nbs/stats/52_selection.ipynb #62cff7ef
 def threshold_grid() -> np.ndarray:  # 280 confidences from .9999 down to .01, then 0
     "The thresholds that are tried, highest first: even in log-odds, no data seen"
     log_odds = np.linspace(9.2, -4.7, 279)
     return np.append(1 / (1 + np.exp(-log_odds)), 0.0)
 
-
+# %% ../../nbs/stats/52_selection.ipynb #d40f975f
 def check_grid(
     grid: ArrayLike
     | None,  # Thresholds in [0, 1], highest first; the default when `None`
@@ -177,7 +177,7 @@ def check_grid(
         )
     return thresholds
 
-
+# %% ../../nbs/stats/52_selection.ipynb #3696816d
 def first_threshold(
     conf: np.ndarray,  # Confidences, shape (n,)
     grid: np.ndarray,  # Thresholds, highest first, shape (m,)
@@ -185,7 +185,7 @@ def first_threshold(
     "The first threshold, from the top, at which each row is decided"
     return np.searchsorted(-grid, -conf)
 
-# %% ../../nbs/stats/52_selection.ipynb #172ad8c8
+# %% ../../nbs/stats/52_selection.ipynb #3d1c1fc5
 # Shares of the risk at which a calibrated model would be wrong, most careful first
 _START_SHARES = (16, 4, 1)
 
@@ -199,7 +199,7 @@ def start_indices(
     at_or_below = [grid <= 1 - smallest / share for share in _START_SHARES]
     return sorted({int(mask.argmax()) for mask in at_or_below})
 
-
+# %% ../../nbs/stats/52_selection.ipynb #53ef0cac
 def pilot_start(
     losses: Sequence[Nested],  # Of the pilot rows, over the thresholds, one per target
     risks: Sequence[float],  # Risk that must be ruled out, one per target, in (0, 1)

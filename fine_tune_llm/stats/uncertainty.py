@@ -251,8 +251,9 @@ def out_of_scope(
     found = RankTable.of(both, is_outside)
     kept = RankTable.of(-both, ~is_outside)
     return OutOfScope(
-        score,
-        *(len(part) for part in scores),
+        score=score,
+        n_inside=len(scores[0]),
+        n_outside=len(scores[1]),
         auroc=_auroc_found(found, asked),
         auprc=_precision_found(found, asked),
         let_through=_let_through(kept, asked),

@@ -1,4 +1,7 @@
-"Prediction sets under whatever arrays there are: properties that hold for every input, not for the inputs one thought of"
+"""Prediction sets under whatever arrays there are
+
+Properties that hold for every input, not for the inputs one thought of.
+"""
 
 import json
 
@@ -6,13 +9,21 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.stats import kstest
+from sklearn.base import clone
 
-from fine_tune_llm.core.errors import PredictionError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    NotFittedError,
+    PredictionError,
+    SchemaError,
+)
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.stats import kernels, scorer
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.conditional_coverage import coverage_report
 from fine_tune_llm.stats.conformal import ConformalClassifier
+from fine_tune_llm.stats.estimator import pack
 from fine_tune_llm.stats.quantiles import (
     conformal_rank,
     coverage,
@@ -21,6 +32,7 @@ from fine_tune_llm.stats.quantiles import (
     rows_needed,
     set_size,
 )
+from fine_tune_llm.stats.score_tuning import tune_score
 from fine_tune_llm.stats.scorer import Scorer
 from fine_tune_llm.stats.scores import row_uniforms
 from fine_tune_llm.stats.sets import PredictionSets, as_sets
@@ -32,7 +44,7 @@ few = settings(max_examples=40, deadline=None, derandomize=True)
 
 @st.composite
 def tables(draw, classes=st.integers(2, 70), rows=st.integers(1, 60)):
-    "Probabilities with ties, zeros, ones, subnormal numbers and equal rows; labels; float32 or float64"
+    "Probabilities (ties, zeros, ones, subnormal, equal rows; two dtypes) and labels"
     n, K, seed = draw(rows), draw(classes), draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     w = (
@@ -86,7 +98,7 @@ def test_kernels_are_the_definition(table, name, randomize, condition, rare, alp
 @few
 @given(tables(classes=st.integers(2, 12)), st.booleans())
 def test_aps_is_what_the_paper_says(table, randomize):
-    "O(K^2), in fractions: mass of what is strictly above, ties by index, and 1-u of the label's own"
+    "In fractions: mass strictly above, ties by index, and 1-u of the label's own"
     from fractions import Fraction
 
     p, _ = table
@@ -109,7 +121,7 @@ def test_aps_is_what_the_paper_says(table, randomize):
 @few
 @given(tables(), st.sampled_from(NAMES), st.booleans(), st.floats(0.02, 0.9))
 def test_a_threshold_meets_its_own_row(table, name, randomize, alpha):
-    "At least k of the calibration rows are in their own sets: no rounding lies between fit and predict"
+    "k of the calibration rows are in their own sets: fit and predict round alike"
     p, y = table
     c = classifier(name, alpha, randomize=randomize)
     for fit, predict in (
@@ -138,7 +150,10 @@ def test_order_of_rows_is_nothing(table, name, condition, random):
         if "group" in (condition or "")
         else None
     )
-    of = lambda v, i: None if v is None else v[i]
+
+    def of(values, rows):
+        return None if values is None else values[rows]
+
     a = classifier(name, condition=condition).fit(p, y, groups=g)
     b = classifier(name, condition=condition).fit(p[o], y[o], groups=of(g, o))
     assert a.to_dict(scores=True) == b.to_dict(scores=True)
@@ -202,7 +217,7 @@ def test_sets_grow_with_the_coverage_asked_for(table, name, randomize, condition
     ),
 )
 def test_several_alphas_are_several_fits(table, condition, rare, alphas):
-    "Element by element: thresholds, which cells have too few rows, what is said of them, sets; and more coverage never means a smaller threshold"
+    "Element by element; and more coverage never means a smaller threshold"
     p, y = table
     g = (
         np.array(["a", "b", "c"])[np.arange(len(y)) % 3]
@@ -210,13 +225,17 @@ def test_several_alphas_are_several_fits(table, condition, rare, alphas):
         else None
     )
     cluster = dict(clusters=2, cluster_share=0.5) if condition == "cluster" else {}
-    of = lambda a: ConformalClassifier(
-        "lac", a, seed=1, condition=condition, rare=rare, **cluster
-    ).fit(p, y, groups=g)
+
+    def of(alpha):
+        c = ConformalClassifier(
+            "lac", alpha, seed=1, condition=condition, rare=rare, **cluster
+        )
+        return c.fit(p, y, groups=g)
+
     many = of(sorted(alphas))
     if condition == "cluster":
         assume(
-            len(set(str(of(a).cells_.table) for a in alphas)) == 1
+            len({str(of(a).cells_.table) for a in alphas}) == 1
             and str(of(alphas[0]).cells_.table) == str(many.cells_.table)
         )  # clusters themselves depend on all alphas
     rows = many.cells_.promises()
@@ -414,7 +433,7 @@ def test_a_bad_row_is_named_by_the_kernels_too():
 
 
 def test_nobody_of_a_group():
-    "A class and a group that calibration never saw; a test set without one of the groups"
+    "A class and a group never seen by fit; a test set without one of the groups"
     s = synthetic_problem(300, 4, seed=3)
     p, y = softmax(s.logits), np.minimum(s.labels, 2)
     g = np.array([None, "x", "y"], dtype=object)[np.arange(300) % 3]
@@ -445,7 +464,7 @@ def test_nobody_of_a_group():
 
 
 def test_groups_are_names():
-    "The same groups from any column give the same sets; what is missing is one cell, and JSON holds it all"
+    "Groups from any column give the same sets; what is missing is one cell"
     import pandas as pd
     import pyarrow as pa
 
@@ -499,7 +518,7 @@ def test_groups_are_names():
 
 
 def test_one_id_one_number():
-    "Equal rows share their chance unless ids tell them apart; then ties break and coverage is exact"
+    "Equal rows share their chance unless ids tell them apart; then ties break"
     p = np.repeat([[0.4, 0.35, 0.25]], 4000, 0)
     y = np.random.default_rng(0).choice(3, 4000, p=[0.4, 0.35, 0.25])
     a, b = slice(0, 2000), slice(2000, 4000)
@@ -546,13 +565,13 @@ def test_one_id_one_number():
     ],
 )
 def test_the_promise_on_known_truth(name, randomize, condition, rare):
-    "Fresh problems: mean coverage is at least 1 - alpha, and no more than the theorem allows where scores do not tie"
+    "Mean coverage is at least 1 - alpha, and no more than the theorem allows"
     n, off, times = 300, [], 60 if condition != "cluster" else 15
     for i in range(times):
         s = synthetic_problem(2 * n, 4, temperature=2.0, seed=i)
         p = softmax(s.logits)
         g = np.where(p[:, 0] > p[:, 1], "a", "b")
-        of = lambda v: v if "group" in (condition or "") else None
+        has_groups = "group" in (condition or "")
         c = ConformalClassifier(
             name,
             0.1,
@@ -561,8 +580,13 @@ def test_the_promise_on_known_truth(name, randomize, condition, rare):
             condition=condition,
             rare=rare,
             **(dict(clusters=2, cluster_share=0.3) if condition == "cluster" else {}),
-        ).fit(p[:n], s.labels[:n], groups=of(g[:n]))
-        off.append(coverage(c.predict(p[n:], groups=of(g[n:])), s.labels[n:]) - 0.9)
+        ).fit(p[:n], s.labels[:n], groups=g[:n] if has_groups else None)
+        off.append(
+            coverage(
+                c.predict(p[n:], groups=g[n:] if has_groups else None), s.labels[n:]
+            )
+            - 0.9
+        )
     se = np.std(off) / times**0.5
     cells = 8 if condition == "class+group" else 4 if condition else 1
     assert np.mean(off) > -4 * se and (
@@ -583,7 +607,7 @@ def test_the_promise_on_known_truth(name, randomize, condition, rare):
     ],
 )
 def test_rare_classes_by_default(name, kw):
-    "Nothing is promised to rare classes, nor exactly to all rows, and both come out as asked where they are easier or harder than the common ones; the table says so"
+    "Nothing is promised to rare classes, nor exactly to all; both come out as asked"
 
     def problem(seed, n=1000, K=160, share=0.4, easy=0.9, hard=0.3):
         rng = np.random.default_rng(seed)
@@ -614,7 +638,7 @@ def test_rare_classes_by_default(name, kw):
 
 
 def test_the_band_of_cells():
-    "The 99% band of a conditional classifier holds 99% of the time, for classes, groups, clusters and cells that take every label"
+    "The 99% band of a conditional classifier holds 99% of the time"
     for condition, n, more in (
         ("class", 200, dict(rare="all")),
         ("group", 200, {}),
@@ -626,13 +650,17 @@ def test_the_band_of_cells():
             s = synthetic_problem(n + 1000, 8, seed=i)
             p, y = softmax(s.logits), s.labels
             g = np.where(p[:, 0] > p[:, 1], "a", "b")
-            of = lambda a, g=g, c=condition: g[a] if "group" in c else None
+            has_groups = "group" in condition
             a, b = slice(n), slice(n, None)
             c = ConformalClassifier(condition=condition, seed=i, **more).fit(
-                p[a], y[a], groups=of(a)
+                p[a], y[a], groups=g[a] if has_groups else None
             )
             r = coverage_report(
-                c.predict(p[b], groups=of(b)), y[b], alpha=0.1, fitted=c, groups=of(b)
+                c.predict(p[b], groups=g[b] if has_groups else None),
+                y[b],
+                alpha=0.1,
+                fitted=c,
+                groups=g[b] if has_groups else None,
             )
             if r.band:
                 held.append(r.band[0] <= r.coverage.value <= r.band[1])
@@ -646,6 +674,13 @@ def test_the_band_of_cells():
 def test_rows_needed_is_exact():
     from scipy.stats import beta
 
+    def within(n, alpha, slack):
+        k = conformal_rank(n, alpha)
+        if k > n:
+            return -1  # the threshold is infinite
+        coverage = beta(k, n + 1 - k)
+        return coverage.cdf(1 - alpha + slack) - coverage.cdf(1 - alpha - slack)
+
     for alpha, slack, delta in (
         (0.1, 0.02, 0.1),
         (0.05, 0.01, 0.05),
@@ -656,14 +691,11 @@ def test_rows_needed_is_exact():
         (0.9, 0.01, 0.1),
     ):
         n = rows_needed(alpha, slack, delta)
-        ok = lambda m, a=alpha, s=slack, d=delta: (
-            (k := conformal_rank(m, a)) <= m
-            and beta.cdf(1 - a + s, k, m + 1 - k) - beta.cdf(1 - a - s, k, m + 1 - k)
-            >= 1 - d
-        )
-        assert all(ok(m) for m in range(n, n + n // 4 + 50)) and (
-            n == rows_needed(alpha) or not ok(n - 1)
-        )
+        enough = [
+            within(m, alpha, slack) >= 1 - delta for m in range(n, n + n // 4 + 50)
+        ]
+        assert all(enough)
+        assert n == rows_needed(alpha) or within(n - 1, alpha, slack) < 1 - delta
 
 
 def test_deterministic_aps_explodes_where_lac_does_not():
@@ -687,7 +719,7 @@ def test_deterministic_aps_explodes_where_lac_does_not():
 
 
 def test_real_outputs(vgg):
-    "CIFAR-10: every score covers; deterministic APS needs more labels than any other; SAPS without chance covers"
+    "CIFAR-10: every score covers; deterministic APS needs more labels than any other"
     p, y = vgg
     o = np.random.default_rng(0).permutation(len(y))
     a, b = o[:4000], o[4000:]
@@ -718,3 +750,214 @@ def test_real_outputs(vgg):
             r.band,
             r.coverage,
         )
+
+
+def halves():
+    "A model biased against classes 0 and 1, of which class 0 is rare"
+    s = synthetic_problem(3000, 4, temperature=2.0, seed=1)
+    p = softmax(s.logits + np.array([0, 0, 1.0, 3.0]))
+    y = np.where((s.labels == 0) & (np.arange(3000) % 40 > 0), 1, s.labels)
+    return (p[:1500], y[:1500]), (p[1500:], y[1500:])
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        dict(),
+        dict(condition="class"),
+        dict(score="aps", seed=1),
+        dict(score="topk", randomize=False),
+        dict(condition="class", rare="all"),
+    ],
+)
+def test_sets_are_the_labels_whose_p_value_exceeds_alpha(params):
+    cal, (q, _) = halves()
+    c = ConformalClassifier(**{"alpha": [0.1, 0.3], **params}).fit(*cal)
+    for a in c.alphas_:
+        np.testing.assert_array_equal(c.p_values(q) > a, c.predict(q, alpha=a))
+
+
+def test_random_ties_are_uniform():
+    "Ranks of four classes: all scores tie"
+    cal, (q, t) = halves()
+    c = ConformalClassifier("topk", randomize=False, seed=0).fit(*cal)
+    at = np.arange(1500), t
+    counted, smooth = c.p_values(q)[at], c.p_values(q, ties="random")[at]
+    assert (counted <= 0.3).mean() < 0.3 + 4 * (0.21 / 1500) ** 0.5
+    p_smooth, p_counted = (kstest(v, "uniform").pvalue for v in (smooth, counted))
+    assert p_smooth > 1e-3 > p_counted
+
+
+def test_classes_in_groups():
+    (p, y), (q, _) = halves()
+    g = np.where(np.arange(1500) % 3 == 0, "a", "b")
+    each = ConformalClassifier(condition="class+group").fit(p, y, groups=g)
+    own = (g == "b") & (y == 1)
+    alone = ConformalClassifier().fit(p[own], y[own])
+    assert each.cells_.thresholds[0, 5] == alone.threshold_
+    every = ConformalClassifier(condition="group", rare="all").fit(p, y, groups=g)
+    assert every.predict(q[:10], groups=["a"] + ["new"] * 9)[1:].all()
+
+
+def easy_and_hard(n, seed):
+    "25 classes: the truth gets weight .9 when even, .45 when odd; class 24 never comes"
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 24, n)
+    p = rng.dirichlet(np.full(25, 0.5), n)
+    w = np.where(y % 2, 0.45, 0.9) + rng.normal(scale=0.03, size=n)
+    w = np.minimum(w, 0.99)
+    p *= (1 - w)[:, None]
+    p[np.arange(n), y] += w
+    return p, y
+
+
+def test_clusters_of_classes():
+    (p, y), (q, t) = easy_and_hard(4000, 0), easy_and_hard(8000, 1)
+    c = ConformalClassifier(condition="cluster", seed=0, clusters=2).fit(p, y)
+    of = c.cells_.table[0]
+    assert len(set(of[0:24:2])) == len(set(of[1:24:2])) == 1
+    assert of[0] != of[1] and of[24] == -1
+    assert c.cells_.promises()[24] == dict(
+        cell="class 24, no cluster",
+        n=0,
+        alpha=0.1,
+        threshold=c.threshold_,
+        promised=False,
+    )
+    for k in (0, 1):
+        hit = covered(c.predict(q), t)[t % 2 == k]
+        n_cal = c.cells_.n_rows[of[k]]
+        lo, hi = coverage_band(n_cal, len(hit), 0.1, level=0.9999)
+        assert lo <= hit.mean() <= hi
+
+
+def test_no_cluster_is_one_threshold():
+    (p, y), (q, _) = easy_and_hard(4000, 0), easy_and_hard(50, 1)
+    none = ConformalClassifier(condition="cluster", seed=0).fit(p[:300], y[:300])
+    one = ConformalClassifier().fit(p[:300], y[:300])
+    assert (none.n_, none.threshold_) == (300, one.threshold_)
+    assert none.cells_.promises()[-1] == dict(
+        cell="all rows", n=300, alpha=0.1, threshold=one.threshold_, promised=True
+    )
+    np.testing.assert_array_equal(none.predict(q), one.predict(q))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        dict(),
+        dict(score="raps", seed=5, settings=dict(penalty=0.1, k_reg=2)),
+        dict(condition="class", alpha=[0.1, 0.003]),
+        dict(condition="cluster", seed=1, clusters=2),
+        dict(alpha=1e-4),
+    ],
+)
+def test_json_and_back(params):
+    (p, y), (q, _) = easy_and_hard(4000, 0), easy_and_hard(99, 1)
+    c = ConformalClassifier(**params).fit(p, y)
+    d = json.loads(json.dumps(c.to_dict(scores=True), allow_nan=False))
+    again = ConformalClassifier.from_dict(d)
+    assert again.to_dict(scores=True) == d
+    assert again.get_params() == c.get_params()
+    np.testing.assert_array_equal(again.p_values(q), c.p_values(q))
+    for a in c.alphas_:
+        np.testing.assert_array_equal(again.predict(q, alpha=a), c.predict(q, alpha=a))
+
+
+def test_states_that_were_not_saved_whole():
+    (p, y), (q, _) = easy_and_hard(400, 0), easy_and_hard(9, 1)
+    d = ConformalClassifier().fit(p, y).to_dict()
+    short = ConformalClassifier.from_dict(d)
+    for use in (lambda: short.p_values(q), lambda: short.to_dict(scores=True)):
+        with pytest.raises(NotFittedError, match="scores=True"):
+            use()
+    for wrong in ({}, "x", dict(d, kind="lac"), dict(d, state={})):
+        with pytest.raises(SchemaError, match="this is no saved conformal"):
+            ConformalClassifier.from_dict(wrong)
+    cells = d["state"]["cells_"]["value"]
+    two = pack(np.array([[0.1, 0.2]]))
+    d["state"]["cells_"]["value"] = dict(cells, thresholds=two)
+    with pytest.raises(SchemaError, match="do not fit together"):
+        ConformalClassifier.from_dict(d)
+
+
+@pytest.mark.parametrize(
+    "params,words",
+    [
+        (dict(alpha=0), r"`alpha` must be in \(0, 1\), got 0"),
+        (dict(alpha=".1"), "`alpha` must be"),
+        (dict(alpha=[]), "`alpha` is empty"),
+        (dict(alpha=[[0.1]]), "`alpha` must be"),
+        (dict(score="apes"), "unknown score 'apes'; there are "),
+        (dict(score="aps"), "`seed` is needed: score 'aps' is randomized"),
+        (dict(seed="x"), "`seed` must be"),
+        (dict(condition="race"), "`condition` must be one of"),
+        (dict(condition="group"), "`groups` are needed"),
+        (dict(clusters=3), "are for condition='cluster'"),
+        (
+            dict(condition="cluster", seed=0, clusters=2.5),
+            "`clusters` must be a whole number",
+        ),
+        (
+            dict(condition="cluster", seed=0, clusters="a"),
+            "`clusters` must be a whole number",
+        ),
+    ],
+)
+def test_parameters_that_are_wrong(params, words):
+    cal, _ = halves()
+    with pytest.raises(ConfigurationError, match=words):
+        ConformalClassifier(**params).fit(*cal)
+
+
+def test_what_predict_refuses():
+    cal, (q, _) = halves()
+    c = ConformalClassifier(alpha=[0.2, 0.5]).fit(*cal)
+    with pytest.raises(NotFittedError, match="Call fit"):
+        ConformalClassifier().predict([[0.5, 0.5]])
+    with pytest.raises(PredictionError, match="3 classes, fitted with 4"):
+        c.predict([[0.2, 0.3, 0.5]])
+    with pytest.raises(ConfigurationError, match="one of those fitted"):
+        c.predict(q, alpha=0.3)
+    with pytest.raises(PredictionError, match="pass its `.probs`"):
+        ConformalClassifier().fit(Predictions(probs=cal[0], labels=cal[1]), cal[1])
+    assert ConformalClassifier(alpha=np.array(0.1)).fit(*cal).alphas_ == (0.1,)
+
+
+def test_as_scikit_learn_does():
+    c = ConformalClassifier("raps", [0.1, 0.2], seed=3, settings=dict(penalty=0.1))
+    again = clone(c)
+    assert again.get_params() == c.get_params()
+    assert repr(again) == (
+        "ConformalClassifier(score='raps', alpha=[0.1, 0.2], seed=3, "
+        "settings={'penalty': 0.1})"
+    )
+    cal, _ = halves()
+    assert "not fitted" in c._repr_markdown_()
+    assert "fitted on 1,500 rows of 4 classes" in c.fit(*cal)._repr_markdown_()
+
+
+@pytest.mark.parametrize("grid", [{}, dict(penalty=[]), dict(penalty=0.1), [0.1]])
+def test_grids_that_are_none(grid):
+    cal, _ = halves()
+    with pytest.raises(ConfigurationError, match="`grid` must be a dict of lists"):
+        tune_score(*cal, score="raps", seed=0, grid=grid)
+
+
+@pytest.mark.parametrize("score", NAMES)
+def test_coverage_of_300_problems(score):
+    "Mean coverage is k/(n+1), at least that where scores tie; the band holds its share"
+    n, low, high = 200, *coverage_band(200, 200, 0.1)
+    want = conformal_rank(n, 0.1) / (n + 1)
+
+    def one(seed, **more):
+        s = synthetic_problem(2 * n, 4, temperature=2.0, seed=seed)
+        p = softmax(s.logits)
+        c = ConformalClassifier(score, 0.1, seed=seed, **more).fit(p[:n], s.labels[:n])
+        return coverage(c.predict(p[n:]), s.labels[n:])
+
+    cov = np.array([one(i) for i in range(300)])
+    assert abs(cov.mean() - want) < 4 * cov.std() / 300**0.5
+    assert ((cov >= low) & (cov <= high)).mean() >= 0.97
+    cov = np.array([one(i, randomize=False) for i in range(300)])
+    assert cov.mean() > want - 4 * cov.std() / 300**0.5

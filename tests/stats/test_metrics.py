@@ -1,4 +1,7 @@
-"Metrics on real model outputs and at the edges: intervals hold, tests keep their level, streams over processes are exact"
+"""Metrics on real model outputs and at the edges
+
+Intervals hold, tests keep their level, streams over processes are exact.
+"""
 
 import json
 from concurrent.futures import ProcessPoolExecutor
@@ -36,7 +39,10 @@ from fine_tune_llm.testing import synthetic_problem
 
 
 def test_intervals_hold_the_value_of_all_rows(vgg):
-    "Samples of 500 of the 10,000 rows: each 90% interval holds the number of all rows as often as it says, less 4 sigma"
+    """Samples of 500 of the 10,000 rows, less 4 sigma
+
+    Each 90% interval holds the number of all rows as often as it says.
+    """
     p, y = vgg
     rng = np.random.default_rng(0)
     picks = [rng.integers(len(y), size=500) for _ in range(400)]
@@ -61,7 +67,10 @@ def test_intervals_hold_the_value_of_all_rows(vgg):
 
 
 def test_many_classes_and_few_rows():
-    "20 classes, 250 rows: nearly every bin has one row. 40 samples, less 4 sigma; a ray through the gaps seen held the truth in a third"
+    """20 classes, 250 rows: nearly every bin has one row
+
+    40 samples, less 4 sigma; a ray through the gaps seen held the truth in a third.
+    """
     s = synthetic_problem(100_000, 20, temperature=2.0, seed=0)
     p, y = softmax(s.logits), s.labels
     truth = classwise_ece(p, y)
@@ -104,7 +113,11 @@ def sure(n, wrong, conf):
     "n,conf,acc", [(50, 0.999, 0.97), (200, 0.999, 0.99), (50, 1.0, 0.97)]
 )
 def test_all_right_is_no_proof(name, n, conf, acc):
-    "All rows equally sure: the chance of holding the truth, summed over the number of wrong rows. Without wrong rows these ranges were points, and held it in 78% and 13%"
+    """All rows equally sure: the chance of holding the truth
+
+    Summed over the number of wrong rows. Without wrong rows these ranges were points,
+    and held it in 78% and 13%.
+    """
     if name == "nll" and conf == 1:
         pytest.skip("the loss of a row that was certain and wrong is a convention")
     truth = METRICS.get(name)(*sure(1000, round(1000 * (1 - acc)), conf))
@@ -121,7 +134,10 @@ def test_all_right_is_no_proof(name, n, conf, acc):
 
 
 def test_calibrated_and_sure_is_not_refused():
-    "200 rows at .999: the level of the tests, summed over the number of wrong rows; by the laws of many rows one wrong row, 18% of sets, was refused"
+    """200 rows at .999: the level of the tests, summed over the number of wrong rows
+
+    By the laws of many rows one wrong row, 18% of sets, was refused.
+    """
     k = np.arange(6)
     weight = stats.binom.pmf(k, 200, 0.001)
     for f in (ks_test, kuiper_test, spiegelhalter_test):
@@ -134,11 +150,14 @@ def test_calibrated_and_sure_is_not_refused():
 def test_precision_of_few_to_be_found():
     "Average precision with 40 rows out of scope among 240: 200 samples"
     rng = np.random.default_rng(1)
-    draw = lambda n, m: (rng.normal(-1.5, 1, n), rng.normal(0, 1, m))
-    two = lambda x: (
-        np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], 1) / 2
-        + np.array([0.5, 0])
-    )
+
+    def draw(n, m):
+        return rng.normal(-1.5, 1, n), rng.normal(0, 1, m)
+
+    def two(x):
+        pairs = np.stack([1 / (1 + np.exp(x)), 1 / (1 + np.exp(-x))], 1)
+        return pairs / 2 + np.array([0.5, 0])
+
     a, b = draw(200_000, 40_000)
     truth = auprc(np.r_[a, b], np.arange(240_000) >= 200_000)
     found = [
@@ -153,7 +172,7 @@ def test_precision_of_few_to_be_found():
 
 
 def test_interval_of_what_may_be_nan():
-    "A plugin's metric that is nan on some resamples, or a single row: not evaluated, with the reason"
+    "A plugin's metric that is nan on some resamples, or one row: not evaluated"
     p, y = (
         np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.6, 0.4]]),
         np.array([0, 0, 0, 1]),
@@ -267,7 +286,7 @@ SCORES, HIT = np.arange(10.0), np.arange(10) > 5
             "`selective_coverage` must be",
         ),
         *[
-            (partial(f, P), ConfigurationError, "`r` must come from")
+            (partial(f, P), ConfigurationError, "must come from")
             for f in (plot_reliability, plot_confidence, plot_risk_coverage)
         ],
         (
@@ -341,7 +360,7 @@ def test_streams_refuse_what_is_not_theirs():
 
 
 def test_over_confidence_is_found(vgg):
-    "These outputs are known to be over-confident (ECE .04 at 10,000 rows); the Brier score's parts add up"
+    "These outputs are over-confident (ECE .04 at 10,000 rows); Brier's parts add up"
     assert all(
         t(*vgg).p_value < 1e-6 for t in (ks_test, kuiper_test, spiegelhalter_test)
     )
@@ -357,7 +376,7 @@ def _part(rows):
 
 
 def test_processes_give_the_same_bits(vgg):
-    "Eight uneven shuffled parts, each summed in another process, merged in the order they come"
+    "Eight uneven shuffled parts, each summed in a process of its own, then merged"
     p, y = vgg
     rng = np.random.default_rng(1)
     parts = np.split(rng.permutation(len(y)), np.sort(rng.integers(1, len(y), 7)))
