@@ -113,7 +113,7 @@ class ErrorStats:
         """Everything counted so far, JSON-safe
 
         `since`, `time`, `window`, sums, `by_code`, `by_place`, and `errors` with one
-        row a pair; rates are errors a minute over the window.
+        row a pair. Rates are errors a minute over the window.
         """
         with self._lock:
             now = self.clock()

@@ -69,7 +69,7 @@ def _finished(result, fn):
     if inspect.iscoroutine(result):
         result.close()
     raise ConfigurationError(
-        f"`{_qualified_name(fn)}` returned what must be awaited, so nothing was protected",
+        f"`{_qualified_name(fn)}` returned an awaitable, so nothing was protected",
         hint="Pass the async function itself, with functools.partial for its arguments",
     )
 
@@ -390,10 +390,7 @@ class CircuitBreaker:
         # order, outside the lock
         callback: Callable[["CircuitBreaker", str, str], Any],
     ) -> Callable:  # The callback, so that this is a decorator too
-        """Be told of every change
-
-        A callback should be quick; one that fails is logged and never harms the call.
-        """
+        "Be told of every change, quickly: a failure is logged and harms no call"
         if _is_async(callback):
             raise ConfigurationError(
                 "`callback` must be a plain function, got an async one",
@@ -436,10 +433,7 @@ class CircuitBreaker:
                 circuit.change("open", reopen)
 
     def _tell(self):
-        """Pass changes on in the order they happened
-
-        Whoever is already telling goes on until nothing is new; nobody waits for it.
-        """
+        "Pass changes on in their order: who tells goes on until nothing is new"
         while self._circuit.changes:
             with self._lock:
                 if self._is_telling or not self._circuit.changes:

@@ -393,7 +393,7 @@ def load(
 ) -> Dataset:
     """Read labelled texts
 
-    Whatever cannot be used is a `DataError` that names the row; an unknown column is a
+    Whatever cannot be used is a `DataError` that names the row, an unknown column a
     `SchemaError` that names the nearest.
     """
     groups = _check_columns(text, label, group)

@@ -278,7 +278,7 @@ def risk_bounds(
 ) -> np.ndarray:  # Shape (m,), in (0, 1]; each holds alone, not all at once
     """Smallest risk that a test at level `delta` rules out, for each setting
 
-    Found by bisection to 1e-9; 1 where no risk is ruled out.
+    Found by bisection to 1e-9, and 1 where no risk is ruled out.
     """
     low, high = np.zeros(nested.m), np.ones(nested.m)
     for _ in range(30):

@@ -236,7 +236,7 @@ def interval(
     checked, true = check_rows(probs, labels)
     value = _check_value(function(checked, true, **settings), function)
     method = _method_of(function)
-    found = method(function, checked, true, asked, **settings)
+    found = method(function, checked, true, asked=asked, **settings)
     if method in _BLIND_TO_UNSEEN:
         found = _widened(function, checked, true, level, found, value, settings)
     if math.isnan(value):

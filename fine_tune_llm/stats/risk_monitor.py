@@ -23,7 +23,7 @@ _STAKES = 0.02, 0.05, 0.1, 0.2, 0.4, 0.8  # of the capital that is awake
 
 @kernel
 def _bet_on_levels(losses, levels, stakes, awake, refuted, step, reached, watched, out):
-    """Bet on losses above each level; how many levels, from below, are refuted
+    """Bet on losses above each level: how many levels, from below, are refuted
 
     `out` gets, after each loss, the number refuted and the capital against level
     number `watched`.

@@ -195,7 +195,8 @@ def _precision_found(table, asked):
     n = int(table.n_positive)
     value = float(table.average_precision())
     inner = min(value, 1 - 0.5 / n)
-    found = logit_range(inner, (inner * (1 - inner) / n) ** 0.5, asked, "Boyd")
+    sd = (inner * (1 - inner) / n) ** 0.5
+    found = logit_range(inner, sd, asked, method="Boyd")
     return Interval(value, found.low, max(found.high, value), asked.level, "Boyd")
 
 
