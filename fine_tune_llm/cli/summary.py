@@ -146,7 +146,7 @@ def finish_run(
 
     `CertificateError` when the certificate for decisions was refused.
     """
-    from fine_tune_llm.evaluation.report import write_report
+    from fine_tune_llm.evaluation.publish import write_report
 
     page = write_report(run, out_of_scope=out_of_scope)
     evidence = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
