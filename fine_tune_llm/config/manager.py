@@ -61,7 +61,7 @@ def _is_trained(folder):
     lock.release()
     return False
 
-# %% ../../nbs/config/50_manager.ipynb #4cc2924d
+# %% ../../nbs/config/50_manager.ipynb #d971ff72
 class ConfigManager:
     "The settings of a folder: changed whole or not at all, kept, and announced"
 
@@ -139,12 +139,8 @@ class ConfigManager:
         "All versions, oldest first"
         return self._history.versions()
 
-    def diff(
-        self,
-        a: int,  # Number of one version
-        b: int,  # Number of another
-    ) -> dict[str, tuple[Any, Any]]:  # Full name -> (in version a, in version b)
-        "What differs between two versions"
+    def diff(self, a: int, b: int) -> dict[str, tuple[Any, Any]]:
+        "What differs between versions `a` and `b`: full name -> (in a, in b)"
         return config_diff(self._history.get(a).config, self._history.get(b).config)
 
     def _change(self, build=None, note="", *, take_up_edits=True):
