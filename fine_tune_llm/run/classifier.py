@@ -30,7 +30,7 @@ from ..stats.scorer import Scorer
 from ..stats.selection import judge
 from ..stats.selective_classifier import SelectiveClassifier, walk_plan
 
-# %% ../../nbs/run/05_classifier.ipynb #be9a045a
+# %% ../../nbs/run/05_classifier.ipynb #638af9cd
 def cost_of(
     config: Config,  # Settings; `risk.miss`, `false_alarm`, `cost`, `critical` are read
     classes: tuple[str, ...],  # K names, in the order of the columns
@@ -42,7 +42,9 @@ def cost_of(
     abstain_cost = _per_class(risk.abstain_cost, classes) or None
     critical = [_critical_pair(words, classes) for words in risk.critical]
     if risk.cost:
-        return CostMatrix(classes, risk.cost, abstain_cost, critical)
+        return CostMatrix(
+            classes, risk.cost, abstain_cost=abstain_cost, critical=critical
+        )
     return CostMatrix.from_harms(
         classes,
         miss=_per_class(risk.miss, classes, other=1.0),

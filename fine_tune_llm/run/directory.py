@@ -6,7 +6,7 @@
 __all__ = ['differences', 'claim_folder', 'decision_events', 'read_events', 'Run', 'describe_run', 'check_texts',
            'tell_decisions']
 
-# %% ../../nbs/run/20_directory.ipynb #b03a7fc8
+# %% ../../nbs/run/20_directory.ipynb #a0a4f608
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -27,6 +27,7 @@ from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from ..core.events import DecisionMade, Event
 from ..core.files import read_json
+from ..core.logs import get_logger
 from ..inference.decision import Decisions, make_decisions
 from ..inference.rationale import occlusion
 from ..models.text_model import load_adapter
@@ -294,7 +295,7 @@ def describe_run(
         link = f"[Report]({report.as_posix()})"
     return "\n\n".join([promises(run.certificate), results, link])
 
-# %% ../../nbs/run/20_directory.ipynb #4c025e98
+# %% ../../nbs/run/20_directory.ipynb #3fb61f13
 def check_texts(
     texts: str | Sequence[str],  # One text or n texts
 ) -> list[str]:  # n texts
@@ -313,11 +314,15 @@ def tell_decisions(
     bus: EventBus | None = None,  # Where they are published
     record: bool = False,  # Are they put into the run's `events.db`?
 ) -> None:
-    "Say what was decided to whoever listens"
+    "Say what was decided to whoever listens; a read-only run is warned about"
     if bus is not None:
         for event in decision_events(decisions, path.name):
             bus.publish(event)
-    if record:
+    if record and not os.access(path, os.W_OK):
+        get_logger("run").warning(
+            "decisions are not recorded: read-only", run=str(path)
+        )
+    elif record:
         with EventStore(path / "events.db") as store:
             for event in decision_events(decisions, path.name):
                 store.append(event)
