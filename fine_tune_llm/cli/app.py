@@ -19,14 +19,14 @@ from .. import __version__
 from ..core.errors import CertificateError, FineTuneLLMError
 from ..core.logs import redact
 
-# %% ../../nbs/cli/10_app.ipynb #c21c768f
+# %% ../../nbs/cli/10_app.ipynb #4d23a234
 EXIT_CODES = """\b
 Exit codes:
   0    done
-  1    something unforeseen; --debug shows the traceback
-  2    bad input or bad settings; nothing was written
+  1    something unforeseen: --debug shows the traceback
+  2    bad input or bad settings: nothing was written
   3    a certificate is void, or was refused
-  130  interrupted; the same command resumes a fit"""
+  130  interrupted: the same command resumes a fit"""
 
 
 def exit_code(

@@ -86,11 +86,13 @@ def _calibration_said(calibration):
 
 
 def _sets_said(coverage):
-    low, high = coverage["band"]
+    band = f"no band: {coverage['no_band']}"
+    if coverage["band"]:
+        low, high = coverage["band"]
+        band = f"99% band {_percent(low)} to {_percent(high)}"
     return (
         f"cover {_percent(coverage['coverage'])}, "
-        f"asked {_percent(1 - coverage['alpha'])}, "
-        f"99% band {_percent(low)} to {_percent(high)}; "
+        f"asked {_percent(1 - coverage['alpha'])}, {band}; "
         f"{coverage['mean_set_size']:.2f} classes on average"
     )
 
@@ -98,8 +100,12 @@ def _sets_said(coverage):
 def _decisions_said(selective):
     certificate = selective["certificate"]
     test = selective["test"]
+    promised = f"at most {_percent(certificate['target_risk'])} wrong"
+    targets = selective["targets"]
+    if len(targets) > 1 or not targets[0]["is_rate"]:
+        promised = "; ".join(target["promise"] for target in targets)
     return (
-        f"at most {_percent(certificate['target_risk'])} wrong, "
+        f"{promised}, "
         f"with probability at least {_percent(1 - certificate['delta'])}; "
         f"on the test role {_measured(test['decided'])} decided, "
         f"{_measured(test['wrong'])} of these wrong"
@@ -146,7 +152,7 @@ def finish_run(
 
     `CertificateError` when the certificate for decisions was refused.
     """
-    from fine_tune_llm.evaluation.report import write_report
+    from fine_tune_llm.evaluation.publish import write_report
 
     page = write_report(run, out_of_scope=out_of_scope)
     evidence = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
