@@ -31,7 +31,7 @@ _WORDS = {
     "run.directory": ["Run"],
     "data.loading": ["load"],
     "evaluation.evidence": ["audit"],
-    "evaluation.report": ["write_report"],
+    "evaluation.publish": ["write_report"],
     "predictions": ["Predictions"],
     "config.schema": ["Config"],
     "core": ["errors"],

@@ -15,7 +15,7 @@ from .run.journey import fit as fit
 from .run.directory import Run as Run
 from .data.loading import load as load
 from .evaluation.evidence import audit as audit
-from .evaluation.report import write_report as write_report
+from .evaluation.publish import write_report as write_report
 from .predictions import Predictions as Predictions
 from .config.schema import Config as Config
 from .core import errors as errors

@@ -5,14 +5,17 @@
 # %% auto #0
 __all__ = ['SyntheticProblem', 'synthetic_problem', 'toy_rows', 'toy_tokenizer', 'tiny_model']
 
-# %% ../nbs/90_testing.ipynb #4ec49ac7
+# %% ../nbs/90_testing.ipynb #4dc3f9fc
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .core.errors import ConfigurationError
 
-# %% ../nbs/90_testing.ipynb #6753f2fd
+# %% ../nbs/90_testing.ipynb #e67e34c7
 @dataclass(frozen=True)
 class SyntheticProblem:
     "Predictions beside the truth they were drawn from"
@@ -22,28 +25,31 @@ class SyntheticProblem:
     true_probs: np.ndarray  # Probability of each class given the row, shape (n, K)
     temperature: float  # The temperature that calibrates `logits`
 
-# %% ../nbs/90_testing.ipynb #80c03c82
+# %% ../nbs/90_testing.ipynb #5e45b2d5
 def synthetic_problem(
-    n: int = 1000,  # Rows
-    n_classes: int = 4,  # Classes K
-    temperature: float = 1.0,  # How over-confident the model is: 1 calibrated, above 1 over, below 1 under
+    n_rows: int = 1000,  # Rows n, at least 1
+    n_classes: int = 4,  # Classes K, at least 2
+    # How over-confident the model is: 1 calibrated, above 1 over, below 1 under
+    temperature: float = 1.0,
     *,
     seed: int,  # Same seed, same problem
     spread: float = 2.0,  # Standard deviation of the true logits: larger is easier
 ) -> SyntheticProblem:
     "A classification problem whose true probabilities are known"
-    if n < 1 or n_classes < 2 or temperature <= 0:
+    if n_rows < 1 or n_classes < 2 or temperature <= 0:
         raise ConfigurationError(
-            f"`n` >= 1, `n_classes` >= 2 and `temperature` > 0 are needed, got {n}, {n_classes}, {temperature}"
+            "`n_rows` >= 1, `n_classes` >= 2 and `temperature` > 0 are needed, "
+            f"got {n_rows}, {n_classes}, {temperature}"
         )
     rng = np.random.default_rng(seed)
-    z = rng.normal(scale=spread, size=(n, n_classes))
-    p = np.exp(z - z.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    labels = np.minimum((p.cumsum(1) < rng.uniform(size=(n, 1))).sum(1), n_classes - 1)
-    return SyntheticProblem(z * temperature, labels, p, temperature)
+    logits = rng.normal(scale=spread, size=(n_rows, n_classes))
+    probs = np.exp(logits - logits.max(1, keepdims=True))
+    probs /= probs.sum(1, keepdims=True)
+    below = probs.cumsum(1) < rng.uniform(size=(n_rows, 1))
+    labels = np.minimum(below.sum(1), n_classes - 1)
+    return SyntheticProblem(logits * temperature, labels, probs, temperature)
 
-# %% ../nbs/90_testing.ipynb #913d35d4
+# %% ../nbs/90_testing.ipynb #3e6e209f
 _TOPICS = {
     "kitchen": (
         "the soup boiled over on the stove",
@@ -78,59 +84,60 @@ _WHEN = (
     " if you can",
 )
 
-
+# %% ../nbs/90_testing.ipynb #1b899765
 def toy_rows(
-    n: int = 32,  # Rows, at most 512
-) -> list:  # Dicts with `text` and `label` ("kitchen" or "garden"), all different
-    "A labelled set small enough to read"
-    return [
-        dict(text=f"{w} {t}{e}", label=k)
-        for e in _WHEN
-        for k, ts in _TOPICS.items()
-        for t in ts
-        for w in _WHO
-    ][:n]
+    n_rows: int = 32,  # At most 512
+) -> list[dict[str, str]]:  # With `text` and `label` ("kitchen" or "garden")
+    "A labelled set small enough to read; all texts are different"
+    rows = [
+        dict(text=f"{who} {said}{when}", label=topic)
+        for when in _WHEN
+        for topic, sayings in _TOPICS.items()
+        for said in sayings
+        for who in _WHO
+    ]
+    return rows[:n_rows]
 
-# %% ../nbs/90_testing.ipynb #eca3d21f
+# %% ../nbs/90_testing.ipynb #e56e1752
+_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def _pieces(words: Counter) -> list[str]:
+    "All letters, as they begin and continue a word, then the commonest words"
+    letters = sorted({letter for word in words for letter in word})
+    inner = [f"##{letter}" for letter in letters]
+    commonest = sorted(words, key=lambda word: (-words[word], word))
+    return list(dict.fromkeys([*_SPECIAL, *letters, *inner, *commonest]))
+
+# %% ../nbs/90_testing.ipynb #85686f86
 def toy_tokenizer(
-    texts: list,  # Sentences to take pieces from
+    texts: Sequence[str],  # Sentences to take pieces from
     *,
     vocab_size: int = 200,  # At most so many pieces, the five special ones included
-):  # A `transformers.PreTrainedTokenizerFast` in BERT's manner
-    "A WordPiece tokenizer of all letters and the commonest words; the same texts give the same bytes, in every process"
-    from collections import Counter
+) -> Any:  # A `transformers.PreTrainedTokenizerFast` in BERT's manner
+    """A WordPiece tokenizer of all letters and the commonest words
 
+    The same texts give the same bytes, in every process.
+    """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
-    special, norm, pre = (
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"],
-        normalizers.BertNormalizer(),
-        pre_tokenizers.BertPreTokenizer(),
-    )
-    words = Counter(
-        w for t in texts for w, _ in pre.pre_tokenize_str(norm.normalize_str(t))
-    )
-    letters = sorted({c for w in words for c in w})
-    pieces = dict.fromkeys(
-        [
-            *special,
-            *letters,
-            *("##" + c for c in letters),
-            *sorted(words, key=lambda w: (-words[w], w)),
-        ]
-    )
-    tok = Tokenizer(
-        models.WordPiece(
-            {p: i for i, p in enumerate([*pieces][:vocab_size])}, unk_token="[UNK]"
-        )
-    )
-    tok.normalizer, tok.pre_tokenizer = norm, pre
-    tok.post_processor = processors.TemplateProcessing(
+    normalizer = normalizers.BertNormalizer()
+    splitter = pre_tokenizers.BertPreTokenizer()
+    words: Counter = Counter()
+    for text in texts:
+        parts = splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        words.update(word for word, _ in parts)
+    pieces = _pieces(words)[:vocab_size]
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizer
+    tokenizer.pre_tokenizer = splitter
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return PreTrainedTokenizerFast(
-        tokenizer_object=tok,
+        tokenizer_object=tokenizer,
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
@@ -139,34 +146,42 @@ def toy_tokenizer(
         model_max_length=64,
     )
 
-# %% ../nbs/90_testing.ipynb #2e92edbc
-def tiny_model(
-    arch: str = "bert",  # "bert" (encoder), "qwen2" or "llama" (decoders)
-    *,
-    seed: int,  # Same seed, same weights
-    vocab_size: int = 200,  # Pieces of the tokenizer it will read
-):  # A random `transformers` backbone with two layers of width 32, in evaluation mode
-    "The smallest real model of an architecture, from its own configuration class"
-    import torch
-    from transformers import AutoModel, BertConfig, LlamaConfig, Qwen2Config
+# %% ../nbs/90_testing.ipynb #a795bc7a
+def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
+    "Architecture -> its configuration class with two layers of width 32"
+    from transformers import BertConfig, LlamaConfig, Qwen2Config
 
-    dims = dict(
+    sizes = dict(
         vocab_size=vocab_size,
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
         max_position_embeddings=64,
+        pad_token_id=0,
     )
-    kinds = dict(
-        bert=lambda: BertConfig(**dims, pad_token_id=0),
-        qwen2=lambda: Qwen2Config(**dims, num_key_value_heads=1, pad_token_id=0),
-        llama=lambda: LlamaConfig(**dims, num_key_value_heads=1, pad_token_id=0),
+    return dict(
+        bert=lambda: BertConfig(**sizes),
+        qwen2=lambda: Qwen2Config(**sizes, num_key_value_heads=1),
+        llama=lambda: LlamaConfig(**sizes, num_key_value_heads=1),
     )
-    if arch not in kinds:
+
+
+def tiny_model(
+    arch: str = "bert",  # "bert" (encoder), "qwen2" or "llama" (decoders)
+    *,
+    seed: int,  # Same seed, same weights
+    vocab_size: int = 200,  # Pieces of the tokenizer it will read
+) -> Any:  # A random `transformers` backbone, in evaluation mode
+    "The smallest real model of an architecture: two layers of width 32"
+    import torch
+    from transformers import AutoModel
+
+    configs = _tiny_configs(vocab_size)
+    if arch not in configs:
         raise ConfigurationError(
-            f"`arch` must be one of {', '.join(kinds)}, got {arch!r}"
+            f"`arch` must be one of {', '.join(configs)}, got {arch!r}"
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(kinds[arch]()).eval()
+        return AutoModel.from_config(configs[arch]()).eval()

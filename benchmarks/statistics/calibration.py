@@ -1,4 +1,8 @@
-"Calibrators beside their peers: temperature at K=1,000, then vector, Dirichlet, isotonic and Venn-Abers; what each found, and the roofline of the temperature's pass"
+"""Calibrators beside their peers
+
+Temperature at K=1,000, then vector, Dirichlet, isotonic and Venn-Abers; what each
+found, and the roofline of the temperature's pass.
+"""
 
 import time
 import warnings
@@ -6,16 +10,18 @@ import warnings
 import numpy as np
 from common import arguments, bandwidth, import_torchcp, peak, peak_mb, race, save
 
+import fine_tune_llm.stats.temperature as temperature_module
 from fine_tune_llm.stats.binary_calibration import IsotonicCalibration
-from fine_tune_llm.stats.calibrators import CALIBRATORS, Rows
+from fine_tune_llm.stats.calibration import CALIBRATORS
+from fine_tune_llm.stats.calibrators import Rows
 from fine_tune_llm.stats.kernels import by_rows, threads
 from fine_tune_llm.stats.matrix_scaling import VectorScaling
 from fine_tune_llm.stats.temperature import (
     TemperatureScaling,
-    _best,
-    _moments,
-    _slopes,
+    _loss_moments,
     best_temperature,
+    slopes_of,
+    temperature_of,
 )
 from fine_tune_llm.stats.venn_abers import VennAbers
 
@@ -23,20 +29,25 @@ T = 1.5  # the models below are over-confident by this
 
 
 def problem(n, K, seed=0, spread=2.0):
-    "float32 logits of a model that is right once divided by T, and labels drawn from it; in blocks, so that nothing large is left behind"
+    """float32 logits of a model that is right once divided by T, and their labels
+
+    Drawn in blocks, so that nothing large is left behind.
+    """
     rng = np.random.default_rng(seed)
-    z, y = rng.standard_normal((n, K), dtype=np.float32), np.empty(n, np.int64)
-    z *= np.float32(spread)
+    logits = rng.standard_normal((n, K), dtype=np.float32)
+    labels = np.empty(n, np.int64)
+    logits *= np.float32(spread)
     for i in range(0, n, 4096):
-        p = np.exp(z[i : i + 4096].astype(np.float64)).cumsum(1)
-        y[i : i + 4096] = (p < rng.uniform(size=(len(p), 1)) * p[:, -1:]).sum(1)
-    z *= np.float32(T)
-    return z, y
+        total = np.exp(logits[i : i + 4096].astype(np.float64)).cumsum(1)
+        drawn = rng.uniform(size=(len(total), 1)) * total[:, -1:]
+        labels[i : i + 4096] = (total < drawn).sum(1)
+    logits *= np.float32(T)
+    return logits, labels
 
 
-def softmax(z):
-    e = np.exp(z - z.max(1, keepdims=True))
-    return e / e.sum(1, keepdims=True)
+def softmax(logits):
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
 
 
 def sklearn_temperature(z, y):
@@ -82,154 +93,162 @@ def torchcp_temperature(z, y):
     )
 
 
-def slope_at(z, y, t):
+def slope_at(logits, labels, t):
     "Derivative of the mean loss in log T: zero at the optimum"
-    return float(_slopes(Rows(z), y, 1)(1 / t)[0])
+    return float(slopes_of(Rows(logits), labels, 1)(1 / t)[0])
 
 
-def outcome(f):
+def outcome(function):
     "What a contestant answers, or why it does not"
     try:
-        return f()
+        return function()
     except Exception as e:
         return f"{type(e).__name__}: {str(e)[:200]}"
 
 
-def once(f):
+def once(function):
+    "Seconds of one run, and its answer"
     start = time.perf_counter()
-    out = outcome(f)
-    return dict(median=time.perf_counter() - start, runs=1), out
+    answer = outcome(function)
+    return dict(median=time.perf_counter() - start, runs=1), answer
+
+
+def netcal_of_logits(logits, labels):
+    return netcal_temperature(softmax(logits), labels)
+
+
+def netcal_of_float64(logits, labels):
+    return netcal_temperature(softmax(logits.astype(np.float64)), labels)
 
 
 CASES = {
     "ours": best_temperature,
     "scikit-learn": sklearn_temperature,
     "probmetrics": probmetrics_temperature,
-    "netcal": lambda z, y: netcal_temperature(softmax(z), y),
-    "netcal, float64": lambda z, y: netcal_temperature(
-        softmax(z.astype(np.float64)), y
-    ),
+    "netcal": netcal_of_logits,
+    "netcal, float64": netcal_of_float64,
     "torchcp": torchcp_temperature,
 }
 
 
-def temperature(quick):
-    n, K = (20_000, 200) if quick else (100_000, 1000)
-    z, y = problem(n, K)
-    found, time_of = {}, {}
-    fast = {
-        k: (lambda f=CASES[k], k=k: found.update({k: outcome(lambda: f(z, y))}))
-        for k in ("ours", "scikit-learn", "probmetrics")
+def size(quick):
+    "Rows and classes of the large problem"
+    return (20_000, 200) if quick else (100_000, 1000)
+
+
+def race_temperatures(logits, labels):
+    "Seconds and answers of everyone"
+    found, seconds = {}, {}
+
+    def run(name):
+        found[name] = outcome(lambda: CASES[name](logits, labels))
+
+    def fit_and_predict():
+        TemperatureScaling().fit(logits, labels).predict_proba(logits)
+
+    ours = {"ours": lambda: run("ours"), "ours, fit and predict": fit_and_predict}
+    seconds.update(race(ours, 7))
+    slow = {
+        "scikit-learn": (lambda: run("scikit-learn"), 5),
+        "probmetrics": (lambda: run("probmetrics"), 3),
     }
-    time_of.update(
-        race(
-            {
-                "ours": fast["ours"],
-                "ours, fit and predict": lambda: (
-                    TemperatureScaling().fit(z, y).predict_proba(z)
-                ),
-            },
-            7,
-        )
-    )
-    time_of.update(
-        race(
-            {
-                "scikit-learn": (fast["scikit-learn"], 5),
-                "probmetrics": (fast["probmetrics"], 3),
-            },
-            warm=0,
-        )
-    )
-    for k in ("netcal", "torchcp"):
-        time_of[k], found[k] = once(lambda k=k: CASES[k](z, y))
-    ours = time_of["ours"]["median"]
+    seconds.update(race(slow, warm=0))
+    for name in ("netcal", "torchcp"):
+        seconds[name], found[name] = once(lambda name=name: CASES[name](logits, labels))
+    return seconds, found
+
+
+def temperature(quick):
+    "Everyone's seconds and temperature, and the slope of the loss there"
+    n, K = size(quick)
+    logits, labels = problem(n, K)
+    seconds, found = race_temperatures(logits, labels)
+    numbers = {name: t for name, t in found.items() if not isinstance(t, str)}
+    ours = seconds["ours"]["median"]
+    peers = ("scikit-learn", "probmetrics", "netcal", "torchcp")
     return dict(
         n=n,
         K=K,
-        seconds=time_of,
+        seconds=seconds,
         temperature=found,
-        slope={
-            k: slope_at(z, y, t) for k, t in found.items() if not isinstance(t, str)
-        },
-        float64=best_temperature(z.astype(np.float64), y),
-        ratio={
-            k: time_of[k]["median"] / ours
-            for k in ("scikit-learn", "probmetrics", "netcal", "torchcp")
-        },
+        slope={name: slope_at(logits, labels, t) for name, t in numbers.items()},
+        float64=best_temperature(logits.astype(np.float64), labels),
+        ratio={name: seconds[name]["median"] / ours for name in peers},
     )
 
 
 def roofline(quick):
-    "One pass: exponentials a second, beside the same pass over a matrix that fits the cache, and bytes a second beside what memory gives"
-    n, K = (20_000, 200) if quick else (100_000, 1000)
-    z, y = problem(n, K)
-    r = Rows(z)
-    passes = []
+    """One pass beside what the machine can do
 
-    def one(beta):
-        passes.append(1)
-        return _slopes(r, y, 1)(beta)
+    Exponentials a second, beside the same pass over a matrix that fits the cache, and
+    bytes a second beside what memory gives.
+    """
+    n, K = size(quick)
+    logits, labels = problem(n, K)
+    rows = Rows(logits)
+    slopes = slopes_of(rows, labels, 1)
+    m = max(1, (1 << 16) // K)
+    few = logits[:m], rows.top[:m], labels[:m]
 
-    small = slice(0, max(1, (1 << 16) // K))
-    zs, ts, ys = z[small], r.top[small], y[small]
-    t = race(
-        {
-            "pass": lambda: one(1 / T),
-            "in cache, one thread": lambda: _moments(zs, ts, ys, 1 / T, 1, 0, len(zs)),
-            "door": lambda: Rows(z),
-            "numpy exp": lambda: by_rows(
-                lambda a, b: np.exp(z[a:b].astype(np.float64)), n, K
-            ),
-        },
-        7,
-    )
-    gb = bandwidth()
+    def exponentials(start, stop):
+        return np.exp(logits[start:stop].astype(np.float64))
+
+    contest = {
+        "pass": lambda: slopes(1 / T),
+        "in cache, one thread": lambda: _loss_moments(*few, 1 / T, 1, 0, m),
+        "door": lambda: Rows(logits),
+        "numpy exp": lambda: by_rows(exponentials, n, K),
+    }
+    taken = race(contest, 7)
+    one_pass = taken["pass"]["median"]
+    in_cache = few[0].size / taken["in cache, one thread"]["best"]
     return dict(
-        seconds={k: v["median"] for k, v in t.items()},
+        seconds={name: times["median"] for name, times in taken.items()},
         threads=threads(),
-        exp_per_second=z.size / t["pass"]["median"],
-        exp_per_second_in_cache_one_thread=zs.size / t["in cache, one thread"]["best"],
-        gb_per_second=z.nbytes / t["pass"]["median"] / 1e9,
-        bandwidth_gb_per_second=gb,
-        passes_over_everything=full_passes(r, y),
+        exp_per_second=logits.size / one_pass,
+        exp_per_second_in_cache_one_thread=in_cache,
+        gb_per_second=logits.nbytes / one_pass / 1e9,
+        bandwidth_gb_per_second=bandwidth(),
+        passes_over_everything=full_passes(rows, labels),
     )
 
 
-def full_passes(r, y):
-    import fine_tune_llm.stats.temperature as module
+def full_passes(rows, labels):
+    "How often every row, every 8th and every 64th is passed"
+    count, plain = [], temperature_module.slopes_of
 
-    count, plain = [], module._slopes
+    def counted(rows, labels, step):
+        slopes = plain(rows, labels, step)
 
-    def counted(r, y, step):
-        f = plain(r, y, step)
-        return lambda beta: (count.append(step), f(beta))[1]
+        def counting(beta):
+            count.append(step)
+            return slopes(beta)
 
-    module._slopes = counted
+        return counting
+
+    temperature_module.slopes_of = counted
     try:
-        _best(r, y, (0.01, 100.0))
+        temperature_of(rows, labels)
     finally:
-        module._slopes = plain
-    return {f"every {s}": count.count(s) for s in sorted(set(count))}
+        temperature_module.slopes_of = plain
+    return {f"every {step}": count.count(step) for step in sorted(set(count))}
 
 
 def precision():
-    "float32 and float64 of the same 20,000 x 10 logits: where each ends, and the slope there"
-    z, y = problem(20_000, 10, seed=1)
-    wide = z.astype(np.float64)
+    "float32 and float64 of the same 20,000 x 10 logits: where each ends, and the slope"
+    logits, labels = problem(20_000, 10, seed=1)
+    wide = logits.astype(np.float64)
     out = {}
-    for k, f in CASES.items():
-        if "," in k:
+    for name, find in CASES.items():
+        if "," in name:
             continue
-        out[k] = {
-            d: outcome(lambda f=f, x=x: f(x, y))
-            for d, x in (("float32", z), ("float64", wide))
-        }
-        out[k] |= {
-            f"slope at {d}": slope_at(wide, y, v)
-            for d, v in list(out[k].items())
-            if not isinstance(v, str)
-        }
+        row = {}
+        for dtype, x in (("float32", logits), ("float64", wide)):
+            row[dtype] = outcome(lambda find=find, x=x: find(x, labels))
+        for dtype, t in list(row.items()):
+            if not isinstance(t, str):
+                row[f"slope at {dtype}"] = slope_at(wide, labels, t)
+        out[name] = row
     return out
 
 
@@ -237,124 +256,111 @@ def linear(n, K):
     "A model that also over-rates class 0: seconds, and the loss of rows not fitted on"
     from probmetrics.calibrators import SMSCalibrator, VectorScalingCalibrator
 
-    (z, y), (zh, yh) = problem(n, K, seed=2), problem(n, K, seed=3)
-    z[:, 0] += 2
-    zh[:, 0] += 2
-    p, ph = softmax(z.astype(np.float64)), softmax(zh.astype(np.float64))
+    logits, labels = problem(n, K, seed=2)
+    held, held_labels = problem(n, K, seed=3)
+    logits[:, 0] += 2
+    held[:, 0] += 2
+    probs, held_probs = softmax(logits.astype(float)), softmax(held.astype(float))
     found = {}
 
-    def loss(q):
-        return float(-np.log(np.maximum(q[np.arange(n), yh], 1e-38)).mean())
+    def loss(after):
+        right = after[np.arange(n), held_labels]
+        return float(-np.log(np.maximum(right, 1e-38)).mean())
 
-    def ours(k):
-        found[k] = loss(CALIBRATORS.create(k).fit(z, y).predict_proba(zh))
+    def ours(kind):
+        calibrator = CALIBRATORS.create(kind).fit(logits, labels)
+        found[kind] = loss(calibrator.predict_proba(held))
 
-    def theirs(k, c):
-        found[k] = outcome(lambda: loss(c().fit(p, y).predict_proba(ph)))
+    def theirs(name, calibrator):
+        def run():
+            fitted = calibrator().fit(probs, labels)
+            return loss(fitted.predict_proba(held_probs))
 
+        found[name] = outcome(run)
+
+    vector, matrix = "vector, probmetrics", "matrix, probmetrics"
     case = {
         "vector": lambda: ours("vector"),
-        "vector, probmetrics": lambda: theirs(
-            "vector, probmetrics", VectorScalingCalibrator
-        ),
+        vector: lambda: theirs(vector, VectorScalingCalibrator),
         "dirichlet": lambda: ours("dirichlet"),
     }
     if K <= 20:
-        case["matrix, probmetrics"] = lambda: theirs(
-            "matrix, probmetrics", SMSCalibrator
-        )
-    return dict(seconds=race(case, 3), held_out_nll=dict(found, raw=loss(ph)))
+        case[matrix] = lambda: theirs(matrix, SMSCalibrator)
+    return dict(seconds=race(case, 3), held_out_nll=dict(found, raw=loss(held_probs)))
 
 
 def vector_and_dirichlet(quick):
-    out = {
-        f"n={n}, K={K}": linear(n, K)
-        for n, K in (((2000, 20),) if quick else ((20_000, 100), (5000, 20)))
-    }
+    sizes = ((2000, 20),) if quick else ((20_000, 100), (5000, 20))
+    out = {f"n={n}, K={K}": linear(n, K) for n, K in sizes}
     if not quick:
-        z, y = problem(100_000, 1000)
-        out["vector, n=100000, K=1000"] = once(
-            lambda: len(VectorScaling().fit(z, y).offsets_)
-        )[0]
+        logits, labels = problem(100_000, 1000)
+        seconds, _ = once(lambda: len(VectorScaling().fit(logits, labels).offsets_))
+        out["vector, n=100000, K=1000"] = seconds
     return out
 
 
 def isotonic(quick):
+    "All classes of a problem, ours and scikit-learn's class by class"
     from sklearn.isotonic import IsotonicRegression
 
     n, K = (20_000, 10) if quick else (100_000, 20)
-    z, y = problem(n, K, seed=4)
-    p = softmax(z.astype(np.float64))
+    logits, labels = problem(n, K, seed=4)
+    probs = softmax(logits.astype(np.float64))
+
+    def one_class(k):
+        regression = IsotonicRegression(out_of_bounds="clip")
+        return regression.fit(probs[:, k], labels == k).predict(probs[:, k])
 
     def theirs():
-        return np.stack(
-            [
-                IsotonicRegression(out_of_bounds="clip")
-                .fit(p[:, k], y == k)
-                .predict(p[:, k])
-                for k in range(K)
-            ],
-            1,
-        )
+        return np.stack([one_class(k) for k in range(K)], 1)
 
-    ours = IsotonicCalibration().fit(probs=p, labels=y)
-    raw = np.stack([ours._map(m, p[:, k], None) for k, m in enumerate(ours.maps_)], 1)
+    def ours():
+        fitted = IsotonicCalibration().fit(probs=probs, labels=labels)
+        return fitted, fitted.predict_proba(probs=probs)
+
+    fitted, _ = ours()
+    columns = enumerate(fitted.maps_)
+    raw = [fitted._apply_map(numbers, probs[:, k], None) for k, numbers in columns]
+    clipped = np.clip(theirs(), 1 / (n + 2), 1 - 1 / (n + 2))
     return dict(
         n=n,
         K=K,
-        seconds=race(
-            {
-                "ours": lambda: (
-                    IsotonicCalibration().fit(probs=p, labels=y).predict_proba(probs=p)
-                ),
-                "scikit-learn, class by class": theirs,
-            },
-            3,
-        ),
-        largest_difference=float(
-            np.abs(raw - np.clip(theirs(), 1 / (n + 2), 1 - 1 / (n + 2))).max()
-        ),
+        seconds=race({"ours": ours, "scikit-learn, class by class": theirs}, 3),
+        largest_difference=float(np.abs(np.stack(raw, 1) - clipped).max()),
     )
 
 
 def venn_abers(quick):
+    "The interval of two classes, ours and the reference's"
     from venn_abers import VennAbers as Theirs
 
     n = 2000 if quick else 20_000
-    z, y = problem(2 * n, 2, seed=5)
-    p = softmax(z.astype(np.float64))
+    logits, labels = problem(2 * n, 2, seed=5)
+    probs = softmax(logits.astype(np.float64))
     fit, new = slice(0, n), slice(n, None)
 
     def ours():
-        return VennAbers().fit(probs=p[fit], labels=y[fit]).interval(probs=p[new])
+        fitted = VennAbers().fit(probs=probs[fit], labels=labels[fit])
+        return fitted.interval(probs=probs[new])
 
     def theirs():
-        c = Theirs()
-        c.fit(p[fit], y[fit])
-        return c.predict_proba(p[new])[1]
+        fitted = Theirs()
+        fitted.fit(probs[fit], labels[fit])
+        return fitted.predict_proba(probs[new])[1]
 
     low, high = ours()
-    pair = theirs()
+    off = np.abs(np.c_[low[:, 1], high[:, 1]] - theirs())
     return dict(
         n=n,
         seconds=race({"ours": ours, "venn-abers": theirs}, 5),
-        largest_difference=float(
-            max(
-                np.abs(low[:, 1] - pair[:, 0]).max(),
-                np.abs(high[:, 1] - pair[:, 1]).max(),
-            )
-        ),
+        largest_difference=float(off.max()),
     )
 
 
-def absent(quick):
-    "A class without rows: scikit-learn's calibrators with a prefitted model, and all of ours"
+def prefitted(logits, labels):
+    "The logits themselves as a fitted scikit-learn classifier"
     from sklearn.base import BaseEstimator, ClassifierMixin
-    from sklearn.calibration import CalibratedClassifierCV
     from sklearn.frozen import FrozenEstimator
-
-    z, y = problem(500, 4, seed=6)
-    keep = y < 3
 
     class Model(ClassifierMixin, BaseEstimator):
         def fit(self, X, y):
@@ -370,54 +376,66 @@ def absent(quick):
         def predict(self, X):
             return X.argmax(1)
 
-    theirs = {
-        m: outcome(
-            lambda m=m: (
-                f"{CalibratedClassifierCV(FrozenEstimator(Model().fit(z, y)), method=m).fit(z[keep], y[keep]).predict_proba(z).shape}"
-            )
+    return FrozenEstimator(Model().fit(logits, labels))
+
+
+def absent(quick):
+    "A class without rows: scikit-learn's calibrators of a prefitted model, and ours"
+    from sklearn.calibration import CalibratedClassifierCV
+
+    logits, labels = problem(500, 4, seed=6)
+    keep = labels < 3
+    model = prefitted(logits, labels)
+
+    def shape(calibrator):
+        return str(
+            calibrator.fit(logits[keep], labels[keep]).predict_proba(logits).shape
         )
-        for m in ("sigmoid", "isotonic", "temperature")
-    }
+
+    def theirs(method):
+        return outcome(lambda: shape(CalibratedClassifierCV(model, method=method)))
+
+    def ours(kind):
+        return outcome(lambda: shape(CALIBRATORS.create(kind)))
+
+    methods = ("sigmoid", "isotonic", "temperature")
     return {
-        "scikit-learn": theirs,
-        "ours": {
-            k: outcome(
-                lambda k=k: str(
-                    CALIBRATORS.create(k).fit(z[keep], y[keep]).predict_proba(z).shape
-                )
-            )
-            for k in CALIBRATORS
-        },
+        "scikit-learn": {method: theirs(method) for method in methods},
+        "ours": {kind: ours(kind) for kind in CALIBRATORS},
     }
+
+
+def one_peak(name, quick):
+    "Print this process's peak memory before and after one contestant"
+    logits, labels = problem(*size(quick))
+    before = peak()
+    if name != "data":
+        CASES[name](logits, labels)
+    print(before, peak())
+
+
+PARTS = dict(
+    temperature=temperature,
+    roofline=roofline,
+    vector_and_dirichlet=vector_and_dirichlet,
+    isotonic=isotonic,
+    venn_abers=venn_abers,
+    absent_class=absent,
+)
+
+
+def main():
+    options = arguments()
+    warnings.simplefilter("ignore")
+    if options.memory:
+        one_peak(options.memory[1], options.quick)
+        return
+    memory = {}
+    for name in ("data", "ours", "scikit-learn"):
+        memory[name] = peak_mb(__file__, "temperature", name, options.quick)
+    parts = {name: part(options.quick) for name, part in PARTS.items()}
+    save("calibration", dict(parts, precision=precision(), peak_mb=memory))
 
 
 if __name__ == "__main__":
-    a = arguments()
-    warnings.simplefilter("ignore")
-    if a.memory:
-        z, y = problem(*((20_000, 200) if a.quick else (100_000, 1000)))
-        before = peak()
-        if a.memory[1] != "data":
-            CASES[a.memory[1]](z, y)
-        print(before, peak())
-    else:
-        parts = dict(
-            temperature=temperature,
-            roofline=roofline,
-            vector_and_dirichlet=vector_and_dirichlet,
-            isotonic=isotonic,
-            venn_abers=venn_abers,
-            absent_class=absent,
-        )
-        memory = {
-            k: peak_mb(__file__, "temperature", k, a.quick)
-            for k in ("data", "ours", "scikit-learn")
-        }
-        save(
-            "calibration",
-            dict(
-                {k: f(a.quick) for k, f in parts.items()},
-                precision=precision(),
-                peak_mb=memory,
-            ),
-        )
+    main()

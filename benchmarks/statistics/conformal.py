@@ -1,6 +1,10 @@
-"""Prediction sets beside torchcp and MAPIE: calibrate and predict on the same float32 arrays in one run; time, memory and the time that memory alone would take
+"""Prediction sets beside torchcp and MAPIE
 
-python benchmarks/statistics/conformal.py [--quick]        (about 10 minutes: five runs of peers that take 20 seconds each)
+Calibrate and predict on the same float32 arrays in one run: time, memory, and the time
+that memory alone would take.
+
+python benchmarks/statistics/conformal.py [--quick]
+(about 10 minutes: five runs of peers that take 20 seconds each)
 """
 
 import functools
@@ -17,75 +21,83 @@ RAPS = dict(penalty=0.01, k_reg=5)
 
 
 def half(n, K, seed):
-    "Probabilities and labels drawn from them; made in blocks, so that memory holds little else"
+    "Probabilities and labels drawn from them; in blocks, so that memory holds little"
     rng = np.random.default_rng(seed)
-    p = np.empty((n, K), np.float32)
-    y = np.empty(n, np.int64)
-    for a in range(0, n, 100):
-        z = rng.standard_normal((min(100, n - a), K), dtype=np.float32) * 3
-        np.exp(z, out=z)
-        z /= z.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
-        p[a : a + 100] = z
-        y[a : a + 100] = (z.cumsum(1) < rng.uniform(size=(len(z), 1)) * 0.999).sum(1)
-    return p, np.minimum(y, K - 1)
+    probs = np.empty((n, K), np.float32)
+    labels = np.empty(n, np.int64)
+    for start in range(0, n, 100):
+        rows = slice(start, min(start + 100, n))
+        block = rng.standard_normal((rows.stop - start, K), dtype=np.float32) * 3
+        np.exp(block, out=block)
+        block /= block.sum(1, keepdims=True, dtype=np.float64).astype(np.float32)
+        probs[rows] = block
+        drawn = rng.uniform(size=(len(block), 1)) * 0.999
+        labels[rows] = (block.cumsum(1) < drawn).sum(1)
+    return probs, np.minimum(labels, K - 1)
 
 
 def ours(score, cal, new, seed=0):
     from fine_tune_llm.stats.conformal import ConformalClassifier
 
-    c = ConformalClassifier(
-        score, 0.1, seed=seed, settings=RAPS if score == "raps" else None
-    ).fit(*cal())
-    return c.predict(new()[0])
+    settings = RAPS if score == "raps" else None
+    classifier = ConformalClassifier(score, 0.1, seed=seed, settings=settings)
+    return classifier.fit(*cal()).predict(new()[0])
+
+
+def torchcp_score(score):
+    "The score as torchcp calls it"
+    from torchcp.classification.score import APS, LAC, SAPS, TOPK
+    from torchcp.classification.score import RAPS as Raps
+
+    make, settings = {
+        "lac": (LAC, {}),
+        "aps": (APS, {}),
+        "raps": (Raps, dict(penalty=RAPS["penalty"], kreg=RAPS["k_reg"])),
+        "saps": (SAPS, dict(weight=0.1)),
+        "topk": (TOPK, {}),
+    }[score]
+    return make(score_type="identity", **settings)
 
 
 def torchcp(score, cal, new):
     import_torchcp()
     import torch
     from torchcp.classification.predictor import SplitPredictor
-    from torchcp.classification.score import APS, LAC, SAPS, TOPK
-    from torchcp.classification.score import RAPS as Raps
 
-    f = dict(
-        lac=lambda: LAC(score_type="identity"),
-        aps=lambda: APS(score_type="identity"),
-        raps=lambda: Raps(
-            score_type="identity", penalty=RAPS["penalty"], kreg=RAPS["k_reg"]
-        ),
-        saps=lambda: SAPS(score_type="identity", weight=0.1),
-        topk=lambda: TOPK(score_type="identity"),
-    )[score]()
-    p = SplitPredictor(f)
-    p._device = torch.device("cpu")
-    a = cal()
-    p.calculate_threshold(torch.from_numpy(a[0]), torch.from_numpy(a[1]), 0.1)
-    del a
-    return p.predict_with_logits(torch.from_numpy(new()[0]))
+    predictor = SplitPredictor(torchcp_score(score))
+    predictor._device = torch.device("cpu")
+    probs, labels = (torch.from_numpy(array) for array in cal())
+    predictor.calculate_threshold(probs, labels, 0.1)
+    del probs, labels
+    return predictor.predict_with_logits(torch.from_numpy(new()[0]))
+
+
+class GivenProbabilities:
+    "MAPIE asks a fitted model for its probabilities; here its inputs are those"
+
+    def __init__(self, K):
+        self.classes_ = np.arange(K)
+        self.n_features_in_ = K
+
+    def fit(self, X, y):
+        return self
+
+    def predict_proba(self, X):
+        return X
+
+    def predict(self, X):
+        return X.argmax(1)
+
+    def __sklearn_is_fitted__(self):
+        return True
 
 
 def mapie(score, cal, new):
     from mapie.classification import SplitConformalClassifier
 
-    class Given:  # MAPIE asks a fitted model for its probabilities
-        def __init__(self, K):
-            self.classes_ = np.arange(K)
-            self.n_features_in_ = K
-
-        def fit(self, X, y):
-            return self
-
-        def predict_proba(self, X):
-            return X
-
-        def predict(self, X):
-            return X.argmax(1)
-
-        def __sklearn_is_fitted__(self):
-            return True
-
-    a = cal()
-    m = SplitConformalClassifier(
-        Given(a[0].shape[1]),
+    probs, labels = cal()
+    model = SplitConformalClassifier(
+        GivenProbabilities(probs.shape[1]),
         confidence_level=0.9,
         conformity_score=score,
         prefit=True,
@@ -93,136 +105,133 @@ def mapie(score, cal, new):
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        m.conformalize(a[0], a[1])
-        del a
-        return m.predict_set(new()[0])
+        model.conformalize(probs, labels)
+        del probs, labels
+        return model.predict_set(new()[0])
 
 
 PEERS = dict(ours=ours, torchcp=torchcp, mapie=mapie)
 
 
-WITHOUT = (
-    "not run: this study races MAPIE on lac and aps",
-    "not run at this size: single trials of the whole process took 27 s for lac and 103 s and 6.9 GB for aps (2 cores, shared, MAPIE 1.6.0)",
-    "not run with --quick",
-)
+WITHOUT = {
+    "score": "not run: this study races MAPIE on lac and aps",
+    "size": "not run at this size: single trials of the whole process took 27 s for "
+    "lac and 103 s and 6.9 GB for aps (2 cores, shared, MAPIE 1.6.0)",
+    "quick": "not run with --quick",
+}
+
+
+def why_no_mapie(score, big, quick):
+    "The reason why MAPIE does not race, or `None`"
+    if score not in ("lac", "aps"):
+        return WITHOUT["score"]
+    if big:
+        return WITHOUT["size"]
+    return WITHOUT["quick"] if quick else None
 
 
 def study(score, cal, new, quick):
-    "Times of all contestants that know the score: seven runs of ours, five of the peers"
+    "Times of all that know the score: seven runs of ours, five of the peers"
     big = cal[0].shape[1] > 4096
-    no_mapie = (
-        WITHOUT[0]
-        if score not in ("lac", "aps")
-        else WITHOUT[1]
-        if big
-        else WITHOUT[2]
-        if quick
-        else None
-    )
-    run = {
-        k: functools.partial(f, score, lambda: cal, lambda: new)
-        for k, f in PEERS.items()
-        if k != "mapie" or not no_mapie
+    no_mapie = why_no_mapie(score, big, quick)
+    runs = {
+        name: functools.partial(run, score, lambda: cal, lambda: new)
+        for name, run in PEERS.items()
+        if name != "mapie" or not no_mapie
     }
-    run["ours"]()  # compiles, or reads from disk
-    r = race(
-        {k: f if k == "ours" else (f, 5) for k, f in run.items()},
+    runs["ours"]()  # compiles, or reads from disk
+    found = race(
+        {name: run if name == "ours" else (run, 5) for name, run in runs.items()},
         repeats=7,
         warm=0 if big else 1,
     )
-    return {
-        **r,
-        "ratio": {k: r[k]["median"] / r["ours"]["median"] for k in r if k != "ours"},
-        **({"mapie": no_mapie} if no_mapie else {}),
+    own = found["ours"]["median"]
+    ratio = {name: found[name]["median"] / own for name in found if name != "ours"}
+    return {**found, "ratio": ratio, **({"mapie": no_mapie} if no_mapie else {})}
+
+
+def cases_of_size(size, n, K, quick, gb_s):
+    "name -> times, coverage, size and roofline of each score"
+    from fine_tune_llm.stats.quantiles import coverage, set_size
+
+    cal, new = half(n, K, 1), half(n, K, 2)
+    cases = {}
+    for score in SCORES:
+        found = study(score, cal, new, quick)
+        sets = ours(score, lambda: cal, lambda: new)
+        found["coverage"], found["size"] = coverage(sets, new[1]), set_size(sets)
+        written = n * K if K <= 4096 else 4 * found["size"] * n
+        found["roofline_s"] = (2 * cal[0].nbytes + written) / gb_s / 1e9
+        cases[f"{size}/{score}"] = found
+        times = {k: round(found[k]["median"], 4) for k in ("ours", "torchcp")}
+        print(size, score, times, found["ratio"], file=sys.stderr)
+    return cases
+
+
+def memory_of_size(size, n, K, quick):
+    "Peak memory of each contestant in a process of its own, in MB"
+    inputs = peak_mb(__file__, f"{size}/inputs only", "ours", quick)
+    memory = {
+        "inputs_of_one_half_mb": n * K * 4 / 2**20,
+        "process_with_one_half": inputs,
     }
+    for score in ("lac", "aps", "raps"):
+        both = score != "raps" or size == "K=50,000"
+        names = ("ours", "torchcp") if both else ("ours",)
+        memory[score] = {
+            name: peak_mb(__file__, f"{size}/{score}", name, quick) for name in names
+        }
+    return memory
+
+
+def one_contestant(cases, case, name):
+    "For `peak_mb`: run one contestant, or make its inputs only, and print the peak"
+    size, score = case.split("/")
+    n, K = cases[size]
+    if score == "inputs only":
+        half(n, K, 1)
+    else:
+        PEERS[name](score, lambda: half(n, K, 1), lambda: half(n, K, 2))
+    print(peak())
+
+
+def goals(cases, memory):
+    "What the design asks for, and whether it is reached"
+    asked = [("APS", "K=1,000", 25), ("LAC", "K=1,000", 5)]
+    asked += [("APS", "K=50,000", 50), ("RAPS", "K=50,000", 50)]
+    found = {}
+    for score, size, factor in asked:
+        ratio = cases[f"{size}/{score.lower()}"]["ratio"]["torchcp"]
+        found[f"{score} {size} >= {factor}x torchcp"] = [ratio, ratio >= factor]
+    largest = max(memory["K=50,000"][score]["ours"] for score in ("aps", "raps"))
+    found["APS and RAPS K=50,000 <= 0.7 GB"] = [largest, largest <= 700]
+    return found
 
 
 def main():
-    a = arguments()
-    cases = QUICK if a.quick else CASES
-    if a.memory:
-        case, name = a.memory
-        if case.endswith("inputs only"):
-            half(*cases[case.split("/")[0]], 1)
-            print(peak())
-            return
-        size, score = case.split("/")
-        n, K = cases[size]
-        PEERS[name](score, lambda: half(n, K, 1), lambda: half(n, K, 2))
-        print(peak())
-        return
-    from fine_tune_llm.stats import kernels
-    from fine_tune_llm.stats.quantiles import coverage, set_size
+    asked = arguments()
+    sizes = QUICK if asked.quick else CASES
+    if asked.memory:
+        return one_contestant(sizes, *asked.memory)
+    from fine_tune_llm.stats.kernels import compile_times
 
-    result = dict(
-        bandwidth_gb_s=bandwidth(),
-        what="calibrate on n rows and predict n others, float32; roofline: both matrices read once and the sets written once",
-        cases={},
-    )
-    for size, (n, K) in cases.items():
-        cal, new = half(n, K, 1), half(n, K, 2)
-        for score in SCORES:
-            r = study(score, cal, new, a.quick)
-            s = ours(score, lambda p=cal: p, lambda p=new: p)
-            r["coverage"], r["size"] = coverage(s, new[1]), set_size(s)
-            r["roofline_s"] = (
-                (2 * cal[0].nbytes + (n * K if K <= 4096 else 4 * r["size"] * n))
-                / result["bandwidth_gb_s"]
-                / 1e9
-            )
-            result["cases"][f"{size}/{score}"] = r
-            print(
-                size,
-                score,
-                {
-                    k: round(v["median"], 4)
-                    for k, v in r.items()
-                    if isinstance(v, dict) and "median" in v
-                },
-                r["ratio"],
-                file=sys.stderr,
-            )
-        cal = new = None
-    result["compile"] = kernels.compile_times()
-    memory = {}
-    for size in cases:
-        memory[size] = dict(
-            inputs_of_one_half_mb=cases[size][0] * cases[size][1] * 4 / 2**20,
-            process_with_one_half=peak_mb(
-                __file__, f"{size}/inputs only", "ours", a.quick
-            ),
-        )
-        for score in ("lac", "aps", "raps"):
-            memory[size][score] = {
-                k: peak_mb(__file__, f"{size}/{score}", k, a.quick)
-                for k in (
-                    ("ours", "torchcp")
-                    if score != "raps" or size == "K=50,000"
-                    else ("ours",)
-                )
-            }
-    result["peak_mb"] = memory
-    result["goals"] = goals(result, memory) if not a.quick else None
-    save("conformal", result)
-
-
-def goals(r, m):
-    c = r["cases"]
-    at = lambda k: c[k]["ratio"]["torchcp"]
-    return {
-        "APS K=1,000 >= 25x torchcp": [at("K=1,000/aps"), at("K=1,000/aps") >= 25],
-        "LAC K=1,000 >= 5x torchcp": [at("K=1,000/lac"), at("K=1,000/lac") >= 5],
-        "APS K=50,000 >= 50x torchcp": [at("K=50,000/aps"), at("K=50,000/aps") >= 50],
-        "RAPS K=50,000 >= 50x torchcp": [
-            at("K=50,000/raps"),
-            at("K=50,000/raps") >= 50,
-        ],
-        "APS and RAPS K=50,000 <= 0.7 GB": [
-            max(m["K=50,000"][s]["ours"] for s in ("aps", "raps")),
-            max(m["K=50,000"][s]["ours"] for s in ("aps", "raps")) <= 700,
-        ],
+    gb_s = bandwidth()
+    cases, memory = {}, {}
+    for size, (n, K) in sizes.items():
+        cases |= cases_of_size(size, n, K, asked.quick, gb_s)
+    compiled = compile_times()
+    for size, (n, K) in sizes.items():
+        memory[size] = memory_of_size(size, n, K, asked.quick)
+    result = {
+        "bandwidth_gb_s": gb_s,
+        "what": "calibrate on n rows and predict n others, float32; roofline: both "
+        "matrices read once and the sets written once",
+        "cases": cases,
+        "compile": compiled,
+        "peak_mb": memory,
+        "goals": None if asked.quick else goals(cases, memory),
     }
+    save("conformal", result)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,23 @@ from fine_tune_llm.core.errors import (
 from ..core.events import Event
 from ..core.logs import get_logger
 
-# %% ../../nbs/config/50_manager.ipynb #4420ad37
+# %% ../../nbs/config/50_manager.ipynb #31ca6e7f
 def _training_lock(folder):
     return FileLock(str(folder / "history" / ".training"), is_singleton=False)
+
+
+def _hold_training_lock(folder):
+    "The training lock, held; `RunError` when another process holds it"
+    lock = _training_lock(folder)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        raise RunError(
+            f"`{folder}` is being trained by another process",
+            hint="Wait for it, or choose another directory",
+            path=str(folder),
+        ) from e
+    return lock
 
 
 def _is_trained(folder):
@@ -47,7 +61,7 @@ def _is_trained(folder):
     lock.release()
     return False
 
-# %% ../../nbs/config/50_manager.ipynb #d7fc7ee4
+# %% ../../nbs/config/50_manager.ipynb #d971ff72
 class ConfigManager:
     "The settings of a folder: changed whole or not at all, kept, and announced"
 
@@ -75,13 +89,8 @@ class ConfigManager:
         self._history = History(folder, author=author, now=now)
         self._listeners = []
         self._is_training = False
-        if config is not None and not isinstance(config, Config):
-            config = make_config(config)
-        self._version = _begin(self._history, config)
-        if self._version is None:
-            self._config = load_config(self._file)
-        else:
-            self._config = self._version.config
+        self._file = self.folder / "config.yaml"
+        self._version, self._config = _begin(self._history, config)
 
     @property
     def config(self) -> Config:
@@ -93,15 +102,8 @@ class ConfigManager:
         "Number of the version in force; 0 while there is no history"
         return self._version.number if self._version else 0
 
-    @property
-    def _file(self):
-        return self.folder / "config.yaml"
-
-    def on_change(
-        self,
-        listener: Callable[[Config, Config], Any],  # Called with the old and the new
-    ) -> None:
-        "Call `listener` after every change; one that fails is logged, disturbs nobody"
+    def on_change(self, listener: Callable[[Config, Config], Any]) -> None:
+        "Call `listener(old, new)` after every change, and log when it fails"
         self._listeners.append(listener)
 
     def apply(
@@ -110,14 +112,8 @@ class ConfigManager:
         *,
         note: str = "",  # Why, for the history
     ) -> int:  # Number of the version in force afterwards
-        """Change settings
-
-        `ConfigurationError` when the whole would not be valid; then nothing changes.
-        """
-        if not isinstance(note, str):
-            raise ConfigurationError(
-                f"`note` must be a text, got {type(note).__name__}", argument="note"
-            )
+        "Change settings, or nothing (`ConfigurationError`) if the whole is not valid"
+        _check_note(note)
 
         def changed(old):
             layer = Layer("the change", changes)
@@ -130,8 +126,7 @@ class ConfigManager:
         return self._change()
 
     def rollback(
-        self,
-        version: int,  # Number of an earlier version
+        self, version: int
     ) -> int:  # Number of the version in force afterwards
         "Apply an earlier version as a new one, over a waiting edit of the file"
         return self._change(
@@ -144,12 +139,8 @@ class ConfigManager:
         "All versions, oldest first"
         return self._history.versions()
 
-    def diff(
-        self,
-        a: int,  # Number of one version
-        b: int,  # Number of another
-    ) -> dict[str, tuple[Any, Any]]:  # Full name -> (in version a, in version b)
-        "What differs between two versions"
+    def diff(self, a: int, b: int) -> dict[str, tuple[Any, Any]]:
+        "What differs between versions `a` and `b`: full name -> (in a, in b)"
         return config_diff(self._history.get(a).config, self._history.get(b).config)
 
     def _change(self, build=None, note="", *, take_up_edits=True):
@@ -199,16 +190,8 @@ class ConfigManager:
     @contextmanager
     def training(self) -> Iterator["ConfigManager"]:
         "A block in which only live settings may change, whoever asks, in any process"
-        lock = _training_lock(self.folder)
         with self._history.writing():
-            try:
-                lock.acquire(timeout=0)
-            except Timeout as e:
-                raise RunError(
-                    f"`{self.folder}` is being trained by another process",
-                    hint="Wait for it, or choose another directory",
-                    path=str(self.folder),
-                ) from e
+            lock = _hold_training_lock(self.folder)
             self._catch_up()
             self._is_training = True
         try:
@@ -229,13 +212,17 @@ class ConfigManager:
             stop.set()
             thread.join(timeout=5)
 
-# %% ../../nbs/config/50_manager.ipynb #6768343e
+# %% ../../nbs/config/50_manager.ipynb #ddcb9130
 def _begin(history, config):
-    "The newest version; begins the history when there are settings to begin with"
+    "(newest version or `None`, settings); begins a history when there are settings"
+    if config is not None and not isinstance(config, Config):
+        config = make_config(config)
     newest = history.newest()
-    has_file = (history.folder / "config.yaml").exists()
-    if newest is not None or has_file:
-        return newest
+    if newest is not None:
+        return newest, newest.config
+    file = history.folder / "config.yaml"
+    if file.exists():
+        return None, load_config(file)
     if config is None:
         raise ConfigurationError(
             f"`{history.folder}` holds no config.yaml",
@@ -243,7 +230,15 @@ def _begin(history, config):
             argument="folder",
         )
     with history.writing():
-        return history.newest() or history.add(config)
+        version = history.newest() or history.add(config)
+    return version, version.config
+
+
+def _check_note(note):
+    if not isinstance(note, str):
+        raise ConfigurationError(
+            f"`note` must be a text, got {type(note).__name__}", argument="note"
+        )
 
 
 def _refuse_fixed(diff):

@@ -302,7 +302,7 @@ class Registry:
         self,
         name: str,  # As registered, or as an installed plugin declares it
     ) -> Any:  # The component itself
-        """Look a name up; a plugin is imported when its name is first asked for
+        """Look a name up. A plugin is imported when its name is first asked for
 
         `ConfigurationError` for an unknown name, one that two packages claim, or one
         whose package does not load.
@@ -321,7 +321,7 @@ class Registry:
     def table(self) -> list[tuple[str, str, str, str]]:
         """Rows of (name, arguments, one line, source), in order of names
 
-        Plugins are imported; a name that cannot be used has its error for a line and no
+        Plugins are imported. A name that cannot be used has its error for a line and no
         source.
         """
         return [self._row(name) for name in sorted({**self._own, **self._scan()})]

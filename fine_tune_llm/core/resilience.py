@@ -69,7 +69,7 @@ def _finished(result, fn):
     if inspect.iscoroutine(result):
         result.close()
     raise ConfigurationError(
-        f"`{_qualified_name(fn)}` returned what must be awaited, so nothing was protected",
+        f"`{_qualified_name(fn)}` returned an awaitable, so nothing was protected",
         hint="Pass the async function itself, with functools.partial for its arguments",
     )
 
@@ -248,9 +248,9 @@ def retry(
     """
     may_pass = _matcher(on)
     check_number("attempts", attempts, 1, whole=True)
-    check_number("deadline", deadline, 0, math.inf, closed="low")
+    check_number("deadline", deadline, 0, high=math.inf, closed="low")
     for name, seconds in (("base", base), ("cap", cap)):
-        check_number(name, seconds, 0, 86400, closed="both")
+        check_number(name, seconds, 0, high=86400, closed="both")
 
     def wrap(fn):
         patience = _Patience(
@@ -324,8 +324,8 @@ class CircuitBreaker:
             )
         check_number("rate", rate, closed="high")
         check_number("window", window, 1, whole=True)
-        check_number("min_calls", min_calls, 1, window, whole=True)
-        check_number("cool_down", cool_down, 0, math.inf, closed="low")
+        check_number("min_calls", min_calls, 1, high=window, whole=True)
+        check_number("cool_down", cool_down, 0, high=math.inf, closed="low")
         self.name = name
         self.rate = rate
         self.min_calls = min_calls
@@ -390,10 +390,7 @@ class CircuitBreaker:
         # order, outside the lock
         callback: Callable[["CircuitBreaker", str, str], Any],
     ) -> Callable:  # The callback, so that this is a decorator too
-        """Be told of every change
-
-        A callback should be quick; one that fails is logged and never harms the call.
-        """
+        "Be told of every change, quickly: a failure is logged and harms no call"
         if _is_async(callback):
             raise ConfigurationError(
                 "`callback` must be a plain function, got an async one",
@@ -436,10 +433,7 @@ class CircuitBreaker:
                 circuit.change("open", reopen)
 
     def _tell(self):
-        """Pass changes on in the order they happened
-
-        Whoever is already telling goes on until nothing is new; nobody waits for it.
-        """
+        "Pass changes on in their order: who tells goes on until nothing is new"
         while self._circuit.changes:
             with self._lock:
                 if self._is_telling or not self._circuit.changes:

@@ -281,7 +281,7 @@ class Dataset:
             name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)
         }
 
-    def to_pandas(self):
+    def to_pandas(self) -> Any:
         "A DataFrame of `id`, `text`, `label` where known, and a column for each group"
         import pandas as pd
 
@@ -393,7 +393,7 @@ def load(
 ) -> Dataset:
     """Read labelled texts
 
-    Whatever cannot be used is a `DataError` that names the row; an unknown column is a
+    Whatever cannot be used is a `DataError` that names the row, an unknown column a
     `SchemaError` that names the nearest.
     """
     groups = _check_columns(text, label, group)

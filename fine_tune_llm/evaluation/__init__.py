@@ -13,14 +13,10 @@ _WORDS = {
     "findings": ["not_evaluated", "share"],
     "baseline": ["baselines"],
     "evidence": ["GROUP_MEASURES", "audit", "write_audit"],
-    "report": [
-        "fig_reliability",
-        "fig_risk_coverage",
-        "fig_set_sizes",
-        "render_card",
-        "render_report",
-        "write_report",
-    ],
+    "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
+    "report": ["render_report"],
+    "card": ["render_card"],
+    "publish": ["write_report"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -6,12 +6,12 @@ from .baseline import baselines as baselines
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import audit as audit
 from .evidence import write_audit as write_audit
-from .report import fig_reliability as fig_reliability
-from .report import fig_risk_coverage as fig_risk_coverage
-from .report import fig_set_sizes as fig_set_sizes
-from .report import render_card as render_card
+from .figures import fig_reliability as fig_reliability
+from .figures import fig_risk_coverage as fig_risk_coverage
+from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
-from .report import write_report as write_report
+from .card import render_card as render_card
+from .publish import write_report as write_report
 
 __all__ = [
     "GROUP_MEASURES",

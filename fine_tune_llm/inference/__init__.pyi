@@ -1,6 +1,7 @@
 "Written by .ci/doors.py from __init__.py."
 
 from .decision import Decision as Decision
+from .decision import Decisions as Decisions
 from .decision import Rationale as Rationale
 from .decision import WordEffect as WordEffect
 from .decision import make_decisions as make_decisions
@@ -8,6 +9,7 @@ from .rationale import occlusion as occlusion
 
 __all__ = [
     "Decision",
+    "Decisions",
     "Rationale",
     "WordEffect",
     "make_decisions",

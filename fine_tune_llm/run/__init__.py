@@ -10,8 +10,9 @@ import lazy_loader
 
 # %% ../../nbs/run/00_run.ipynb #09723a09
 _WORDS = {
-    "certificate": ["derive_certificate"],
-    "directory": ["Run", "promises", "read_events"],
+    "classifier": ["CertifiedClassifier", "fit_classifier"],
+    "certificate": ["derive_certificate", "promises"],
+    "directory": ["Run", "read_events"],
     "journey": ["PREDICTED_FOR", "fit"],
 }
 

@@ -81,7 +81,6 @@ from .uncertainty import margin_score as margin_score
 from .uncertainty import max_prob_score as max_prob_score
 from .uncertainty import out_of_scope as out_of_scope
 from .streaming import StreamingCalibration as StreamingCalibration
-from .calibrators import CALIBRATORS as CALIBRATORS
 from .calibrators import Calibrator as Calibrator
 from .calibrators import Uncalibrated as Uncalibrated
 from .temperature import EnsembleTemperature as EnsembleTemperature
@@ -94,6 +93,7 @@ from .binary_calibration import HistogramBinning as HistogramBinning
 from .binary_calibration import IsotonicCalibration as IsotonicCalibration
 from .binary_calibration import PlattScaling as PlattScaling
 from .venn_abers import VennAbers as VennAbers
+from .calibration import CALIBRATORS as CALIBRATORS
 from .calibration import CalibratorChoice as CalibratorChoice
 from .calibration import calibrator_from_dict as calibrator_from_dict
 from .calibration import select_calibrator as select_calibrator

@@ -32,7 +32,7 @@ def _from_arrow(values):
     return values.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
 
 # %% ../../nbs/stats/04_arrays.ipynb #52c55352
-def _as_array(values, name):
+def _to_array(values, name):
     "Whatever it is as an array of any dtype; a column of vectors as a matrix"
     try:
         array = np.asarray(_from_arrow(values))
@@ -94,7 +94,7 @@ def as_float_array(
         if str(values.dtype) == "torch.bfloat16":
             values = values.float()
             precision = 2**-7
-    array = _as_floats(_as_array(values, name), name)
+    array = _as_floats(_to_array(values, name), name)
     return array, precision or float(np.finfo(array.dtype).eps)
 
 # %% ../../nbs/stats/04_arrays.ipynb #94d8b12c
@@ -416,7 +416,7 @@ def conf_right(
 ) -> tuple[np.ndarray, np.ndarray]:  # `conf` (n,) float64 and `right` (n,) bool
     """Confidence of the most probable class, and whether it is the true one
 
-    Ties go to the lower index. Both inputs are checked; `PredictionError` names the
+    Ties go to the lower index. Both inputs are checked, and `PredictionError` names the
     row.
     """
     rows, conf, best = top_of_rows(probs)
@@ -434,7 +434,7 @@ def softmax(
     return powers / powers.sum(1, keepdims=True)
 
 # %% ../../nbs/stats/04_arrays.ipynb #25886213
-def _text_of(value):
+def _value_text(value):
     "A value as text; `None` for a missing one"
     try:
         missing = value is None or bool(value != value)
@@ -469,7 +469,7 @@ def _coded_texts(values, n_rows, argument):
     array = _one_per_row(values, n_rows, argument)
     if array.dtype.kind not in "OUS":
         distinct, code = np.unique(array, return_inverse=True)
-        return [_text_of(value) for value in distinct], code
+        return [_value_text(value) for value in distinct], code
     rows = array.tolist()
     keys = rows
     # 1, 1.0 and True are one key of a dict, so the type goes into the key
@@ -482,7 +482,7 @@ def _coded_texts(values, n_rows, argument):
         raise PredictionError(
             f"`{argument}` must hold one value for each row: {e}", argument=argument
         ) from e
-    texts = [_text_of(key[1] if typed else key) for key in index]
+    texts = [_value_text(key[1] if typed else key) for key in index]
     return texts, np.fromiter(map(index.__getitem__, keys), np.int64, n_rows)
 
 # %% ../../nbs/stats/04_arrays.ipynb #7c263e00

@@ -98,11 +98,11 @@ class CalibratorChoice:
         ]
         for row in self.rows:
             name = f"**{row['name']}**" if row["name"] == self.name else row["name"]
-            lines.append(f"| {' | '.join([name, *_cells(row)])} |")
+            lines.append(f"| {' | '.join([name, *_table_cells(row)])} |")
         return "\n".join(lines)
 
 
-def _cells(row):
+def _table_cells(row):
     "A candidate's four cells of the table"
     if row["reason"] is not None:
         return [f"not evaluated: {row['reason']}", "", "", ""]

@@ -26,7 +26,7 @@ def check_bins(
     strategy: str,  # "width" or "mass"
 ) -> None:
     "`ConfigurationError` unless there can be such bins"
-    check_number("n_bins", n_bins, 1, 1_000_000, whole=True)
+    check_number("n_bins", n_bins, 1, high=1_000_000, whole=True)
     if strategy not in ("width", "mass"):
         raise ConfigurationError(
             f"`strategy` must be 'width' or 'mass', got {strategy!r}",
@@ -63,6 +63,7 @@ class Reliability:
         edges: np.ndarray,  # One more than bins
         count: list[int],  # Rows per bin
         right: list[int],  # Right rows per bin
+        *,
         conf_sums: list[int],  # Exact sum of the confidences per bin
     ) -> "Reliability":
         "The table from counts and exact sums"
@@ -132,7 +133,7 @@ def reliability(
         edges,
         np.bincount(at, minlength=n_bins),
         np.bincount(at[right], minlength=n_bins),
-        exact_sums(conf, at, n_bins),
+        conf_sums=exact_sums(conf, at, n_bins),
     )
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #a9adc39b
@@ -298,6 +299,7 @@ def class_bins(
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
     n_bins: int,  # Bins for each class
+    *,
     strategy: str,  # "width" or "mass"
 ) -> ClassBins:
     "Put every class's probabilities into bins of their own"
@@ -311,7 +313,8 @@ def class_bins(
         np.bincount(cells, weights, K * n_bins).reshape(K, n_bins)
         for weights in (None, own)
     )
-    return ClassBins(*sums(probs, cuts), hits, hit_total)
+    count, total, squares = sums(probs, cuts)
+    return ClassBins(count, total, squares, hits, hit_total)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #f7259b8d
 def classwise_ece(
@@ -323,7 +326,7 @@ def classwise_ece(
 ) -> float:  # In [0, 1]
     "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
     checked, true = check_rows(probs, labels)
-    bins = class_bins(checked, true, n_bins, strategy)
+    bins = class_bins(checked, true, n_bins, strategy=strategy)
     return float(np.abs(bins.total - bins.hits).sum() / checked.size)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #19b513d2
@@ -444,7 +447,7 @@ def murphy(
     """
     checked, true = check_rows(probs, labels)
     n = len(checked)
-    bins = class_bins(checked, true, n_bins, strategy)
+    bins = class_bins(checked, true, n_bins, strategy=strategy)
     rows = np.maximum(bins.count, 1)
     base = bins.hits.sum(1, keepdims=True) / n
     parts = (

@@ -93,7 +93,7 @@ def _check_logit_rows(logits):
 class Rows:
     """Rows to learn from or to calibrate, checked once
 
-    Logits and probabilities are each made from the other when first asked for; `top` is
+    Logits and probabilities are each made from the other when first asked for. `top` is
     the largest logit of each row.
     """
 

@@ -90,7 +90,7 @@ class Estimator:
     """Base of all estimators: parameters, learned state, and both as a dictionary
 
     A subclass stores its constructor's arguments under their own names and untouched,
-    so that `sklearn.base.clone` works; `fit` checks them, and what it learns ends in
+    so that `sklearn.base.clone` works. `fit` checks them, and what it learns ends in
     `_`.
     """
 

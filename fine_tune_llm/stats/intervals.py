@@ -130,7 +130,7 @@ def newcombe(
 ) -> tuple[Any, Any]:  # (low, high) for first share - second share, in [-1, 1]
     """Interval for the difference of two independent shares
 
-    Made from their two Wilson intervals (Newcombe 1998, method 10); (-1, 1) where a
+    Made from their two Wilson intervals (Newcombe 1998, method 10), and (-1, 1) where a
     group has no trials.
     """
     first = np.asarray(successes, dtype=np.float64) / np.maximum(trials, 1)

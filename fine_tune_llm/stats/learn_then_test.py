@@ -150,8 +150,8 @@ class LearnThenTest(Estimator):
     ) -> Self:
         "Certify what passes; `CertificateError` when no setting does"
         self.forget()
-        bound = check_number("bound", self.bound, 0, math.inf)
-        target = check_number("target_risk", self.target_risk, 0, bound) / bound
+        bound = check_number("bound", self.bound, 0, high=math.inf)
+        target = check_number("target_risk", self.target_risk, 0, high=bound) / bound
         delta = check_number("delta", self.delta)
         rule, rejects = _rule_of(self.correction)
         scaled = check_losses(losses, bound)
@@ -159,7 +159,7 @@ class LearnThenTest(Estimator):
         p = np.atleast_1d(p_value(scaled, target, method, seed=self.seed))
         certified = _check_rejected(rejects(p, delta), len(p))
         if not certified.any():
-            raise _refusal(self, scaled, p, method)
+            raise _nothing_passed(self, scaled, p, method)
         self.p_values_ = p
         self.certified_ = certified
         self.certificate_ = RiskCertificate(
@@ -191,7 +191,7 @@ def _check_rejected(rejected, n_settings):
     return rejected
 
 
-def _refusal(learner, scaled, p, method):
+def _nothing_passed(learner, scaled, p, method):
     "The error that says why no setting passed, and how many rows would do"
     n, m = scaled.shape
     in_order = learner.correction == "fixed"

@@ -125,7 +125,7 @@ class LinearProblem:
         """Coordinates in which the loss is about equally steep everywhere
 
         Inverse Cholesky factors of each class's block of the Hessian where nothing has
-        changed, from some 2,000 rows; for more than 200 classes one block for all.
+        changed, from some 2,000 rows. For more than 200 classes one block for all.
         """
         q = self.penalty.shape[1]
         curvature = self._curvature(q)

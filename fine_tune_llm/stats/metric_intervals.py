@@ -79,6 +79,7 @@ def share_range(
     hits: float,  # Rows that count; ties give parts of a row
     n: int,  # Of so many
     asked: Asked,  # Level
+    *,
     method: str = "Clopper-Pearson",  # What to call it
 ) -> Range:
     "Exact range of a share"
@@ -90,8 +91,8 @@ def share_interval(
     metric: Callable[..., float],  # `accuracy` or `top_k_accuracy`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
-    asked: Asked,  # Level
     *,
+    asked: Asked,  # Level
     k: int = 1,  # Among so many classes
 ) -> Range:
     "For the share of rows whose true class is among the k most probable"
@@ -119,6 +120,7 @@ def mean_interval(
     metric: Callable[..., float],  # `nll` or `brier`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
+    *,
     asked: Asked,  # Level and draws
 ) -> Range:
     "For a mean over rows: bootstrap-t, or Student's t where rows are many"
@@ -148,6 +150,7 @@ def logit_range(
     value: float,  # A share in (0, 1)
     sd: float,  # Its standard deviation
     asked: Asked,  # Level
+    *,
     method: str,  # What to call it
 ) -> Range:
     "Range of a share that is normal on the logit scale"
@@ -194,6 +197,7 @@ def confusion_interval(
     metric: Callable[..., float],  # `balanced_accuracy` or `macro_f1`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
+    *,
     asked: Asked,  # Level and draws
 ) -> Range:
     "For functions of the table of confusions, of which pairs that occur are drawn"
@@ -210,10 +214,11 @@ def confusion_interval(
             drawn.append(table.macro_f1())
     hits = int(pairs.count[pairs.true == pairs.decided].sum())
     if not 0 < hits < n:
-        return share_range(hits, n, asked, "Clopper-Pearson of the share right")
+        return share_range(hits, n, asked, method="Clopper-Pearson of the share right")
     sd = float(np.concatenate(drawn).std())
     value = float(metric(probs, labels))
-    return logit_range(value, sd, asked, "bootstrap of confusions, logit scale")
+    method = "bootstrap of confusions, logit scale"
+    return logit_range(value, sd, asked, method=method)
 
 # %% ../../nbs/stats/25_metric_intervals.ipynb #3d71fc09
 def bootstrap_deviations(
@@ -252,18 +257,18 @@ def _area_interval(table, asked, statistic):
     value = float(statistic(table))
     if value < 1e-12:  # no excess was seen: bounded by the whole area
         sd = float(bootstrap_deviations(table, RankTable.aurc, asked).std())
-        whole = logit_range(float(table.aurc()), sd, asked, method)
+        whole = logit_range(float(table.aurc()), sd, asked, method=method)
         return Range(0.0, whole.high, method + " of aurc, which is larger")
     sd = float(bootstrap_deviations(table, statistic, asked).std())
-    return logit_range(value, sd, asked, method)
+    return logit_range(value, sd, asked, method=method)
 
 # %% ../../nbs/stats/25_metric_intervals.ipynb #b9f080a4
 def rank_interval(
     metric: Callable[..., float],  # `aurc`, `e_aurc` or `selective_risk_at`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
-    asked: Asked,  # Level and draws
     *,
+    asked: Asked,  # Level and draws
     selective_coverage: float = 0.8,  # For `selective_risk_at`
 ) -> Range:
     "For the risk-coverage curve"
@@ -273,7 +278,7 @@ def rank_interval(
     wrong = int(table.n_positive)
     if wrong in (0, len(labels)):
         method = "Clopper-Pearson of the share wrong"
-        exact = share_range(wrong, len(labels), asked, method)
+        exact = share_range(wrong, len(labels), asked, method=method)
         return exact if metric is aurc else Range(0.0, exact.high, method)
     statistic = RankTable.aurc if metric is aurc else RankTable.excess_aurc
     return _area_interval(table, asked, statistic)
@@ -322,7 +327,7 @@ def delong_range(
     variance = _delong_variance(table, auroc)
     fewest = min(table.n_positive, table.n_other)
     if 0 < auroc < 1 and variance > 0 and fewest > 1:
-        return logit_range(auroc, variance**0.5, asked, "DeLong")
+        return logit_range(auroc, variance**0.5, asked, method="DeLong")
     return _newcombe_range(table, auroc, asked)
 
 # %% ../../nbs/stats/25_metric_intervals.ipynb #a52a4195
@@ -330,6 +335,7 @@ def auroc_interval(
     metric: Callable[..., float],  # `confidence_auroc`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
+    *,
     asked: Asked,  # Level
 ) -> Range:
     "For the chance that a right row is surer than a wrong one"
@@ -440,8 +446,8 @@ def inverted_bootstrap(
     # (counts, confidences, accuracies) -> estimate of each table
     statistic: Callable[[np.ndarray, np.ndarray, np.ndarray], Any],
     truth: Callable[[np.ndarray], Any],  # True gaps of the bins -> true error
-    asked: Asked,  # Level and draws
     *,
+    asked: Asked,  # Level and draws
     # Reach up at least as far as a normal law with this standard deviation, or with
     # that of the draws; not widened when `None`
     reach: float | None = None,
@@ -479,8 +485,8 @@ def bin_interval(
     metric: Callable[..., float],  # `ece`, `mce`, `ece_debiased` or one side of the ECE
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
-    asked: Asked,  # Level and draws
     *,
+    asked: Asked,  # Level and draws
     n_bins: int = 15,  # Bins over [0, 1]
     norm: str = "l1",  # For `ece`
     strategy: str | None = None,  # "width" or "mass"; the metric's own when `None`
@@ -506,7 +512,7 @@ def bin_interval(
         bins,
         statistic,
         truth,
-        asked,
+        asked=asked,
         reach=0.0 if norm == "max" else None,
         centre="mean" if metric is ece and norm == "l1" else None,
     )
@@ -532,6 +538,7 @@ def fine_interval(
     metric: Callable[..., float],  # `ks_error` or `smooth_ece`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
+    *,
     asked: Asked,  # Level and draws, of which `smooth_ece` takes at most 300
 ) -> Range:
     "For errors without bins"
@@ -543,7 +550,7 @@ def fine_interval(
         def truth(gaps):
             return _ks_error_of(bins.count, bins.conf, bins.conf + gaps)
 
-        ends = inverted_bootstrap(bins, _ks_error_of, truth, asked, reach=reach)
+        ends = inverted_bootstrap(bins, _ks_error_of, truth, asked=asked, reach=reach)
     else:
         ends = _smooth_ends(bins, asked, reach)
     return Range(*ends, "bootstrap of narrow bins, inverted")
@@ -565,21 +572,21 @@ def _smooth_ends(bins, asked, reach):
         return smooth_width(cosine_waves(bins.conf, bins.count * gaps / n, 1 << 9))
 
     fewer = Asked(asked.level, min(asked.n_resamples, 300), asked.rng)
-    return inverted_bootstrap(bins, statistic, truth, fewer, reach=reach)
+    return inverted_bootstrap(bins, statistic, truth, asked=fewer, reach=reach)
 
 # %% ../../nbs/stats/25_metric_intervals.ipynb #5f43e92d
 def class_interval(
     metric: Callable[..., float],  # `classwise_ece` or `ace`
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
-    asked: Asked,  # Level and draws, fewer of them where classes are many
     *,
+    asked: Asked,  # Level and draws, fewer of them where classes are many
     n_bins: int = 15,  # Bins for each class
     strategy: str = "width",  # "width" or "mass"
 ) -> Range:
     "For errors of every class's bins"
     strategy = "mass" if metric is ace else strategy
-    table = class_bins(probs, labels, n_bins, strategy)
+    table = class_bins(probs, labels, n_bins, strategy=strategy)
     full = table.count > 0
     count = table.count[full]
     bins = FilledBins(
@@ -599,7 +606,7 @@ def class_interval(
         bins,
         statistic,
         truth,
-        Asked(asked.level, n_resamples, asked.rng),
+        asked=Asked(asked.level, n_resamples, asked.rng),
         fixed_counts=True,
         centre="zero" if strategy == "width" else None,
     )
@@ -610,6 +617,7 @@ def row_interval(
     metric: Callable[..., float],  # Any function of (probs, labels)
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
+    *,
     asked: Asked,  # Level and draws, at most 200 of them
     **settings: Any,  # Of the metric
 ) -> Range:

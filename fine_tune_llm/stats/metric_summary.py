@@ -61,7 +61,7 @@ from fine_tune_llm.stats.selective import (
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #8774fabd
 METRICS = Registry("metric")  # (probs, labels) -> number
-for metric in (
+for _metric in (
     accuracy,
     balanced_accuracy,
     macro_f1,
@@ -82,7 +82,7 @@ for metric in (
     selective_risk_at,
     confidence_auroc,
 ):
-    METRICS.register(metric.__name__, metric)
+    METRICS.register(_metric.__name__, _metric)
 WATCHED = ("accuracy", "nll", "brier", "ece", "mce")  # while a model trains
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #418123db
@@ -236,7 +236,7 @@ def interval(
     checked, true = check_rows(probs, labels)
     value = _check_value(function(checked, true, **settings), function)
     method = _method_of(function)
-    found = method(function, checked, true, asked, **settings)
+    found = method(function, checked, true, asked=asked, **settings)
     if method in _BLIND_TO_UNSEEN:
         found = _widened(function, checked, true, level, found, value, settings)
     if math.isnan(value):

@@ -142,7 +142,6 @@ def macro_f1(
 
 # %% ../../nbs/stats/20_metrics.ipynb #6fcb337e
 PROB_FLOOR = float(np.finfo(np.float32).tiny)  # a row's loss is at most 87.3 nats
-_FLOOR = PROB_FLOOR
 
 # %% ../../nbs/stats/20_metrics.ipynb #1b00b9e1
 def nll_of_rows(

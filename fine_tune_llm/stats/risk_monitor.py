@@ -23,7 +23,7 @@ _STAKES = 0.02, 0.05, 0.1, 0.2, 0.4, 0.8  # of the capital that is awake
 
 @kernel
 def _bet_on_levels(losses, levels, stakes, awake, refuted, step, reached, watched, out):
-    """Bet on losses above each level; how many levels, from below, are refuted
+    """Bet on losses above each level: how many levels, from below, are refuted
 
     `out` gets, after each loss, the number refuted and the capital against level
     number `watched`.
@@ -72,8 +72,8 @@ class RiskMonitor(StreamMonitor):
         seed: int | None = None,
     ):
         check_number("delta", delta)
-        check_number("loss_max", loss_max, 0, math.inf)
-        check_number("tolerance", tolerance, 0, loss_max, closed="low")
+        check_number("loss_max", loss_max, 0, high=math.inf)
+        check_number("tolerance", tolerance, 0, high=loss_max, closed="low")
         risk_test(source, np.zeros(1), seed)
         self.tolerance = tolerance
         self.delta = delta
@@ -119,7 +119,7 @@ class RiskMonitor(StreamMonitor):
         return self
 
     def _shares(self, losses):
-        return check_stream(losses, "losses", 0, self.loss_max) / self.loss_max
+        return check_stream(losses, "losses", low=0, high=self.loss_max) / self.loss_max
 
     def update(
         self,
@@ -149,7 +149,9 @@ class RiskMonitor(StreamMonitor):
         statistic = f"log capital against a risk of {self.level_:.4g}"
         limit = math.log(2 / self.delta)
         return [
-            self.ring(before + first + 1, math.log(capital[first]), limit, statistic)
+            self.ring(
+                before + first + 1, math.log(capital[first]), limit, statistic=statistic
+            )
         ]
 
     def _bet(self, losses):

@@ -164,7 +164,7 @@ class StreamingCalibration:
         "The reliability table of all rows so far"
         sums = self._sums
         edges = np.linspace(0, 1, self.n_bins + 1)
-        return Reliability.from_sums(edges, sums.count, sums.right, sums.conf)
+        return Reliability.from_sums(edges, sums.count, sums.right, conf_sums=sums.conf)
 
     def summary(self) -> dict[str, float]:  # accuracy, nll, brier, ece and mce
         "The watched metrics of all rows so far; `NotFittedError` before any"

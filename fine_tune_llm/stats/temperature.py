@@ -26,7 +26,7 @@ from .kernels import by_rows, kernel
 from .metrics import PROB_FLOOR
 
 # %% ../../nbs/stats/32_temperature.ipynb #c420ed8f
-def _moments_small(logits, top, y, beta):
+def _loss_moments_small(logits, top, y, beta):
     "Means of g, c and k over the rows, in numpy"
     scaled = (logits.astype(np.float64) - top[:, None]) * beta
     at_true = scaled[np.arange(len(y)), y]
@@ -62,7 +62,7 @@ def _exp(x):
 
 # %% ../../nbs/stats/32_temperature.ipynb #7370b068
 @kernel(reassociate=True)
-def _moments(logits, top, y, beta, step, start, stop):
+def _loss_moments(logits, top, y, beta, step, start, stop):
     "Sums of g, c and k over every `step`-th row"
     slope = variance = third = 0.0
     for i in range(start * step, stop * step, step):
@@ -93,12 +93,14 @@ def slopes_of(
 ) -> Callable[[float], Any]:  # beta -> (g, c, k)
     "Slope, variance and third moment of the mean loss in log beta, as a function"
     if rows.logits.size < SMALL_SIZE:
-        return lambda beta: _moments_small(rows.logits, rows.top, y, beta)
+        return lambda beta: _loss_moments_small(rows.logits, rows.top, y, beta)
     n, width = len(y) // step, rows.shape[1]
 
     def slopes(beta):
         sums = by_rows(
-            lambda a, b: _moments(rows.logits, rows.top, y, beta, step, a, b), n, width
+            lambda a, b: _loss_moments(rows.logits, rows.top, y, beta, step, a, b),
+            n,
+            width,
         )
         return np.sum(sums, axis=0) / n
 
@@ -178,7 +180,7 @@ def best_temperature(
 ) -> float:  # In `bounds`
     """The temperature that minimises the negative log-likelihood
 
-    By Halley's method; sums are float64 whatever the input, which is not copied. Where
+    By Halley's method, in float64 whatever the input, which is not copied. Where
     the loss still falls at a bound, that bound.
     """
     checked = _check_bounds(bounds)

@@ -195,7 +195,8 @@ def _precision_found(table, asked):
     n = int(table.n_positive)
     value = float(table.average_precision())
     inner = min(value, 1 - 0.5 / n)
-    found = logit_range(inner, (inner * (1 - inner) / n) ** 0.5, asked, "Boyd")
+    sd = (inner * (1 - inner) / n) ** 0.5
+    found = logit_range(inner, sd, asked, method="Boyd")
     return Interval(value, found.low, max(found.high, value), asked.level, "Boyd")
 
 
@@ -251,8 +252,9 @@ def out_of_scope(
     found = RankTable.of(both, is_outside)
     kept = RankTable.of(-both, ~is_outside)
     return OutOfScope(
-        score,
-        *(len(part) for part in scores),
+        score=score,
+        n_inside=len(scores[0]),
+        n_outside=len(scores[1]),
         auroc=_auroc_found(found, asked),
         auprc=_precision_found(found, asked),
         let_through=_let_through(kept, asked),

@@ -25,7 +25,7 @@ from .kernels import kernel
 def _label_one(x, y):
     """Value at each of m places after a row with label 1 joins it
 
-    From the points -1, 0, ..., m of rows (x) and ones (y) so far, at index +1; both are
+    From the points -1, 0, ..., m of rows (x) and ones (y) so far, at index +1. Both are
     changed.
     """
     m = len(x) - 2

@@ -11,8 +11,8 @@ from fine_tune_llm.stats.metrics import nll
 from fine_tune_llm.stats.temperature import (
     TemperatureScaling,
     _exp,
-    _moments,
-    _moments_small,
+    _loss_moments,
+    _loss_moments_small,
     best_temperature,
 )
 from fine_tune_llm.testing import synthetic_problem
@@ -48,8 +48,8 @@ def test_moments_of_both_kinds():
     top = logits.max(1)
     for step in (1, 3):
         n = 600 // step
-        compiled = np.array(_moments(logits, top, y, 1.3, step, 0, n)) / n
-        plain = _moments_small(logits[::step], top[::step], y[::step], 1.3)
+        compiled = np.array(_loss_moments(logits, top, y, 1.3, step, 0, n)) / n
+        plain = _loss_moments_small(logits[::step], top[::step], y[::step], 1.3)
         np.testing.assert_allclose(compiled, plain, rtol=1e-12)
 
 
@@ -74,7 +74,7 @@ def test_large_matrices():
     problem = synthetic_problem(70_000, 20, temperature=1.5, seed=2)
     logits, labels = problem.logits, problem.labels
     found = best_temperature(logits, labels)
-    slope, _, _ = _moments_small(logits, logits.max(1), labels, 1 / found)
+    slope, _, _ = _loss_moments_small(logits, logits.max(1), labels, 1 / found)
     assert abs(slope) < 1e-12
     for same in (
         logits.astype(np.float32),

@@ -1,4 +1,4 @@
-"The event store among processes: killed writers, followers, full disks, held files, folders nobody may write"
+"The event store among processes: killed writers, followers, full disks, held files"
 
 import json
 import os
@@ -18,7 +18,8 @@ import pytest
 from fine_tune_llm.core.event_store import EventStore
 from fine_tune_llm.core.events import DataSplit, Event, TrainingStepped
 
-ROOT = Path(__file__).resolve().parent.parent
+FTLLM = str(Path(sys.executable).parent / "ftllm")
+ROOT = Path(__file__).resolve().parents[2]
 HEAD = """
 import json, os, sys, time
 from fine_tune_llm.core.events import Event
@@ -46,7 +47,7 @@ def numbers(path, what="user.*"):
 
 
 def line(p, seconds=60):
-    "The next line a process prints; its error when it has ended, and a failure when nothing comes"
+    "The next line a process prints, or its error when it has ended"
     said = []
     reader = threading.Thread(
         target=lambda: said.append(p.stdout.readline()), daemon=True
@@ -64,7 +65,9 @@ WRITE = """
 with EventStore(path, every=EVERY) as s:
     i = int(sys.argv[2])
     while True:
-        for _ in range(20): s.append(Event('user.note', dict(i=i, filler='x'*200))); i += 1
+        for _ in range(20):
+            s.append(Event('user.note', dict(i=i, filler='x' * 200)))
+            i += 1
         if s.flush(): print(i, flush=True)
 """
 
@@ -94,18 +97,33 @@ def test_killed_writer_loses_nothing_committed(tmp_path, every):
     assert numbers(path)[-1] == start
 
 
+FOLLOW = """
+for e in EventStore(path, readonly=True).tail(1, 'user.*', follow=True):
+    print(e.data['i'], flush=True)
+"""
+WRITE_THREE = """
+s = EventStore(path)
+for i in range(3):
+    s.append(Event('user.note', dict(i=int(sys.argv[2]) + i)))
+    s.append(Event('data.other'))
+s.flush()
+print('ok', flush=True)
+time.sleep(60)
+"""
+
+
 def test_follower_sees_every_event_of_writers_that_come_and_die(tmp_path):
     path = tmp_path / "events.db"
     with EventStore(path) as s:
         s.append(Event("user.note", dict(i=-1)))
     f = python(
-        "for e in EventStore(path, readonly=True).tail(1, 'user.*', follow=True): print(e.data['i'], flush=True)",
+        FOLLOW,
         path,
     )
     assert line(f) == "-1"
     for first in (0, 3):
         w = python(
-            "s = EventStore(path)\nfor i in range(3): s.append(Event('user.note', dict(i=int(sys.argv[2])+i))); s.append(Event('data.other'))\ns.flush(); print('ok', flush=True); time.sleep(60)",
+            WRITE_THREE,
             path,
             first,
         )
@@ -124,7 +142,9 @@ def test_readers_see_whole_transactions_while_it_is_written(tmp_path):
 with EventStore(path, readonly=True) as s:
     n = -1
     while n < 4000:
-        got = [e.data['i'] for e in s.query('user.*')]; assert got == list(range(len(got))) and len(got) >= n and len(got)%20 == 0, got[-5:]
+        got = [e.data['i'] for e in s.query('user.*')]
+        assert got == list(range(len(got))), got[-5:]
+        assert len(got) >= n and len(got) % 20 == 0, got[-5:]
         n = len(got)
 print('ok')
 """
@@ -140,7 +160,8 @@ print('ok')
 
 def test_events_of_a_program_that_forgets_to_close(tmp_path):
     p = python(
-        "s = EventStore(path, every=3600)\nfor i in range(5): s.append(Event('user.note', dict(i=i)))",
+        "s = EventStore(path, every=3600)\n"
+        "for i in range(5): s.append(Event('user.note', dict(i=i)))",
         tmp_path / "events.db",
     )
     assert p.communicate(timeout=60)[1] == "" and numbers(tmp_path / "events.db") == [
@@ -153,13 +174,19 @@ def test_events_of_a_program_that_forgets_to_close(tmp_path):
 
 
 FULL = """
-s = EventStore(path, every=None, buffer=500); i = 0
+s = EventStore(path, every=None, buffer=500)
+i = 0
 while not s.stats['trouble']:
-    s.append(Event('user.note', dict(i=i, filler='x'*500))); s.flush(); i += 1
-for i in range(i, i+1000): s.append(Event('user.note', dict(i=i))); s.flush() if i%100 == 0 else None
+    s.append(Event('user.note', dict(i=i, filler='x' * 500)))
+    s.flush()
+    i += 1
+for i in range(i, i + 1000):
+    s.append(Event('user.note', dict(i=i)))
+    if i % 100 == 0: s.flush()
 before = s.stats
 ROOM
-print(json.dumps([before, s.flush(), s.stats])); s.close()
+print(json.dumps([before, s.flush(), s.stats]))
+s.close()
 """
 
 
@@ -198,7 +225,11 @@ def check_rest(path, before):
 
 def test_file_size_limit(tmp_path):
     "The file may not grow beyond 200 kB, then it may"
-    limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))\n"
+    limit = """
+import resource, signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
+"""
     p = python(
         limit
         + FULL.replace(
@@ -240,6 +271,15 @@ def test_full_disk(tmp_path):
     check_full(p, tmp_path / "copy.db")
 
 
+HOLD = """
+import sqlite3
+db = sqlite3.connect(path, isolation_level=None)
+db.execute('begin exclusive')
+print('held', flush=True)
+input()
+"""
+
+
 def test_file_held_by_another_process(tmp_path):
     path = tmp_path / "events.db"
     with EventStore(path, every=None) as s:
@@ -247,7 +287,7 @@ def test_file_held_by_another_process(tmp_path):
         s.flush()
         s._db.execute("pragma busy_timeout=50")
         p = python(
-            "import sqlite3\ndb = sqlite3.connect(path, isolation_level=None); db.execute('begin exclusive'); print('held', flush=True); input()",
+            HOLD,
             path,
             stdin=subprocess.PIPE,
         )
@@ -261,16 +301,27 @@ def test_file_held_by_another_process(tmp_path):
 
 
 OTHER = """
-with EventStore(sys.argv[2]) as s: s.append(Event('user.note')); s.query()          # everything that is imported late is imported now: another user may not reach it
-try: EventStore(os.path.dirname(path)+'/no/such.db')
-except OSError: pass
+# everything that is imported late is imported now: another user may not reach it
+with EventStore(sys.argv[2]) as s:
+    s.append(Event('user.note'))
+    s.query()
+folder = os.path.dirname(path)
+try:
+    EventStore(folder + '/no/such.db')
+except OSError:
+    pass
 try:
     if os.getuid() == 0: os.setuid(65534)
     os.stat(path)
-except PermissionError as e: print('unreachable', e); sys.exit()
-with EventStore(path, readonly=True) as s: print([e.data['i'] for e in s.query()], sorted(os.listdir(os.path.dirname(path))))
-try: EventStore(path)
-except Exception as e: print(type(e).__name__)
+except PermissionError as e:
+    print('unreachable', e)
+    sys.exit()
+with EventStore(path, readonly=True) as s:
+    print([e.data['i'] for e in s.query()], sorted(os.listdir(folder)))
+try:
+    EventStore(path)
+except Exception as e:
+    print(type(e).__name__)
 """
 
 
@@ -305,9 +356,15 @@ def test_folder_that_may_only_be_read(tmp_path):
 
 def test_forked_child_leaves_the_file_to_its_parent(tmp_path):
     code = """
-s = EventStore(path, every=None); s.append(Event('user.note', dict(i=0)))
-if os.fork() == 0: s.append(Event('user.note', dict(i=99))); assert not s.flush(); sys.exit()   # leaves through atexit, too
-os.wait(); s.append(Event('user.note', dict(i=1))); s.close()
+s = EventStore(path, every=None)
+s.append(Event('user.note', dict(i=0)))
+if os.fork() == 0:
+    s.append(Event('user.note', dict(i=99)))
+    assert not s.flush()
+    sys.exit()  # leaves through atexit, too
+os.wait()
+s.append(Event('user.note', dict(i=1)))
+s.close()
 """
     assert python(code, tmp_path / "events.db").communicate(timeout=60)[
         1
@@ -386,7 +443,7 @@ def test_command(ftllm, run_dir, tmp_path):
 
 
 def follow(*words):
-    "`ftllm events` as a terminal starts it: it may be interrupted, even if these tests run where Ctrl-C is ignored (nohup, background jobs)"
+    "As a terminal starts it: it may be interrupted, even if Ctrl-C is ignored here"
     return subprocess.Popen(
         [str(Path(sys.executable).parent / "ftllm"), "events", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -422,7 +479,7 @@ def test_follow_waits_for_a_run_that_has_just_begun(run_dir):
 def test_reader_that_leaves_early(run_dir):
     "`ftllm events | head -1` ends without a traceback"
     r = subprocess.run(
-        f"{quote(str(Path(sys.executable).parent / 'ftllm'))} events {quote(str(run_dir))} -n 0 --json | head -1",
+        f"{quote(FTLLM)} events {quote(str(run_dir))} -n 0 --json | head -1",
         shell=True,
         capture_output=True,
         text=True,

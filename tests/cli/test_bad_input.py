@@ -101,7 +101,7 @@ def test_file(name, tmp_path, monkeypatch, capsys):
         (["--model", "owner/nowhere"], "cannot be loaded"),
         (["--model", "empty"], "holds no config.json"),
         (["--text", "txet"], "no column `txet`"),
-        (["--label", "lable"], "Did you mean label=`label`?"),
+        (["--label", "lable"], "Did you mean --label `label`?"),
         (["--group", "age"], "no column `age`"),
         (["--set", "lora.targets=foo"], "names no linear layer: foo"),
         (["--set", "model.max_length=0"], "`model.max_length`"),
@@ -143,7 +143,7 @@ def test_the_installed_command(ftllm, tmp_path):
 
 
 def test_decide_from_standard_input(ftllm, tiny, tmp_path):
-    "The whole command line once, in processes: fit, decide from a pipe, a void certificate"
+    "The command line in processes: fit, decide from a pipe, a void certificate"
     fit = ftllm(
         "fit",
         tiny / "rows.jsonl",
