@@ -179,7 +179,7 @@ def shifted(seeds, n=1000):
                 (t <= q).mean()
                 for q in (
                     conformal_quantile(s, 0.1),
-                    weighted_quantile(s, np.exp(x - 0.5), np.exp(z - 0.5), 0.1),
+                    weighted_quantile(s, np.exp(x - 0.5), np.exp(z - 0.5), alpha=0.1),
                     w.thresholds(z[:, None]),
                 )
             ]

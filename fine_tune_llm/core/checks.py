@@ -19,9 +19,9 @@ def check_number(
     name: str,  # The argument, for the message
     value: Any,  # What came
     low: float = 0.0,  # Least value
+    *,
     # Greatest value; 1 when `None`, infinity for whole numbers
     high: float | None = None,
-    *,
     # Ends that are allowed too: "low", "high" or "both"; whole numbers have both
     closed: str = "",
     whole: bool = False,  # Only whole numbers?

@@ -79,7 +79,7 @@ class ErrorStats:
         limit: int = 1000,
         clock: Callable[[], float] = time.time,  # Seconds since 1970
     ):
-        check_number("window", window, 0, 1e9, closed="high")
+        check_number("window", window, 0, high=1e9, closed="high")
         check_number("limit", limit, 1, whole=True)
         self.window = window
         self.limit = limit

@@ -66,7 +66,14 @@ def log_quietly(
 class Subscription:
     "One handler on a bus: how often it `handled` and `failed`"
 
-    def __init__(self, bus: "EventBus", what: Any, handler: Callable, weak: bool):
+    def __init__(
+        self,
+        bus: "EventBus",  # That it is on
+        what: Any,  # From `check_asked`
+        handler: Callable[[Event], Any],  # Called with each event
+        *,
+        weak: bool,  # Hold a bound method only as long as its object lives?
+    ):
         self.what = what
         self.name = getattr(handler, "__qualname__", repr(handler))
         self.handled = self.failed = 0
@@ -162,7 +169,7 @@ class EventBus:
                 hint="Schedule the task inside it",
                 argument="handler",
             )
-        subscription = Subscription(self, check_asked(what), handler, weak)
+        subscription = Subscription(self, check_asked(what), handler, weak=weak)
         with self._lock:
             self.subscriptions += (subscription,)
             self._audience.clear()

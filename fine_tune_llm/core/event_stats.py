@@ -76,11 +76,11 @@ def aggregate(
     Rows in order of time and key: start, by, count, rate (per second), and of `value`:
     n, mean, min, max, p50, ... Windows and kinds without any are left out.
     """
-    check_number("window", window, 1e-6, 1e12, closed="both")
+    check_number("window", window, 1e-6, high=1e12, closed="both")
     is_several = isinstance(percentiles, (list, tuple))
-    percentiles = list(percentiles) if is_several else [percentiles]
-    for p in percentiles:
-        check_number("percentiles", p, 0, 100, closed="both")
+    wanted: list[Any] = list(percentiles) if is_several else [percentiles]
+    for p in wanted:
+        check_number("percentiles", p, 0, high=100, closed="both")
     if not (isinstance(by, str) or callable(by)):
         raise _no_key("by", by)
     if not (value is None or isinstance(value, str)):
@@ -98,7 +98,7 @@ def aggregate(
             "rate": len(group) / window,
         }
         if value is not None:
-            row.update(_statistics(group, value, percentiles))
+            row.update(_statistics(group, value, wanted))
         rows.append(row)
     return rows
 
@@ -122,7 +122,7 @@ def error_analytics(
     span), first, last, message (the latest).
     """
     events = _check_events(events)
-    times = [event.time for event in events]
+    times = [event.time or 0.0 for event in events]
     span = max(times, default=0) - min(times, default=0)
     groups = {}
     for event in events:

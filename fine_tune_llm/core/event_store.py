@@ -50,9 +50,9 @@ class _Limits:
         check_number("buffer", self.buffer, 1, whole=True)
         _check_count("keep_events", self.keep_events, 1)
         if self.every is not None:
-            check_number("every", self.every, 0, 1e9, closed="both")
+            check_number("every", self.every, 0, high=1e9, closed="both")
         if self.keep_age is not None:
-            check_number("keep_age", self.keep_age, 0, 1e9, closed="high")
+            check_number("keep_age", self.keep_age, 0, high=1e9, closed="high")
 
 
 _COMMIT = 10_000  # events in one transaction at most, and between two clearings
@@ -330,7 +330,7 @@ class EventStore:
             since=_check_moment("since", since),
             limit=_check_count("n", n),
         )
-        check_number("poll", poll, 0, 3600, closed="both")
+        check_number("poll", poll, 0, high=3600, closed="both")
         return _tail(self, search, follow, poll, stop)
 
     def prune(
@@ -343,7 +343,7 @@ class EventStore:
     ) -> int:  # Deleted
         "Delete old events but the newest: their room in the file is used again"
         if max_age is not None:
-            check_number("max_age", max_age, 0, math.inf, closed="low")
+            check_number("max_age", max_age, 0, high=math.inf, closed="low")
         most = _check_count("max_events", max_events, 1)
         moment = time.time() if now is None else _check_moment("now", now)
         return self._check_writer().prune(moment, max_age, most)

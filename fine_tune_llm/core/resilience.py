@@ -248,9 +248,9 @@ def retry(
     """
     may_pass = _matcher(on)
     check_number("attempts", attempts, 1, whole=True)
-    check_number("deadline", deadline, 0, math.inf, closed="low")
+    check_number("deadline", deadline, 0, high=math.inf, closed="low")
     for name, seconds in (("base", base), ("cap", cap)):
-        check_number(name, seconds, 0, 86400, closed="both")
+        check_number(name, seconds, 0, high=86400, closed="both")
 
     def wrap(fn):
         patience = _Patience(
@@ -324,8 +324,8 @@ class CircuitBreaker:
             )
         check_number("rate", rate, closed="high")
         check_number("window", window, 1, whole=True)
-        check_number("min_calls", min_calls, 1, window, whole=True)
-        check_number("cool_down", cool_down, 0, math.inf, closed="low")
+        check_number("min_calls", min_calls, 1, high=window, whole=True)
+        check_number("cool_down", cool_down, 0, high=math.inf, closed="low")
         self.name = name
         self.rate = rate
         self.min_calls = min_calls

@@ -281,7 +281,7 @@ class Dataset:
             name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)
         }
 
-    def to_pandas(self):
+    def to_pandas(self) -> Any:
         "A DataFrame of `id`, `text`, `label` where known, and a column for each group"
         import pandas as pd
 

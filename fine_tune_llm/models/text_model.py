@@ -67,7 +67,7 @@ def encode_batches(
 ) -> np.ndarray:  # float32, one row per text, in the order of `ids`
     "Run texts through a model without gradients, longest first"
     order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
-    out = None
+    out: Any = None
     with torch.inference_mode():
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]

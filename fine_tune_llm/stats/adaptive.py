@@ -40,7 +40,7 @@ class ACI(StreamMonitor):
         start: float | None = None,  # First `alpha_`, in [0, 1]; `alpha` when `None`
     ):
         check_number("alpha", alpha)
-        check_number("gamma", gamma, 0, math.inf)
+        check_number("gamma", gamma, 0, high=math.inf)
         first = alpha if start is None else start
         self.alpha_ = check_number("start", first, closed="both")
         self.alpha = alpha
@@ -92,7 +92,7 @@ class ACI(StreamMonitor):
         p_values: Any,
     ) -> np.ndarray:  # Did the set at the level of that moment miss? shape (n,) bool
         "Play a stream whose labels come at once"
-        p_values = check_stream(p_values, "p_values", 0, 1)
+        p_values = check_stream(p_values, "p_values", low=0, high=1)
         missed = np.empty(len(p_values), bool)
         for t, p in enumerate(p_values.tolist()):
             is_inside = 0 < self.alpha_ < 1
@@ -153,7 +153,7 @@ class DtACI(StreamMonitor):
         check_number("interval", interval, 1, whole=True)
         steps = np.atleast_1d(gammas).tolist()
         for i, gamma in enumerate(steps):
-            check_number(f"gammas[{i}]", gamma, 0, math.inf)
+            check_number(f"gammas[{i}]", gamma, 0, high=math.inf)
         if not steps:
             raise ConfigurationError(
                 "`gammas` must hold at least one step size", argument="gammas"
@@ -193,7 +193,7 @@ class DtACI(StreamMonitor):
         p_values: Any,
     ) -> np.ndarray:  # Did the set at the level of that moment miss? shape (n,) bool
         "Feed back p-values of labels, and see what became of the sets"
-        p_values = check_stream(p_values, "p_values", 0, 1)
+        p_values = check_stream(p_values, "p_values", low=0, high=1)
         gammas = readable(np.atleast_1d(self.gammas), np.float64)
         missed = np.empty(len(p_values), bool)
         _weigh(
@@ -242,9 +242,9 @@ class RollingRiskControl(StreamMonitor):
         high: float = 1.0,  # Here the loss must not be above the target
     ):
         check_number("target", target)
-        check_number("gamma", gamma, 0, math.inf)
+        check_number("gamma", gamma, 0, high=math.inf)
         for name, value in (("start", start), ("low", low), ("high", high)):
-            check_number(name, value, -math.inf, math.inf)
+            check_number(name, value, -math.inf, high=math.inf)
         if not low <= start <= high or low == high:
             raise ConfigurationError(
                 f"low <= start <= high is wanted, got {low}, {start}, {high}",
@@ -278,7 +278,7 @@ class RollingRiskControl(StreamMonitor):
         losses: Any,  # What decisions at `theta_` have cost, in [0, 1], one or many
     ) -> list[Alarm]:  # Empty: it steers and raises no alarm
         "Feed back losses; afterwards decide at `theta_`"
-        for loss in check_stream(losses, "losses", 0, 1).tolist():
+        for loss in check_stream(losses, "losses", low=0, high=1).tolist():
             self.theta_ += self.gamma * (loss - self.target)
             self.step_ += 1
             self.total_ += loss
@@ -312,10 +312,10 @@ class ConformalPID(StreamMonitor):
         saturation: float = 1.0,
     ):
         check_number("alpha", alpha)
-        check_number("eta", eta, 0, math.inf)
-        check_number("saturation", saturation, 0, math.inf)
-        check_number("integrate", integrate, 0, math.inf, closed="low")
-        self.quantile_ = check_number("start", start, -math.inf, math.inf)
+        check_number("eta", eta, 0, high=math.inf)
+        check_number("saturation", saturation, 0, high=math.inf)
+        check_number("integrate", integrate, 0, high=math.inf, closed="low")
+        self.quantile_ = check_number("start", start, -math.inf, high=math.inf)
         self.alpha = alpha
         self.eta = eta
         self.start = start

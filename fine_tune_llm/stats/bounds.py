@@ -229,7 +229,7 @@ def check_losses(
     bound: float,  # Largest possible loss, positive
 ) -> np.ndarray:  # float64, shape (n, m), in [0, 1]
     "Losses over their bound, or a `PredictionError` that names the row"
-    bound = check_number("bound", bound, 0, math.inf)
+    bound = check_number("bound", bound, 0, high=math.inf)
     try:
         scaled = np.asarray(losses, dtype=np.float64) / bound
     except (TypeError, ValueError) as e:
@@ -266,7 +266,7 @@ def p_value(
     "Evidence that the true mean loss is at most `risk`: small is strong"
     scaled = check_losses(losses, bound)
     _, test = risk_test(method, scaled, seed)
-    target = check_number("risk", risk, 0, bound) / bound
+    target = check_number("risk", risk, 0, high=bound) / bound
     p = np.array([test(one_setting(column), target)[0] for column in scaled.T])
     return p if np.ndim(losses) == 2 else float(p[0])
 

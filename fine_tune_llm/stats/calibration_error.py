@@ -26,7 +26,7 @@ def check_bins(
     strategy: str,  # "width" or "mass"
 ) -> None:
     "`ConfigurationError` unless there can be such bins"
-    check_number("n_bins", n_bins, 1, 1_000_000, whole=True)
+    check_number("n_bins", n_bins, 1, high=1_000_000, whole=True)
     if strategy not in ("width", "mass"):
         raise ConfigurationError(
             f"`strategy` must be 'width' or 'mass', got {strategy!r}",

@@ -70,9 +70,9 @@ class Target:
             object.__setattr__(self, "classes", (self.classes,))
         elif self.classes is not None:
             object.__setattr__(self, "classes", tuple(self.classes))
-        risk = check_number("target_risk", self.risk, 0, self.bound)
+        risk = check_number("target_risk", self.risk, 0, high=self.bound)
         object.__setattr__(self, "risk", risk)
-        weight = check_number("weight", self.weight, 0, math.inf)
+        weight = check_number("weight", self.weight, 0, high=math.inf)
         object.__setattr__(self, "weight", weight)
 
     @property

@@ -217,8 +217,8 @@ def group_report(
     """
     check_counts(counts)
     level, power = check_number("level", level), check_number("power", power)
-    min_rows = check_number("min_rows", min_rows, 1, math.inf, whole=True)
-    n_resamples = check_number("n_resamples", n_resamples, 0, math.inf, whole=True)
+    min_rows = check_number("min_rows", min_rows, 1, high=math.inf, whole=True)
+    n_resamples = check_number("n_resamples", n_resamples, 0, high=math.inf, whole=True)
     _check_family(family, n_resamples, level)
     rng = np.random.default_rng(check_seed(seed))
     views, too_many = group_views(counts, order=order, missing=missing)

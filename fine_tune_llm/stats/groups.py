@@ -237,7 +237,7 @@ class GroupCounts:
         `PredictionError` names the argument and the row that cannot be counted.
         """
         _check_presence(labels, decided, probs)
-        n_bins = check_number("n_bins", n_bins, 1, math.inf, whole=True)
+        n_bins = check_number("n_bins", n_bins, 1, high=math.inf, whole=True)
         names = _class_names(labels, decided, probs, sets, classes)
         n, n_classes = len(labels), len(names)
         attributes = _attribute_codes(groups, n)
@@ -399,7 +399,7 @@ def group_views(
         raise ConfigurationError(
             f"`missing` must be own or exclude, got {missing!r}", argument="missing"
         )
-    order = check_number("order", order, 1, math.inf, whole=True)
+    order = check_number("order", order, 1, high=math.inf, whole=True)
     views = [GroupView("all rows", ((),), np.zeros(len(counts), np.int64))]
     too_many = {}
     attributes = range(len(counts.attributes))

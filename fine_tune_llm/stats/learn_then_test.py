@@ -150,8 +150,8 @@ class LearnThenTest(Estimator):
     ) -> Self:
         "Certify what passes; `CertificateError` when no setting does"
         self.forget()
-        bound = check_number("bound", self.bound, 0, math.inf)
-        target = check_number("target_risk", self.target_risk, 0, bound) / bound
+        bound = check_number("bound", self.bound, 0, high=math.inf)
+        target = check_number("target_risk", self.target_risk, 0, high=bound) / bound
         delta = check_number("delta", self.delta)
         rule, rejects = _rule_of(self.correction)
         scaled = check_losses(losses, bound)

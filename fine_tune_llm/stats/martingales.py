@@ -85,7 +85,7 @@ def evidence(
     jumps: Any = (0.01,),
 ) -> Evidence:
     "Evidence against exchangeability after each p-value (Vovk et al. 2021)"
-    p_values = check_stream(p_values, "p_values", 0, 1)
+    p_values = check_stream(p_values, "p_values", low=0, high=1)
     rates = _check_jumps(jumps)
     out = np.empty((len(p_values), 3))
     never = np.full(3, np.inf)
@@ -138,7 +138,7 @@ class ConformalMartingale(StreamMonitor):
             )
         check_seed(seed)
         check_number("level", level)
-        check_number("arl", arl, 1, math.inf)
+        check_number("arl", arl, 1, high=math.inf)
         self.jumps = jumps
         self.rule = rule
         self.seed = seed
@@ -187,7 +187,7 @@ class ConformalMartingale(StreamMonitor):
                 self.step_ + t + 1,
                 path[t, _RULES.index(self.rule)],
                 self.log_threshold,
-                f"log {self.rule}",
+                statistic=f"log {self.rule}",
             )
             for t in self._crossings(path)
         ]

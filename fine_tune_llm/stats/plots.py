@@ -230,7 +230,7 @@ def plot_wealth(
     label: str | None = None,  # For a legend
 ) -> Axes:  # For the caller to decorate or save
     "Evidence over time, with the line at which it becomes an alarm"
-    threshold = check_number("threshold", threshold, 0, math.inf)
+    threshold = check_number("threshold", threshold, 0, high=math.inf)
     ax = _axes(ax, 4, 2.8)
     steps = np.arange(1, len(log_wealth) + 1)
     powers = np.asarray(log_wealth) / math.log(10)

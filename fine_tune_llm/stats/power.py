@@ -50,7 +50,9 @@ def _errors_needed(level, power, comparisons):
     "How many standard errors a gap must be wide"
     level = check_number("level", level)
     power = check_number("power", power)
-    comparisons = check_number("comparisons", comparisons, 1, math.inf, closed="low")
+    comparisons = check_number(
+        "comparisons", comparisons, 1, high=math.inf, closed="low"
+    )
     return float(ndtri(1 - (1 - level) / (2 * comparisons)) + ndtri(power))
 
 # %% ../../nbs/stats/75_power.ipynb #e5e71e8a

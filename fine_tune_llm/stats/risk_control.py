@@ -61,8 +61,8 @@ def first_safe(
     `PredictionError` for losses out of range or rising.
     """
     table = number_array(losses, "losses")
-    bound = check_number("bound", bound, 0, math.inf)
-    alpha = check_number("alpha", alpha, 0, bound)
+    bound = check_number("bound", bound, 0, high=math.inf)
+    alpha = check_number("alpha", alpha, 0, high=bound)
     is_table = table.ndim == 2 and table.size > 0
     if not is_table or not ((table >= 0) & (table <= bound)).all():
         raise PredictionError(
@@ -247,7 +247,7 @@ class ConformalRiskControl(Estimator):
             alpha = _check_alpha(self.alpha, bound)
             threshold = misses.threshold(alpha)
         else:
-            bound = check_number("bound", self.bound, 0, math.inf)
+            bound = check_number("bound", self.bound, 0, high=math.inf)
             alpha = _check_alpha(self.alpha, bound)
             threshold = _threshold_of_loss(self, p, labels, multilabel)
         self.threshold_ = threshold
@@ -282,7 +282,7 @@ class ConformalRiskControl(Estimator):
         return super().to_dict()
 
     def _check_state(self) -> None:
-        check_number("threshold_", self.threshold_, 0, 2, closed="both")
+        check_number("threshold_", self.threshold_, 0, high=2, closed="both")
         check_number("n_classes_", self.n_classes_, 1, whole=True)
         check_number("rows_missing_", self.rows_missing_, whole=True)
         if not isinstance(self.multilabel_, bool):

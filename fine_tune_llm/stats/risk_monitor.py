@@ -72,8 +72,8 @@ class RiskMonitor(StreamMonitor):
         seed: int | None = None,
     ):
         check_number("delta", delta)
-        check_number("loss_max", loss_max, 0, math.inf)
-        check_number("tolerance", tolerance, 0, loss_max, closed="low")
+        check_number("loss_max", loss_max, 0, high=math.inf)
+        check_number("tolerance", tolerance, 0, high=loss_max, closed="low")
         risk_test(source, np.zeros(1), seed)
         self.tolerance = tolerance
         self.delta = delta
@@ -119,7 +119,7 @@ class RiskMonitor(StreamMonitor):
         return self
 
     def _shares(self, losses):
-        return check_stream(losses, "losses", 0, self.loss_max) / self.loss_max
+        return check_stream(losses, "losses", low=0, high=self.loss_max) / self.loss_max
 
     def update(
         self,
@@ -149,7 +149,9 @@ class RiskMonitor(StreamMonitor):
         statistic = f"log capital against a risk of {self.level_:.4g}"
         limit = math.log(2 / self.delta)
         return [
-            self.ring(before + first + 1, math.log(capital[first]), limit, statistic)
+            self.ring(
+                before + first + 1, math.log(capital[first]), limit, statistic=statistic
+            )
         ]
 
     def _bet(self, losses):

@@ -160,7 +160,7 @@ class ScoreBag:
     ) -> np.ndarray:  # In [0, 1], shape (m,)
         "Each score's p-value over what was in the bag before it; the scores go in"
         scores = readable(check_stream(scores, "scores") + 0.0)
-        uniforms = readable(check_stream(u, "u", 0, 1))
+        uniforms = readable(check_stream(u, "u", low=0, high=1))
         if len(uniforms) != len(scores):
             raise PredictionError(
                 f"`u` must be as many as `scores`, {len(scores)}, got {len(uniforms)}",

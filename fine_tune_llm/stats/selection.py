@@ -153,7 +153,9 @@ def decide_at(
     judged = judge(probs)
     if threshold is None:
         return np.full(len(judged.best), -1)
-    threshold = check_number("threshold", threshold, -math.inf, math.inf, closed="both")
+    threshold = check_number(
+        "threshold", threshold, -math.inf, high=math.inf, closed="both"
+    )
     return np.where(judged.conf >= threshold, judged.best, -1)
 
 # %% ../../nbs/stats/52_selection.ipynb #62cff7ef

@@ -463,8 +463,8 @@ def certificate_curve(
     when these are not the rows that it counted.
     """
     classifier.check_fitted()
-    points = check_number("points", points, 2, math.inf, whole=True)
-    number = check_number("target", target, 0, math.inf, whole=True)
+    points = check_number("points", points, 2, high=math.inf, whole=True)
+    number = check_number("target", target, 0, high=math.inf, whole=True)
     plan = walk_plan(classifier)
     certificate = _find_certificate(classifier, plan, group, number)
     if (None in classifier.thresholds_) != (groups is None) or certificate is None:

@@ -24,6 +24,7 @@ def weighted_quantile(
     scores: Any,  # Scores of the true labels on calibration rows, shape (n,)
     weights: Any,  # Density ratio at those rows, 0 or more, shape (n,)
     new: Any,  # Density ratio at the new rows, 0 or more, shape (m,)
+    *,
     alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
 ) -> np.ndarray:  # Shape (m,); `inf` where the weights do not reach
     """Weighted conformal threshold for each new row: exact when the weights are
@@ -31,8 +32,8 @@ def weighted_quantile(
     Tibshirani et al. (2019), "Conformal prediction under covariate shift".
     """
     scores = check_stream(scores, "scores")
-    weights = check_stream(weights, "weights", 0, _MOST)
-    new = check_stream(new, "new", 0, _MOST)
+    weights = check_stream(weights, "weights", low=0, high=_MOST)
+    new = check_stream(new, "new", low=0, high=_MOST)
     check_number("alpha", alpha)
     if len(scores) != len(weights):
         raise PredictionError(
@@ -51,7 +52,7 @@ def effective_rows(
     weights: Any,  # 0 or more, shape (n,)
 ) -> float:  # Between 0 and n
     "How many rows of equal weight carry as much: (sum w)^2 / sum w^2 (Kish 1965)"
-    weights = check_stream(weights, "weights", 0, _MOST)
+    weights = check_stream(weights, "weights", low=0, high=_MOST)
     largest = weights.max(initial=0.0)
     if not largest:
         return 0.0
@@ -133,10 +134,10 @@ class WeightedConformal(StreamMonitor):
     ):
         check_number("alpha", alpha)
         check_seed(seed)
-        check_number("clip", clip, 1, math.inf)
-        check_number("floor", floor, 0, math.inf)
+        check_number("clip", clip, 1, high=math.inf)
+        check_number("floor", floor, 0, high=math.inf)
         check_number("folds", folds, 2, whole=True)
-        check_number("penalty", penalty, 0, math.inf)
+        check_number("penalty", penalty, 0, high=math.inf)
         self.alpha = alpha
         self.seed = seed
         self.clip = clip
@@ -242,7 +243,7 @@ class WeightedConformal(StreamMonitor):
     ) -> np.ndarray:  # Labels with scores up to it are in the set, shape (m,)
         "A threshold for each new row; `inf` means all labels"
         new = self.weights(features)
-        return weighted_quantile(self.scores_, self.weights_, new, self.alpha)
+        return weighted_quantile(self.scores_, self.weights_, new, alpha=self.alpha)
 
     def summary(self) -> dict[str, Any]:
         "How many rows carry the weights, and how far source and target differ"
@@ -334,7 +335,7 @@ class LabelFreeTrigger(StreamMonitor):
             tested + (i + 1) * self.block,
             -math.log10(max(self.p_value_, 1e-300)),
             -math.log10(limit),
-            f"-log10 p of {self.what} in block {self.n_blocks_}",
+            statistic=f"-log10 p of {self.what} in block {self.n_blocks_}",
         )
 
     def summary(self) -> dict[str, Any]:

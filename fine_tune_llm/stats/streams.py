@@ -110,6 +110,7 @@ class StreamMonitor(Estimator):
         step: int,  # Observation that rang, counted from 1
         evidence: float,  # The statistic at that step
         threshold: float,  # What it reached
+        *,
         statistic: str,  # What was measured, in words
     ) -> Alarm:
         "Make an alarm, and remember the first"
@@ -156,6 +157,7 @@ def _is_alike(fresh, saved):
 def check_stream(
     values: Any,  # One number or many
     name: str,  # The argument, for the message
+    *,
     low: float = -math.inf,  # Least value
     high: float = math.inf,  # Greatest value
 ) -> np.ndarray:  # float64, shape (n,), a copy
@@ -184,7 +186,7 @@ def check_truths(
     name: str,  # The argument, for the message
 ) -> np.ndarray:  # 0. or 1., float64, shape (n,)
     "Truth values, or a `PredictionError`"
-    numbers = check_stream(values, name, 0, 1)
+    numbers = check_stream(values, name, low=0, high=1)
     between = (numbers > 0) & (numbers < 1)
     if between.any():
         raise PredictionError(

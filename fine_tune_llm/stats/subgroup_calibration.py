@@ -104,7 +104,7 @@ def multicalibration(
     """
     check_counts(counts)
     level = check_number("level", level)
-    min_rows = check_number("min_rows", min_rows, 1, math.inf, whole=True)
+    min_rows = check_number("min_rows", min_rows, 1, high=math.inf, whole=True)
     if counts.conf is None:
         return _not_evaluated("no probabilities were given", 0, level)
     views, _ = group_views(counts, order=order, missing=missing)

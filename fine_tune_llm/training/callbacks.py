@@ -19,7 +19,7 @@ from fine_tune_llm.core.events import (
     TrainingStepped,
 )
 
-# %% ../../nbs/training/20_callbacks.ipynb #6490de5a
+# %% ../../nbs/training/20_callbacks.ipynb #dff19ba8
 class EventPublisher:
     "A callback for transformers' `Trainer` that publishes typed events"
 
@@ -42,48 +42,50 @@ class EventPublisher:
         if getattr(state, "is_world_process_zero", True):
             self.publish(event(*args, step=state.global_step, run=self.run, **values))
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`training.started`, with the epochs and steps that are planned"
         self._last = time.perf_counter()
         plan = {"epochs": args.num_train_epochs, "steps": state.max_steps}
         self._say(Event, state, "training.started", plan)
 
-    def on_step_begin(self, args, state, control, **kwargs):
+    def on_step_begin(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "Log lines from here on know their step"
         bind_contextvars(step=state.global_step)
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`TrainingStepped` with the seconds it took"
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
         if self.steps:
             self._say(TrainingStepped, state, epoch=state.epoch, seconds=seconds)
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`TrainingStepped` with the loss; evaluations come by `on_evaluate`"
         metrics = {
             name: value
-            for name, value in (logs or {}).items()
+            for name, value in (extra.get("logs") or {}).items()
             if not name.startswith("eval_")
         }
         epoch, loss = metrics.pop("epoch", None), metrics.pop("loss", None)
         if metrics or loss is not None:
             self._say(TrainingStepped, state, epoch=epoch, loss=loss, metrics=metrics)
 
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+    def on_evaluate(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`TrainingEvaluated` with every number of the evaluation"
         numbers = {
-            name: value for name, value in (metrics or {}).items() if name != "epoch"
+            name: value
+            for name, value in (extra.get("metrics") or {}).items()
+            if name != "epoch"
         }
         self._say(TrainingEvaluated, state, epoch=state.epoch, metrics=numbers)
         self._last = time.perf_counter()
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`ModelSaved` for a checkpoint"
         self._say(ModelSaved, state, name=f"checkpoint-{state.global_step}")
         self._last = time.perf_counter()
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "`training.finished`, with the best value of the metric that chooses"
         found = {"epoch": state.epoch, "best": state.best_metric}
         self._say(Event, state, "training.finished", found)

@@ -59,13 +59,13 @@ def warm_start(
     n_classes = model.classifier.head.out_features
     scale = np.linalg.norm(train_rows, axis=1).mean()
     regression = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
-    best_nll, best_head = np.inf, None
+    best_nll, best_head = np.inf, (np.empty(0), np.empty(0))
     for strength in sorted(strengths):
         regression.set_params(C=strength).fit(train_rows / scale, train_labels)
         weights, offsets = _weights_by_class(regression, n_classes, scale)
         logits = rows.astype(np.float64) @ weights.T + offsets
         found = nll(softmax(logits), labels)
-        if best_head is None or found < best_nll:
+        if found < best_nll:
             best_nll, best_head = found, (weights, offsets)
     _set_head(model, *best_head)
     return best_nll

@@ -91,7 +91,13 @@ class CalibratedTrainer(Trainer):
         self.loss = loss
         self.model_accepts_loss_kwargs = False
 
-    def compute_loss(self, model, inputs, return_outputs=False, **kwargs):
+    def compute_loss(
+        self,
+        model: Any,  # The network
+        inputs: dict[str, torch.Tensor],  # A batch, with `labels`
+        return_outputs: bool = False,  # The logits, too?
+        **extra: Any,  # What a `Trainer` says besides
+    ) -> Any:  # The loss, or (loss, outputs)
         "The loss of the K class logits"
         out = model(**inputs)
         if model.training:

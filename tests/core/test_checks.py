@@ -38,12 +38,14 @@ def test_the_message_names_the_range():
         lambda: check_number("rate", 0, closed="high")
     )
     assert "a whole number from 1 to 10, got 11" in says(
-        lambda: check_number("k", 11, 1, 10, whole=True)
+        lambda: check_number("k", 11, 1, high=10, whole=True)
     )
     assert "positive and finite, got nan" in says(
         lambda: check_number("cost", math.nan, high=math.inf)
     )
-    assert "above 1 and finite" in says(lambda: check_number("clip", 1, 1, math.inf))
+    assert "above 1 and finite" in says(
+        lambda: check_number("clip", 1, 1, high=math.inf)
+    )
     assert "`seed` must be a whole number, 0 or more, got -1" in says(
         lambda: check_seed(-1)
     )

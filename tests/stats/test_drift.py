@@ -435,7 +435,7 @@ def test_ranks_need_as_many_numbers_as_scores():
 def test_weighted_quantile_counts_copies(rows, new, alpha):
     "Whole weights are copies of rows: the same as the definition, counted"
     s, w = np.array(rows).T
-    got = weighted_quantile(s, w, [new], alpha)[0]
+    got = weighted_quantile(s, w, [new], alpha=alpha)[0]
     need = (1 - alpha) * (w.sum() + new)
     want = next(
         (v for v in np.sort(np.unique(s)) if w[s <= v].sum() >= need - 1e-9), np.inf
