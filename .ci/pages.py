@@ -491,13 +491,29 @@ class Entries:
             cell.pop(key, None)
 
 
+def heading_level(cell) -> int:
+    "Of the heading that the cell begins with; 0 without one"
+    found = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
+    return len(found[1]) if found else 0
+
+
 class Links:
-    "Links the names in prose and in entries"
+    """Links names in prose and in entries, and drops a heading under which a page has
+    nothing, because all that stood there is private"""
 
     def __init__(self, nb):
+        self.nb = nb
         self.path = Path(nb.path_).resolve()
         self.module = Notebook(self.path).module
 
     def __call__(self, cell):
         if cell.cell_type == "markdown":
             cell.source = linked(cell.source, self.path, self.module)
+
+    def end(self):
+        cells = self.nb.cells
+        for cell, after in zip(cells, [*cells[1:], None]):
+            level = heading_level(cell)
+            alone = level and "\n" not in cell.source.strip()
+            if alone and (after is None or 0 < heading_level(after) <= level):
+                del cell["source"]
