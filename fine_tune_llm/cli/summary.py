@@ -86,10 +86,11 @@ def _calibration_said(calibration):
 
 
 def _sets_said(coverage):
-    band = f"no band: {coverage['no_band']}"
     if coverage["band"]:
         low, high = coverage["band"]
         band = f"99% band {_percent(low)} to {_percent(high)}"
+    else:
+        band = f"no band: {coverage['no_band']}"
     return (
         f"cover {_percent(coverage['coverage'])}, "
         f"asked {_percent(1 - coverage['alpha'])}, {band}; "
@@ -101,8 +102,8 @@ def _decisions_said(selective):
     certificate = selective["certificate"]
     test = selective["test"]
     promised = f"at most {_percent(certificate['target_risk'])} wrong"
-    targets = selective["targets"]
-    if len(targets) > 1 or not targets[0]["is_rate"]:
+    targets = selective.get("targets", [])
+    if len(targets) > 1 or any(not target["is_rate"] for target in targets):
         promised = "; ".join(target["promise"] for target in targets)
     return (
         f"{promised}, "
