@@ -84,7 +84,7 @@ class Predictions:
         n, K = scores.shape
         names = _class_names(classes, K)
         if labels is not None:
-            labels = read_only(check_labels(labels, n, K, names))
+            labels = read_only(check_labels(labels, n, K, classes=names))
         self.__dict__.update(
             logits=read_only(scores) if probs is None else None,
             _probs=None if probs is None else read_only(scores),
