@@ -6,8 +6,9 @@
 __all__ = ['derive_certificate', 'classifier_of', 'promises', 'settings_hash', 'fingerprints', 'write_certificate',
            'certificate_id', 'same_numbers', 'changed_since', 'verify_certificate']
 
-# %% ../../nbs/run/10_certificate.ipynb #e2d1760a
+# %% ../../nbs/run/10_certificate.ipynb #dba62a50
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..stats.certificates import SelectiveCertificate
 from ..stats.conformal import ConformalClassifier
 from ..stats.selective_classifier import SelectiveClassifier
 
-# %% ../../nbs/run/10_certificate.ipynb #44b0ecd9
+# %% ../../nbs/run/10_certificate.ipynb #66ba4c51
 def derive_certificate(
     validation: Predictions,  # Fits the calibrator, places the start of the walk
     calibration: Predictions,  # Sets the thresholds
@@ -53,7 +54,7 @@ def derive_certificate(
         "selective": None if selective is None else selective.to_dict(),
         "refusal": fitted.refusal,
         "promises": {
-            "sets": _set_promises(classifier.conformal),
+            "sets": _set_promises(classifier.conformal, calibration.classes),
             "decisions": decisions,
             "refused": refused,
             "set_group": classifier.set_group,
@@ -62,8 +63,8 @@ def derive_certificate(
     }
 
 
-def _set_promises(conformal):
-    "Of the prediction sets: one row for each cell and alpha"
+def _set_promises(conformal, classes):
+    "Of the prediction sets: one row for each cell and alpha, classes by name"
     return {
         "score": conformal.score,
         "condition": conformal.condition,
@@ -74,8 +75,20 @@ def _set_promises(conformal):
         "rare": conformal.rare,
         "empty": conformal.empty,
         "randomize": conformal.randomize,
-        "cells": conformal.cells_.promises(),
+        "cells": [
+            row | {"cell": _with_class_name(row["cell"], classes)}
+            for row in conformal.cells_.promises()
+        ],
     }
+
+
+def _with_class_name(cell, classes):
+    "The name of a cell, its class by name instead of number"
+    return re.sub(
+        r"(^|, )class (\d+)(?=$|, (?:no )?cluster)",
+        lambda found: f"{found[1]}class {classes[int(found[2])]}",
+        cell,
+    )
 
 # %% ../../nbs/run/10_certificate.ipynb #df5b25ee
 def classifier_of(
