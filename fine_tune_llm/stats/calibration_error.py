@@ -164,7 +164,7 @@ def ece(
     """Expected calibration error: mean gap between confidence and accuracy of bins
 
     Bins are weighted by their rows (Naeini et al. 2015, Guo et al. 2017). The estimate
-    is biased upwards where rows are few; `ece_debiased` is not.
+    is biased upwards where rows are few. `ece_debiased` is not.
     """
     if norm not in ("l1", "l2", "max"):
         raise ConfigurationError(
@@ -442,7 +442,7 @@ def murphy(
 ) -> Murphy:  # Its `brier` is that of the rows, whatever the bins
     """Reliability, resolution and uncertainty of the Brier score
 
-    With the terms within bins, so that the parts add up (Murphy 1973; Stephenson,
+    With the terms within bins, so that the parts add up (Murphy 1973, Stephenson,
     Coelho and Jolliffe 2008).
     """
     checked, true = check_rows(probs, labels)
