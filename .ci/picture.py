@@ -35,7 +35,8 @@ def draw_certified(ax, run: ft.Run) -> None:
     ax.axhline(target, color="0.3", ls="--", lw=1)
     ax.text(0.02, target + 0.004, f"promised: at most {target:.0%}", size=8)
     ax.plot(outcome.kept.mean(), wrong.mean(), "o", color=ORANGE, ms=7, zorder=3)
-    ax.set_title(f"decides {outcome.kept.mean():.0%}, {wrong.mean():.1%} of it wrong")
+    title = f"decides {outcome.kept.mean():.0%}; {wrong.sum()} of {len(wrong)} wrong"
+    ax.set_title(title)
 
 
 def main(path: str) -> None:
