@@ -84,7 +84,7 @@ class Predictions:
         n, K = scores.shape
         names = _class_names(classes, K)
         if labels is not None:
-            labels = read_only(check_labels(labels, n, K, names))
+            labels = read_only(check_labels(labels, n, K, classes=names))
         self.__dict__.update(
             logits=read_only(scores) if probs is None else None,
             _probs=None if probs is None else read_only(scores),
@@ -335,7 +335,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         n, K = len(self.predictions), self.predictions.n_classes
-        shapes = {"probs": (n, K), "sets": (n, K)}
+        shapes: dict[str, tuple[int, ...]] = {"probs": (n, K), "sets": (n, K)}
         shapes |= {"decided": (n,), "conf": (n,), "needed": (n,)}
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))

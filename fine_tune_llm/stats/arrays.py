@@ -158,7 +158,7 @@ def check_logits(
 
 # %% ../../nbs/stats/04_arrays.ipynb #1f88713d
 @kernel
-def row_max(matrix, i):
+def row_max(matrix: np.ndarray, i: int) -> float:
     "Largest number of row `i`, four at a time"
     width = matrix.shape[1]
     first = second = third = fourth = matrix[i, 0]
@@ -181,7 +181,7 @@ def row_max(matrix, i):
 
 # %% ../../nbs/stats/04_arrays.ipynb #bb2cb2cb
 @kernel(reassociate=True)
-def row_is_distribution(probs, i, tol):
+def row_is_distribution(probs: np.ndarray, i: int, tol: float) -> bool:
     "Is row `i` in [0, 1] with sum one within `tol`? Never for a row with a `nan`"
     total, negative = 0.0, 0
     for j in range(probs.shape[1]):
@@ -316,6 +316,7 @@ def check_labels(
     labels: Any,
     n_rows: int,  # Rows expected
     n_classes: int,  # K
+    *,
     # Names of the K classes, to translate labels that are names
     classes: Sequence[str] | None = None,
 ) -> np.ndarray:  # int64, shape (n,)

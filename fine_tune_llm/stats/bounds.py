@@ -371,8 +371,8 @@ def rows_that_would_do(
     target_risk: float,  # Risk to be ruled out, in (0, 1)
     delta: float,  # Chance that the certificate may fail, in (0, 1)
     kept: float = 1.0,  # Share of the rows that is kept, in (0, 1]
-    risk: float = 0.0,  # Mean loss expected among the kept, in [0, 1]
     *,
+    risk: float = 0.0,  # Mean loss expected among the kept, in [0, 1]
     # Chance that so many rows pass, when `kept` and `risk` are true, in (0, 1)
     power: float = 0.8,
     # "exact" and "hb" plan from `risk`; any other name in `RISK_TESTS` needs `losses`

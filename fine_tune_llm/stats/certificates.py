@@ -534,7 +534,7 @@ def rows_needed(
         claim.target.risk / claim.target.bound,
         level,
         rows / claim.n,
-        total / rows,
+        risk=total / rows,
         method=method,
         losses=None if method == "exact" else claim.losses.at(index),
         seed=plan.seed,

@@ -452,7 +452,13 @@ def _alone(metric, pairs, level):
     if metric.measure.is_share:
         hits, n = metric.sums[metric.enough, 1], metric.n[metric.enough]
         first, second = pairs.first, pairs.second
-        return newcombe(hits[first], n[first], hits[second], n[second], level)
+        return newcombe(
+            hits[first],
+            n[first],
+            other_successes=hits[second],
+            other_trials=n[second],
+            level=level,
+        )
     half = pairs.half_width(two_sided_z(level))
     return pairs.difference - half, pairs.difference + half
 

@@ -379,7 +379,7 @@ def realised_cost(
         raise PredictionError(
             "`labels` is empty: nothing was decided", argument="labels"
         )
-    y = check_labels(labels, n, K, costs.classes)
+    y = check_labels(labels, n, K, classes=costs.classes)
     d = check_decided(decided, n, K)
     abstained = d < 0
     paid = costs.cost[y, d]

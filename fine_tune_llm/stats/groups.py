@@ -242,7 +242,7 @@ class GroupCounts:
         n, n_classes = len(labels), len(names)
         attributes = _attribute_codes(groups, n)
         known = None if classes is None else names
-        labels = check_labels(labels, n, n_classes, known)
+        labels = check_labels(labels, n, n_classes, classes=known)
         columns = _Columns()
         for name, (values, codes) in attributes.items():
             columns.add(f"group:{name}", codes, len(values))

@@ -123,6 +123,7 @@ def wilson(
 def newcombe(
     successes: Any,  # Of the first group, scalar or array
     trials: Any,  # Its trials
+    *,
     other_successes: Any,  # Of the second group
     other_trials: Any,  # Its trials
     # Probability, on average over truths, that the range holds the truth, in (0, 1)

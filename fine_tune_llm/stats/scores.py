@@ -233,7 +233,7 @@ def _mixed_one(bits):
 
 
 @kernel
-def row_uniform(probs, i, key):
+def row_uniform(probs: np.ndarray, i: int, key: int) -> float:
     "Kernel for kernels: the uniform number of row `i`, as `row_uniforms` gives it"
     content = np.uint64(0)
     for j in range(probs.shape[1]):

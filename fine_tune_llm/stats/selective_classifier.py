@@ -178,7 +178,7 @@ def group_losses(
     if groups is not None:
         names = group_names(groups, n)
         rows_of = {name: names == name for name in sorted(set(names))}
-    y = check_labels(labels, n, K, plan.classes)
+    y = check_labels(labels, n, K, classes=plan.classes)
     losses = {}
     for group, rows in rows_of.items():
         some = judged.take(rows)

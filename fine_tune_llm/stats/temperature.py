@@ -141,6 +141,7 @@ def temperature_of(
     rows: Rows,  # What to calibrate
     y: np.ndarray,  # True classes, shape (n,), checked
     bounds: tuple[float, float] = (0.01, 100.0),  # Temperatures considered
+    *,
     tol: float = 1e-13,  # Stop when the cube of the last move of log T is below this
 ) -> float:  # The best temperature, or the bound it runs into
     "The temperature with the smallest loss on checked rows"
@@ -186,7 +187,7 @@ def best_temperature(
     checked = _check_bounds(bounds)
     rows = Rows(logits, probs)
     check_number("tol", tol)
-    return temperature_of(rows, check_labels(labels, *rows.shape), checked, tol)
+    return temperature_of(rows, check_labels(labels, *rows.shape), checked, tol=tol)
 
 # %% ../../nbs/stats/32_temperature.ipynb #6e812756
 @CALIBRATORS.register("temperature")

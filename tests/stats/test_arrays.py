@@ -143,12 +143,12 @@ def test_the_kernel_finds_the_one_bad_row_of_many():
 )
 def test_labels_that_are_none_are_refused(labels, classes, words):
     with pytest.raises(PredictionError, match=words):
-        check_labels(labels, 2, 2, classes)
+        check_labels(labels, 2, 2, classes=classes)
 
 
 def test_labels_from_an_arrow_dictionary():
     labels = pa.array(["a", "b"]).dictionary_encode()
-    assert check_labels(labels, 2, 2, ["a", "b"]).tolist() == [0, 1]
+    assert check_labels(labels, 2, 2, classes=["a", "b"]).tolist() == [0, 1]
 
 
 def test_softmax_of_a_single_row_is_refused():

@@ -148,7 +148,9 @@ def test_ten_rows_by_hand(by_hand):
     assert (gap.highest, gap.lowest, gap.worst) == (("b",), ("a",), ("a",))
     pair = by_hand.pairs("tpr")[0]
     assert (pair.difference, pair.ratio) == pytest.approx((-1 / 3, 2 / 3), abs=1e-12)
-    assert pair.alone == pytest.approx(newcombe(2, 3, 1, 1), abs=1e-12)
+    assert pair.alone == pytest.approx(
+        newcombe(2, 3, other_successes=1, other_trials=1), abs=1e-12
+    )
     rate = by_hand.by_group("tpr")[0]
     assert (rate.low, rate.high) == pytest.approx(wilson(2, 3), abs=1e-12)
 
