@@ -1,4 +1,4 @@
-"What the tests share: the tiny model on disk, labelled rows, the installed command, the real data where it is"
+"What tests share: a tiny model, labelled rows, the installed command, the real data"
 
 import json
 import os
@@ -12,12 +12,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 FTLLM = str(Path(sys.executable).parent / "ftllm")  # the installed command
-MORE = "training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}\nlora: {r: 4}\ndata: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}\n"
+MORE = """\
+training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}
+lora: {r: 4}
+data: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}
+"""
 
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
-    "A folder with a tiny random BERT (`bert`), 512 labelled rows (`rows.jsonl`) and settings for it (`more.yaml`)"
+    """A folder with what a small run needs
+
+    A tiny random BERT (`bert`), 512 labelled rows (`rows.jsonl`) and settings that
+    suit them (`more.yaml`).
+    """
     from fine_tune_llm.models.hub import quiet
     from fine_tune_llm.testing import tiny_model, toy_rows, toy_tokenizer
 

@@ -1,4 +1,4 @@
-"A process killed at any instant resumes to the same certificate, and leaves no torn file"
+"A run killed at any instant resumes to the same certificate and leaves no torn file"
 
 import json
 import os
@@ -55,7 +55,7 @@ def check_no_torn_file(out):
             assert len(Predictions.load(p))
         if p.suffix == ".safetensors":
             with safe_open(p, "numpy") as f:
-                assert sum(f.get_tensor(k).size for k in f.keys())
+                assert sum(f.get_tensor(k).size for k in list(f.keys()))
         if p.suffix == ".html":
             assert p.read_text(encoding="utf-8").rstrip().endswith("</html>")
 
@@ -74,9 +74,8 @@ def whole(tiny, tmp_path_factory):
 def test_killed_then_resumed(tiny, whole, tmp_path, i):
     certificate, took, code = whole
     out = tmp_path / "run"
-    share = random.Random(20261123 + i).uniform(
-        0.35, 1.0
-    )  # the first third is only imports
+    # The first third is only imports
+    share = random.Random(20261123 + i).uniform(0.35, 1.0)
     p = start(tiny, out)
     try:
         p.wait(share * took)
@@ -89,15 +88,16 @@ def test_killed_then_resumed(tiny, whole, tmp_path, i):
     assert again == code, err
     assert (out / "certificate.json").read_bytes() == certificate
     check_no_torn_file(out)
-    assert (
-        not [q for q in out.rglob("*") if ".tmp-" in q.name]
-        and not (out / ".work").exists()
-    )
+    assert not [q for q in out.rglob("*") if ".tmp-" in q.name]
+    assert not (out / ".work").exists()
     assert Run.load(out).certificate == json.loads(certificate)
 
 
 def test_two_writers(tiny, tmp_path):
-    "While one process holds a run's folder, a second is refused and writes nothing; afterwards it may"
+    """While one process holds a run's folder, a second is refused and writes nothing
+
+    Afterwards it may.
+    """
     out = tmp_path / "run"
     out.mkdir()
     with single_writer(out):

@@ -66,7 +66,10 @@ def test_known_numbers(vgg):
 
 
 def test_promises_on_resplits(vgg):
-    "200 resplits of real outputs: mean coverage is 1 - alpha, false certificates are rarer than delta"
+    """200 resplits of real outputs
+
+    Mean coverage is 1 - alpha, and false certificates are rarer than delta.
+    """
     p, y = vgg
     rng = np.random.default_rng(0)
     cov, bad, kept = [], 0, 0

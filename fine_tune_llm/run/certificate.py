@@ -6,8 +6,9 @@
 __all__ = ['derive_certificate', 'classifier_of', 'promises', 'settings_hash', 'fingerprints', 'write_certificate',
            'certificate_id', 'same_numbers', 'changed_since', 'verify_certificate']
 
-# %% ../../nbs/run/10_certificate.ipynb #e2d1760a
+# %% ../../nbs/run/10_certificate.ipynb #dba62a50
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ..stats.certificates import SelectiveCertificate
 from ..stats.conformal import ConformalClassifier
 from ..stats.selective_classifier import SelectiveClassifier
 
-# %% ../../nbs/run/10_certificate.ipynb #44b0ecd9
+# %% ../../nbs/run/10_certificate.ipynb #66ba4c51
 def derive_certificate(
     validation: Predictions,  # Fits the calibrator, places the start of the walk
     calibration: Predictions,  # Sets the thresholds
@@ -53,7 +54,7 @@ def derive_certificate(
         "selective": None if selective is None else selective.to_dict(),
         "refusal": fitted.refusal,
         "promises": {
-            "sets": _set_promises(classifier.conformal),
+            "sets": _set_promises(classifier.conformal, calibration.classes),
             "decisions": decisions,
             "refused": refused,
             "set_group": classifier.set_group,
@@ -62,8 +63,8 @@ def derive_certificate(
     }
 
 
-def _set_promises(conformal):
-    "Of the prediction sets: one row for each cell and alpha"
+def _set_promises(conformal, classes):
+    "Of the prediction sets: one row for each cell and alpha, classes by name"
     return {
         "score": conformal.score,
         "condition": conformal.condition,
@@ -74,8 +75,20 @@ def _set_promises(conformal):
         "rare": conformal.rare,
         "empty": conformal.empty,
         "randomize": conformal.randomize,
-        "cells": conformal.cells_.promises(),
+        "cells": [
+            row | {"cell": _with_class_name(row["cell"], classes)}
+            for row in conformal.cells_.promises()
+        ],
     }
+
+
+def _with_class_name(cell, classes):
+    "The name of a cell, its class by name instead of number"
+    return re.sub(
+        r"(^|, )class (\d+)(?=$|, (?:no )?cluster)",
+        lambda found: f"{found[1]}class {classes[int(found[2])]}",
+        cell,
+    )
 
 # %% ../../nbs/run/10_certificate.ipynb #df5b25ee
 def classifier_of(
@@ -154,6 +167,7 @@ def fingerprints(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     calibrator: dict[str, Any],  # As saved
 ) -> dict[str, str | None]:  # What -> hex digits
     "Hashes of everything that a certificate is made for; `OSError` if a file is gone"
@@ -182,13 +196,16 @@ def write_certificate(
     "Make `certificate.json`, unless it is there"
     if (folder / "certificate.json").exists():
         return
-    parts = derive_certificate(*_roles_of(folder), config)
+    validation, calibration = _roles_of(folder)
+    parts = derive_certificate(validation, calibration, config)
     body = {
         "version": 1,
         "library": __version__,
         "classes": data["classes"],
         **parts,
-        "fingerprints": fingerprints(folder, config, data, parts["calibrator"]),
+        "fingerprints": fingerprints(
+            folder, config, data, calibrator=parts["calibrator"]
+        ),
     }
     write_json(folder / "certificate.json", body | {"id": certificate_id(body)})
 
@@ -230,6 +247,7 @@ def changed_since(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     certificate: dict[str, Any],  # Its certificate.json
 ) -> list[str]:  # Names of what has changed; empty when nothing has
     "What is not as it was when the certificate was made"
@@ -237,14 +255,15 @@ def changed_since(
     changed = []
     if certificate_id(certificate) != certificate.get("id"):
         changed.append("certificate.json")
-    now = fingerprints(folder, config, data, certificate["calibrator"])
+    now = fingerprints(folder, config, data, calibrator=certificate["calibrator"])
     changed += [name for name in said if said[name] != now.get(name)]
     if list(certificate["classes"]) != list(data["classes"]):
         changed += [] if "labels" in changed else ["labels"]
     if changed:
         return changed
     keep = classifier_of(certificate)
-    again = derive_certificate(*_roles_of(folder), config, keep=keep)
+    validation, calibration = _roles_of(folder)
+    again = derive_certificate(validation, calibration, config, keep=keep)
     parts = ("promises", "conformal", "selective", "refusal")
     return [part for part in parts if not same_numbers(certificate[part], again[part])]
 
@@ -253,11 +272,12 @@ def verify_certificate(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     certificate: dict[str, Any],  # Its certificate.json
 ) -> None:
     "`CertificateError` that lists everything that is not as it was"
     try:
-        changed = changed_since(folder, config, data, certificate)
+        changed = changed_since(folder, config, data, certificate=certificate)
     except OSError as e:
         raise CertificateError(
             f"the certificate of `{folder}` is void: {e}", path=str(folder)

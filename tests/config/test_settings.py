@@ -142,30 +142,34 @@ def test_training_is_seen_by_others_and_ends_with_its_process(tmp_path):
     assert m.apply({"training.epochs": 9}) == 3
 
 
+def is_rejected(events, words):
+    """Was a file refused with these words?
+
+    One caught half written is refused, too, with other words.
+    """
+    return any(
+        words in str(e.data["complaints"])
+        for e in events
+        if e.type == "system.config_rejected"
+    )
+
+
 def test_watching(tmp_path):
     pytest.importorskip("watchfiles")
     events = []
     m = ConfigManager(tmp_path, Config(), publish=events.append)
     file = tmp_path / "config.yaml"
-
-    def said(words):
-        return any(
-            words in str(e.data["complaints"])
-            for e in events
-            if e.type == "system.config_rejected"
-        )  # a file caught half written is refused, too, with other words
-
     with m.watching():
         file.write_text("logging: {level: info}\n")
         until(lambda: m.config.logging.level == "info")
         save_config(Config(seed=5), file)
         until(lambda: m.config.seed == 5)  # by renaming, as editors do
         file.write_text("seed: 6\nloging: {}\nrisk: {delta: 2}")
-        until(lambda: said("did you mean `logging`? "))
+        until(lambda: is_rejected(events, "did you mean `logging`? "))
         assert m.config.seed == 5
         with m.training():
             save_config(Config(seed=6), file)
-            until(lambda: said("only live settings"))
+            until(lambda: is_rejected(events, "only live settings"))
         assert m.config.seed == 5
         ConfigManager(tmp_path).rollback(2)
         until(lambda: m.version == 4)  # by another manager
@@ -185,15 +189,15 @@ def test_watching_a_run(tiny, tmp_path, monkeypatch):
     import fine_tune_llm.run.journey as run
 
     out = tmp_path / "run"
-    train = run._train
+    train = run.STAGES_OF_FIT["training"]
 
-    def edited(*args):
+    def edited(job):
         text = (out / "config.yaml").read_text()
         (out / "config.yaml").write_text(text.replace("level: warning", "level: error"))
         until(lambda: (out / "history" / "0002.json").exists())
-        train(*args)
+        train(job)
 
-    monkeypatch.setattr(run, "_train", edited)
+    monkeypatch.setitem(run.STAGES_OF_FIT, "training", edited)
     r = run.fit(
         tiny / "rows.jsonl",
         out=out,

@@ -10,6 +10,13 @@ from fine_tune_llm.core.event_bus import EventBus
 from fine_tune_llm.core.events import Event
 
 
+def publish_notes(bus, thread):
+    "200 notes, numbered, in the name of a thread; even and odd threads share a run"
+    for i in range(200):
+        note = Event("user.note", {"thread": thread, "i": i}, run=f"r{thread % 2}")
+        bus.publish(note)
+
+
 def test_order_with_threads_and_with_handlers_that_publish():
     """Four threads publish into two runs; every tenth event is answered by another
 
@@ -26,14 +33,9 @@ def test_order_with_threads_and_with_handlers_that_publish():
     def listen(event):
         second.append((event.run, event.data["thread"], event.data["i"]))
 
-    def work(thread):
-        for i in range(200):
-            note = Event("user.note", {"thread": thread, "i": i}, run=f"r{thread % 2}")
-            bus.publish(note)
-
     bus.subscribe("user.*", answer)
     bus.subscribe("user.*", listen)
-    threads = [threading.Thread(target=work, args=(t,)) for t in range(4)]
+    threads = [threading.Thread(target=publish_notes, args=(bus, t)) for t in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from contextlib import contextmanager
 
 from fastcore.test import expect_fail
 from fastcore.test import test_eq as check_eq
@@ -239,6 +240,79 @@ STEP = st.tuples(
 )
 
 
+class Witness:
+    "A breaker, and beside it what its window and its probes promise"
+
+    def __init__(self, window, min_calls, rate):
+        self.breaker, self.clock = breaker(
+            window=window, min_calls=min_calls, rate=rate
+        )
+        self.window = window
+        self.min_calls = min_calls
+        self.rate = rate
+        self.running = []  # (guard, epoch it began in, is it a probe?)
+        self.failed = []  # of the calls that count now: did they fail?
+        self.epoch = 0  # how often the circuit has changed
+
+    @property
+    def state(self):
+        return self.breaker.state
+
+    def begin(self):
+        "Ask for a call; `False` when it is refused, as a closed circuit never does"
+        was = self.state
+        guard = self.breaker.guard()
+        try:
+            guard.__enter__()
+        except CircuitOpenError:
+            assert was != "closed"
+            return False
+        assert was != "half-open"
+        self.epoch += was == "open"
+        self.running.append((guard, self.epoch, was == "open"))
+        return True
+
+    def end(self, i, how):
+        "End one of the running calls: `ok`, `fail` or `stop`"
+        was = self.state
+        guard, epoch, is_probe = self.running.pop(i % len(self.running))
+        e = dict(ok=None, fail=OSError(), stop=KeyboardInterrupt())[how]
+        guard.__exit__(type(e) if e else None, e, None)
+        if is_probe:
+            self.begin_epoch()
+            assert self.state == ("closed" if how == "ok" else "open")
+        elif epoch != self.epoch:
+            assert self.state == was
+        else:
+            self.count(how)
+
+    def count(self, how):
+        "The end of a call of this epoch opens the circuit, or does not"
+        if how != "stop":
+            self.failed.append(how == "fail")
+        last = self.failed[-self.window :]
+        full = len(last) >= self.min_calls and sum(last) / len(last) >= self.rate
+        assert self.state == ("open" if full else "closed")
+        if full:
+            self.begin_epoch()
+
+    def begin_epoch(self):
+        self.failed = []
+        self.epoch += 1
+
+    def step(self, what, i):
+        if what == "wait":
+            self.clock.now += 5 * i
+            return
+        if what in ("begin", "good", "bad"):
+            if not self.begin():
+                return
+            i = -1  # a call that begins and ends in one step
+        if what != "begin" and self.running:
+            self.end(i, dict(good="ok", bad="fail").get(what, what))
+        assert sum(p for *_, p in self.running) == (self.state == "half-open")
+
+
 @settings(derandomize=True, deadline=None, database=None, max_examples=500)
 @given(
     st.lists(STEP, max_size=60),
@@ -246,62 +320,32 @@ STEP = st.tuples(
     st.integers(1, 6),
     st.sampled_from([0.2, 0.5, 0.75, 1.0]),
 )
-def circuit_keeps_its_word(steps, window, min_calls, rate):  # noqa: PLR0915
-    min_calls = min(min_calls, window)
-    b, clock = breaker(window=window, min_calls=min_calls, rate=rate)
-    out, ends, epoch = [], [], 0
+def circuit_keeps_its_word(steps, window, min_calls, rate):
+    witness = Witness(window, min(min_calls, window), rate)
     for what, i in steps:
-        was = b.state
-        if what == "wait":
-            clock.now += 5 * i
-            continue
-        if what in ("begin", "good", "bad"):
-            guard = b.guard()
-            try:
-                guard.__enter__()
-            except CircuitOpenError:
-                assert was != "closed"
-                continue
-            assert was != "half-open"
-            epoch += was == "open"
-            out.append((guard, epoch, was == "open"))
-            i = -1
-        if what != "begin" and out:
-            was = b.state
-            guard, at, probe = out.pop(i % len(out))
-            what = dict(good="ok", bad="fail").get(what, what)
-            e = dict(ok=None, fail=OSError(), stop=KeyboardInterrupt())[what]
-            guard.__exit__(type(e) if e else None, e, None)
-            if probe:
-                ends = []
-                epoch += 1
-                assert b.state == ("closed" if what == "ok" else "open")
-            elif at != epoch:
-                assert b.state == was
-            else:
-                if what != "stop":
-                    ends.append(what == "fail")
-                last = ends[-window:]
-                full = len(last) >= min_calls and sum(last) / len(last) >= rate
-                assert b.state == ("open" if full else "closed")
-                if full:
-                    ends = []
-                    epoch += 1
-        assert sum(p for *_, p in out) == (b.state == "half-open")
-    for guard, *_ in out:
+        witness.step(what, i)
+    for guard, *_ in witness.running:
         guard.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
-    clock.now += b.cool_down
-    probing = b.state == "open"
-    with b.guard():
+    witness.clock.now += witness.breaker.cool_down
+    probing = witness.state == "open"
+    with witness.breaker.guard():
         pass
-    assert b.state == "closed" or not probing
+    assert witness.state == "closed" or not probing
 
 
-def crowd(b, work, n_threads=16, n_calls=150):  # noqa: PLR0915
-    "How often `work` ran, failed and was refused, and how many ran at once at most"
+@contextmanager
+def many_switches():
+    "Threads give way to each other as often as they can"
     turns = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
-    lock, n, start = threading.Lock(), Counter(), threading.Barrier(n_threads)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(turns)
+
+
+def counted(work, n, lock):
+    "`work` that counts in `n` how often it ran, and how many ran at once at most"
 
     def one(i):
         with lock:
@@ -315,6 +359,14 @@ def crowd(b, work, n_threads=16, n_calls=150):  # noqa: PLR0915
             with lock:
                 n["now"] -= 1
 
+    return one
+
+
+def crowd(b, work, n_threads=16, n_calls=150):
+    "How often `work` ran, failed and was refused, and how many ran at once at most"
+    lock, n, start = threading.Lock(), Counter(), threading.Barrier(n_threads)
+    one = counted(work, n, lock)
+
     def thread(t):
         start.wait()
         for i in range(n_calls):
@@ -327,11 +379,8 @@ def crowd(b, work, n_threads=16, n_calls=150):  # noqa: PLR0915
                 with lock:
                     n["refused"] += 1
 
-    try:
-        with ThreadPoolExecutor(n_threads) as pool:
-            list(pool.map(thread, range(n_threads)))
-    finally:
-        sys.setswitchinterval(turns)
+    with many_switches(), ThreadPoolExecutor(n_threads) as pool:
+        list(pool.map(thread, range(n_threads)))
     return n
 
 
@@ -611,7 +660,7 @@ def test_async_functions():
         retry(lambda: fetch())()
 
 
-def test_stopped_is_stopped():  # noqa: PLR0915
+def test_stopped_is_stopped():
     stats = ErrorStats()
     calls = []
 
@@ -626,21 +675,6 @@ def test_stopped_is_stopped():  # noqa: PLR0915
 
         return retry(call, on=BaseException, sleep=sleep, stats=stats)
 
-    async def cancelled():
-        began = asyncio.Event()
-        calls.clear()
-
-        async def call():
-            calls.append(1)
-            began.set()
-            await asyncio.Event().wait()
-
-        task = asyncio.create_task(retry(call, on=BaseException, stats=stats)())
-        await began.wait()
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        return task.cancelled(), len(calls)
-
     for kind in (KeyboardInterrupt, asyncio.CancelledError, CancelledError, SystemExit):
         for waiting in (False, True):
             calls.clear()
@@ -651,6 +685,25 @@ def test_stopped_is_stopped():  # noqa: PLR0915
                 (len(calls), getattr(e, "__notes__", [])), (1 if waiting else 2, [])
             )
     check_eq(list(stats.snapshot()["by_code"]), ["OSError"])
+
+
+def test_a_cancelled_task_is_not_tried_again():
+    calls = []
+
+    async def cancelled():
+        began = asyncio.Event()
+
+        async def call():
+            calls.append(1)
+            began.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(retry(call, on=BaseException, stats=ErrorStats())())
+        await began.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return task.cancelled(), len(calls)
+
     check_eq(run(cancelled()), (True, 1))
 
 
@@ -707,6 +760,9 @@ def test_the_refusal_says_when_to_come_back():
         b(flaky())()
     e = quietly(b(flaky()))
     check_eq(e.context, dict(seconds=6.0, breaker="hub"))
+
+
+def test_what_opens_is_the_rate_of_the_last_calls():
     b, _ = breaker(window=4, min_calls=4, rate=0.75)
     for fail in (1, 1, 0, 0, 1, 1):
         call(b, *[OSError()] * fail)
@@ -720,9 +776,13 @@ def test_the_refusal_says_when_to_come_back():
     b, _ = breaker()
     call(b, OSError())
     check_eq((b.state, call(b), b.state), ("closed", "answer of http://hub", "open"))
+
+
+def test_only_what_counts_as_a_failure_opens():
     b, clock = breaker(min_calls=1, on=lambda e: isinstance(e, OSError))
     check_eq((call(b, KeyError("no such model")), b.state), ("KeyError", "closed"))
-    call(b, OSError()), call(b, OSError())
+    call(b, OSError())
+    call(b, OSError())
     clock.now = 10.0
     check_eq((call(b, KeyError("no such model")), b.state), ("KeyError", "closed"))
     with expect_fail(StopIteration):

@@ -136,6 +136,8 @@ def test_condition(roles, condition, cells):
     certificate, classifier = certified(roles, f"conformal.condition={condition}")
     sets = certificate["promises"]["sets"]
     assert sets["condition"] == condition and len(sets["cells"]) == cells
+    last = {"class": "class d", "group": "group south"}
+    assert sets["cells"][-1]["cell"] == last.get(condition, "group south, class d")
     assert f"within every {condition.replace('+', ' and ')}" in promises(certificate)
     outcome = classifier.outcome(roles[2])
     hit = outcome.sets[np.arange(len(outcome)), roles[2].labels]
