@@ -8,6 +8,7 @@ __all__ = ['reading', 'savable', 'pack', 'unpack', 'Estimator']
 # %% ../../nbs/stats/06_estimator.ipynb #d6b4df75
 import inspect
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -37,13 +38,23 @@ def reading(
         ) from e
 
 # %% ../../nbs/stats/06_estimator.ipynb #9fe0fcef
-_VALUE_TYPES: dict[str, type] = {}
+_VALUE_TYPES: dict[str, dict[str, type]] = {}  # name -> module -> class
 
 
 def savable(cls: type) -> type:
     "Class decorator: values with `to_dict` and `from_dict` may be part of a state"
-    _VALUE_TYPES[cls.__name__] = cls
+    _VALUE_TYPES.setdefault(cls.__name__, {})[cls.__module__] = cls
     return cls
+
+
+def _value_type(name):
+    "The class of that name: the one of the notebook that runs, else the library's"
+    by_module = _VALUE_TYPES[name]
+    here = by_module.get("__main__")
+    is_running = getattr(sys.modules["__main__"], name, None) is here
+    if here is not None and (is_running or len(by_module) == 1):
+        return here
+    return next(cls for module, cls in by_module.items() if module != "__main__")
 
 # %% ../../nbs/stats/06_estimator.ipynb #c926c7cb
 def pack(
@@ -108,7 +119,7 @@ def unpack(
         return tuple(unpack(item) for item in saved["tuple"])
     if "dict" in saved:
         return {unpack(key): unpack(item) for key, item in saved["dict"]}
-    return _VALUE_TYPES[saved["type"]].from_dict(saved["value"])
+    return _value_type(saved["type"]).from_dict(saved["value"])
 
 # %% ../../nbs/stats/06_estimator.ipynb #d111afdf
 class Estimator:
