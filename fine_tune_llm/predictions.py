@@ -335,7 +335,7 @@ class Outcome:
 
     def __post_init__(self) -> None:
         n, K = len(self.predictions), self.predictions.n_classes
-        shapes = {"probs": (n, K), "sets": (n, K)}
+        shapes: dict[str, tuple[int, ...]] = {"probs": (n, K), "sets": (n, K)}
         shapes |= {"decided": (n,), "conf": (n,), "needed": (n,)}
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))

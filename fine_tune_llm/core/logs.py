@@ -196,7 +196,11 @@ def capture_logs() -> Iterator[list[dict[str, Any]]]:
         structlog.processors.add_log_level,
         keep,
     ]
-    structlog.configure(processors=processors, cache_logger_on_first_use=False)
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(0),  # whatever was chosen
+        processors=processors,
+        cache_logger_on_first_use=False,
+    )
     try:
         yield lines
     finally:

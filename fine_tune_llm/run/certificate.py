@@ -167,6 +167,7 @@ def fingerprints(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     calibrator: dict[str, Any],  # As saved
 ) -> dict[str, str | None]:  # What -> hex digits
     "Hashes of everything that a certificate is made for; `OSError` if a file is gone"
@@ -195,13 +196,16 @@ def write_certificate(
     "Make `certificate.json`, unless it is there"
     if (folder / "certificate.json").exists():
         return
-    parts = derive_certificate(*_roles_of(folder), config)
+    validation, calibration = _roles_of(folder)
+    parts = derive_certificate(validation, calibration, config)
     body = {
         "version": 1,
         "library": __version__,
         "classes": data["classes"],
         **parts,
-        "fingerprints": fingerprints(folder, config, data, parts["calibrator"]),
+        "fingerprints": fingerprints(
+            folder, config, data, calibrator=parts["calibrator"]
+        ),
     }
     write_json(folder / "certificate.json", body | {"id": certificate_id(body)})
 
@@ -243,6 +247,7 @@ def changed_since(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     certificate: dict[str, Any],  # Its certificate.json
 ) -> list[str]:  # Names of what has changed; empty when nothing has
     "What is not as it was when the certificate was made"
@@ -250,14 +255,15 @@ def changed_since(
     changed = []
     if certificate_id(certificate) != certificate.get("id"):
         changed.append("certificate.json")
-    now = fingerprints(folder, config, data, certificate["calibrator"])
+    now = fingerprints(folder, config, data, calibrator=certificate["calibrator"])
     changed += [name for name in said if said[name] != now.get(name)]
     if list(certificate["classes"]) != list(data["classes"]):
         changed += [] if "labels" in changed else ["labels"]
     if changed:
         return changed
     keep = classifier_of(certificate)
-    again = derive_certificate(*_roles_of(folder), config, keep=keep)
+    validation, calibration = _roles_of(folder)
+    again = derive_certificate(validation, calibration, config, keep=keep)
     parts = ("promises", "conformal", "selective", "refusal")
     return [part for part in parts if not same_numbers(certificate[part], again[part])]
 
@@ -266,11 +272,12 @@ def verify_certificate(
     folder: Path,  # A run directory
     config: Config,  # Its settings
     data: dict[str, Any],  # Its data.json
+    *,
     certificate: dict[str, Any],  # Its certificate.json
 ) -> None:
     "`CertificateError` that lists everything that is not as it was"
     try:
-        changed = changed_since(folder, config, data, certificate)
+        changed = changed_since(folder, config, data, certificate=certificate)
     except OSError as e:
         raise CertificateError(
             f"the certificate of `{folder}` is void: {e}", path=str(folder)

@@ -150,7 +150,7 @@ class CertifiedClassifier:
     risk_group: str = ""  # Group column whose groups have certificates of their own
 
     @property
-    def threshold(self) -> float | dict[str, float | None] | None:
+    def threshold(self) -> float | dict[str | None, float | None] | None:
         """Confidence from which it decides
 
         By group where groups have certificates of their own; `None` without one.

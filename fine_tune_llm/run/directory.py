@@ -142,6 +142,7 @@ class Run:
         path: str | Path,  # The run directory
         config: Config,  # Its settings
         data: dict[str, Any],  # What its data.json says
+        *,
         certificate: dict[str, Any],  # What its certificate.json says
     ) -> None:
         self.path = Path(path)
@@ -172,12 +173,12 @@ class Run:
         data = read_json(path / "data.json")
         try:
             config = load_config(path / "config.yaml")
-            verify_certificate(path, config, data, certificate)
+            verify_certificate(path, config, data, certificate=certificate)
         except (KeyError, TypeError, ConfigurationError) as e:
             raise CertificateError(
                 f"the certificate of `{path}` is void: {e}", path=str(path)
             ) from e
-        return cls(path, config, data, certificate)
+        return cls(path, config, data, certificate=certificate)
 
     @cached_property
     def model(self) -> Any:

@@ -8,6 +8,7 @@ __all__ = ['reading', 'savable', 'pack', 'unpack', 'Estimator']
 # %% ../../nbs/stats/06_estimator.ipynb #d6b4df75
 import inspect
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self
@@ -37,34 +38,68 @@ def reading(
         ) from e
 
 # %% ../../nbs/stats/06_estimator.ipynb #9fe0fcef
-_VALUE_TYPES: dict[str, type] = {}
+_VALUE_TYPES: dict[str, dict[str, type]] = {}  # name -> module -> class
 
 
 def savable(cls: type) -> type:
     "Class decorator: values with `to_dict` and `from_dict` may be part of a state"
-    _VALUE_TYPES[cls.__name__] = cls
+    _VALUE_TYPES.setdefault(cls.__name__, {})[cls.__module__] = cls
     return cls
+
+
+def _value_type(name):
+    "The class of that name: the one of the notebook that runs, else the library's"
+    by_module = _VALUE_TYPES[name]
+    here = by_module.get("__main__")
+    is_running = getattr(sys.modules["__main__"], name, None) is here
+    if here is not None and (is_running or len(by_module) == 1):
+        return here
+    return next(cls for module, cls in by_module.items() if module != "__main__")
 
 # %% ../../nbs/stats/06_estimator.ipynb #c926c7cb
 def pack(
-    value: Any,  # None, bool, number, text, array, list, tuple, dict, or a `savable`
-) -> Any:  # The same, as JSON can hold it
-    "Write a value of an estimator's state without losing a digit; `unpack` reads it"
+    # None, bool, number, text, array, list, range, tuple, dict, a `savable`, or what
+    # converts to an array, as a data frame does
+    value: Any,
+    name: str = "value",  # What to call it in an error
+) -> Any:  # Its content, as JSON can hold it
+    """Write a value of an estimator's state without losing a digit; `unpack` reads it
+
+    `ConfigurationError` for what JSON cannot hold, such as a function.
+    """
     if isinstance(value, np.ndarray):
-        return {"array": pack(value.tolist()), "dtype": value.dtype.name}
+        return _pack_array(value, name)
     if isinstance(value, np.generic):
-        return pack(value.item())
+        return pack(value.item(), name)
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
-    if isinstance(value, list):
-        return [pack(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, range)):
+        return [pack(item, name) for item in value]
     if isinstance(value, tuple):
-        return {"tuple": [pack(item) for item in value]}
+        return {"tuple": [pack(item, name) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[pack(key), pack(item)] for key, item in value.items()]}
+        items = value.items()
+        return {"dict": [[pack(key, name), pack(item, name)] for key, item in items]}
     if type(value).__name__ in _VALUE_TYPES:
         return {"type": type(value).__name__, "value": value.to_dict()}
-    return value
+    if hasattr(value, "__array__"):
+        return _pack_array(np.asarray(value), name)
+    raise ConfigurationError(
+        f"`{name}` cannot be saved: JSON holds no {type(value).__name__}",
+        hint="Pass numbers, text, arrays, lists or dicts",
+        argument=name,
+    )
+
+
+def _pack_array(array, name):
+    "Items, dtype, and the shape where there are no items to tell it"
+    dtype = "str" if array.dtype.kind == "U" else array.dtype.name
+    saved = {"array": pack(array.tolist(), name), "dtype": dtype}
+    if not array.size:
+        saved["shape"] = list(array.shape)
+    return saved
 
 # %% ../../nbs/stats/06_estimator.ipynb #b5102983
 def unpack(
@@ -76,14 +111,15 @@ def unpack(
     if not isinstance(saved, dict):
         return saved
     if "array" in saved:
-        return np.array(unpack(saved["array"]), dtype=saved["dtype"])
+        array = np.array(unpack(saved["array"]), dtype=saved["dtype"])
+        return array.reshape(saved.get("shape", array.shape))
     if "float" in saved:
         return float(saved["float"])
     if "tuple" in saved:
         return tuple(unpack(item) for item in saved["tuple"])
     if "dict" in saved:
         return {unpack(key): unpack(item) for key, item in saved["dict"]}
-    return _VALUE_TYPES[saved["type"]].from_dict(saved["value"])
+    return _value_type(saved["type"]).from_dict(saved["value"])
 
 # %% ../../nbs/stats/06_estimator.ipynb #d111afdf
 class Estimator:
@@ -140,12 +176,17 @@ class Estimator:
             delattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
-        "Kind, parameters and learned state, JSON-safe; `NotFittedError` before `fit`"
+        """Kind, parameters and learned state, JSON-safe
+
+        `NotFittedError` before `fit`, `ConfigurationError` for a parameter that JSON
+        cannot hold.
+        """
         self.check_fitted()
+        params, learned = self.get_params(), self.learned
         return {
             "kind": self.kind,
-            "params": {name: pack(value) for name, value in self.get_params().items()},
-            "state": {name: pack(value) for name, value in self.learned.items()},
+            "params": {name: pack(value, name) for name, value in params.items()},
+            "state": {name: pack(value, name) for name, value in learned.items()},
         }
 
     @classmethod

@@ -7,7 +7,7 @@ import re
 import pytest
 import structlog
 
-from fine_tune_llm.core.logs import configure_logging, get_logger
+from fine_tune_llm.core.logs import capture_logs, configure_logging, get_logger
 from fine_tune_llm.core.redaction import hide, redact
 
 PLANTED = "hf_" + "a" * 20
@@ -166,3 +166,11 @@ def test_a_token_never_reaches_a_line(stream, as_json):
         said = json.loads(line)
         assert said["err"] == "ValueError('bad [redacted]')"
         assert (said["ends"], said["then"]) == ("password=", 1)
+
+
+def test_captured_lines_are_all_lines(stream):
+    "Whatever level was chosen before"
+    configure_logging("error", stream=stream)
+    with capture_logs() as lines:
+        get_logger("t").info("heard")
+    assert [line["event"] for line in lines] == ["heard"]
