@@ -472,6 +472,9 @@ class Scorer:
                 argument="seed",
             )
 
+    def __repr__(self) -> str:
+        return f"Scorer({self.name!r}, seed={self.seed}, settings={self.settings})"
+
     def uniforms(
         self,
         probs: np.ndarray,  # Checked probabilities, shape (n, K)
