@@ -66,11 +66,9 @@ class Target:
         object.__setattr__(self, "name", str(self.name))
         if self.loss is not None:
             object.__setattr__(self, "loss", _check_loss(self.loss, self.name))
-        if isinstance(self.classes, (str, int, np.integer)):
-            object.__setattr__(self, "classes", (self.classes,))
-        elif self.classes is not None:
-            object.__setattr__(self, "classes", tuple(self.classes))
-        risk = check_number("target_risk", self.risk, 0, high=self.bound)
+        if self.classes is not None:
+            object.__setattr__(self, "classes", _plain_tuple(self.classes))
+        risk = check_number("risk", self.risk, 0, high=self.bound)
         object.__setattr__(self, "risk", risk)
         weight = check_number("weight", self.weight, 0, high=math.inf)
         object.__setattr__(self, "weight", weight)
@@ -107,6 +105,15 @@ class Target:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Target) and self.to_dict() == other.to_dict()
+
+
+def _plain_tuple(classes):
+    "Names or indices as Python values, not numpy's; one alone makes a tuple of one"
+    if isinstance(classes, (str, int, np.integer)):
+        classes = (classes,)
+    return tuple(
+        item.item() if isinstance(item, np.generic) else item for item in classes
+    )
 
 
 def _check_loss(loss, name):

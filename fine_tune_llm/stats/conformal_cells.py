@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import group_codes
-from .estimator import pack, savable, unpack
+from .estimator import pack, reading, savable, unpack
 from fine_tune_llm.stats.quantiles import (
     conformal_quantile,
     conformal_rank,
@@ -226,17 +226,18 @@ class CellThresholds:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
-        "Rebuild from `to_dict`; `ValueError` when its arrays do not fit together"
-        values = {field.name: unpack(saved[field.name]) for field in fields(cls)}
-        found = cls(**values)
-        want = len(found.alphas), len(found.n_rows)
-        if found.thresholds.shape != want or found.marginal.shape != want[:1]:
-            raise ValueError(
-                f"thresholds of shape {found.thresholds.shape} do not fit together "
-                f"with {want[0]} alphas and {want[1]} cells"
-            )
-        if found.table.max() >= want[1]:
-            raise ValueError(f"cells up to {found.table.max()}, of {want[1]}")
+        "Rebuild from `to_dict`; `SchemaError` when its arrays do not fit together"
+        with reading("table of thresholds"):
+            values = {field.name: unpack(saved[field.name]) for field in fields(cls)}
+            found = cls(**values)
+            want = len(found.alphas), len(found.n_rows)
+            if found.thresholds.shape != want or found.marginal.shape != want[:1]:
+                raise ValueError(
+                    f"thresholds of shape {found.thresholds.shape} do not fit together "
+                    f"with {want[0]} alphas and {want[1]} cells"
+                )
+            if found.table.max() >= want[1]:
+                raise ValueError(f"cells up to {found.table.max()}, of {want[1]}")
         return found
 
     def _repr_markdown_(self) -> str:

@@ -165,9 +165,9 @@ class CostMatrix:
         classes: Iterable[Any],  # K distinct names
         *,
         # Harm of missing a class: a number, or by name (1 where not named)
-        miss: ArrayLike | dict[str, float] = 1.0,
+        miss: "ArrayLike | dict[str, float]" = 1.0,
         # Harm of deciding a class that is not true: a number, or by name (else 0)
-        false_alarm: ArrayLike | dict[str, float] = 0.0,
+        false_alarm: "ArrayLike | dict[str, float]" = 0.0,
         # Cost of abstaining: a number, by name (all of them), or `None`
         abstain_cost: Any = None,
         critical: Any = (),  # Class names or pairs (true, decided)
@@ -232,7 +232,7 @@ class CostMatrix:
 
 # %% ../../nbs/stats/50_costs.ipynb #1fc13607
 def as_cost(
-    cost: CostMatrix | ArrayLike,  # A `CostMatrix`, or cost[true, decided], (K, K)
+    cost: "CostMatrix | ArrayLike",  # A `CostMatrix`, or cost[true, decided], (K, K)
     n_classes: int | None = None,  # K that is wanted; any when `None`
     *,
     # Names of the classes where `cost` has none; "0", "1", ... when `None`
@@ -298,8 +298,8 @@ def least_cost(
 
 # %% ../../nbs/stats/50_costs.ipynb #88882ce6
 def expected_cost(
-    probs: ArrayLike,  # Probabilities, shape (n, K)
-    cost: CostMatrix | ArrayLike,  # Over the same K classes; a matrix is (K, K)
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
+    cost: "CostMatrix | ArrayLike",  # Over the same K classes; a matrix is (K, K)
 ) -> np.ndarray:  # Shape (n, K), float64, in the unit of `cost`
     "What each decision would cost on average, were the probabilities true"
     p = check_probs(probs)
@@ -307,8 +307,8 @@ def expected_cost(
 
 # %% ../../nbs/stats/50_costs.ipynb #bd623e70
 def bayes_decide(
-    probs: ArrayLike,  # Probabilities, shape (n, K)
-    cost: CostMatrix | ArrayLike,  # Over the same K classes; a matrix is (K, K)
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
+    cost: "CostMatrix | ArrayLike",  # Over the same K classes; a matrix is (K, K)
 ) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
     """The decision of least expected cost (Chow 1970)
 
@@ -326,7 +326,7 @@ def bayes_decide(
 
 # %% ../../nbs/stats/50_costs.ipynb #40b18ea2
 def check_decided(
-    decided: ArrayLike,  # Class indices, -1 for an abstention, shape (n,)
+    decided: "ArrayLike",  # Class indices, -1 for an abstention, shape (n,)
     n: int,  # Rows expected
     n_classes: int | None = None,  # K; unbounded when `None`
 ) -> np.ndarray:  # int64, shape (n,)
@@ -362,10 +362,10 @@ def check_decided(
 
 # %% ../../nbs/stats/50_costs.ipynb #bf9ebbf4
 def realised_cost(
-    decided: ArrayLike,  # Decided classes, -1 for an abstention, shape (n,)
-    labels: ArrayLike,  # True classes, indices or names, shape (n,)
+    decided: "ArrayLike",  # Decided classes, -1 for an abstention, shape (n,)
+    labels: "ArrayLike",  # True classes, indices or names, shape (n,)
     # Over K classes, with an `abstain_cost` when there are abstentions
-    cost: CostMatrix | ArrayLike,
+    cost: "CostMatrix | ArrayLike",
 ) -> np.ndarray:  # Shape (n,), float64, in the unit of `cost`
     """What the decisions did cost, row by row
 

@@ -58,24 +58,48 @@ def _value_type(name):
 
 # %% ../../nbs/stats/06_estimator.ipynb #c926c7cb
 def pack(
-    value: Any,  # None, bool, number, text, array, list, tuple, dict, or a `savable`
-) -> Any:  # The same, as JSON can hold it
-    "Write a value of an estimator's state without losing a digit; `unpack` reads it"
+    # None, bool, number, text, array, list, range, tuple, dict, a `savable`, or what
+    # converts to an array, as a data frame does
+    value: Any,
+    name: str = "value",  # What to call it in an error
+) -> Any:  # Its content, as JSON can hold it
+    """Write a value of an estimator's state without losing a digit; `unpack` reads it
+
+    `ConfigurationError` for what JSON cannot hold, such as a function.
+    """
     if isinstance(value, np.ndarray):
-        return {"array": pack(value.tolist()), "dtype": value.dtype.name}
+        return _pack_array(value, name)
     if isinstance(value, np.generic):
-        return pack(value.item())
+        return pack(value.item(), name)
     if isinstance(value, float) and not math.isfinite(value):
         return {"float": repr(value)}
-    if isinstance(value, list):
-        return [pack(item) for item in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, range)):
+        return [pack(item, name) for item in value]
     if isinstance(value, tuple):
-        return {"tuple": [pack(item) for item in value]}
+        return {"tuple": [pack(item, name) for item in value]}
     if isinstance(value, dict):
-        return {"dict": [[pack(key), pack(item)] for key, item in value.items()]}
+        items = value.items()
+        return {"dict": [[pack(key, name), pack(item, name)] for key, item in items]}
     if type(value).__name__ in _VALUE_TYPES:
         return {"type": type(value).__name__, "value": value.to_dict()}
-    return value
+    if hasattr(value, "__array__"):
+        return _pack_array(np.asarray(value), name)
+    raise ConfigurationError(
+        f"`{name}` cannot be saved: JSON holds no {type(value).__name__}",
+        hint="Pass numbers, text, arrays, lists or dicts",
+        argument=name,
+    )
+
+
+def _pack_array(array, name):
+    "Items, dtype, and the shape where there are no items to tell it"
+    dtype = "str" if array.dtype.kind == "U" else array.dtype.name
+    saved = {"array": pack(array.tolist(), name), "dtype": dtype}
+    if not array.size:
+        saved["shape"] = list(array.shape)
+    return saved
 
 # %% ../../nbs/stats/06_estimator.ipynb #b5102983
 def unpack(
@@ -87,7 +111,8 @@ def unpack(
     if not isinstance(saved, dict):
         return saved
     if "array" in saved:
-        return np.array(unpack(saved["array"]), dtype=saved["dtype"])
+        array = np.array(unpack(saved["array"]), dtype=saved["dtype"])
+        return array.reshape(saved.get("shape", array.shape))
     if "float" in saved:
         return float(saved["float"])
     if "tuple" in saved:
@@ -151,12 +176,17 @@ class Estimator:
             delattr(self, name)
 
     def to_dict(self) -> dict[str, Any]:
-        "Kind, parameters and learned state, JSON-safe; `NotFittedError` before `fit`"
+        """Kind, parameters and learned state, JSON-safe
+
+        `NotFittedError` before `fit`, `ConfigurationError` for a parameter that JSON
+        cannot hold.
+        """
         self.check_fitted()
+        params, learned = self.get_params(), self.learned
         return {
             "kind": self.kind,
-            "params": {name: pack(value) for name, value in self.get_params().items()},
-            "state": {name: pack(value) for name, value in self.learned.items()},
+            "params": {name: pack(value, name) for name, value in params.items()},
+            "state": {name: pack(value, name) for name, value in learned.items()},
         }
 
     @classmethod

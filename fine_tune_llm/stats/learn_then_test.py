@@ -8,6 +8,7 @@ __all__ = ['theorem_of', 'RiskCertificate', 'LearnThenTest']
 # %% ../../nbs/stats/16_learn_then_test.ipynb #4fa945b7
 import math
 from collections.abc import Callable
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -100,6 +101,9 @@ class RiskCertificate:
         return f"{self}\n\n" + "\n".join(table)
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #e0c50f49
+_OWN_RULE = "user's rule"
+
+
 def _rule_of(correction):
     "What a correction is called, and the function; `partial` keeps the name inside"
     if not callable(correction):
@@ -108,7 +112,14 @@ def _rule_of(correction):
     while hasattr(inner, "func"):
         inner = inner.func
     names = [name for name in CORRECTIONS if CORRECTIONS.get(name) is inner]
-    return (names or ["user's rule"])[0], correction
+    return (names or [_OWN_RULE])[0], correction
+
+
+def _saved_rule(correction):
+    "Its name in `CORRECTIONS` when it is that very function, with no other settings"
+    name, _ = _rule_of(correction)
+    is_named = name != _OWN_RULE and CORRECTIONS.get(name) is correction
+    return name if is_named else _OWN_RULE
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #6acd87d8
 class LearnThenTest(Estimator):
@@ -177,6 +188,22 @@ class LearnThenTest(Estimator):
             theorem=theorem_of(method, rule),
         )
         return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Parameters and learned state, JSON-safe; `NotFittedError` before `fit`
+
+        Of a `correction` that is a function only its name in `CORRECTIONS`, or "user's
+        rule": to fit again with a rule of your own, make a new learner.
+        """
+        if callable(self.correction):
+            saved_rule = _saved_rule(self.correction)
+            return copy(self).set_params(correction=saved_rule).to_dict()
+        return super().to_dict()
+
+    def _repr_markdown_(self) -> str:
+        if not self.learned:
+            return f"`{self!r}`, not fitted"
+        return self.certificate_._repr_markdown_()
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #3e97ede6
 def _check_rejected(rejected, n_settings):

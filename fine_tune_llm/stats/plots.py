@@ -66,8 +66,7 @@ def _check_kind(value, kind, source):
     "`ConfigurationError` unless the value is what `source` returns"
     if type(value).__name__ != kind.__name__:
         raise ConfigurationError(
-            f"the numbers must come from {source}(probs, labels),"
-            f" got {type(value).__name__}"
+            f"the numbers must come from {source}, got {type(value).__name__}"
         )
 
 
@@ -85,7 +84,7 @@ def plot_reliability(
     level: float = 0.95,  # Of the intervals of the accuracies, in (0, 1)
 ) -> Axes:  # For the caller to decorate or save
     "Accuracy by bin with its interval against confidence, and the rows per bin"
-    _check_kind(table, Reliability, "reliability")
+    _check_kind(table, Reliability, "reliability(probs, labels)")
     check_number("level", level)
     ax = _axes(ax, 3.2, 3.4)
     full = table.count > 0
@@ -121,7 +120,7 @@ def plot_confidence(
     title: str | None = None,  # Above the axes
 ) -> Axes:  # For the caller to decorate or save
     "How sure the model is where it is right, and where it is wrong"
-    _check_kind(table, Reliability, "reliability")
+    _check_kind(table, Reliability, "reliability(probs, labels)")
     ax = _axes(ax, 3.2, 3)
     start, width = table.edges[:-1], np.diff(table.edges)
     right = np.nan_to_num(table.acc) * table.count
@@ -142,7 +141,7 @@ def plot_risk_coverage(
     title: str | None = None,  # Above the axes
 ) -> Axes:  # For the caller to decorate or save
     "Selective risk against selective coverage, with the risk of deciding everything"
-    _check_kind(curve, RiskCoverage, "risk_coverage_curve")
+    _check_kind(curve, RiskCoverage, "risk_coverage_curve(probs, labels)")
     ax = _axes(ax, 3.4, 3)
     everything = curve.risk[-1]
     ax.plot(curve.selective_coverage, curve.risk, color=_BLUE, label="model")
@@ -161,6 +160,8 @@ def plot_certificate(
     title: str | None = None,  # Above the axes
 ) -> Axes:  # For the caller to decorate or save
     "Bound and observed risk against selective coverage, target and chosen threshold"
+    source = "certificate_curve(classifier, probs, labels)"
+    _check_kind(curve, RiskCurve, source)
     ax = _axes(ax, 3.8, 3)
     share, chosen = curve.selective_coverage, curve.chosen
     decide_from = f"decide from {curve.threshold[chosen]:.3f}"
@@ -193,6 +194,7 @@ def plot_coverage(
     shift: float = 0.0,  # Moves the points sideways, in cells, to draw two tables
 ) -> Axes:  # For the caller to decorate or save
     "Coverage within cells with its intervals; cells not evaluated stay empty"
+    _check_kind(table, CoverageTable, "coverage_by(sets, labels)")
     check_alpha(alpha)
     ax = _axes(ax, 4, 2.8)
     at = np.arange(len(table.cells))

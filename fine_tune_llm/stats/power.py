@@ -18,8 +18,8 @@ from .arrays import as_float_array
 
 # %% ../../nbs/stats/75_power.ipynb #f11d31bc
 def detectable_gap(
-    n1: ArrayLike,  # Rows of one group, at least 1, scalar or array
-    n2: ArrayLike,  # Rows of the other
+    n1: "ArrayLike",  # Rows of one group, at least 1, scalar or array
+    n2: "ArrayLike",  # Rows of the other
     rate: float = 0.5,  # Rate that is compared, in (0, 1); 0.5 is the hardest
     *,
     # Probability that no difference is claimed where there is none, in (0, 1)

@@ -50,7 +50,7 @@ def rows_for_room(
 def first_safe(
     # Loss of each calibration row under each setting, shape (n, m), in [0, bound],
     # never rising from one column to the next
-    losses: ArrayLike,
+    losses: "ArrayLike",
     alpha: float,  # Expected loss of a new row, in (0, bound)
     *,
     bound: float = 1.0,  # Largest possible loss
@@ -109,7 +109,7 @@ class Misses:
 # %% ../../nbs/stats/58_risk_control.ipynb #224e6730
 def misses_of_classes(
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
-    labels: ArrayLike,  # The true class of each row, shape (n,)
+    labels: "ArrayLike",  # The true class of each row, shape (n,)
     miss_cost: np.ndarray,  # Cost of leaving each class out, shape (K,)
 ) -> Misses:
     "One true label a row: it costs what its class costs"
@@ -121,7 +121,7 @@ def misses_of_classes(
 # %% ../../nbs/stats/58_risk_control.ipynb #1d65f548
 def misses_of_labels(
     probs: np.ndarray,  # Numbers in [0, 1], shape (n, K)
-    labels: ArrayLike,  # Is each label true? shape (n, K) bool
+    labels: "ArrayLike",  # Is each label true? shape (n, K) bool
     miss_cost: np.ndarray,  # Weight of each label, shape (K,)
 ) -> Misses:
     "Several true labels a row: each costs its share of the row's weight"
@@ -187,7 +187,8 @@ def _rows_in_range(probs, multilabel):
     p = readable(as_float_array(probs, "probs")[0])
     if p.ndim != 2 or not p.size or not ((p >= 0) & (p <= 1)).all():
         raise PredictionError(
-            "`probs` must be numbers in [0, 1] of shape (n, K), n at least 1",
+            "`probs` must be numbers in [0, 1] of shape (n, K), n at least 1, "
+            f"got shape {p.shape}",
             argument="probs",
         )
     return p
@@ -209,14 +210,14 @@ class ConformalRiskControl(Estimator):
         *,
         # Cost of leaving each class out when it is true, shape (K,), at least 0; 1 for
         # all when `None`
-        miss_cost: ArrayLike | None = None,
+        miss_cost: "ArrayLike | None" = None,
         # Another loss: function of (sets (n, K) bool, labels) -> (n,), in [0, bound],
         # that never rises when sets grow
-        loss: Callable[[np.ndarray, np.ndarray], ArrayLike] | None = None,
+        loss: "Callable[[np.ndarray, np.ndarray], ArrayLike] | None" = None,
         bound: float = 1.0,  # Largest value of `loss`
         # For `loss`: thresholds on probabilities, highest first; `threshold_grid()`
         # when `None`
-        grid: ArrayLike | None = None,
+        grid: "ArrayLike | None" = None,
     ):
         self.alpha = alpha
         self.miss_cost = miss_cost
@@ -228,9 +229,9 @@ class ConformalRiskControl(Estimator):
         self,
         # Of calibration rows, shape (n, K); rows with several true labels need not sum
         # to one
-        probs: ArrayLike,
+        probs: "ArrayLike",
         # True classes, shape (n,), or is each label true? shape (n, K) bool
-        labels: ArrayLike,
+        labels: "ArrayLike",
     ) -> "ConformalRiskControl":
         """Learn `threshold_`
 
@@ -258,7 +259,7 @@ class ConformalRiskControl(Estimator):
 
     def predict(
         self,
-        probs: ArrayLike,  # Shape (n, K)
+        probs: "ArrayLike",  # Shape (n, K)
     ) -> np.ndarray:  # Is the label in the row's set? shape (n, K) bool
         "Prediction sets: the labels with at least the probability `threshold_`"
         self.check_fitted()

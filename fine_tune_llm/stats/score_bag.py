@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
-from .estimator import savable
+from .estimator import reading, savable
 from .kernels import kernel, readable
 from .streams import check_stream, seeded_uniforms
 
@@ -145,6 +145,9 @@ class ScoreBag:
     def __len__(self) -> int:
         return self._n
 
+    def __repr__(self) -> str:
+        return f"ScoreBag({self._n:,} scores)"
+
     def values(self) -> np.ndarray:  # Sorted, shape (n,)
         "All scores"
         return np.concatenate(list(self._blocks()))
@@ -195,8 +198,9 @@ class ScoreBag:
 
     @classmethod
     def from_dict(cls, saved: dict[str, str]) -> "ScoreBag":
-        "Rebuild from `to_dict`"
-        return cls(np.frombuffer(base64.b64decode(saved["scores"]), "<f8"))
+        "Rebuild a bag from `to_dict`; `SchemaError` for what is none"
+        with reading("bag of scores"):
+            return cls(np.frombuffer(base64.b64decode(saved["scores"]), "<f8"))
 
 
 def _extended(array, more, fill):

@@ -290,12 +290,21 @@ def row_uniforms(
     ids: Any = None,
     stream: int = 0,  # 0, 1 or 2: numbers that know nothing of each other
 ) -> np.ndarray:  # In [0, 1), shape (n,), float64
-    "A uniform number for each row, a hash of the seed and the row"
+    """A uniform number for each row, a hash of the seed and the row
+
+    Whether rows are distributions is not asked. `ConfigurationError` for a seed or
+    stream out of range, `PredictionError` for what is no matrix, or for `ids` that are
+    not all different.
+    """
     if stream not in (0, 1, 2):
         raise ConfigurationError(
             f"`stream` must be 0, 1 or 2, got {stream!r}", argument="stream"
         )
-    probs = np.asarray(probs)
+    probs, _ = as_float_array(probs, "probs")
+    if probs.ndim != 2:
+        raise PredictionError(
+            f"`probs` must have shape (n, K), got {probs.shape}", argument="probs"
+        )
     key = stream_key(check_seed(seed), stream)
     bits = _content_bits(probs) if ids is None else id_bits(ids, len(probs))
     return (_mixed(_mixed(bits) ^ key) >> np.uint64(11)).astype(np.float64) * 2.0**-53
@@ -309,4 +318,6 @@ def _content_bits(probs):
         unsigned = (single & np.uint32(0x7FFFFFFF)).astype(np.uint64)
         return (unsigned * unsigned).sum(1, dtype=np.uint64)
 
+    if not len(probs):
+        return np.empty(0, np.uint64)
     return np.concatenate(by_rows(of_block, *probs.shape))

@@ -119,7 +119,7 @@ class Judged:
 
 # %% ../../nbs/stats/52_selection.ipynb #23d5c56a
 def judge(
-    probs: ArrayLike,  # Probabilities, shape (n, K)
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
     score: str = "max_prob",  # Name in `CONFIDENCES`
     # Decide at the least expected cost; the most probable class when `None`
     cost: CostMatrix | None = None,
@@ -146,7 +146,7 @@ def judge(
 
 # %% ../../nbs/stats/52_selection.ipynb #f1f64703
 def decide_at(
-    probs: ArrayLike,  # Probabilities, shape (n, K)
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
     threshold: float | None,  # Confidence from which to decide; `None` decides nothing
 ) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
     "The most probable class where its probability is at least `threshold`"
@@ -166,8 +166,8 @@ def threshold_grid() -> np.ndarray:  # 280 confidences from .9999 down to .01, t
 
 # %% ../../nbs/stats/52_selection.ipynb #d40f975f
 def check_grid(
-    grid: ArrayLike
-    | None,  # Thresholds in [0, 1], highest first; the default when `None`
+    # Thresholds in [0, 1], highest first; the default when `None`
+    grid: "ArrayLike | None",
 ) -> np.ndarray:  # float64, shape (m,)
     "Thresholds as an array, or a `ConfigurationError`"
     thresholds = threshold_grid() if grid is None else number_array(grid, "grid")

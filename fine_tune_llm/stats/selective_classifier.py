@@ -54,7 +54,7 @@ def all_targets(
     others: Target | Iterable[Target],  # More of them
 ) -> tuple[Target, ...]:
     "The main target first; `ConfigurationError` for what is none, or two of one name"
-    extra = (others,) if isinstance(others, Target) else tuple(others)
+    extra = tuple(others) if isinstance(others, Iterable) else (others,)
     for item in extra:
         if not isinstance(item, Target):
             raise ConfigurationError(
@@ -72,7 +72,7 @@ def all_targets(
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #8d48ee81
 def check_transitions(
-    transitions: ArrayLike | None,  # Shares handed from target to target
+    transitions: "ArrayLike | None",  # Shares handed from target to target
     n_targets: int,  # The main target included
     *,
     together: bool,  # Are all targets in one chain?
@@ -152,7 +152,8 @@ def walk_plan(
 
 def _main_target(classifier, cost):
     "The error rate, or the mean cost where there are costs"
-    risk = classifier.target_risk
+    bound = 1.0 if cost is None else float(cost.cost.max())
+    risk = check_number("target_risk", classifier.target_risk, 0, high=bound)
     if cost is None:
         return Target("error", risk, weight=classifier.weight)
     return Target("cost", risk, loss=cost.cost, weight=classifier.weight)
@@ -160,10 +161,10 @@ def _main_target(classifier, cost):
 # %% ../../nbs/stats/56_selective_classifier.ipynb #2b3df810
 def group_losses(
     plan: WalkPlan,  # What was settled before the rows were seen
-    probs: ArrayLike,  # Probabilities, shape (n, K)
-    labels: ArrayLike,  # True classes, shape (n,)
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
+    labels: "ArrayLike",  # True classes, shape (n,)
     *,
-    groups: ArrayLike | None,  # A group per row, shape (n,); all are one when `None`
+    groups: "ArrayLike | None",  # A group per row, shape (n,); all are one when `None`
     n_classes: int | None = None,  # K that is wanted
 ) -> tuple[dict[str | None, GroupLosses], int]:  # By group, `None` for all; and K
     "What rows say about every target"
@@ -227,7 +228,7 @@ class SelectiveClassifier(Estimator):
         *,
         # Decide at the least expected cost and promise the mean cost; a `CostMatrix` or
         # cost[true, decided]. The most probable class and the error rate when `None`
-        cost: CostMatrix | ArrayLike | None = None,
+        cost: "CostMatrix | ArrayLike | None" = None,
         score: str = "max_prob",  # How sure: name in `CONFIDENCES`
         targets: Target | Iterable[Target] = (),  # More targets
         # All targets at one threshold, or refuse; `False`: a chain and a share of delta
@@ -237,14 +238,14 @@ class SelectiveClassifier(Estimator):
         weight: float = 1.0,
         # Share that the chain of a target hands to that of another when it is through,
         # shape (q, q), main target first; equal when `None`
-        transitions: ArrayLike | None = None,
+        transitions: "ArrayLike | None" = None,
         # Name in `RISK_TESTS`; "auto" is `exact` for losses of 0 and 1, else `wsr` with
         # a seed and `hb` without
         method: str = "auto",
         correction: str = "fixed",  # Over thresholds: "fixed", "bonferroni" or "holm"
         # Thresholds in [0, 1], highest first, chosen without the calibration rows;
         # `threshold_grid()` when `None`
-        grid: ArrayLike | None = None,
+        grid: "ArrayLike | None" = None,
         # Names of the K classes, for labels and targets; those of `cost` when `None`
         classes: Sequence[Any] | None = None,
         # Of the order in which `wsr` reads the rows; for costs it often keeps more
@@ -266,11 +267,11 @@ class SelectiveClassifier(Estimator):
 
     def fit(
         self,
-        probs: ArrayLike,  # Probabilities of calibration rows, shape (n, K)
-        labels: ArrayLike,  # Their true classes, shape (n,)
+        probs: "ArrayLike",  # Probabilities of calibration rows, shape (n, K)
+        labels: "ArrayLike",  # Their true classes, shape (n,)
         *,
         # A group per row, (n,): each gets a threshold and certificates of its own
-        groups: ArrayLike | None = None,
+        groups: "ArrayLike | None" = None,
         # (probs, labels) or (probs, labels, groups) of rows outside calibration, such
         # as the validation role: they choose where the walks start
         pilot: Sequence[Any] | None = None,
@@ -295,11 +296,11 @@ class SelectiveClassifier(Estimator):
 
     def decide(
         self,
-        probs: ArrayLike,  # Probabilities, shape (n, K)
+        probs: "ArrayLike",  # Probabilities, shape (n, K)
         *,
         # A group per row, (n,), when fitted with groups; a group that was refused, or
         # never seen, is abstained on
-        groups: ArrayLike | None = None,
+        groups: "ArrayLike | None" = None,
     ) -> np.ndarray:  # Index of the decided class, -1 for an abstention, shape (n,)
         "The best class where the confidence reaches the threshold"
         self.check_fitted()
@@ -374,8 +375,8 @@ def _refusal_row(refusal):
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
 def certify(
-    conf: ArrayLike,  # Confidence on calibration rows, shape (n,), in [0, 1]
-    right: ArrayLike,  # Was the decision right? shape (n,) bool
+    conf: "ArrayLike",  # Confidence on calibration rows, shape (n,), in [0, 1]
+    right: "ArrayLike",  # Was the decision right? shape (n,) bool
     *,
     target_risk: float = 0.05,  # Error rate to be ruled out, in (0, 1)
     delta: float = 0.1,  # Chance that the certificate may fail, in (0, 1)
@@ -415,8 +416,8 @@ def _losses_of_right(plan, conf, right):
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #99c35b90
 def selective_risk(
-    decided: ArrayLike,  # Decided classes, indices, -1 for an abstention, shape (n,)
-    labels: ArrayLike,  # True classes, indices, shape (n,)
+    decided: "ArrayLike",  # Decided classes, indices, -1 for an abstention, shape (n,)
+    labels: "ArrayLike",  # True classes, indices, shape (n,)
 ) -> tuple[float | None, float]:  # Both in [0, 1]; (`None`, 0) where none is decided
     "Share that is wrong among the decided, and selective coverage: the share decided"
     n = np.size(labels)
@@ -448,10 +449,10 @@ class RiskCurve:
 # %% ../../nbs/stats/56_selective_classifier.ipynb #557fce7c
 def certificate_curve(
     classifier: SelectiveClassifier,  # Fitted
-    probs: ArrayLike,  # The calibration rows it was fitted on, shape (n, K)
-    labels: ArrayLike,  # Their true classes, shape (n,)
+    probs: "ArrayLike",  # The calibration rows it was fitted on, shape (n, K)
+    labels: "ArrayLike",  # Their true classes, shape (n,)
     *,
-    groups: ArrayLike | None = None,  # Their groups, when fitted with groups
+    groups: "ArrayLike | None" = None,  # Their groups, when fitted with groups
     group: str | None = None,  # The group to show
     target: int = 0,  # Which of its targets, 0 the main one
     # Thresholds to show, at least 2 and at most so many; the chosen one is among them
@@ -462,6 +463,12 @@ def certificate_curve(
     Raises `ConfigurationError` when there is no such certificate, `PredictionError`
     when these are not the rows that it counted.
     """
+    if not isinstance(classifier, SelectiveClassifier):
+        raise ConfigurationError(
+            "`classifier` must be a `SelectiveClassifier`, "
+            f"got {type(classifier).__name__}",
+            argument="classifier",
+        )
     classifier.check_fitted()
     points = check_number("points", points, 2, high=math.inf, whole=True)
     number = check_number("target", target, 0, high=math.inf, whole=True)

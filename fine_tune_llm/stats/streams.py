@@ -7,6 +7,7 @@ __all__ = ['MONITORS', 'Alarm', 'Monitor', 'StreamMonitor', 'check_stream', 'che
 
 # %% ../../nbs/stats/60_streams.ipynb #464ab25c
 import math
+from copy import copy
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self, runtime_checkable
 
@@ -39,8 +40,9 @@ class Alarm:
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> "Alarm":
-        "Rebuild from `to_dict`"
-        return cls(**saved)
+        "Rebuild an alarm from its fields; `SchemaError` for what is none"
+        with reading("alarm"):
+            return cls(**saved)
 
     def __str__(self) -> str:
         what = "alarm" if self.proof else "trigger, no proof"
@@ -85,9 +87,10 @@ class StreamMonitor(Estimator):
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
         "Rebuild from `to_dict`, to go on where it stopped; `SchemaError` if damaged"
-        if saved.get("kind") != cls.kind:
+        kind = saved.get("kind") if isinstance(saved, dict) else None
+        if kind != cls.kind:
             raise SchemaError(
-                f"this is the state of a {saved.get('kind')!r}, not of a {cls.kind!r}",
+                f"this is the state of a {kind!r}, not of a {cls.kind!r}",
                 hint="restore(saved) takes any kind",
             )
         with reading(f"state of a {cls.kind!r}"):
@@ -100,6 +103,17 @@ class StreamMonitor(Estimator):
                     raise ValueError(f"`{name}` is {value!r:.40}")
             vars(monitor).update(state)
         return monitor
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters by name and begin anew: what the monitor has seen is dropped
+
+        `ConfigurationError`, and nothing is changed, for one that is wrong or unknown.
+        """
+        asked = super(StreamMonitor, copy(self)).set_params(**params).get_params()
+        fresh = type(self)(**asked)
+        vars(self).clear()
+        vars(self).update(vars(fresh))
+        return self
 
     def summary(self) -> dict[str, Any]:
         "What is known now, by name; each monitor adds its own"

@@ -238,6 +238,8 @@ def out_of_scope(
         n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
         rng=np.random.default_rng(check_seed(seed)),
     )
+    strangeness = SCOPE_SCORES.create(score)
+    scores = [strangeness(rows) for rows in (inside, outside)]
     of_inside, of_outside = (np.shape(rows)[-1:] for rows in (inside, outside))
     if of_inside != of_outside:
         raise PredictionError(
@@ -245,8 +247,6 @@ def out_of_scope(
             f" {of_inside} and of {of_outside} numbers",
             argument="outside",
         )
-    strangeness = SCOPE_SCORES.create(score)
-    scores = [strangeness(rows) for rows in (inside, outside)]
     both = np.concatenate(scores)
     is_outside = np.arange(len(both)) >= len(scores[0])
     found = RankTable.of(both, is_outside)

@@ -209,7 +209,7 @@ def test_wrong_parameters_are_refused_by_fit(parameters, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"risk": 0}, "`target_risk` must be"),
+        ({"risk": 0}, "`risk` must be"),
         ({"risk": 0.1, "given": "some"}, "`given` must be"),
         ({"risk": 0.1, "loss": [[0, 0], [0, 0]]}, "must be a square matrix"),
         ({"risk": 0.1, "loss": [[0, -1], [0, 0]]}, "must be a square matrix"),
