@@ -148,7 +148,7 @@ def _class_names(labels, decided, probs, sets, classes):
     for matrix in (probs, sets):
         if isinstance(matrix, tuple) or matrix is None:
             continue
-        if np.ndim(matrix) == 2:
+        if _n_dims(matrix) == 2:
             return tuple(map(str, range(np.shape(matrix)[1])))
     n_classes = 2
     for indices in (labels, decided):
@@ -156,6 +156,14 @@ def _class_names(labels, decided, probs, sets, classes):
         if indices is not None and indices.size and indices.dtype.kind in "iub":
             n_classes = max(n_classes, int(indices.max()) + 1)
     return tuple(map(str, range(n_classes)))
+
+
+def _n_dims(values):
+    "Number of axes; 0 for ragged lists, about which a later check says more"
+    try:
+        return np.ndim(values)
+    except ValueError:
+        return 0
 
 # %% ../../nbs/stats/70_groups.ipynb #d0b41a35
 class _Columns:
@@ -218,17 +226,18 @@ class GroupCounts:
     def from_arrays(
         cls,
         # True classes, shape (n,): indices, or names when `classes` is given
-        labels: ArrayLike,
+        labels: "ArrayLike",
         # Decided classes, -1 for an abstention, shape (n,); the most probable class of
         # `probs` when `None`
-        decided: ArrayLike | None = None,
+        decided: "ArrayLike | None" = None,
         *,
         # Attribute -> value of each row, shape (n,), or a data frame of them; `None`,
         # nan and the like are missing
-        groups: Mapping[str, ArrayLike],
-        probs: ArrayLike | None = None,  # Probabilities, shape (n, K), for calibration
+        groups: "Mapping[str, ArrayLike]",
+        # Probabilities, shape (n, K), for calibration
+        probs: "ArrayLike | None" = None,
         # Prediction sets, bool, shape (n, K), or (covered, size), shape (n,) each
-        sets: ArrayLike | tuple[ArrayLike, ArrayLike] | None = None,
+        sets: "ArrayLike | tuple[ArrayLike, ArrayLike] | None" = None,
         classes: Sequence[str] | None = None,  # K names; "0", "1", ... when `None`
         n_bins: int = 15,  # Equal bins of the confidence over [0, 1]
     ) -> "GroupCounts":
