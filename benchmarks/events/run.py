@@ -1,4 +1,7 @@
-"What events cost, beside plain SQLite and JSON lines in the same run; see README.md beside this file"
+"""What events cost, beside plain SQLite and JSON lines in the same run
+
+See README.md beside this file.
+"""
 
 import argparse
 import json
@@ -20,10 +23,12 @@ from fine_tune_llm.core.events import Event, TrainingStepped
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-STEP = (
-    0.385  # seconds of a MiniLM step on two quiet cores; the goal is stated against it
-)
+# Seconds of a MiniLM step on two quiet cores; the goal is stated against it
+STEP = 0.385
 RARE = 997  # one event in so many is of the rare type
+MESSAGE = (
+    "I tried to pay with my new card this morning and it was declined, what is going on"
+)
 
 
 def machine():
@@ -66,7 +71,10 @@ def make(i):
 
 
 def publishing(folder, steps, per_step, pause):
-    "Seconds per step in the publishing thread, and CPU seconds per step of all threads, of `per_step` events through a bus into a store"
+    """What `per_step` events cost, through a bus into a store
+
+    Seconds of each step in the publishing thread; CPU seconds per step of all threads.
+    """
     bus, counted = EventBus(), []
     with EventStore(folder / "publish.db") as store:
         bus.subscribe("*", store.append)
@@ -86,9 +94,8 @@ def publishing(folder, steps, per_step, pause):
                     )
                 )
             took.append(time.perf_counter() - t)
-            time.sleep(
-                pause
-            )  # the step itself: the background thread commits meanwhile
+            # The step itself: the background thread commits meanwhile
+            time.sleep(pause)
         store.flush()
         cpu = time.process_time() - cpu
         assert (
@@ -98,130 +105,172 @@ def publishing(folder, steps, per_step, pause):
     return took, cpu / steps
 
 
-def appending(folder, n):
-    "Events per second until the last one is committed (or in the file), each way of keeping them"
-    events = [make(i) for i in range(n)]
-    out = {}
-
-    def rate(name, work):
-        t = time.perf_counter()
-        work()
-        out[name] = round(n / (time.perf_counter() - t))
-
-    def store(every, make_too=False):
-        with EventStore(folder / f"a{every}{make_too}.db", every=every) as s:
-            for i in range(n):
-                s.append(make(i) if make_too else events[i])
-            assert s.flush() and s.stats["committed"] == n and not s.stats["dropped"]
-
-    def plain(batch, index):
-        db = sqlite3.connect(folder / f"p{batch}{index}.db", isolation_level=None)
-        db.execute("pragma journal_mode=wal")
-        db.execute("pragma synchronous=normal")
-        db.execute(
-            "create table events (id integer primary key, time real, type text, data text, run text, step integer)"
-        )
-        if index:
-            db.execute("create index k on events (run, type)")
-            db.execute("create index t on events (time)")
-        for a in range(0, n, batch):
-            db.execute("begin")
-            db.executemany(
-                "insert into events (time, type, data, run, step) values (?,?,?,?,?)",
-                [
-                    (e.time, e.type, json.dumps(e.data), e.run, e.step)
-                    for e in events[a : a + batch]
-                ],
-            )
-            db.execute("commit")
-        db.close()
-
-    def lines():
-        with open(folder / "e.jsonl", "w") as f:
-            for e in events:
-                f.write(json.dumps(e.to_dict()) + "\n")
-
-    def logged():
-        log = logging.getLogger("bench")
-        log.propagate = False
-        log.setLevel(20)
-        h = logging.FileHandler(folder / "l.jsonl")
-        log.addHandler(h)
-        for e in events:
-            log.info(json.dumps(e.to_dict()))
-        h.close()
-
-    rate("store, background commits", lambda: store(0.05))
-    rate("store, explicit batches of 1000", lambda: store(None))
-    rate("store, events made in the loop, too", lambda: store(0.05, True))
-    rate("sqlite3 executemany by 1000, same indexes", lambda: plain(1000, True))
-    rate("sqlite3 executemany by 1000, no index", lambda: plain(1000, False))
-    rate("JSON lines, buffered", lines)
-    rate("logging.FileHandler, JSON lines", logged)
-    small = min(n, 2000)
-    events, n = events[:small], small
-    rate("sqlite3, one commit per event", lambda: plain(1, True))
-    return out
-
-
-def million(folder, n):
-    "Milliseconds to open a long store and answer; beside it the same table without indexes, and JSON lines"
-    path = folder / "long.db"
-    t = time.perf_counter()
-    with EventStore(path, every=None, batch=10_000) as s:
+def into_store(path, n, event_of, *, every):
+    "The library's store; `every` so many seconds it commits, `None` in batches"
+    with EventStore(path, every=every) as store:
         for i in range(n):
-            s.append(make(i))
-    out = dict(
+            store.append(event_of(i))
+        assert store.flush() and store.stats["committed"] == n
+        assert not store.stats["dropped"]
+
+
+TABLE = """
+create table events (
+    id integer primary key, time real, type text, data text, run text, step integer
+)
+"""
+
+
+def into_sqlite(path, events, *, batch, index):
+    "Plain `executemany`, one commit a batch"
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("pragma journal_mode=wal")
+    db.execute("pragma synchronous=normal")
+    db.execute(TABLE)
+    if index:
+        db.execute("create index k on events (run, type)")
+        db.execute("create index t on events (time)")
+    for start in range(0, len(events), batch):
+        db.execute("begin")
+        db.executemany(
+            "insert into events (time, type, data, run, step) values (?,?,?,?,?)",
+            [
+                (e.time, e.type, json.dumps(e.data), e.run, e.step)
+                for e in events[start : start + batch]
+            ],
+        )
+        db.execute("commit")
+    db.close()
+
+
+def into_lines(path, events):
+    "Buffered JSON lines"
+    with open(path, "w") as f:
+        for e in events:
+            f.write(json.dumps(e.to_dict()) + "\n")
+
+
+def into_log(path, events):
+    "JSON lines by the standard library's logging"
+    log = logging.getLogger("bench")
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    handler = logging.FileHandler(path)
+    log.addHandler(handler)
+    for e in events:
+        log.info(json.dumps(e.to_dict()))
+    log.removeHandler(handler)
+    handler.close()
+
+
+def rate(n, work, *args, **options):
+    "Events per second when `work` takes `n` of them"
+    begun = time.perf_counter()
+    work(*args, **options)
+    return round(n / (time.perf_counter() - begun))
+
+
+def appending(folder, n):
+    """Events per second, each way of keeping them
+
+    Until the last one is committed, or in the file.
+    """
+    events = [make(i) for i in range(n)]
+    few = events[:2000]
+    ready = events.__getitem__
+
+    def store(name, event_of, every):
+        return rate(n, into_store, folder / name, n, event_of, every=every)
+
+    def sqlite(name, some, batch, index):
+        path = folder / name
+        return rate(len(some), into_sqlite, path, some, batch=batch, index=index)
+
+    return {
+        "store, background commits": store("s.db", ready, 0.05),
+        "store, explicit batches of 1000": store("b.db", ready, None),
+        "store, events made in the loop, too": store("m.db", make, 0.05),
+        "sqlite3 executemany by 1000, same indexes": sqlite("i.db", events, 1000, True),
+        "sqlite3 executemany by 1000, no index": sqlite("n.db", events, 1000, False),
+        "JSON lines, buffered": rate(n, into_lines, folder / "e.jsonl", events),
+        "logging.FileHandler, JSON lines": rate(
+            n, into_log, folder / "l.jsonl", events
+        ),
+        "sqlite3, one commit per event": sqlite("one.db", few, 1, True),
+    }
+
+
+def build(path, n):
+    "Write a long store; its size and how long it took"
+    begun = time.perf_counter()
+    with EventStore(path, every=None, batch=10_000) as store:
+        for i in range(n):
+            store.append(make(i))
+    return dict(
         events=n,
-        build_seconds=round(time.perf_counter() - t, 1),
+        build_seconds=round(time.perf_counter() - begun, 1),
         megabytes=round(path.stat().st_size / 1e6, 1),
     )
 
-    def opened(f):
-        def once():
-            t = time.perf_counter()
-            with EventStore(path, readonly=True) as s:
-                x = f(s)
-            return time.perf_counter() - t, len(x)
 
-        runs = [once() for _ in range(15)]
-        return dict(spread([a for a, _ in runs], 1000, 2), events=runs[0][1])
+def opened(path, ask):
+    "Milliseconds to open a store and get an answer, and how many events that has"
 
+    def once():
+        begun = time.perf_counter()
+        with EventStore(path, readonly=True) as store:
+            answer = ask(store)
+        return time.perf_counter() - begun, len(answer)
+
+    runs = [once() for _ in range(15)]
+    return dict(spread([took for took, _ in runs], 1000, 2), events=runs[0][1])
+
+
+def questions(n):
+    "What is asked of a store of `n` events"
     end = 1.8e9 + n
-    out["open + last 20"] = opened(lambda s: list(s.tail(20)))
-    out["open + last 20 of a rare type"] = opened(
-        lambda s: list(s.tail(20, "data.rare"))
+    return {
+        "open + last 20": lambda s: list(s.tail(20)),
+        "open + last 20 of a rare type": lambda s: list(s.tail(20, "data.rare")),
+        "open + last 20 of a pattern": lambda s: list(s.tail(20, "training.*")),
+        "open + last 20 of a type that is not there": lambda s: list(
+            s.tail(20, "audit.*")
+        ),
+        "open + the last 100 s": lambda s: s.query(since=end - 100),
+        "open + the last 100 s of a pattern": lambda s: s.query(
+            "data.*", since=end - 100
+        ),
+    }
+
+
+OPEN_AND_TAIL = """
+import sys, time
+begun = time.perf_counter()
+from fine_tune_llm.core.event_store import EventStore
+imported = time.perf_counter()
+with EventStore(sys.argv[1], readonly=True) as store:
+    n = len(list(store.tail(20, 'training.*')))
+print(time.perf_counter() - imported, imported - begun)
+"""
+
+
+def in_fresh_process(path):
+    "Milliseconds to open and to read the tail, and to import, in five new processes"
+
+    def once():
+        words = [sys.executable, "-c", OPEN_AND_TAIL, str(path)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        return [float(word) for word in done.stdout.split()]
+
+    runs = [once() for _ in range(5)]
+    return dict(
+        open_and_tail=spread([took for took, _ in runs], 1000, 2),
+        imports=spread([imports for _, imports in runs], 1000, 1),
     )
-    out["open + last 20 of a pattern"] = opened(
-        lambda s: list(s.tail(20, "training.*"))
-    )
-    out["open + last 20 of a type that is not there"] = opened(
-        lambda s: list(s.tail(20, "audit.*"))
-    )
-    out["open + the last 100 s"] = opened(lambda s: s.query(since=end - 100))
-    out["open + the last 100 s of a pattern"] = opened(
-        lambda s: s.query("data.*", since=end - 100)
-    )
-    code = f"import time; t = time.perf_counter()\nfrom fine_tune_llm.core.event_store import EventStore\na = time.perf_counter()\nwith EventStore({str(path)!r}, readonly=True) as s: n = len(list(s.tail(20, 'training.*')))\nprint(time.perf_counter()-a, a-t)"
-    fresh = [
-        list(
-            map(
-                float,
-                subprocess.run(
-                    [sys.executable, "-c", code],
-                    capture_output=True,
-                    text=True,
-                    check=True,
-                ).stdout.split(),
-            )
-        )
-        for _ in range(5)
-    ]
-    out["in a fresh process"] = dict(
-        open_and_tail=spread([a for a, _ in fresh], 1000, 2),
-        imports=spread([b for _, b in fresh], 1000, 1),
-    )
-    naive = folder / "naive.db"
+
+
+def copy_without_indexes(path, naive):
+    "The events of a store, in a plain table"
     db = sqlite3.connect(naive)
     db.execute(
         "create table events (id integer primary key, time real, type text, data text)"
@@ -231,46 +280,73 @@ def million(folder, n):
     db.commit()
     db.close()
 
-    def plain(what):
-        def once():
-            t = time.perf_counter()
-            db = sqlite3.connect(naive)
-            rows = db.execute(
-                "select * from events where type like ? order by id desc limit 20",
-                (what,),
-            ).fetchall()
-            [json.loads(r[3]) for r in rows]
-            db.close()
-            return time.perf_counter() - t
 
-        return spread([once() for _ in range(5)], 1000, 2)
+def from_table(naive, what):
+    "Milliseconds to open a plain table and read the last 20 events of a type"
 
-    out["peer: table without indexes, last 20 of a rare type"] = plain("data.rare")
-    out["peer: table without indexes, a type that is not there"] = plain("audit.%")
-    lines = folder / "long.jsonl"
-    with open(lines, "w") as f:
-        f.writelines(json.dumps(make(i).to_dict()) + "\n" for i in range(n))
+    def once():
+        begun = time.perf_counter()
+        db = sqlite3.connect(naive)
+        rows = db.execute(
+            "select * from events where type like ? order by id desc limit 20",
+            (what,),
+        ).fetchall()
+        [json.loads(row[3]) for row in rows]
+        db.close()
+        return time.perf_counter() - begun
 
-    def scan():
-        t = time.perf_counter()
-        got = [e for e in map(json.loads, open(lines)) if e["type"] == "data.rare"][
-            -20:
-        ]
-        assert len(got) == min(20, (n - 1) // RARE + 1)
-        return time.perf_counter() - t
+    return spread([once() for _ in range(5)], 1000, 2)
 
-    out["peer: JSON lines, last 20 of a rare type"] = spread([scan()], 1000, 0)
+
+def from_lines(path, n):
+    "Milliseconds to find the last 20 events of the rare type in JSON lines"
+    begun = time.perf_counter()
+    with open(path) as f:
+        found = [e for e in map(json.loads, f) if e["type"] == "data.rare"][-20:]
+    took = time.perf_counter() - begun
+    assert len(found) == min(20, (n - 1) // RARE + 1)
+    return spread([took], 1000, 0)
+
+
+def million(folder, n):
+    """Milliseconds to open a long store and answer
+
+    Beside it the same table without indexes, and JSON lines.
+    """
+    path, naive, lines = folder / "long.db", folder / "naive.db", folder / "long.jsonl"
+    out = build(path, n)
+    for question, ask in questions(n).items():
+        out[question] = opened(path, ask)
+    out["in a fresh process"] = in_fresh_process(path)
+    copy_without_indexes(path, naive)
+    rare, absent = from_table(naive, "data.rare"), from_table(naive, "audit.%")
+    out["peer: table without indexes, last 20 of a rare type"] = rare
+    out["peer: table without indexes, a type that is not there"] = absent
+    into_lines(lines, (make(i) for i in range(n)))
+    out["peer: JSON lines, last 20 of a rare type"] = from_lines(lines, n)
     return out
+
+
+FOLLOW = """
+import sys, time
+from fine_tune_llm.core.event_store import EventStore
+left = int(sys.argv[2])
+store = EventStore(sys.argv[1], readonly=True)
+print('ready', flush=True)
+for event in store.tail(0, follow=True):
+    print(time.time() - event.data['sent'], flush=True)
+    left -= 1
+    if left == 0:
+        break
+"""
 
 
 def latency(folder, n):
     "Milliseconds from `append` in one process to the event in another"
     path = folder / "tail.db"
     EventStore(path).close()
-    code = f"import time\nfrom fine_tune_llm.core.event_store import EventStore\ns = EventStore({str(path)!r}, readonly=True); k = 0\nprint('ready', flush=True)\nfor e in s.tail(0, follow=True):\n    print(time.time()-e.data['sent'], flush=True); k += 1\n    if k == {n}: break"
-    p = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True
-    )
+    words = [sys.executable, "-c", FOLLOW, str(path), str(n)]
+    p = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     p.stdout.readline()
     with EventStore(path) as s:
         for _ in range(n):
@@ -280,7 +356,10 @@ def latency(folder, n):
 
 
 def real_step(n=10):
-    "Seconds of a MiniLM training step (LoRA, batch of 32, BANKING77-like length), here and now; `None` when the model is not here"
+    """Seconds of a MiniLM training step, here and now
+
+    LoRA, batch of 32, texts as long as BANKING77's; `None` when the model is not here.
+    """
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
         import torch
@@ -292,14 +371,7 @@ def real_step(n=10):
     except (ImportError, OSError) as e:
         print(f"no real step: {e}")
         return None
-    ids = tokenize(
-        model.tokenizer,
-        [
-            "I tried to pay with my new card this morning and it was declined, what is going on"
-        ]
-        * 32,
-        128,
-    )
+    ids = tokenize(model.tokenizer, [MESSAGE] * 32, 128)
     batch = collate(ids, model.tokenizer.pad_token_id)
     y = torch.arange(32) % 77
     opt = torch.optim.AdamW(

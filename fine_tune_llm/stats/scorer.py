@@ -129,6 +129,21 @@ def _score_labels(probs, labels, tol, formula, chance, out, start, stop):
 
 # %% ../../nbs/stats/43_scorer.ipynb #537401eb
 @kernel
+def _fill_buckets(probs, bits, i, shift, columns, m, counts, masses):
+    "Count and mass of the first `m` columns by bucket; the last bucket that has any"
+    counts[:] = 0
+    masses[:] = 0.0
+    last = 0
+    for x in range(m):
+        j = columns[x]
+        bucket = (bits[i, j] >> shift) & 1023
+        counts[bucket] += 1
+        masses[bucket] += _mass(probs[i, j])
+        last = max(last, bucket)
+    return last
+
+
+@kernel
 def _narrow(
     probs, bits, i, shift, threshold, above, rank, row, columns, m, counts, masses
 ):
@@ -137,17 +152,9 @@ def _narrow(
     Buckets are ten bits of the floats, from `shift`. Mass and count of all that come
     before the bucket are added to `above` and `rank`.
     """
-    counts[:] = 0
-    masses[:] = 0.0
-    bucket = 0
+    bucket = _fill_buckets(probs, bits, i, shift, columns, m, counts, masses)
     left = m
     kept = 0
-    for x in range(m):
-        j = columns[x]
-        b = (bits[i, j] >> shift) & 1023
-        counts[b] += 1
-        masses[b] += _mass(probs[i, j])
-        bucket = max(bucket, b)
     while counts[bucket] < left:
         if counts[bucket] > 0:
             after, next_rank = above + masses[bucket], rank + counts[bucket] + 1
@@ -191,6 +198,16 @@ def _sort(probs, i, columns, m):
 
 # %% ../../nbs/stats/43_scorer.ipynb #c62c61fe
 @kernel
+def _columns_above(probs, i, value, columns):
+    "Columns of the labels more probable than `value`, in order; how many they are"
+    m = 0
+    for j in range(probs.shape[1]):
+        columns[m] = j
+        m += probs[i, j] > value
+    return m
+
+
+@kernel
 def _last_label(probs, bits, i, threshold, row, guess, columns, counts, masses):
     """(label, column): where the set of row `i` ends
 
@@ -198,7 +215,6 @@ def _last_label(probs, bits, i, threshold, row, guess, columns, counts, masses):
     those as probable as it in columns left of `column`. When the end lies above
     `guess`, a probability, less is looked at.
     """
-    m = 0
     above = 0.0
     rank = 0
     shift = 20 if bits.itemsize == 4 else 52
@@ -206,9 +222,7 @@ def _last_label(probs, bits, i, threshold, row, guess, columns, counts, masses):
     mass, count, _ = _above(probs, i, guess, 0)
     if count == 0 or _score_at(row, mass, 0.0, count + 1) <= threshold:
         guess = probs.dtype.type(-1)  # the end lies below: look at all labels
-    for j in range(probs.shape[1]):
-        columns[m] = j
-        m += probs[i, j] > guess
+    m = _columns_above(probs, i, guess, columns)
     while m > 32 and not alike:
         m, above, rank = _narrow(
             probs,
