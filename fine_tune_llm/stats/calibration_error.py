@@ -36,6 +36,7 @@ def check_bins(
 
 def _mass_ranks(n, n_bins):
     "Where n sorted rows are cut into parts of equal size"
+    # -(-a // b) is a / b rounded up
     return -(-np.arange(1, n_bins) * n // n_bins) - 1
 
 
@@ -306,6 +307,7 @@ def class_bins(
     check_bins(n_bins, strategy)
     n, K = probs.shape
     cuts = _class_cuts(probs, n_bins, strategy)
+    # fewer numbers are done before the kernel would be compiled
     sums = _sums_by_numpy if probs.size < 1 << 20 else _sums_by_kernel
     own = probs[np.arange(n), labels].astype(np.float64)
     cells = labels * n_bins + (own[:, None] > cuts[labels]).sum(1)
