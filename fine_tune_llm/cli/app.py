@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from ..core.errors import CertificateError, FineTuneLLMError
-from ..core.logs import redact
+from ..core.redaction import redact
 
 # %% ../../nbs/cli/10_app.ipynb #4d23a234
 EXIT_CODES = """\b

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .app import PRESET, SET, app
-from ..config.schema import Config
 from ..core.errors import ConfigurationError, ModelLoadError, RunError
 
 if TYPE_CHECKING:
     from fine_tune_llm.config.machine import Machine
     from fine_tune_llm.config.manager import ConfigManager
+    from fine_tune_llm.config.schema import Config
 
 # %% ../../nbs/cli/60_config.ipynb #25383fd8
 settings = typer.Typer(
@@ -63,7 +63,7 @@ def settings_of(
     pairs: Sequence[str] | None = None,  # "key=value" texts, as given to `--set`
     *,
     machine: "Machine | None" = None,  # Checked against it, if there is one
-) -> Config:
+) -> "Config":
     "Settings of a run, or of files and a preset"
     from fine_tune_llm.config.layers import cli_layer, make_config
     from fine_tune_llm.config.resolve import resolve_config
@@ -86,7 +86,7 @@ def settings_of(
 
 
 def bytes_to_train(
-    config: Config,  # Its model and training sections
+    config: "Config",  # Its model and training sections
 ) -> float | None:  # `None` when the model is not on this machine
     "What training takes, counted from the model's own configuration"
     from fine_tune_llm.models.text_model import memory_needed
@@ -99,7 +99,7 @@ def bytes_to_train(
 
 # %% ../../nbs/cli/60_config.ipynb #7bbc5e6e
 def settings_yaml(
-    config: Config,  # What to show
+    config: "Config",  # What to show
     *,
     origin: bool = False,  # Say at each line where the value comes from
 ) -> str:  # YAML that `load_config` reads back

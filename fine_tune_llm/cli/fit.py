@@ -7,17 +7,19 @@ __all__ = ['EXAMPLES', 'log_as', 'out_of_scope_texts', 'fit']
 
 # %% ../../nbs/cli/20_fit.ipynb #bd5ea8fa
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import EXIT_CODES, PRESET, SEED, SET, app
 from .summary import finish_run, progress_lines, shows_progress
-from ..config.schema import Config
+
+if TYPE_CHECKING:
+    from fine_tune_llm.config.schema import Config
 
 # %% ../../nbs/cli/20_fit.ipynb #9a1e3973
 def log_as(
-    config: Config,  # Its logging section counts
+    config: "Config",  # Its logging section counts
     *,
     debug: bool,  # Was `--debug` given? It wins
 ) -> None:
@@ -33,7 +35,7 @@ def log_as(
 
 
 def out_of_scope_texts(
-    config: Config,  # Its audit section names the file
+    config: "Config",  # Its audit section names the file
 ) -> tuple[str, ...] | None:
     "Texts that are none of the classes; `None` when the settings name no file"
     from fine_tune_llm.data.loading import load

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from .app import app, error_paragraph, exit_code
-from ..core.logs import redact
+from ..core.redaction import redact
 
 # %% ../../nbs/cli/90_program.ipynb #commands
 from . import config, decide, demo, events, fit, report  # noqa: F401

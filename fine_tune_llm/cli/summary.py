@@ -16,10 +16,10 @@ import typer
 
 from .app import text_width
 from ..core.errors import CertificateError
-from ..core.events import Event, StageFinished, TrainingEvaluated
 
 if TYPE_CHECKING:
     from fine_tune_llm.core.event_bus import EventBus
+    from fine_tune_llm.core.events import Event
     from fine_tune_llm.run.directory import Run
 
 # %% ../../nbs/cli/15_summary.ipynb #0d6b1984
@@ -128,6 +128,7 @@ def shows_progress() -> bool:
 def progress_lines() -> "EventBus | None":  # For `fit(bus=...)`; `None` with a terminal
     "A bus that says a line for each evaluation and each stage"
     from fine_tune_llm.core.event_bus import EventBus
+    from fine_tune_llm.core.events import StageFinished, TrainingEvaluated
 
     if shows_progress():
         return None
@@ -136,7 +137,8 @@ def progress_lines() -> "EventBus | None":  # For `fit(bus=...)`; `None` with a 
     return bus
 
 
-def _say_progress(event: Event) -> None:
+def _say_progress(event: "Event") -> None:
+    from fine_tune_llm.core.events import StageFinished
     from fine_tune_llm.training.trainer import evaluation_line
 
     if isinstance(event, StageFinished):
