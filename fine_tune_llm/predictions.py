@@ -58,9 +58,9 @@ def _group_columns(groups, n_rows):
 
 # %% ../nbs/30_predictions.ipynb #0f866fa3
 class Predictions:
-    """What a model said about n inputs over K classes; read-only
+    """What a model said about n inputs over K classes, read-only
 
-    Give `logits` or `probs`, not both; all columns have one value a row. What does not
+    Give `logits` or `probs`, not both. All columns have one value a row. What does not
     fit together is a `PredictionError` that names the argument and the row. `p[rows]`
     takes a slice, a mask or a list of rows, with everything that belongs to them.
     """
@@ -318,7 +318,7 @@ class Outcome:
     """What a finished classifier said about some inputs
 
     Made once by `Run.outcome` or `CertifiedClassifier.outcome`, and read by everything
-    that judges or shows it. Arrays are read-only; arrays that do not belong together
+    that judges or shows it. Arrays are read-only. Arrays that do not belong together
     are a `PredictionError`.
     """
 

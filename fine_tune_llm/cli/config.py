@@ -172,7 +172,7 @@ def config_validate(
 ) -> None:
     """Check settings, also against this machine.
 
-    Everything that is wrong is said at once, with file and line; then the exit code
+    Everything that is wrong is said at once, with file and line, and the exit code
     is 2.
     """
     from fine_tune_llm.config.machine import this_machine

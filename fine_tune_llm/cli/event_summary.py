@@ -19,7 +19,7 @@ def failures(
 ) -> list[dict[str, Any]]:  # Rows as of `error_analytics`, commonest first
     "Failures by code and place: events of errors, and those that `error_stats` counted"
     rows = {(row["code"], row["place"]): row for row in error_analytics(events)}
-    for key, counted in _counted(events).items():
+    for key, counted in _with_counts(events).items():
         row = rows.setdefault(key, counted)
         row["count"] = max(row["count"], counted["count"])
     times = [event.time for event in events]
@@ -34,7 +34,7 @@ def failures(
     )
 
 
-def _counted(events):
+def _with_counts(events):
     "(code, place) -> a row, from the last count of every process"
     last_of = {}  # a process is known by the time it began to count
     for event in sorted(events, key=lambda event: event.time):

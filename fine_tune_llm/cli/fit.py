@@ -168,7 +168,7 @@ def fit(
 ) -> None:
     """Train, calibrate, certify and report.
 
-    DATA is shared out among four roles; the run directory gets the model, the
+    DATA is shared out among four roles. The run directory gets the model, the
     certificate, the audit and the report. A run that was killed is resumed by the same
     command.
     """

@@ -122,7 +122,7 @@ def make_config(
 ) -> Config:  # Checked whole; it remembers its layers
     """Build a `Config` from layers
 
-    `ConfigurationError` lists everything that is wrong; its `context["complaints"]`
+    `ConfigurationError` lists everything that is wrong. Its `context["complaints"]`
     holds one sentence for each, with file and line where there are some.
     """
     stack = tuple(layer for source in layers for layer in as_layers(source))

@@ -308,7 +308,7 @@ class EventStore:
             after=check_number("after", after, 0, whole=True),
             limit=_check_count("limit", limit),
         )
-        return _find(self, search)
+        return _search_file(self, search)
 
     def tail(
         self,
@@ -378,7 +378,7 @@ class EventStore:
         return f"EventStore({self.path.name!r}, {state})"
 
 
-def _find(store, search):
+def _search_file(store, search):
     "One state of the file for all statements"
     store.flush()
     with store._io:
@@ -396,7 +396,7 @@ def _find(store, search):
 
 def _tail(store, search, follow, poll, stop):
     newest = store.query(limit=1)
-    first = _find(store, search)
+    first = _search_file(store, search)
     yield from first
     last = max([event.id for event in (*newest, *first[-1:])], default=0)
     while follow and not stop():

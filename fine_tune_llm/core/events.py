@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 from structlog.contextvars import get_contextvars
 
 from .errors import ConfigurationError, FineTuneLLMError, SchemaError
+from .files import storable
 from .redaction import redact
 
 # %% ../../nbs/core/80_events.ipynb #f4643005
@@ -36,7 +37,7 @@ def json_safe(
     if kind is float:
         return value if math.isfinite(value) else repr(value)
     if isinstance(value, str):
-        return redact(_storable(value))
+        return redact(storable(value))
     if isinstance(value, dict):
         return {_safe_key(key): _safe_item(key, item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -53,11 +54,6 @@ def json_safe(
         return int(value)
     shown = str if isinstance(value, (Path, BaseException)) else repr
     return json_safe(shown(value))
-
-
-def _storable(text):
-    "Half a surrogate pair becomes a question mark: no file could hold it"
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 @lru_cache(4096, typed=True)

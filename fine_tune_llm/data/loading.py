@@ -26,6 +26,7 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     SchemaError,
 )
+from ..core.files import storable
 from ..core.registry import Registry
 
 # %% ../../nbs/data/10_loading.ipynb #03701c7e
@@ -307,11 +308,6 @@ def _is_missing(value):
     return isinstance(value, str) and value.strip().lower() in ("", "nan")
 
 
-def _storable(text):
-    "Half a surrogate pair becomes a question mark: no file could hold it"
-    return text.encode("utf-8", "replace").decode()
-
-
 def _column(rows, name, what, facts):
     "Values of a column, or a `SchemaError` that names the nearest"
     present = list(dict.fromkeys(column for row in rows for column in row))
@@ -348,7 +344,7 @@ def _check_texts(values, max_chars):
                 hint="Cut it, or raise data.max_chars",
                 row=row,
             )
-    return tuple(map(_storable, values))
+    return tuple(map(storable, values))
 
 
 def _check_label(value, row):
@@ -360,7 +356,7 @@ def _check_label(value, row):
             row=row,
         )
     if isinstance(value, str):
-        return _storable(value.strip())
+        return storable(value.strip())
     if isinstance(value, bool):
         return str(value)
     is_whole = isinstance(value, (int, np.integer))
@@ -433,12 +429,11 @@ def _check_columns(text, label, group):
 
 def _group_values(values):
     names = [
-        None if _is_missing(value) else _storable(str(value).strip())
-        for value in values
+        None if _is_missing(value) else storable(str(value).strip()) for value in values
     ]
     return np.array(names, dtype=object)
 
 
 def _row_id(row, number):
     value = row.get("id")
-    return str(number) if _is_missing(value) else _storable(str(value))
+    return str(number) if _is_missing(value) else storable(str(value))

@@ -153,7 +153,7 @@ class CertifiedClassifier:
     def threshold(self) -> float | dict[str | None, float | None] | None:
         """Confidence from which it decides
 
-        By group where groups have certificates of their own; `None` without one.
+        By group where groups have certificates of their own. `None` without one.
         """
         if self.selective is None:
             return None

@@ -36,6 +36,7 @@ def check_bins(
 
 def _mass_ranks(n, n_bins):
     "Where n sorted rows are cut into parts of equal size"
+    # -(-a // b) is a / b rounded up
     return -(-np.arange(1, n_bins) * n // n_bins) - 1
 
 
@@ -164,7 +165,7 @@ def ece(
     """Expected calibration error: mean gap between confidence and accuracy of bins
 
     Bins are weighted by their rows (Naeini et al. 2015, Guo et al. 2017). The estimate
-    is biased upwards where rows are few; `ece_debiased` is not.
+    is biased upwards where rows are few. `ece_debiased` is not.
     """
     if norm not in ("l1", "l2", "max"):
         raise ConfigurationError(
@@ -306,6 +307,7 @@ def class_bins(
     check_bins(n_bins, strategy)
     n, K = probs.shape
     cuts = _class_cuts(probs, n_bins, strategy)
+    # fewer numbers are done before the kernel would be compiled
     sums = _sums_by_numpy if probs.size < 1 << 20 else _sums_by_kernel
     own = probs[np.arange(n), labels].astype(np.float64)
     cells = labels * n_bins + (own[:, None] > cuts[labels]).sum(1)
@@ -442,7 +444,7 @@ def murphy(
 ) -> Murphy:  # Its `brier` is that of the rows, whatever the bins
     """Reliability, resolution and uncertainty of the Brier score
 
-    With the terms within bins, so that the parts add up (Murphy 1973; Stephenson,
+    With the terms within bins, so that the parts add up (Murphy 1973, Stephenson,
     Coelho and Jolliffe 2008).
     """
     checked, true = check_rows(probs, labels)

@@ -148,7 +148,7 @@ def ks_test(
 ) -> CalibrationTest:  # Statistic: the largest cumulative gap, in units of probability
     """Kolmogorov-Smirnov test of calibration
 
-    Gupta et al. 2021; Arrieta-Ibarra et al. 2022. The p-value is asymptotic, or drawn
+    Gupta et al. 2021, Arrieta-Ibarra et al. 2022. The p-value is asymptotic, or drawn
     where few rows can surprise.
     """
     return _walk_test(_KOLMOGOROV_SMIRNOV, probs, labels, seed)

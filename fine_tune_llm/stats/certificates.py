@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Target', 'target_losses', 'GroupLosses', 'WalkPlan', 'Chain', 'make_chains', 'segment_shares', 'segment_transitions',
-           'Walk', 'walk_chains', 'SelectiveCertificate', 'Claim', 'bound_at', 'certify_claim', 'rows_needed',
+           'Walk', 'walk_chains', 'SelectiveCertificate', 'Claim', 'bound_at', 'certify_claim', 'rows_for_test',
            'refuse_claim', 'common_threshold', 'Settled', 'settle']
 
 # %% ../../nbs/stats/54_certificates.ipynb #178d9232
@@ -525,7 +525,7 @@ def certify_claim(
     )
 
 # %% ../../nbs/stats/54_certificates.ipynb #6cc921ed
-def rows_needed(
+def rows_for_test(
     plan: WalkPlan,  # What was settled before the rows were seen
     claim: Claim,  # A target in a group, and what the rows say
     index: int,  # Which threshold
@@ -554,7 +554,9 @@ def refuse_claim(
     decisive: Sequence[tuple[int, float]],  # (threshold, level) of tests it hung on
 ) -> CertificateError:  # Its context says what was seen and `rows_that_would_do`
     "Why a claim is not certified, and what would do"
-    needs = [rows_needed(plan, claim, index, level=level) for index, level in decisive]
+    needs = [
+        rows_for_test(plan, claim, index, level=level) for index, level in decisive
+    ]
     order = [(need or np.inf, -index) for need, (index, _) in zip(needs, decisive)]
     easiest = order.index(min(order))
     index, level = decisive[easiest]
@@ -658,6 +660,8 @@ def settle(
         for walk in own:
             if walk in holding:
                 certificates += _certify_walk(plan, losses, walk, index, rule)
+            # a chain that passed somewhere is not refused where the main one failed:
+            # only the main target stands in its way
             elif walk is own[0] or holding or not walk.got_somewhere:
                 refusal = _refuse_walk(plan, losses, walk)
                 refusals.append(refusal)

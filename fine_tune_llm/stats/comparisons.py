@@ -44,7 +44,7 @@ class ReportSettings:
 # %% ../../nbs/stats/73_comparisons.ipynb #5820568b
 @dataclass(frozen=True)
 class GroupRate:
-    "One metric of one group"
+    "The value of one metric in one group, with its interval, or why there is none"
 
     view: str  # Attribute or crossing
     cell: tuple[str, ...]  # The group's values
@@ -369,7 +369,7 @@ def _of_both(choose, gaps, field):
 # %% ../../nbs/stats/73_comparisons.ipynb #f7ddcc29
 @dataclass(frozen=True)
 class Comparison:
-    "Two groups of a view"
+    "How far two groups of a view are apart in a metric, with intervals and p-values"
 
     view: str  # Attribute or crossing
     metric: str  # Name in `GROUP_METRICS`

@@ -99,7 +99,7 @@ def _p_among(
 def _shared_p(by_cell, alphas):
     """p-values of cells with too few rows, by gap between the sorted scores of all rows
 
-    Shape (n+1,); what exceeds alpha is at most the pooled threshold.
+    Shape (n+1,). What exceeds alpha is at most the pooled threshold.
     """
     every = by_cell.all_sorted
     n = len(every)
@@ -113,7 +113,7 @@ def _shared_p(by_cell, alphas):
 
 # %% ../../nbs/stats/45_conformal.ipynb #6dc7c72f
 def _p_of_labels(scores, cells, by_cell, tie_share, shared):
-    """p-values of labels, each in its cell; all of shape (n, K)
+    """p-values of labels, each in its cell, all of shape (n, K)
 
     `shared` is (which cells share, their p-values by gap), or `None` when none does.
     """
@@ -331,7 +331,7 @@ class ConformalClassifier(Estimator):
         """How strange each label is, as a probability
 
         `predict` gives the labels whose p-value exceeds alpha. `NotFittedError` when
-        the calibration scores were not saved; random ties need `seed`.
+        the calibration scores were not saved. Random ties need `seed`.
         """
         self.check_fitted()
         rows = self.cells_.group_rows(groups, _count_rows(probs, self.n_classes_))

@@ -126,10 +126,10 @@ class Fairness:
         return f"Fairness({self.n} rows; {len(self.gaps)} gaps by {views})"
 
     def _repr_markdown_(self) -> str:
-        return _as_markdown(self)
+        return _report_markdown(self)
 
 # %% ../../nbs/stats/76_fairness.ipynb #be71d0b6
-def _as_markdown(report):
+def _report_markdown(report):
     "Gaps by view, then what is open"
     asked = report.settings
     family = "all gaps together"

@@ -28,7 +28,7 @@ def distinct_rows(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Distinct rows of a table of whole numbers, in order, and where each row went
 
-    The first result holds the columns of the E distinct rows, shape (E,) each; the
+    The first result holds the columns of the E distinct rows, shape (E,) each. The
     second, for every row, the index of the distinct row it equals, shape (n,).
     """
     space = math.prod(sizes)
@@ -399,7 +399,7 @@ def group_views(
     order: int = 2,  # Crossings of up to so many attributes, at least 1
     missing: str = "own",  # Missing values: an "own" group, or "exclude"
 ) -> tuple[list[GroupView], dict[str, str]]:
-    """All rows, then each attribute, then crossings; and views that are not compared
+    """All rows, then each attribute, then crossings, and views that are not compared
 
     The second result gives the name of each view with too many groups, and says so.
     `ConfigurationError` for an `order` below 1 or an unknown word in `missing`.

@@ -28,7 +28,7 @@ def _row_names(ids):
     return names
 
 
-def _check_label(name, label, n_classes, earlier):
+def _check_class(name, label, n_classes, earlier):
     "A class of the row that does not contradict an earlier one, or the error"
     is_whole = isinstance(label, int) and not isinstance(label, bool)
     if not is_whole or not 0 <= label < n_classes:
@@ -118,7 +118,7 @@ class LateLabels(StreamMonitor):
         for name, label in zip(names, labels):
             if name in rows:
                 _, _, values, known = rows[name]
-                _check_label(name, label, len(values), accepted.get(name, known))
+                _check_class(name, label, len(values), accepted.get(name, known))
                 accepted[name] = label
         for name, label in accepted.items():
             rows[name][3] = label

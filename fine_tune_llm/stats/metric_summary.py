@@ -224,7 +224,7 @@ def interval(
 ) -> Interval:  # Low end, value, high end and by which method
     """A metric with the range of its value in the population the rows were drawn from
 
-    The method fits the metric; `Interval.method` names it. A metric of a plugin gets a
+    The method fits the metric. `Interval.method` names it. A metric of a plugin gets a
     bootstrap of rows. `ConfigurationError` for what is no metric.
     """
     asked = Asked(

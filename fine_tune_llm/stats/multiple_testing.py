@@ -64,7 +64,7 @@ def fixed_sequence(
     p: Any,  # p-values in the order of the walk, shape (m,)
     delta: float,  # Chance that any true hypothesis is rejected, in (0, 1)
 ) -> np.ndarray:  # Rejected? shape (m,) bool
-    "In the order given, until the first that fails (Bauer 1991)"
+    "Reject in the order given, until the first p-value above delta (Bauer 1991)"
     return _until_the_first_failure(_check_p_values(p) <= check_number("delta", delta))
 
 # %% ../../nbs/stats/14_multiple_testing.ipynb #2955b4d3
@@ -73,7 +73,7 @@ def bonferroni(
     p: Any,  # p-values, shape (m,)
     delta: float,  # Chance that any true hypothesis is rejected, in (0, 1)
 ) -> np.ndarray:  # Rejected? shape (m,) bool
-    "Each at delta/m"
+    "Reject each of m hypotheses whose p-value is at most delta/m (Bonferroni 1936)"
     return _check_p_values(p) <= check_number("delta", delta) / max(1, len(p))
 
 # %% ../../nbs/stats/14_multiple_testing.ipynb #cdb9615a
@@ -82,7 +82,7 @@ def holm_rejects(
     p: Any,  # p-values, shape (m,)
     delta: float,  # Chance that any true hypothesis is rejected, in (0, 1)
 ) -> np.ndarray:  # Rejected? shape (m,) bool
-    "From the smallest upwards, each at delta over the number left (Holm 1979)"
+    "Reject from the smallest p-value upwards, each at delta/(number left) (Holm 1979)"
     p = _check_p_values(p)
     order = np.argsort(p, kind="stable")
     steps = p[order] * np.arange(len(p), 0, -1) <= check_number("delta", delta)

@@ -179,7 +179,7 @@ def covered(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)
 ) -> np.ndarray:  # Is the true label in its set? shape (n,) bool
-    "Which rows are covered"
+    "Is the true label of each row in its set?"
     sets = check_sets(sets)
     if isinstance(sets, PredictionSets):
         return sets.contains(labels)

@@ -49,7 +49,7 @@ def tune_score(
 ) -> dict[str, Any]:  # For `ConformalClassifier(settings=)`
     """The settings that give the smallest sets on validation rows
 
-    The first among equals; empty for a score without a usual grid, whose defaults stay.
+    The first among equals. Empty for a score without a usual grid, whose defaults stay.
     """
     grid = _GRIDS.get(score) if grid is None else grid
     if grid is None:

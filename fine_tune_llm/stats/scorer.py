@@ -298,7 +298,7 @@ def _write_lac(probs, i, thresholds, out):
 def _write_sets(
     probs, bits, tol, thresholds, most, rows, formula, chance, out, start, stop
 ):
-    """Sets of rows `start` to `stop` into `out`; how many rows are no distribution
+    """Sets of rows `start` to `stop` into `out`. How many rows are no distribution
 
     `most` is the largest finite threshold of each row of `thresholds`: the prefix that
     it gives holds all labels that their own thresholds may keep.

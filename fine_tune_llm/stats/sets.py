@@ -56,7 +56,7 @@ def _check_csr(indptr, indices, n_classes):
 class PredictionSets:
     """Sets of labels, one for each row, as compressed sparse rows
 
-    `sets[i]` is an array of labels; a slice, a mask or a list of rows gives
+    `sets[i]` is an array of labels. A slice, a mask or a list of rows gives
     `PredictionSets`. `PredictionError` when the arrays are no compressed sparse rows.
     """
 

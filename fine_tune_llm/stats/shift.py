@@ -113,10 +113,8 @@ _MOST_CLIPPED = 0.1  # share of target rows above the clip: mass the quantile ca
 class WeightedConformal(StreamMonitor):
     "Conformal thresholds for inputs that moved, weighed by a classifier on features"
 
-    kind, promise = (
-        "weighted_conformal",
-        "coverage as asked for, as far as the weights are right",
-    )
+    kind = "weighted_conformal"
+    promise = "coverage as asked for, as far as the weights are right"
 
     def __init__(
         self,
@@ -152,8 +150,7 @@ class WeightedConformal(StreamMonitor):
         target: Any,  # Features or logits of new rows without labels, shape (m, d)
     ) -> "WeightedConformal":
         "Learn the weights; `CertificateError` when too few rows carry them"
-        for name in self.learned:
-            delattr(self, name)
+        self.forget()
         scores = check_stream(scores, "scores")
         source = check_features(source, "source")
         target = check_features(target, "target", source.shape[1])
@@ -327,6 +324,7 @@ class LabelFreeTrigger(StreamMonitor):
     def _test(self, block, tested, i):
         "The alarm of a block that differs from the reference, otherwise `None`"
         self.n_blocks_ += 1
+        # the sum of 1/k**2 is pi**2/6: over all blocks to come this spends `level`
         limit = 6 * self.level / (math.pi * self.n_blocks_) ** 2
         self.p_value_ = _two_sample_p_value(self.reference_, block, self.is_binary_)
         if self.p_value_ > limit:

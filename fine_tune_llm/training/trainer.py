@@ -120,7 +120,7 @@ def last_checkpoint(
     "Where to resume from; torn checkpoints are removed"
     checkpoints = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir()]
     for checkpoint in sorted(checkpoints, key=_steps, reverse=True):
-        if _is_whole(checkpoint):
+        if _is_complete(checkpoint):
             return str(checkpoint)
         shutil.rmtree(checkpoint)
     return None
@@ -130,7 +130,7 @@ def _steps(checkpoint):
     return int(checkpoint.name.split("-")[1])
 
 
-def _is_whole(checkpoint):
+def _is_complete(checkpoint):
     try:
         mark = read_json(checkpoint.with_suffix(".json"))
         return mark["sha256"] == sha256_tree(checkpoint)
