@@ -203,7 +203,7 @@ def registries():
                 yield door, word
 
 
-@pytest.mark.parametrize("door, word", registries())
+@pytest.mark.parametrize("door, word", list(registries()))
 def test_a_registry_knows_its_names_in_a_fresh_process(door, word):
     "Names are registered at import: what no one imports would be missing"
     for module in MODULES:

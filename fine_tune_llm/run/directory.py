@@ -167,17 +167,7 @@ class Run:
         Raises `CertificateError` when anything it was certified for has changed, and
         `RunError` when it is no run or not finished.
         """
-        path = Path(path)
-        _check_finished(path)
-        certificate = read_json(path / "certificate.json")
-        data = read_json(path / "data.json")
-        try:
-            config = load_config(path / "config.yaml")
-            verify_certificate(path, config, data, certificate=certificate)
-        except (KeyError, TypeError, ConfigurationError) as e:
-            raise CertificateError(
-                f"the certificate of `{path}` is void: {e}", path=str(path)
-            ) from e
+        config, data, certificate = _read_certified(Path(path))
         return cls(path, config, data, certificate=certificate)
 
     @cached_property
@@ -341,3 +331,18 @@ def _check_finished(path):
             hint="Call fit again with the same arguments to resume it",
             path=str(path),
         )
+
+
+def _read_certified(path):
+    "Settings, data and certificate of a finished run, which fit together"
+    _check_finished(path)
+    certificate = read_json(path / "certificate.json")
+    data = read_json(path / "data.json")
+    try:
+        config = load_config(path / "config.yaml")
+        verify_certificate(path, config, data, certificate=certificate)
+    except (KeyError, TypeError, ConfigurationError) as e:
+        raise CertificateError(
+            f"the certificate of `{path}` is void: {e}", path=str(path)
+        ) from e
+    return config, data, certificate
