@@ -28,7 +28,7 @@ _WINGS = [
 # %% ../nbs/00_fine_tune_llm.ipynb #10411b5a
 _WORDS = {
     "run.journey": ["fit"],
-    "run.directory": ["Run"],
+    "run.directory": ["Run", "decide"],
     "data.loading": ["load"],
     "evaluation.evidence": ["audit"],
     "evaluation.publish": ["write_report"],

@@ -13,6 +13,7 @@ from . import evaluation as evaluation
 from . import cli as cli
 from .run.journey import fit as fit
 from .run.directory import Run as Run
+from .run.directory import decide as decide
 from .data.loading import load as load
 from .evaluation.evidence import audit as audit
 from .evaluation.publish import write_report as write_report
@@ -29,6 +30,7 @@ __all__ = [
     "config",
     "core",
     "data",
+    "decide",
     "errors",
     "evaluation",
     "fit",

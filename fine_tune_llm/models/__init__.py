@@ -16,6 +16,7 @@ _WORDS = {
     "text_model": [
         "MemoryNeed",
         "TextModel",
+        "bytes_to_train",
         "check_targets",
         "load_adapter",
         "load_model",

@@ -9,6 +9,7 @@ from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
 from .text_model import MemoryNeed as MemoryNeed
 from .text_model import TextModel as TextModel
+from .text_model import bytes_to_train as bytes_to_train
 from .text_model import check_targets as check_targets
 from .text_model import load_adapter as load_adapter
 from .text_model import load_model as load_model
@@ -21,6 +22,7 @@ __all__ = [
     "PooledClassifier",
     "Source",
     "TextModel",
+    "bytes_to_train",
     "check_targets",
     "find_model",
     "load_adapter",

@@ -12,7 +12,7 @@ import lazy_loader
 _WORDS = {
     "classifier": ["CertifiedClassifier", "fit_classifier"],
     "certificate": ["derive_certificate", "promises"],
-    "directory": ["Run", "read_events"],
+    "directory": ["Run", "decide", "read_events"],
     "journey": ["PREDICTED_FOR", "fit"],
 }
 

@@ -5,6 +5,7 @@ from .classifier import fit_classifier as fit_classifier
 from .certificate import derive_certificate as derive_certificate
 from .certificate import promises as promises
 from .directory import Run as Run
+from .directory import decide as decide
 from .directory import read_events as read_events
 from .journey import PREDICTED_FOR as PREDICTED_FOR
 from .journey import fit as fit
@@ -13,6 +14,7 @@ __all__ = [
     "CertifiedClassifier",
     "PREDICTED_FOR",
     "Run",
+    "decide",
     "derive_certificate",
     "fit",
     "fit_classifier",

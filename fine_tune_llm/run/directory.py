@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['differences', 'claim_folder', 'decision_events', 'read_events', 'Run', 'describe_run', 'check_texts',
-           'tell_decisions']
+           'tell_decisions', 'decide']
 
 # %% ../../nbs/run/20_directory.ipynb #a0a4f608
 import os
@@ -346,3 +346,21 @@ def _read_certified(path):
             f"the certificate of `{path}` is void: {e}", path=str(path)
         ) from e
     return config, data, certificate
+
+# %% ../../nbs/run/20_directory.ipynb #a71e47c8
+def decide(
+    folder: str | Path,  # A finished run
+    texts: str | Sequence[str],  # One text or n texts
+    *,
+    # Column name -> n values, for certificates by group
+    groups: dict[str, Sequence] | None = None,
+    rationale: bool = False,  # Measure the words that moved each decision
+    record: bool = False,  # Put the decisions into the run's `events.db`, too
+) -> Decisions:  # n, in the order of the texts
+    """Open a run, verify its certificate, and decide or abstain
+
+    `RunError` for a folder that is no finished run, `CertificateError` when the
+    certificate is void. To decide again and again keep `Run.load(folder)`.
+    """
+    run = Run.load(folder)
+    return run.decide(texts, groups=groups, rationale=rationale, record=record)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..config.layers import make_config
-from ..config.machine import Machine
+from ..config.machine import this_machine
 from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
@@ -56,7 +56,12 @@ from ..data.ledger import ROLES, Ledger, split_ledger
 from ..data.loading import Dataset, load
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
-from ..models.text_model import check_targets, load_adapter, load_model
+from fine_tune_llm.models.text_model import (
+    bytes_to_train,
+    check_targets,
+    load_adapter,
+    load_model,
+)
 from ..predictions import Predictions
 from .certificate import write_certificate
 from .classifier import check_promises
@@ -140,7 +145,10 @@ def fit_settings(
     if group is not None:
         named["data.group"] = [group] if isinstance(group, str) else list(group)
     nested = config if isinstance(config, dict) else None
-    return _with_full_path(make_config(base, nested, named, machine=Machine()))
+    asked = make_config(
+        base, nested, named, machine=this_machine(), memory_needed=bytes_to_train
+    )
+    return _with_full_path(asked)
 
 
 def _files_of(config):

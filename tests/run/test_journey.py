@@ -7,7 +7,9 @@ import shutil
 import numpy as np
 import pytest
 
+import fine_tune_llm as ft
 from fine_tune_llm.config.layers import make_config
+from fine_tune_llm.config.machine import Machine
 from fine_tune_llm.config.manager import ConfigManager
 from fine_tune_llm.core.errors import (
     AdapterError,
@@ -26,6 +28,7 @@ from fine_tune_llm.core.events import (
 )
 from fine_tune_llm.core.files import sha256_json
 from fine_tune_llm.data import loading
+from fine_tune_llm.run import journey
 from fine_tune_llm.run.certificate import derive_certificate
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.journey import fit, full_disk_in_words
@@ -314,3 +317,20 @@ def test_a_full_disk_in_words(tmp_path):
         full_disk_in_words(tmp_path),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_one_line_decides_as_the_run_does(run):
+    texts = [row["text"] for row in ROWS[:5]]
+    here = run.decide(texts, rationale=False)
+    assert [d.decision for d in ft.decide(run.path, texts)] == [
+        d.decision for d in here
+    ]
+
+
+def test_memory_is_judged_before_anything_is_written(go, monkeypatch):
+    small = Machine(cpus=2, ram=2.0)
+    monkeypatch.setattr(journey, "this_machine", lambda: small)
+    monkeypatch.setattr(journey, "bytes_to_train", lambda config: 64 * 2**30)
+    with pytest.raises(ConfigurationError, match="GiB to train"):
+        go("too-large")
+    assert not (go.folder / "too-large").exists()
