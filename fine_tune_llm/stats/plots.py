@@ -70,10 +70,15 @@ def _check_kind(value, kind, source):
         )
 
 
+def _once(ax, text):
+    "The label of a line, kept from the legend where the axes have it already"
+    return f"_{text}" if text in ax.get_legend_handles_labels()[1] else text
+
+
 def _mark_change(ax, change):
     "A line at the observation after which the data changed"
     if change is not None:
-        ax.axvline(change, color=_GREY, ls=":", lw=1, label="change")
+        ax.axvline(change, color=_GREY, ls=":", lw=1, label=_once(ax, "change"))
 
 # %% ../../nbs/stats/80_plots.ipynb #6e2b94f8
 def plot_reliability(
@@ -201,7 +206,8 @@ def plot_coverage(
     coverage = table.coverage
     reach = np.array([coverage - table.low, table.high - coverage])
     ax.errorbar(at + shift, coverage, reach, fmt="o", ms=4, capsize=2, label=label)
-    ax.axhline(1 - alpha, ls=":", color=_GREY, lw=1, label="asked for")
+    goal = _once(ax, "asked for")
+    ax.axhline(1 - alpha, ls=":", color=_GREY, lw=1, label=goal)
     ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90)
     ax.set_ylabel("coverage (share of rows)")
     if label is not None:
@@ -258,7 +264,8 @@ def plot_rolling_coverage(
     ax = _axes(ax, 4, 2.8)
     coverage = 1 - rolling_mean(missed, window)
     ax.plot(np.arange(window, window + len(coverage)), coverage, lw=1, label=label)
-    ax.axhline(1 - alpha, color=_GREY, ls="--", lw=1, label="asked for")
+    goal = _once(ax, "asked for")
+    ax.axhline(1 - alpha, color=_GREY, ls="--", lw=1, label=goal)
     _mark_change(ax, change)
     ax.set(xlabel="observation", ylabel=f"coverage of the last {window}")
     if label is not None:

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.stats.adaptive import ACI, rolling_mean
+from fine_tune_llm.stats.conditional_coverage import size_stratified
 from fine_tune_llm.stats.martingales import ConformalMartingale, evidence
-from fine_tune_llm.stats.plots import plot_rolling_coverage, plot_wealth
+from fine_tune_llm.stats.plots import plot_coverage, plot_rolling_coverage, plot_wealth
 from fine_tune_llm.stats.score_bag import growing_p_values
 from fine_tune_llm.stats.streams import Monitor
 
@@ -40,7 +41,20 @@ def test_rolling_coverage_of_frozen_and_adapted_sets():
     p = (1 + 1000 - np.searchsorted(calibration, scores[1000:])) / 1001
     ax = plot_rolling_coverage(p <= 0.1, change=1000, label="frozen")
     plot_rolling_coverage(ACI(0.1, 0.02).replay(p), change=1000, label="ACI", ax=ax)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == ["frozen", "asked for", "change", "ACI"]
     assert len(ax.lines[0].get_ydata()) == 2301
     last = ax.lines[0].get_ydata()[-1]
     assert last == pytest.approx(1 - (p[-200:] <= 0.1).mean(), abs=1e-9)
     assert rolling_mean([1, 0, 1], 2).tolist() == [0.5, 0.5]
+
+
+def test_two_tables_on_one_pair_of_axes_share_the_goal():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 300)
+    sets = np.eye(3, dtype=bool)[labels] | (rng.uniform(size=(300, 3)) < 0.2)
+    table = size_stratified(sets, labels)
+    ax = plot_coverage(table, 0.1, label="first")
+    plot_coverage(table, 0.1, label="second", shift=0.1, ax=ax)
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert sorted(names) == ["asked for", "first", "second"]
