@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ def tiny(tmp_path_factory):
     (d / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     (d / "more.yaml").write_text(MORE)
     return d
+
+
+@pytest.fixture(scope="session")
+def next_line():
+    "The next line a process prints; a failure when nothing comes"
+
+    def read(p, seconds=60):
+        said = []
+        reader = threading.Thread(
+            target=lambda: said.append(p.stdout.readline()), daemon=True
+        )
+        reader.start()
+        reader.join(seconds)
+        if not said:
+            p.kill()
+            pytest.fail(f"the process printed nothing within {seconds} s")
+        return said[0]
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import pytest
@@ -28,20 +27,6 @@ def python(code, *args, **kw):
         text=True,
         **kw,
     )
-
-
-def first_line(p, seconds=60):
-    "What a process prints first; a failure when nothing comes"
-    said = []
-    reader = threading.Thread(
-        target=lambda: said.append(p.stdout.readline()), daemon=True
-    )
-    reader.start()
-    reader.join(seconds)
-    if not said:
-        p.kill()
-        pytest.fail(f"the process printed nothing within {seconds} s")
-    return said[0]
 
 
 def until(true, seconds=30):
@@ -75,14 +60,14 @@ def check_history(folder):
     return vs
 
 
-def test_two_processes_lose_nothing(tmp_path):
+def test_two_processes_lose_nothing(tmp_path, next_line):
     ConfigManager(tmp_path, Config())
     both = [
         python(APPLY, tmp_path, name, 20, stdin=subprocess.PIPE)
         for name in ("training.batch_size", "training.patience")
     ]
     for p in both:
-        assert first_line(p) == "ready\n"
+        assert next_line(p) == "ready\n"
     for p in both:
         p.stdin.write("\n")
         p.stdin.flush()
@@ -98,10 +83,10 @@ def test_two_processes_lose_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("i", range(5))
-def test_killed_while_applying(tmp_path, i):
+def test_killed_while_applying(tmp_path, i, next_line):
     ConfigManager(tmp_path, Config())
     p = python(APPLY, tmp_path, "training.batch_size", 5000, stdin=subprocess.PIPE)
-    assert first_line(p) == "ready\n"
+    assert next_line(p) == "ready\n"
     p.stdin.write("\n")
     p.stdin.flush()
     until(lambda: (tmp_path / "history" / "0002.json").exists())
@@ -124,13 +109,13 @@ with ConfigManager(sys.argv[1]).training():
 """
 
 
-def test_training_is_seen_by_others_and_ends_with_its_process(tmp_path):
+def test_training_is_seen_by_others_and_ends_with_its_process(tmp_path, next_line):
     ConfigManager(tmp_path, Config())
     p = python(
         TRAIN,
         tmp_path,
     )
-    assert first_line(p) == "on\n"
+    assert next_line(p) == "on\n"
     m = ConfigManager(tmp_path)
     with pytest.raises(ConfigurationError, match="only live settings"):
         m.apply({"training.epochs": 9})

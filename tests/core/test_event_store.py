@@ -8,7 +8,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from shlex import quote
@@ -46,19 +45,16 @@ def numbers(path, what="user.*"):
         return [e.data["i"] for e in s.query(what)]
 
 
-def line(p, seconds=60):
+@pytest.fixture
+def line(next_line):
     "The next line a process prints, or its error when it has ended"
-    said = []
-    reader = threading.Thread(
-        target=lambda: said.append(p.stdout.readline()), daemon=True
-    )
-    reader.start()
-    reader.join(seconds)
-    if not said:
-        p.kill()
-        pytest.fail(f"the process printed nothing within {seconds} s")
-    assert said[0], p.stderr.read()
-    return said[0].strip()
+
+    def read(p):
+        said = next_line(p)
+        assert said, p.stderr.read()
+        return said.strip()
+
+    return read
 
 
 WRITE = """
@@ -73,7 +69,7 @@ with EventStore(path, every=EVERY) as s:
 
 
 @pytest.mark.parametrize("every", [None, 0.002])
-def test_killed_writer_loses_nothing_committed(tmp_path, every):
+def test_killed_writer_loses_nothing_committed(tmp_path, every, line):
     path = tmp_path / "events.db"
     start = 0
     chance = random.Random(20261123)
@@ -112,7 +108,7 @@ time.sleep(60)
 """
 
 
-def test_follower_sees_every_event_of_writers_that_come_and_die(tmp_path):
+def test_follower_sees_every_event_of_writers_that_come_and_die(tmp_path, line):
     path = tmp_path / "events.db"
     with EventStore(path) as s:
         s.append(Event("user.note", dict(i=-1)))
@@ -280,7 +276,7 @@ input()
 """
 
 
-def test_file_held_by_another_process(tmp_path):
+def test_file_held_by_another_process(tmp_path, line):
     path = tmp_path / "events.db"
     with EventStore(path, every=None) as s:
         s.append(Event("user.note", dict(i=0)))
@@ -453,7 +449,7 @@ def follow(*words):
     )
 
 
-def test_follow_and_interrupt(run_dir):
+def test_follow_and_interrupt(run_dir, line):
     p = follow(run_dir, "-f", "-n", 1, "--type", "training.*")
     assert "step 29" in line(p)
     with EventStore(run_dir / "events.db") as s:
@@ -465,7 +461,7 @@ def test_follow_and_interrupt(run_dir):
     assert (p.returncode, out, err) == (0, "", "")
 
 
-def test_follow_waits_for_a_run_that_has_just_begun(run_dir):
+def test_follow_waits_for_a_run_that_has_just_begun(run_dir, line):
     (run_dir / "events.db").unlink()
     p = follow(run_dir, "--follow")
     time.sleep(1.0)
