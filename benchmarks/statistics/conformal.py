@@ -92,10 +92,9 @@ class GivenProbabilities:
         return True
 
 
-def mapie(score, cal, new):
+def mapie_fitted(score, probs, labels):
     from mapie.classification import SplitConformalClassifier
 
-    probs, labels = cal()
     model = SplitConformalClassifier(
         GivenProbabilities(probs.shape[1]),
         confidence_level=0.9,
@@ -103,10 +102,13 @@ def mapie(score, cal, new):
         prefit=True,
         random_state=0,
     )
+    return model.conformalize(probs, labels)
+
+
+def mapie(score, cal, new):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.conformalize(probs, labels)
-        del probs, labels
+        model = mapie_fitted(score, *cal())
         return model.predict_set(new()[0])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from common import ROOT, arguments, import_torchcp, save
-from conformal import GivenProbabilities
+from conformal import mapie_fitted
 
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.conformal import ConformalClassifier
@@ -223,18 +223,9 @@ def same_as_torchcp(probs, labels, new):
 
 
 def mapie_sets(score, probs, labels, new, **settings):
-    from mapie.classification import SplitConformalClassifier
-
-    model = SplitConformalClassifier(
-        GivenProbabilities(probs.shape[1]),
-        confidence_level=0.9,
-        conformity_score=score,
-        prefit=True,
-        random_state=0,
-    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.conformalize(probs, labels)
+        model = mapie_fitted(score, probs, labels)
         found = model.predict_set(new, conformity_score_params=settings or None)
     return found[1][:, :, 0]
 
