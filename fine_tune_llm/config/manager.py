@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from .files import load_config, save_config
 from .history import History, Version, config_diff
 from .layers import make_config
@@ -28,37 +26,23 @@ from fine_tune_llm.core.errors import (
     RunError,
 )
 from ..core.events import Event
+from ..core.files import take_lock
 from ..core.logs import get_logger
 
 # %% ../../nbs/config/50_manager.ipynb #31ca6e7f
-def _training_lock(folder):
-    return FileLock(str(folder / "history" / ".training"), is_singleton=False)
-
-
-def _hold_training_lock(folder):
+def _take_training_lock(folder):
     "The training lock, held; `RunError` when another process holds it"
-    lock = _training_lock(folder)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as e:
-        raise RunError(
-            f"`{folder}` is being trained by another process",
-            hint="Wait for it, or choose another directory",
-            path=str(folder),
-        ) from e
-    return lock
+    return take_lock(folder / "history" / ".training", folder, "trained")
 
 
 def _is_trained(folder):
     "Does anybody hold the training lock?"
     if not (folder / "history" / ".training").exists():
         return False
-    lock = _training_lock(folder)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        _take_training_lock(folder).release()
+    except RunError:
         return True
-    lock.release()
     return False
 
 # %% ../../nbs/config/50_manager.ipynb #d971ff72
@@ -191,7 +175,7 @@ class ConfigManager:
     def training(self) -> Iterator["ConfigManager"]:
         "A block in which only live settings may change, whoever asks, in any process"
         with self._history.writing():
-            lock = _hold_training_lock(self.folder)
+            lock = _take_training_lock(self.folder)
             self._catch_up()
             self._is_training = True
         try:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['storable', 'atomic_write', 'atomic_dir', 'clear_temporary', 'write_json', 'read_json', 'sha256_file', 'sha256_json',
-           'sha256_tree', 'single_writer']
+           'sha256_tree', 'take_lock', 'single_writer']
 
 # %% ../../nbs/core/40_files.ipynb #38199d05
 import hashlib
@@ -149,20 +149,30 @@ def sha256_tree(
     )
 
 # %% ../../nbs/core/40_files.ipynb #240112f9
+def take_lock(
+    path: Path,  # The lock file
+    folder: Path,  # What it keeps others from
+    doing: str,  # What its holder does to the folder, for the error
+) -> FileLock:  # Held, for the caller to release
+    "A lock, taken at once; `RunError` when another process holds it"
+    lock = FileLock(str(path), is_singleton=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as e:
+        raise RunError(
+            f"`{folder}` is being {doing} by another process",
+            hint="Wait for it, or choose another directory",
+            path=str(folder),
+        ) from e
+    return lock
+
+
 @contextmanager
 def single_writer(
     folder: Path,  # An existing folder
 ) -> Iterator[None]:
     "Hold `folder` for this process; a second writer gets a `RunError` at once"
-    lock = FileLock(str(Path(folder) / ".lock"), is_singleton=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as e:
-        raise RunError(
-            f"`{folder}` is being written by another process",
-            hint="Wait for it, or choose another directory",
-            path=str(folder),
-        ) from e
+    lock = take_lock(Path(folder) / ".lock", folder, "written")
     try:
         yield
     finally:

@@ -21,13 +21,14 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
+from .arrays import number_array
 from fine_tune_llm.stats.bounds import (
     Nested,
     risk_bounds,
     risk_test,
     rows_that_would_do,
 )
-from .costs import CostMatrix, number_array
+from .costs import CostMatrix
 from .estimator import reading, savable
 from .intervals import clopper_pearson
 from .learn_then_test import theorem_of

@@ -18,8 +18,12 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import as_float_array, check_labels, check_probs
-from .costs import number_array
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    check_probs,
+    number_array,
+)
 from .estimator import Estimator
 from .kernels import readable
 from .selection import check_grid

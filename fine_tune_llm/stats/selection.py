@@ -17,9 +17,9 @@ from numpy.typing import ArrayLike
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.registry import Registry
-from .arrays import top_of_rows
+from .arrays import number_array, top_of_rows
 from .bounds import Nested, binomial_p_value
-from .costs import CostMatrix, as_cost, least_cost, number_array
+from .costs import CostMatrix, as_cost, least_cost
 from .kernels import by_rows, kernel, readable
 
 # %% ../../nbs/stats/52_selection.ipynb #898e58e3

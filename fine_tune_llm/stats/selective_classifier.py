@@ -22,6 +22,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     group_codes,
     group_names,
+    number_array,
 )
 from .bounds import Nested, risk_bounds, risk_test
 from fine_tune_llm.stats.certificates import (
@@ -38,7 +39,6 @@ from fine_tune_llm.stats.costs import (
     as_cost,
     check_decided,
     markdown_row,
-    number_array,
 )
 from .estimator import Estimator
 from fine_tune_llm.stats.selection import (
