@@ -40,6 +40,7 @@ _WORDS = {
         "TrainingError",
         "error_table",
     ],
+    "texts": ["is_blank", "visible"],
     "checks": ["check_number", "check_seed", "near"],
     "redaction": ["hide", "redact"],
     "logs": [

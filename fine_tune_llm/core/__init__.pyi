@@ -29,6 +29,8 @@ from .errors import SecretError as SecretError
 from .errors import ServiceError as ServiceError
 from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
+from .texts import is_blank as is_blank
+from .texts import visible as visible
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
@@ -143,6 +145,7 @@ __all__ = [
     "full_jitter",
     "get_logger",
     "hide",
+    "is_blank",
     "is_failure",
     "json_safe",
     "log_context",
@@ -155,5 +158,6 @@ __all__ = [
     "sha256_json",
     "sha256_tree",
     "single_writer",
+    "visible",
     "write_json",
 ]
