@@ -40,7 +40,7 @@ _WORDS = {
         "TrainingError",
         "error_table",
     ],
-    "checks": ["check_number", "check_seed", "near"],
+    "checks": ["as_fraction", "check_number", "check_seed", "near"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",

@@ -29,6 +29,7 @@ from .errors import SecretError as SecretError
 from .errors import ServiceError as ServiceError
 from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
+from .checks import as_fraction as as_fraction
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
@@ -128,6 +129,7 @@ __all__ = [
     "Vault",
     "adopt_libraries",
     "aggregate",
+    "as_fraction",
     "atomic_dir",
     "atomic_write",
     "capture_logs",
