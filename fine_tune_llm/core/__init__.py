@@ -41,6 +41,7 @@ _WORDS = {
         "error_table",
     ],
     "checks": ["as_fraction", "check_number", "check_seed", "near"],
+    "names": ["as_name"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",

@@ -33,6 +33,7 @@ from .checks import as_fraction as as_fraction
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
+from .names import as_name as as_name
 from .redaction import hide as hide
 from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
@@ -130,6 +131,7 @@ __all__ = [
     "adopt_libraries",
     "aggregate",
     "as_fraction",
+    "as_name",
     "atomic_dir",
     "atomic_write",
     "capture_logs",
