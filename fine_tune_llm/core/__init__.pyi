@@ -39,6 +39,7 @@ from .errors import error_table as error_table
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
+from .names import as_name as as_name
 from .redaction import hide as hide
 from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
@@ -135,6 +136,7 @@ __all__ = [
     "Vault",
     "adopt_libraries",
     "aggregate",
+    "as_name",
     "atomic_dir",
     "atomic_write",
     "capture_logs",
