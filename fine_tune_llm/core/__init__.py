@@ -50,6 +50,7 @@ _WORDS = {
         "error_table",
     ],
     "checks": ["check_number", "check_seed", "near"],
+    "names": ["as_name"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",
