@@ -1,6 +1,13 @@
 "Written by .ci/doors.py from __init__.py."
 
 from . import errors as errors
+from .printable import code_for_markdown as code_for_markdown
+from .printable import cut as cut
+from .printable import for_html as for_html
+from .printable import for_json as for_json
+from .printable import for_markdown as for_markdown
+from .printable import for_plot as for_plot
+from .printable import for_terminal as for_terminal
 from .errors import AdapterError as AdapterError
 from .errors import CalibrationError as CalibrationError
 from .errors import CallbackError as CallbackError
@@ -138,12 +145,19 @@ __all__ = [
     "check_number",
     "check_seed",
     "clear_temporary",
+    "code_for_markdown",
     "configure_logging",
+    "cut",
     "error_analytics",
     "error_stats",
     "error_table",
     "errors",
     "event_line",
+    "for_html",
+    "for_json",
+    "for_markdown",
+    "for_plot",
+    "for_terminal",
     "full_jitter",
     "get_logger",
     "hide",
