@@ -15,8 +15,8 @@ from ..core.checks import check_number, check_seed
 from ..core.errors import CertificateError, NotFittedError, PredictionError
 from .arrays import as_float_array
 from .kernels import kernel
-from .randomness import keyed_generator
 from .quantiles import check_alpha, weighted_ranks
+from .randomness import keyed_generator
 from .streams import MONITORS, Alarm, StreamMonitor, check_stream
 
 # %% ../../nbs/stats/67_shift.ipynb #dc30be5a
