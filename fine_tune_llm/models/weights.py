@@ -59,7 +59,7 @@ def find_device(
 
 # %% ../../nbs/models/25_weights.ipynb #836ed3bb
 @contextmanager
-def _in_our_words(name: str) -> Iterator[None]:
+def _as_load_error(name: str) -> Iterator[None]:
     "Whatever goes wrong with a model's files, as a `ModelLoadError`"
     try:
         yield
@@ -135,7 +135,7 @@ def read_config(
     "A model's configuration; `ModelLoadError` when it is broken or wants code"
     from transformers import AutoConfig
 
-    with _in_our_words(source.name), quiet():
+    with _as_load_error(source.name), quiet():
         _check_raw_config(source)
         return AutoConfig.from_pretrained(
             os.path.abspath(source.folder),
@@ -151,7 +151,7 @@ def read_tokenizer(
     "The tokenizer in a folder; `ModelLoadError` when it is broken or wants code"
     from transformers import AutoTokenizer
 
-    with _in_our_words(name), quiet():
+    with _as_load_error(name), quiet():
         tokenizer = AutoTokenizer.from_pretrained(
             os.path.abspath(folder), trust_remote_code=False, local_files_only=True
         )
@@ -222,7 +222,7 @@ def read_backbone(
     from transformers import AutoModel
 
     config = read_config(source)
-    with _in_our_words(source.name), quiet():
+    with _as_load_error(source.name), quiet():
         backbone, found = AutoModel.from_pretrained(
             os.path.abspath(source.folder),
             config=config,
@@ -261,7 +261,7 @@ def empty_backbone(
     from transformers import AutoModel
 
     config = read_config(source)
-    with _in_our_words(source.name), quiet(), torch.device("meta"):
+    with _as_load_error(source.name), quiet(), torch.device("meta"):
         return AutoModel.from_config(config, trust_remote_code=False)
 
 

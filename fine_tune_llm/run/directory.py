@@ -19,6 +19,7 @@ import numpy as np
 from ..config.files import load_config
 from ..config.schema import Config
 from fine_tune_llm.core.errors import (
+    CertificateError,
     ConfigurationError,
     DataValidationError,
     RunError,
@@ -201,31 +202,7 @@ class Run:
         `CertificateError` when its files are no longer those that were verified, or
         when it does not score some calibration rows as it did.
         """
-        with self._unchanged("adapter", "tokenizer"):
-            model = load_adapter(
-                self.config.model.name,
-                self.path / "adapter",
-                self.path / "tokenizer",
-                max_length=self.config.model.max_length,
-                device=self.device,
-                local=True,
-            )
-        self._check_base(model.source.sha256)
-        self._check_base(find_model(self.config.model.name, local=True).sha256)
-        check_scores(self.path, model, self.predictions("calibration"))
-        return model
-
-    def _check_base(self, sha256):
-        if sha256 != self.certificate["fingerprints"]["base_model"]:
-            name = self.config.model.name
-            raise void(self.path, f"the files of the base model {name!r} were changed")
-
-    @contextmanager
-    def _unchanged(self, *names):
-        "Verify files before and after they are read"
-        check_unchanged(self.path, self.certificate, names)
-        yield
-        check_unchanged(self.path, self.certificate, names)
+        return _read_model(self)
 
     def predictions(
         self,
@@ -234,7 +211,7 @@ class Run:
         "Stored predictions of a role"
         if role in self._outcomes:
             return self._outcomes[role].predictions
-        with self._unchanged(f"{role}_rows"):
+        with _unchanged(self, f"{role}_rows"):
             return Predictions.load(self.path / "predictions" / f"{role}.parquet")
 
     def outcome(
@@ -322,6 +299,33 @@ class Run:
     def _repr_markdown_(self) -> str:
         return describe_run(self)
 
+# %% ../../nbs/run/20_directory.ipynb #read-model
+@contextmanager
+def _unchanged(run, *names):
+    "Verify files of a run before and after they are read"
+    check_unchanged(run.path, run.certificate, names)
+    yield
+    check_unchanged(run.path, run.certificate, names)
+
+
+def _read_model(run):
+    "The model of a run, of files that are as they were, speaking as it did"
+    base = run.config.model.name
+    with _unchanged(run, "adapter", "tokenizer"):
+        model = load_adapter(
+            base,
+            run.path / "adapter",
+            run.path / "tokenizer",
+            max_length=run.config.model.max_length,
+            device=run.device,
+            local=True,
+        )
+    now = find_model(base, local=True).sha256  # was it swapped while it was read?
+    if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:
+        raise void(run.path, f"the files of the base model {base!r} were changed")
+    check_scores(run.path, model, run.predictions("calibration"))
+    return model
+
 # %% ../../nbs/run/20_directory.ipynb #21e58c5f
 def describe_run(
     run: Run,  # A finished run
@@ -390,7 +394,9 @@ def _read_certified(path):
         config = load_config(path / "config.yaml")
         if not isinstance(data, dict) or "classes" not in data:
             raise void(path, "data.json holds no description of data")
-    except (OSError, RecursionError, ConfigurationError) as e:
+    except CertificateError:
+        raise
+    except Exception as e:  # whatever a parser says of bytes that are no text
         raise void(path, str(e)) from e
     verify_certificate(path, config, data, certificate=certificate)
     return config, data, certificate

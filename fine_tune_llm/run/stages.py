@@ -39,6 +39,9 @@ def files_of(
     return found
 
 # %% ../../nbs/run/08_stages.ipynb #2a5e60fe
+_GONE = "is missing"
+
+
 def changed_files(
     folder: Path,  # A run directory
     said: dict[str, str],  # Path -> sha256, as it was
@@ -48,7 +51,7 @@ def changed_files(
     changed = {}
     for name in sorted({*said, *now}):
         if name not in now:
-            changed[name] = "is missing"
+            changed[name] = _GONE
         elif name not in said:
             changed[name] = "was not written by this run"
         elif said[name] != now[name]:
@@ -87,7 +90,10 @@ def read_stages(
     file = Path(folder) / _RECORD
     if not file.exists():
         return {}
-    stages = read_json(file)
+    try:
+        stages = read_json(file)
+    except RecursionError as e:
+        raise IntegrityError(f"`{file}` is nested too deeply", path=str(file)) from e
     if isinstance(stages, dict) and all(map(_is_record, stages.values())):
         return stages
     raise IntegrityError(f"`{file}` is no record of stages", path=str(file))
@@ -150,20 +156,17 @@ def files_done(
     record = read_stages(folder).get(stage, {})
     if record.get("made_from") != made_from:
         return []
-    done = []
+    done, changed = [], {}
     for part in parts:
-        now = files_of(folder, part)
         said = _below(record["files"], part)
-        changed = changed_files(folder, said, now)
-        if said and not changed:
+        found = changed_files(folder, said, files_of(folder, part))
+        if said and not found:
             done.append(part)
-        elif said and now and any(not _is_gone(what) for what in changed.values()):
-            raise _was_changed(folder, stage, changed)
+        elif said and set(found.values()) != {_GONE}:
+            changed |= found
+    if changed:
+        raise _was_changed(folder, stage, changed)
     return done
-
-
-def _is_gone(what):
-    return what == "is missing"
 
 
 def _below(files: dict[str, str], part: str) -> dict[str, str]:
