@@ -49,7 +49,8 @@ _WORDS = {
         "TrainingError",
         "error_table",
     ],
-    "checks": ["check_number", "check_seed", "near"],
+    "texts": ["is_blank", "visible"],
+    "checks": ["as_fraction", "check_number", "check_seed", "near"],
     "names": ["as_name"],
     "redaction": ["hide", "redact"],
     "logs": [

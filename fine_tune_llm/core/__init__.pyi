@@ -36,6 +36,9 @@ from .errors import SecretError as SecretError
 from .errors import ServiceError as ServiceError
 from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
+from .texts import is_blank as is_blank
+from .texts import visible as visible
+from .checks import as_fraction as as_fraction
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
@@ -136,6 +139,7 @@ __all__ = [
     "Vault",
     "adopt_libraries",
     "aggregate",
+    "as_fraction",
     "as_name",
     "atomic_dir",
     "atomic_write",
@@ -159,6 +163,7 @@ __all__ = [
     "full_jitter",
     "get_logger",
     "hide",
+    "is_blank",
     "is_failure",
     "json_safe",
     "log_context",
@@ -171,5 +176,6 @@ __all__ = [
     "sha256_json",
     "sha256_tree",
     "single_writer",
+    "visible",
     "write_json",
 ]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.files import storable
 from ..core.registry import Registry
+from ..core.texts import is_blank
 
 # %% ../../nbs/data/10_loading.ipynb #03701c7e
 _MAGIC = {
@@ -258,7 +259,7 @@ def _rows_from_bytes(raw, name):
 class Dataset:
     "Texts with what is known about them"
 
-    texts: tuple[str, ...]  # n texts
+    texts: tuple[str | None, ...]  # n texts; `None` where an empty one was kept
     labels: np.ndarray | None  # Class indices, shape (n,); `None` when unknown
     classes: tuple[str, ...]  # K class names, sorted
     # Attribute -> values, shape (n,), `None` where blank
@@ -329,9 +330,11 @@ def _column(rows, name, what, facts):
     return [row.get(name) for row in rows]
 
 # %% ../../nbs/data/10_loading.ipynb #dc977249
-def _check_texts(values, max_chars):
+def _check_texts(values, max_chars, on_empty):
     for row, value in enumerate(values):
-        if _is_missing(value):
+        if _is_empty(value):
+            if on_empty != "error":
+                continue
             hint = "Remove the row or fill it"
             raise DataValidationError(f"row {row} has no text", hint=hint, row=row)
         if not isinstance(value, str):
@@ -344,7 +347,11 @@ def _check_texts(values, max_chars):
                 hint="Cut it, or raise data.max_chars",
                 row=row,
             )
-    return tuple(map(storable, values))
+    return [None if _is_empty(value) else storable(value) for value in values]
+
+
+def _is_empty(value):
+    return _is_missing(value) or (isinstance(value, str) and is_blank(value))
 
 
 def _check_label(value, row):
@@ -386,6 +393,8 @@ def load(
     group: str | Sequence[str] | None = None,
     name: str | None = None,  # What to call the source in errors
     max_chars: int = 100_000,  # Longest text accepted, in characters
+    # Rows without a text: refuse them all, leave them out, or keep them as `None`
+    on_empty: Literal["error", "skip", "keep"] = "error",
 ) -> Dataset:
     """Read labelled texts
 
@@ -394,7 +403,9 @@ def load(
     """
     groups = _check_columns(text, label, group)
     rows, facts = read_rows(source, name)
-    texts = _check_texts(_column(rows, text, "text", facts), max_chars)
+    texts = _check_texts(_column(rows, text, "text", facts), max_chars, on_empty)
+    kept = [i for i, one in enumerate(texts) if one is not None or on_empty != "skip"]
+    rows, texts = [rows[i] for i in kept], [texts[i] for i in kept]
     classes, labels = (), None
     if label is not None:
         values = _column(rows, label, "label", facts)
@@ -403,11 +414,11 @@ def load(
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names])
     return Dataset(
-        texts=texts,
+        texts=tuple(texts),
         labels=labels,
         classes=classes,
         groups={g: _group_values(_column(rows, g, "group", facts)) for g in groups},
-        ids=tuple(_row_id(row, number) for number, row in enumerate(rows)),
+        ids=tuple(_row_id(row, number) for number, row in zip(kept, rows)),
         source={"name": facts.name, "sha256": facts.sha256, "rows": len(rows)},
     )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import as_fraction, check_number, check_seed
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
@@ -313,7 +313,7 @@ def worst_slab(
             f"`share` must be in (0, 1], got {share!r}", argument="share"
         )
     half, other = np.split(rng.permutation(n), [n // 2])
-    least = max(1, math.ceil(share * len(half)))
+    least = max(1, math.ceil(as_fraction(share) * len(half)))
     tried = rng.normal(size=(directions, x.shape[1]))
     searched, direction, low, high = _search_slab(x[half], hit[half], least, tried)
     place = x[other] @ direction

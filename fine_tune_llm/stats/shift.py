@@ -14,6 +14,7 @@ import numpy as np
 from ..core.checks import check_number, check_seed
 from ..core.errors import CertificateError, NotFittedError, PredictionError
 from .arrays import as_float_array
+from .quantiles import check_alpha, weighted_ranks
 from .streams import MONITORS, Alarm, StreamMonitor, check_stream
 
 # %% ../../nbs/stats/67_shift.ipynb #dc30be5a
@@ -26,7 +27,7 @@ def weighted_quantile(
     new: Any,  # Density ratio at the new rows, 0 or more, shape (m,)
     *,
     alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
-) -> np.ndarray:  # Shape (m,); `inf` where the weights do not reach
+) -> np.ndarray:  # Shape (m,); `inf` where the weights do not reach, or are all 0
     """Weighted conformal threshold for each new row: exact when the weights are
 
     Tibshirani et al. (2019), "Conformal prediction under covariate shift".
@@ -34,18 +35,15 @@ def weighted_quantile(
     scores = check_stream(scores, "scores")
     weights = check_stream(weights, "weights", low=0, high=_MOST)
     new = check_stream(new, "new", low=0, high=_MOST)
-    check_number("alpha", alpha)
+    alpha = check_alpha(alpha)
     if len(scores) != len(weights):
         raise PredictionError(
             f"`scores` and `weights` differ in length: {len(scores)}, {len(weights)}",
             argument="weights",
         )
     order = np.argsort(scores, kind="stable")
-    reach = weights[order].cumsum()
-    total = reach[-1] if len(scores) else 0.0
-    # the sum of weights rounds: let what reaches its goal up to the last bits reach it
-    rank = np.searchsorted(reach * (1 + 1e-12), (1 - alpha) * (total + new))
-    return np.r_[scores[order], math.inf][np.minimum(rank, len(scores))]
+    rank = weighted_ranks(weights[order], new, alpha)
+    return np.r_[scores[order], math.inf][rank]
 
 # %% ../../nbs/stats/67_shift.ipynb #272f4d6b
 def effective_rows(
