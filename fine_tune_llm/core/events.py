@@ -21,6 +21,7 @@ from structlog.contextvars import get_contextvars
 
 from .errors import ConfigurationError, FineTuneLLMError, SchemaError
 from .files import storable
+from .printable import for_terminal
 from .redaction import redact
 
 # %% ../../nbs/core/80_events.ipynb #f4643005
@@ -294,15 +295,11 @@ def event_line(
     ]
     step = [] if event.step is None else [f"step {event.step}"]
     words = [_when(event.time), f"{event.type:<20}", *step, " ".join(said[:most])]
-    return "  ".join(words).rstrip()
+    return for_terminal("  ".join(words).rstrip())
 
 
 def _shown(value):
-    if type(value) is float:
-        return f"{value:.4g}"
-    if type(value) is not str or value.isprintable():
-        return str(value)[:80]
-    return repr(value)[:80]
+    return f"{value:.4g}" if type(value) is float else str(value)[:80]
 
 
 def _when(seconds):
