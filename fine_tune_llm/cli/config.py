@@ -107,11 +107,14 @@ def settings_yaml(
             place = places.get(f"{name}.{key}")
             lines.append((f"  {_yaml_line(key, inner)}", place))
     column = min(48, max(len(line) for line, _ in lines))
-    shown = [
-        f"{line:<{column}}  # {for_terminal(place)}" if place and place != "default" else line
-        for line, place in lines
-    ]
-    return "".join(f"{line}\n" for line in shown)
+    return "".join(f"{_with_place(*pair, column)}\n" for pair in lines)
+
+
+def _with_place(line, place, column):
+    "A line, and where its value comes from"
+    if not place or place == "default":
+        return line
+    return f"{line:<{column}}  # {for_terminal(place)}"
 
 
 def _yaml_line(key, value):

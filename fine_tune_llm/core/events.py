@@ -299,7 +299,11 @@ def event_line(
 
 
 def _shown(value):
-    return f"{value:.4g}" if type(value) is float else str(value)[:80]
+    if type(value) is float:
+        return f"{value:.4g}"
+    if type(value) is not str or value.isprintable():
+        return str(value)[:80]
+    return repr(value)[:80]
 
 
 def _when(seconds):
