@@ -64,6 +64,7 @@ _WORDS = {
         "atomic_dir",
         "atomic_write",
         "clear_temporary",
+        "output_stream",
         "read_json",
         "sha256_file",
         "sha256_json",

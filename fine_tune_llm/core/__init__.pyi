@@ -53,6 +53,7 @@ from .logs import log_context as log_context
 from .files import atomic_dir as atomic_dir
 from .files import atomic_write as atomic_write
 from .files import clear_temporary as clear_temporary
+from .files import output_stream as output_stream
 from .files import read_json as read_json
 from .files import sha256_file as sha256_file
 from .files import sha256_json as sha256_json
@@ -169,6 +170,7 @@ __all__ = [
     "log_context",
     "near",
     "new_key",
+    "output_stream",
     "read_json",
     "redact",
     "retry",
