@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
+import typer
 
 from .app import app, error_paragraph, exit_code, say
 from ..core.redaction import redact
@@ -20,6 +20,10 @@ from ..core.redaction import redact
 from . import config, decide, demo, events, fit, report  # noqa: F401
 
 # %% ../../nbs/cli/90_program.ipynb #0715809a
+_KINDS = {kind.__name__: kind for kind in typer.BadParameter.__mro__}
+_UsageError = _KINDS["ClickException"]  # of click, or of typer's own copy of it
+
+
 def main(
     # Words after `ftllm`; those of the process when `None`
     args: Sequence[str] | None = None,
@@ -29,7 +33,7 @@ def main(
     words = sys.argv[1:] if args is None else list(args)
     try:
         code = app(args=words, standalone_mode=False, prog_name="ftllm")
-    except click.ClickException as e:
+    except _UsageError as e:
         raise SystemExit(_show_usage(e)) from e
     except (Exception, KeyboardInterrupt) as e:
         if "--debug" in words:
