@@ -44,6 +44,15 @@ def _setting(default, about, unit, *, live=False, **bounds):
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
+
+def _number_for_auto(value):
+    "0 for the word `auto`"
+    is_word = isinstance(value, str) and value.strip().lower() == "auto"
+    return 0 if is_word else value
+
+
+_OrAuto = Annotated[int, BeforeValidator(_number_for_auto)]
+
 # %% ../../nbs/config/10_schema.ipynb #2f9744f4
 class Section(BaseModel):
     "A closed, frozen group of settings"
@@ -121,8 +130,13 @@ class ModelConfig(Section):
         min_length=1,
         max_length=4096,
     )
-    max_length: int = _setting(
-        128, "Tokens read of each text; the rest is cut", "tokens", ge=8, le=32768
+    max_length: _OrAuto = _setting(
+        0,
+        "Tokens read of each text; the rest is cut, counted and said. 0 or auto is "
+        "what 99% of the train role need, at most what the model can read",
+        "tokens",
+        ge=0,
+        le=32768,
     )
     pooling: Literal["auto", "mean", "mean_max", "last"] = _setting(
         "auto",
@@ -141,6 +155,13 @@ class ModelConfig(Section):
         "(Dettmers et al. 2023)",
         "choice",
     )
+
+    @field_validator("max_length")
+    @classmethod
+    def _long_enough(cls, value):
+        if 0 < value < 8:
+            raise ValueError("must be at least 8, or auto")
+        return value
 
 # %% ../../nbs/config/10_schema.ipynb #5731291e
 class LoraSection(Section):
@@ -195,6 +216,14 @@ class TrainingConfig(Section):
         ge=1,
         le=1000,
     )
+    threads: _OrAuto = _setting(
+        0,
+        "Cores to train on, at most those of the machine; 0 or auto are those found "
+        "idle when the run begins, which config.yaml then names",
+        "cores",
+        ge=0,
+        le=4096,
+    )
     precision: Literal["auto", "fp32", "bf16"] = _setting(
         "auto",
         "Number format in training; auto is bf16 where the processor multiplies it "
@@ -219,6 +248,13 @@ class LossConfig(Section):
         "probability",
         ge=0,
         lt=1,
+    )
+    class_weights: Literal["none", "balanced"] = _setting(
+        "none",
+        "What a row counts in training; balanced is the same for every class "
+        "together, which finds rare classes and makes them too likely (costs in `risk` "
+        "do not)",
+        "choice",
     )
 
     def settings(self) -> dict:
