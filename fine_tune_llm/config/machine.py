@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from .schema import Config
+from .schema import ASSUMED_LENGTH, Config
 
 # %% ../../nbs/config/15_machine.ipynb #8a7c5de7
 NEEDED_PACKAGES = ("bitsandbytes",)  # What settings may need beyond the core install
@@ -170,6 +170,7 @@ _WORTH_ASKING = 2.0  # GiB; whatever needs less is trained without a word
 def _memory_complaints(config, have, memory_needed):
     "A batch that does not fit into `have` GiB, and how many rows would"
     rows = config.training.batch_size
+    length = config.model.max_length or ASSUMED_LENGTH
     need = _gibibytes(config, rows, memory_needed)
     if need is None or need < _WORTH_ASKING or need <= have:
         return
@@ -181,7 +182,7 @@ def _memory_complaints(config, have, memory_needed):
         advice = f"about {fits} would fit"
     yield (
         "training.batch_size",
-        f"`training.batch_size` {rows} with {config.model.max_length} tokens a row "
+        f"`training.batch_size` {rows} with {length} tokens a row "
         f"needs about {need:.0f} GiB to train {config.model.name!r}, "
         f"and there are {have:.0f}; {advice}",
     )
