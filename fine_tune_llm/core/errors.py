@@ -13,6 +13,8 @@ __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDepe
 import math
 from typing import Any
 
+from .printable import message_for_terminal
+
 # %% ../../nbs/core/10_errors.ipynb #91a8472c
 class FineTuneLLMError(Exception):
     "Root of every error raised on purpose; its text is the message and the hint"
@@ -26,9 +28,9 @@ class FineTuneLLMError(Exception):
         hint: str | None = None,  # What to do about it, one sentence
         **context: Any,  # Anything else that is known, kept JSON-safe in `.context`
     ):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = message_for_terminal(message)
+        self.hint = None if hint is None else message_for_terminal(hint)
+        super().__init__(self.message)
         self.context = _json_safe(context)
 
     def __str__(self) -> str:

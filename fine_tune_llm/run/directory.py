@@ -28,6 +28,7 @@ from ..core.event_store import EventStore
 from ..core.events import DecisionMade, Event
 from ..core.files import read_json
 from ..core.logs import get_logger
+from ..core.texts import is_blank
 from ..inference.decision import Decisions, make_decisions
 from ..inference.rationale import occlusion
 from ..models.text_model import load_adapter
@@ -293,7 +294,7 @@ def check_texts(
     "Texts, or a `DataValidationError` that names the row that is none"
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or is_blank(text):
             raise DataValidationError(f"`texts` row {i} is no text: {text!r}", row=i)
     return texts
 

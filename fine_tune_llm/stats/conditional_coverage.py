@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
 from .quantiles import check_alpha, coverage_band, covered, set_sizes
+from .randomness import keyed_generator
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #c17119e2
@@ -305,7 +306,7 @@ def worst_slab(
     """
     hit = covered(sets, labels)
     n = len(hit)
-    rng = np.random.default_rng(check_seed(seed))
+    rng = keyed_generator(seed, "slabs")
     x = _check_features(x, n)
     check_number("directions", directions, 1, whole=True)
     if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1):
@@ -313,7 +314,7 @@ def worst_slab(
             f"`share` must be in (0, 1], got {share!r}", argument="share"
         )
     half, other = np.split(rng.permutation(n), [n // 2])
-    least = max(1, math.ceil(share * len(half)))
+    least = max(1, math.ceil(as_fraction(share) * len(half)))
     tried = rng.normal(size=(directions, x.shape[1]))
     searched, direction, low, high = _search_slab(x[half], hit[half], least, tried)
     place = x[other] @ direction

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import as_fraction, check_number, check_seed
 from ..core.errors import ConfigurationError
 from fine_tune_llm.stats.comparisons import (
     Comparison,
@@ -263,10 +263,11 @@ def _check_family(family, n_resamples, level):
         raise ConfigurationError(
             f"`family` must be all or metric, got {family!r}", argument="family"
         )
-    if math.ceil((n_resamples + 1) * level) > n_resamples:
+    exact = as_fraction(level)
+    if math.ceil((n_resamples + 1) * exact) > n_resamples:
         raise ConfigurationError(
             f"`n_resamples` of {n_resamples} is too few for level {level}; "
-            f"at least {math.ceil(level / (1 - level))} are needed",
+            f"at least {math.ceil(exact / (1 - exact))} are needed",
             argument="n_resamples",
         )
 
