@@ -158,11 +158,13 @@ def settings_hash(
 ) -> str:  # Hex digits
     """Fingerprint of all settings that a result depends on
 
-    Left out are how a run is watched, and the model's name: its weights have a
-    fingerprint of their own, and a folder may move.
+    Left out are how a run is watched, the model's name and the number of cores: weights
+    have a fingerprint of their own, and a folder may move.
     """
     settings = {k: v for k, v in config.fixed().items() if k != "monitoring"}
     settings["model"] = {k: v for k, v in settings["model"].items() if k != "name"}
+    training = settings["training"]
+    settings["training"] = {k: v for k, v in training.items() if k != "threads"}
     return sha256_json(settings)
 
 
