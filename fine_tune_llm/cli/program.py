@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
@@ -21,7 +22,7 @@ from . import config, decide, demo, events, fit, report  # noqa: F401
 
 # %% ../../nbs/cli/90_program.ipynb #0715809a
 _KINDS = {kind.__name__: kind for kind in typer.BadParameter.__mro__}
-_UsageError = _KINDS["ClickException"]  # of click, or of typer's own copy of it
+_UsageError: Any = _KINDS["ClickException"]  # of click, or of typer's own copy of it
 
 
 def main(
