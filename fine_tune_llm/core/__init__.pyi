@@ -36,6 +36,8 @@ from .errors import SecretError as SecretError
 from .errors import ServiceError as ServiceError
 from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
+from .texts import is_blank as is_blank
+from .texts import visible as visible
 from .checks import as_fraction as as_fraction
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
@@ -51,6 +53,7 @@ from .logs import log_context as log_context
 from .files import atomic_dir as atomic_dir
 from .files import atomic_write as atomic_write
 from .files import clear_temporary as clear_temporary
+from .files import output_stream as output_stream
 from .files import read_json as read_json
 from .files import sha256_file as sha256_file
 from .files import sha256_json as sha256_json
@@ -161,11 +164,13 @@ __all__ = [
     "full_jitter",
     "get_logger",
     "hide",
+    "is_blank",
     "is_failure",
     "json_safe",
     "log_context",
     "near",
     "new_key",
+    "output_stream",
     "read_json",
     "redact",
     "retry",
@@ -173,5 +178,6 @@ __all__ = [
     "sha256_json",
     "sha256_tree",
     "single_writer",
+    "visible",
     "write_json",
 ]

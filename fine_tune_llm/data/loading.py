@@ -14,8 +14,9 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -27,7 +28,10 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from ..core.files import storable
+from ..core.names import as_name
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
+from ..core.texts import is_blank
 
 # %% ../../nbs/data/10_loading.ipynb #03701c7e
 _MAGIC = {
@@ -258,7 +262,7 @@ def _rows_from_bytes(raw, name):
 class Dataset:
     "Texts with what is known about them"
 
-    texts: tuple[str, ...]  # n texts
+    texts: tuple[str | None, ...]  # n texts; `None` where an empty one was kept
     labels: np.ndarray | None  # Class indices, shape (n,); `None` when unknown
     classes: tuple[str, ...]  # K class names, sorted
     # Attribute -> values, shape (n,), `None` where blank
@@ -267,6 +271,8 @@ class Dataset:
     ids: tuple[str, ...]
     # Name and sha256 of what was read
     source: dict[str, Any] = field(default_factory=dict)
+    # Whom each row comes from, shape (n,), `None` where blank; `None` when not asked
+    clusters: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -282,6 +288,13 @@ class Dataset:
             name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)
         }
 
+    def repeated_ids(self) -> dict[str, list[int]]:
+        "Ids that several rows have, and these rows"
+        rows_of: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            rows_of.setdefault(name, []).append(row)
+        return {name: rows for name, rows in rows_of.items() if len(rows) > 1}
+
     def to_pandas(self) -> Any:
         "A DataFrame of `id`, `text`, `label` where known, and a column for each group"
         import pandas as pd
@@ -294,10 +307,13 @@ class Dataset:
     def _repr_markdown_(self) -> str:
         lines = ["| class | rows |", "|---|---|"]
         if self.labels is not None:
-            lines += [f"| {name} | {n:,} |" for name, n in self.counts().items()]
+            lines += [
+                f"| {for_markdown(name)} | {n:,} |" for name, n in self.counts().items()
+            ]
         for name, values in self.groups.items():
             n_known = sum(value is not None for value in values)
-            lines.append(f"| group `{name}`: {len(set(values))} values | {n_known:,} |")
+            said = f"group {code_for_markdown(name)}: {len(set(values))} values"
+            lines.append(f"| {said} | {n_known:,} |")
         lines.append(f"| **all** | **{len(self):,}** |")
         return "\n".join(lines)
 
@@ -329,9 +345,11 @@ def _column(rows, name, what, facts):
     return [row.get(name) for row in rows]
 
 # %% ../../nbs/data/10_loading.ipynb #dc977249
-def _check_texts(values, max_chars):
+def _check_texts(values, max_chars, on_empty):
     for row, value in enumerate(values):
-        if _is_missing(value):
+        if _is_empty(value):
+            if on_empty != "error":
+                continue
             hint = "Remove the row or fill it"
             raise DataValidationError(f"row {row} has no text", hint=hint, row=row)
         if not isinstance(value, str):
@@ -344,33 +362,38 @@ def _check_texts(values, max_chars):
                 hint="Cut it, or raise data.max_chars",
                 row=row,
             )
-    return tuple(map(storable, values))
+    return [None if _is_empty(value) else storable(value) for value in values]
+
+
+def _is_empty(value):
+    return _is_missing(value) or (isinstance(value, str) and is_blank(value))
 
 
 def _check_label(value, row):
     "The name of a class"
-    if _is_missing(value):
+    try:
+        name = as_name(value)
+    except DataValidationError:
+        name = ""  # a list, a dict
+    if name is None:
         raise DataValidationError(
             f"row {row} has no label (it is {value!r})",
             hint="Remove the row or label it",
             row=row,
         )
-    if isinstance(value, str):
-        return storable(value.strip())
-    if isinstance(value, bool):
-        return str(value)
-    is_whole = isinstance(value, (int, np.integer))
-    if is_whole or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    raise DataValidationError(
-        f"row {row}: label must be a name or a whole number, got {value!r}", row=row
-    )
+    is_fraction = isinstance(value, Real) and not re.fullmatch("-?[0-9]+", name)
+    if not name or (is_fraction and not isinstance(value, bool)):
+        raise DataValidationError(
+            f"row {row}: label must be a name or a whole number, got {value!r:.60}",
+            row=row,
+        )
+    return name
 
 
 def _class_order(name):
-    "Whole numbers by value, then names"
+    "Whole numbers by value, then names; `01` before `1`, whatever came first"
     if re.fullmatch("-?[0-9]{1,18}", name):
-        return 0, int(name), ""
+        return 0, int(name), name
     return 1, 0, name
 
 # %% ../../nbs/data/10_loading.ipynb #17eb7f3d
@@ -384,17 +407,23 @@ def load(
     *,
     # Column name(s) of protected or operational attributes
     group: str | Sequence[str] | None = None,
+    # Column that says whom a row comes from, where several come from one
+    cluster: str | None = None,
     name: str | None = None,  # What to call the source in errors
     max_chars: int = 100_000,  # Longest text accepted, in characters
+    # Rows without a text: refuse them all, leave them out, or keep them as `None`
+    on_empty: Literal["error", "skip", "keep"] = "error",
 ) -> Dataset:
     """Read labelled texts
 
     Whatever cannot be used is a `DataError` that names the row, an unknown column a
     `SchemaError` that names the nearest.
     """
-    groups = _check_columns(text, label, group)
+    groups = _check_columns(text, label, group, cluster)
     rows, facts = read_rows(source, name)
-    texts = _check_texts(_column(rows, text, "text", facts), max_chars)
+    texts = _check_texts(_column(rows, text, "text", facts), max_chars, on_empty)
+    kept = [i for i, one in enumerate(texts) if one is not None or on_empty != "skip"]
+    rows, texts = [rows[i] for i in kept], [texts[i] for i in kept]
     classes, labels = (), None
     if label is not None:
         values = _column(rows, label, "label", facts)
@@ -403,21 +432,28 @@ def load(
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names])
     return Dataset(
-        texts=texts,
+        texts=tuple(texts),
         labels=labels,
         classes=classes,
-        groups={g: _group_values(_column(rows, g, "group", facts)) for g in groups},
-        ids=tuple(_row_id(row, number) for number, row in enumerate(rows)),
+        groups={g: _names(_column(rows, g, "group", facts)) for g in groups},
+        ids=_row_ids(rows, kept),
         source={"name": facts.name, "sha256": facts.sha256, "rows": len(rows)},
+        clusters=None
+        if cluster is None
+        else _names(_column(rows, cluster, "cluster", facts)),
     )
 
 
-def _check_columns(text, label, group):
+def _check_columns(text, label, group, cluster):
     "The names of the group columns, or a `ConfigurationError` for what is no name"
     groups = list(group) if isinstance(group, (list, tuple)) else [group]
     groups = [] if group is None else groups
-    asked = {"text": [text], "label": [] if label is None else [label], "group": groups}
-    given = {"text": text, "label": label, "group": group}
+    given = {"text": text, "label": label, "group": group, "cluster": cluster}
+    asked = {
+        argument: [] if column is None and argument != "text" else [column]
+        for argument, column in given.items()
+    }
+    asked["group"] = groups
     for argument, columns in asked.items():
         if not all(isinstance(column, str) for column in columns):
             raise ConfigurationError(
@@ -427,13 +463,16 @@ def _check_columns(text, label, group):
     return groups
 
 
-def _group_values(values):
-    names = [
-        None if _is_missing(value) else storable(str(value).strip()) for value in values
-    ]
-    return np.array(names, dtype=object)
+def _names(values):
+    "Names of groups or clusters, `None` where blank"
+    return np.array([*map(as_name, values), None], dtype=object)[:-1]
 
 
-def _row_id(row, number):
-    value = row.get("id")
-    return str(number) if _is_missing(value) else storable(str(value))
+def _row_ids(rows, numbers):
+    "The column `id`; numbers of rows where there is none, in words beside other ids"
+    names = [as_name(row.get("id")) for row in rows]
+    number_of = "{}" if not any(names) else "row {}"
+    return tuple(
+        number_of.format(number) if name is None else name
+        for name, number in zip(names, numbers)
+    )

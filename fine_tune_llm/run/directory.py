@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -28,6 +29,7 @@ from ..core.event_store import EventStore
 from ..core.events import DecisionMade, Event
 from ..core.files import read_json
 from ..core.logs import get_logger
+from ..core.texts import is_blank
 from ..inference.decision import Decisions, make_decisions
 from ..inference.rationale import occlusion
 from ..models.text_model import load_adapter
@@ -283,7 +285,7 @@ def describe_run(
     report = run.path / "report.html"
     link = "No report yet: `write_report(run)` makes one."
     if report.is_file():
-        link = f"[Report]({report.as_posix()})"
+        link = f"[Report]({quote(report.as_posix())})"
     return "\n\n".join([promises(run.certificate), results, link])
 
 # %% ../../nbs/run/20_directory.ipynb #3fb61f13
@@ -293,7 +295,7 @@ def check_texts(
     "Texts, or a `DataValidationError` that names the row that is none"
     texts = [texts] if isinstance(texts, str) else list(texts)
     for i, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
+        if not isinstance(text, str) or is_blank(text):
             raise DataValidationError(f"`texts` row {i} is no text: {text!r}", row=i)
     return texts
 
