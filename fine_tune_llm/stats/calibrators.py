@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CalibrationError, SchemaError
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
 from fine_tune_llm.stats.arrays import (
     SMALL_SIZE,
@@ -269,10 +270,10 @@ class Calibrator(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         facts = {"classes": self.n_classes_, "fitted on": self.of_, **self._facts()}
-        lines = [f"| {name} | {value} |" for name, value in facts.items()]
-        return "\n".join([f"| `{self!r}` | |", "|---|---|", *lines])
+        lines = [f"| {name} | {for_markdown(value)} |" for name, value in facts.items()]
+        return "\n".join([f"| {code_for_markdown(self)} | |", "|---|---|", *lines])
 
 # %% ../../nbs/stats/30_calibrators.ipynb #14d50da9
 def finite_array(
