@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app
+from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app, say
 from .summary import refuse_without_threshold
 from ..core.errors import ConfigurationError
+from ..core.printable import for_json
 
 if TYPE_CHECKING:
     from fine_tune_llm.inference.decision import Decision
@@ -139,8 +140,8 @@ def decide(
     )
     lines = "".join(f"{decision.model_dump_json()}\n" for decision in decisions)
     if output is None:
-        typer.echo(lines, nl=False)
+        typer.echo(for_json(lines), nl=False)
     else:
         _write(lines, output)
-        typer.echo(f"ftllm: {decisions_said(decisions)} ({output})", err=True)
+        say(f"ftllm: {decisions_said(decisions)} ({output})", err=True)
     refuse_without_threshold(finished, "every text was left to a person")

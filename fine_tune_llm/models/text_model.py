@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..config.schema import Config, LoraSection
+from ..config.schema import ASSUMED_LENGTH, Config, LoraSection
 from ..core.errors import AdapterError, ConfigurationError, ModelLoadError
 from ..core.files import atomic_dir, read_json
 from ..core.logs import get_logger
@@ -274,7 +274,8 @@ def memory_needed(
     n_weights, width, n_layers = _size_of(config.model.name)
     bytes_per_weight = {"none": 4, "8bit": 1, "4bit": 0.5}[config.model.quantization]
     bytes_per_unit = 34 if config.training.precision == "bf16" else 68
-    units = config.model.max_length * width * n_layers
+    length = config.model.max_length or ASSUMED_LENGTH
+    units = length * width * n_layers
     return MemoryNeed(
         n_weights * bytes_per_weight / 2**30, bytes_per_unit * units / 2**30
     )
