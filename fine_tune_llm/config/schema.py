@@ -30,6 +30,7 @@ from .origin import Layer, Origin, places_of
 from ..core.checks import near
 from ..core.errors import ConfigurationError
 from ..core.logs import redact
+from ..core.printable import code_for_markdown, for_markdown
 
 # %% ../../nbs/config/10_schema.ipynb #bd907e3c
 def _setting(default, about, unit, *, live=False, **bounds):
@@ -726,8 +727,9 @@ class Config(Section):
 def _changed_row(origin):
     "One line of the table of settings that are not at their defaults"
     default = SETTINGS[origin.name].default
-    cells = [f"`{origin.name}`", f"`{origin.value!r}`", f"`{default!r}`", origin.place]
-    return f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |"
+    values = (origin.name, repr(origin.value), repr(default))
+    cells = [*map(code_for_markdown, values), for_markdown(origin.place)]
+    return f"| {' | '.join(cells)} |"
 
 # %% ../../nbs/config/10_schema.ipynb #432e0471
 def _fields_below(section, prefix=""):

@@ -29,6 +29,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.files import storable
 from ..core.names import as_name
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
 from ..core.texts import is_blank
 
@@ -306,10 +307,13 @@ class Dataset:
     def _repr_markdown_(self) -> str:
         lines = ["| class | rows |", "|---|---|"]
         if self.labels is not None:
-            lines += [f"| {name} | {n:,} |" for name, n in self.counts().items()]
+            lines += [
+                f"| {for_markdown(name)} | {n:,} |" for name, n in self.counts().items()
+            ]
         for name, values in self.groups.items():
             n_known = sum(value is not None for value in values)
-            lines.append(f"| group `{name}`: {len(set(values))} values | {n_known:,} |")
+            said = f"group {code_for_markdown(name)}: {len(set(values))} values"
+            lines.append(f"| {said} | {n_known:,} |")
         lines.append(f"| **all** | **{len(self):,}** |")
         return "\n".join(lines)
 

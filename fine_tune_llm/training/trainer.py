@@ -74,7 +74,7 @@ def calibration_metrics(
             "the model's scores are not finite: training has diverged",
             hint="Lower training.learning_rate",
         )
-    temperature = best_temperature(logits, labels, bounds=(0.25, 10.0))
+    temperature = best_temperature(logits, labels)
     wanted = dict.fromkeys((*WATCHED, *names))
     return {
         **summary(softmax(logits), labels, names=wanted),
