@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app
+from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app, say
 from .summary import refuse_without_threshold
 from ..core.errors import ConfigurationError
+from ..core.printable import for_json
 
 if TYPE_CHECKING:
     from fine_tune_llm.inference.decision import Decision
@@ -97,7 +98,7 @@ def _write(decisions, output):
     try:
         with output_stream(output) if output else nullcontext(sys.stdout) as file:
             for decision in decisions:
-                file.write(f"{decision.model_dump_json()}\n")
+                file.write(f"{for_json(decision.model_dump_json())}\n")
                 tally.add(decision)
             file.flush()
     except BrokenPipeError:
@@ -178,5 +179,5 @@ def decide(
     )
     tally = _write(_watched(decisions, len(dataset), output), output)
     if output is not None:
-        typer.echo(f"ftllm: {tally.said()} ({output})", err=True)
+        say(f"ftllm: {tally.said()} ({output})", err=True)
     refuse_without_threshold(finished, "every text was left to a person")

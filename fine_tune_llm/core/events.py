@@ -21,6 +21,7 @@ from structlog.contextvars import get_contextvars
 
 from .errors import ConfigurationError, FineTuneLLMError, SchemaError
 from .files import storable
+from .printable import for_terminal
 from .redaction import redact
 
 # %% ../../nbs/core/80_events.ipynb #f4643005
@@ -294,7 +295,7 @@ def event_line(
     ]
     step = [] if event.step is None else [f"step {event.step}"]
     words = [_when(event.time), f"{event.type:<20}", *step, " ".join(said[:most])]
-    return "  ".join(words).rstrip()
+    return for_terminal("  ".join(words).rstrip())
 
 
 def _shown(value):

@@ -6,12 +6,12 @@
 __all__ = ['WordEffect', 'Rationale', 'Decision', 'Decisions', 'make_decisions', 'unread']
 
 # %% ../../nbs/inference/10_decision.ipynb #f900ac2c
-import html
 from collections.abc import Sequence
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.printable import for_html
 from ..predictions import Outcome
 
 # %% ../../nbs/inference/10_decision.ipynb #e7373d17
@@ -97,7 +97,7 @@ def _row_of(decision):
         ", ".join(decision.prediction_set) or "empty",
         decision.abstain_reason or "",
     )
-    return f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<td>{for_html(cell)}</td>' for cell in cells)}</tr>"
 
 # %% ../../nbs/inference/10_decision.ipynb #d46e8de3
 def make_decisions(

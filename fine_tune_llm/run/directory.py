@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -305,7 +306,7 @@ def describe_run(
     report = run.path / "report.html"
     link = "No report yet: `write_report(run)` makes one."
     if report.is_file():
-        link = f"[Report]({report.as_posix()})"
+        link = f"[Report]({quote(report.as_posix())})"
     return "\n\n".join([promises(run.certificate), results, link])
 
 # %% ../../nbs/run/20_directory.ipynb #dfbf0bde
