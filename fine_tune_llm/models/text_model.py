@@ -113,6 +113,9 @@ class TextModel:
         batch_size: int = 64,  # Texts at once
     ) -> np.ndarray:  # Shape (n, K), float32
         "Scores before softmax, always in full precision and evaluation mode"
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.classifier.head.out_features), np.float32)
         self.net.eval()
 
         def forward(**batch):
@@ -125,6 +128,15 @@ class TextModel:
             batch_size=batch_size,
             device=self.device,
         )
+
+    def cuts(
+        self,
+        texts: Iterable[str],  # n texts
+    ) -> np.ndarray:  # Shape (n,), bool
+        "Which texts are longer than what is read of them?"
+        texts = list(texts)
+        longer = tokenize(self.tokenizer, texts, self.max_length + 1) if texts else []
+        return np.array([len(ids) > self.max_length for ids in longer], dtype=bool)
 
     def merged(self) -> "TextModel":
         "The model with the adapter folded into the weights; this one is used up"
