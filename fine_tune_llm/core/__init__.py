@@ -51,7 +51,7 @@ _WORDS = {
     ],
     "texts": ["is_blank", "visible"],
     "checks": ["as_fraction", "check_number", "check_seed", "near"],
-    "names": ["as_name"],
+    "names": ["as_name", "name_order"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",

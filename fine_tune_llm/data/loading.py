@@ -28,7 +28,8 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from ..core.files import storable
-from ..core.names import as_name
+from ..core.names import as_name, name_order
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
 from ..core.texts import is_blank
 
@@ -306,10 +307,13 @@ class Dataset:
     def _repr_markdown_(self) -> str:
         lines = ["| class | rows |", "|---|---|"]
         if self.labels is not None:
-            lines += [f"| {name} | {n:,} |" for name, n in self.counts().items()]
+            lines += [
+                f"| {for_markdown(name)} | {n:,} |" for name, n in self.counts().items()
+            ]
         for name, values in self.groups.items():
             n_known = sum(value is not None for value in values)
-            lines.append(f"| group `{name}`: {len(set(values))} values | {n_known:,} |")
+            said = f"group {code_for_markdown(name)}: {len(set(values))} values"
+            lines.append(f"| {said} | {n_known:,} |")
         lines.append(f"| **all** | **{len(self):,}** |")
         return "\n".join(lines)
 
@@ -385,13 +389,6 @@ def _check_label(value, row):
         )
     return name
 
-
-def _class_order(name):
-    "Whole numbers by value, then names; `01` before `1`, whatever came first"
-    if re.fullmatch("-?[0-9]{1,18}", name):
-        return 0, int(name), name
-    return 1, 0, name
-
 # %% ../../nbs/data/10_loading.ipynb #17eb7f3d
 def load(
     # Path to JSON lines, CSV (UTF-8) or Parquet; bytes, a list of dicts, a DataFrame
@@ -424,7 +421,7 @@ def load(
     if label is not None:
         values = _column(rows, label, "label", facts)
         names = [_check_label(value, row) for row, value in enumerate(values)]
-        classes = tuple(sorted(set(names), key=_class_order))
+        classes = tuple(sorted(set(names), key=name_order))
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names])
     return Dataset(
