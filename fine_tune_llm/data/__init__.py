@@ -20,7 +20,9 @@ _WORDS = {
         "parquet",
         "read_rows",
     ],
-    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger", "text_hash"],
+    "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
+    "sharing": ["share_out"],
     "samples": ["sample"],
 }
 

@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from ..core.files import storable
+from ..core.names import as_name, name_order
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
 from ..core.texts import is_blank
 
@@ -268,6 +271,8 @@ class Dataset:
     ids: tuple[str, ...]
     # Name and sha256 of what was read
     source: dict[str, Any] = field(default_factory=dict)
+    # Whom each row comes from, shape (n,), `None` where blank; `None` when not asked
+    clusters: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -283,6 +288,13 @@ class Dataset:
             name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)
         }
 
+    def repeated_ids(self) -> dict[str, list[int]]:
+        "Ids that several rows have, and these rows"
+        rows_of: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            rows_of.setdefault(name, []).append(row)
+        return {name: rows for name, rows in rows_of.items() if len(rows) > 1}
+
     def to_pandas(self) -> Any:
         "A DataFrame of `id`, `text`, `label` where known, and a column for each group"
         import pandas as pd
@@ -295,10 +307,13 @@ class Dataset:
     def _repr_markdown_(self) -> str:
         lines = ["| class | rows |", "|---|---|"]
         if self.labels is not None:
-            lines += [f"| {name} | {n:,} |" for name, n in self.counts().items()]
+            lines += [
+                f"| {for_markdown(name)} | {n:,} |" for name, n in self.counts().items()
+            ]
         for name, values in self.groups.items():
             n_known = sum(value is not None for value in values)
-            lines.append(f"| group `{name}`: {len(set(values))} values | {n_known:,} |")
+            said = f"group {code_for_markdown(name)}: {len(set(values))} values"
+            lines.append(f"| {said} | {n_known:,} |")
         lines.append(f"| **all** | **{len(self):,}** |")
         return "\n".join(lines)
 
@@ -356,29 +371,23 @@ def _is_empty(value):
 
 def _check_label(value, row):
     "The name of a class"
-    if _is_missing(value):
+    try:
+        name = as_name(value)
+    except DataValidationError:
+        name = ""  # a list, a dict
+    if name is None:
         raise DataValidationError(
             f"row {row} has no label (it is {value!r})",
             hint="Remove the row or label it",
             row=row,
         )
-    if isinstance(value, str):
-        return storable(value.strip())
-    if isinstance(value, bool):
-        return str(value)
-    is_whole = isinstance(value, (int, np.integer))
-    if is_whole or (isinstance(value, float) and value.is_integer()):
-        return str(int(value))
-    raise DataValidationError(
-        f"row {row}: label must be a name or a whole number, got {value!r}", row=row
-    )
-
-
-def _class_order(name):
-    "Whole numbers by value, then names"
-    if re.fullmatch("-?[0-9]{1,18}", name):
-        return 0, int(name), ""
-    return 1, 0, name
+    is_fraction = isinstance(value, Real) and not re.fullmatch("-?[0-9]+", name)
+    if not name or (is_fraction and not isinstance(value, bool)):
+        raise DataValidationError(
+            f"row {row}: label must be a name or a whole number, got {value!r:.60}",
+            row=row,
+        )
+    return name
 
 # %% ../../nbs/data/10_loading.ipynb #17eb7f3d
 def load(
@@ -391,6 +400,8 @@ def load(
     *,
     # Column name(s) of protected or operational attributes
     group: str | Sequence[str] | None = None,
+    # Column that says whom a row comes from, where several come from one
+    cluster: str | None = None,
     name: str | None = None,  # What to call the source in errors
     max_chars: int = 100_000,  # Longest text accepted, in characters
     # Rows without a text: refuse them all, leave them out, or keep them as `None`
@@ -401,7 +412,7 @@ def load(
     Whatever cannot be used is a `DataError` that names the row, an unknown column a
     `SchemaError` that names the nearest.
     """
-    groups = _check_columns(text, label, group)
+    groups = _check_columns(text, label, group, cluster)
     rows, facts = read_rows(source, name)
     texts = _check_texts(_column(rows, text, "text", facts), max_chars, on_empty)
     kept = [i for i, one in enumerate(texts) if one is not None or on_empty != "skip"]
@@ -410,25 +421,32 @@ def load(
     if label is not None:
         values = _column(rows, label, "label", facts)
         names = [_check_label(value, row) for row, value in enumerate(values)]
-        classes = tuple(sorted(set(names), key=_class_order))
+        classes = tuple(sorted(set(names), key=name_order))
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names])
     return Dataset(
         texts=tuple(texts),
         labels=labels,
         classes=classes,
-        groups={g: _group_values(_column(rows, g, "group", facts)) for g in groups},
-        ids=tuple(_row_id(row, number) for number, row in zip(kept, rows)),
+        groups={g: _names(_column(rows, g, "group", facts)) for g in groups},
+        ids=_row_ids(rows, kept),
         source={"name": facts.name, "sha256": facts.sha256, "rows": len(rows)},
+        clusters=None
+        if cluster is None
+        else _names(_column(rows, cluster, "cluster", facts)),
     )
 
 
-def _check_columns(text, label, group):
+def _check_columns(text, label, group, cluster):
     "The names of the group columns, or a `ConfigurationError` for what is no name"
     groups = list(group) if isinstance(group, (list, tuple)) else [group]
     groups = [] if group is None else groups
-    asked = {"text": [text], "label": [] if label is None else [label], "group": groups}
-    given = {"text": text, "label": label, "group": group}
+    given = {"text": text, "label": label, "group": group, "cluster": cluster}
+    asked = {
+        argument: [] if column is None and argument != "text" else [column]
+        for argument, column in given.items()
+    }
+    asked["group"] = groups
     for argument, columns in asked.items():
         if not all(isinstance(column, str) for column in columns):
             raise ConfigurationError(
@@ -438,13 +456,16 @@ def _check_columns(text, label, group):
     return groups
 
 
-def _group_values(values):
-    names = [
-        None if _is_missing(value) else storable(str(value).strip()) for value in values
-    ]
-    return np.array(names, dtype=object)
+def _names(values):
+    "Names of groups or clusters, `None` where blank"
+    return np.array([*map(as_name, values), None], dtype=object)[:-1]
 
 
-def _row_id(row, number):
-    value = row.get("id")
-    return str(number) if _is_missing(value) else storable(str(value))
+def _row_ids(rows, numbers):
+    "The column `id`; numbers of rows where there is none, in words beside other ids"
+    names = [as_name(row.get("id")) for row in rows]
+    number_of = "{}" if not any(names) else "row {}"
+    return tuple(
+        number_of.format(number) if name is None else name
+        for name, number in zip(names, numbers)
+    )

@@ -9,6 +9,8 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .lengths import choose_length as choose_length
+from .lengths import text_lengths as text_lengths
 from .text_model import MemoryNeed as MemoryNeed
 from .text_model import TextModel as TextModel
 from .text_model import bytes_to_train as bytes_to_train
@@ -28,6 +30,7 @@ __all__ = [
     "bytes_to_train",
     "check_model",
     "check_targets",
+    "choose_length",
     "find_device",
     "find_model",
     "load_adapter",
@@ -36,4 +39,5 @@ __all__ = [
     "memory_needed",
     "pool",
     "quiet",
+    "text_lengths",
 ]
