@@ -26,6 +26,7 @@ from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run
+from ..stats.arrays import class_index, group_names
 from ..stats.calibration_error import reliability
 from fine_tune_llm.stats.conditional_coverage import (
     coverage_by,
@@ -341,9 +342,10 @@ def _rows_of(certificate, target, run, outcome):
     said = outcome.predictions
     rows = np.ones(len(outcome), dtype=bool)
     if certificate.group is not None:
-        rows &= said.groups[run.classifier.risk_group] == certificate.group
+        groups = group_names(said.groups[run.classifier.risk_group], len(outcome))
+        rows &= groups == certificate.group
     if target.classes is not None:
-        wanted = [said.classes.index(str(name)) for name in target.classes]
+        wanted = class_index(target.classes, said.classes, argument="classes")
         rows &= np.isin(said.labels, wanted)
     return rows
 
@@ -366,14 +368,15 @@ def _costs_of(run, outcome):
     if costs is None:
         return not_evaluated("no costs were named")
     labels, kept = outcome.predictions.labels, outcome.kept
+    names, decided = outcome.predictions.label_names, outcome.decided_names
     found = {"matrix": costs.to_dict(), "critical": None, "mean": None, "all": None}
     if kept.any():
-        cost = realised_cost(outcome.decided[kept], labels[kept], costs)
+        cost = realised_cost(decided[kept], names[kept], costs)
         found["mean"] = float(cost.mean())
         critical = costs.critical_loss[labels[kept], outcome.decided[kept]]
         found["critical"] = share(int(critical.sum()), int(kept.sum()))
     if costs.abstain_cost is not None:
-        found["all"] = float(realised_cost(outcome.decided, labels, costs).mean())
+        found["all"] = float(realised_cost(decided, names, costs).mean())
     return found
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #fdd88e3d
@@ -395,8 +398,8 @@ def fairness_of(
     if not said.groups:
         return not_evaluated("no group columns were named when the run was fitted")
     counts = GroupCounts.from_arrays(
-        said.labels,
-        outcome.decided,
+        said.label_names,
+        outcome.decided_names,
         groups=said.groups,
         probs=outcome.probs,
         sets=outcome.sets,

@@ -4,16 +4,24 @@
 
 # %% auto #0
 __all__ = ['SMALL_SIZE', 'MISSING', 'as_float_array', 'number_array', 'check_logits', 'row_max', 'row_is_distribution',
-           'prob_rows', 'top_of_rows', 'check_probs', 'check_labels', 'conf_right', 'softmax', 'group_codes',
-           'group_names', 'text_column', 'read_only', 'row_index']
+           'prob_rows', 'top_of_rows', 'check_probs', 'check_labels', 'class_names', 'are_names', 'class_index',
+           'conf_right', 'softmax', 'group_codes', 'group_names', 'name_column', 'text_column', 'read_only',
+           'row_index']
 
 # %% ../../nbs/stats/04_arrays.ipynb #ac1efb46
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..core.errors import ConfigurationError, PredictionError
+from ..core.checks import near
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    DataValidationError,
+    PredictionError,
+)
+from ..core.names import as_name
 from .kernels import by_rows, kernel, readable
 
 # %% ../../nbs/stats/04_arrays.ipynb #115193e2
@@ -312,34 +320,45 @@ def check_probs(
 
 # %% ../../nbs/stats/04_arrays.ipynb #5e933128
 def check_labels(
-    # True classes: indices in [0, K), shape (n,), or names when `classes` is given
+    # True classes, shape (n,): indices in [0, K), or names when `classes` is given.
+    # Numbers are names where a class is named by a whole number
     labels: Any,
     n_rows: int,  # Rows expected
     n_classes: int,  # K
     *,
     # Names of the K classes, to translate labels that are names
-    classes: Sequence[str] | None = None,
+    classes: Iterable[Any] | None = None,
 ) -> np.ndarray:  # int64, shape (n,)
     "The labels as class indices, or a `PredictionError` that names the row"
     y = _label_array(labels, n_rows)
-    if y.dtype.kind in "UO" and classes is not None and not _all_whole(y):
-        y = _from_names(y, classes)
-    elif y.dtype.kind in "fO":
+    names = None if classes is None else class_names(classes, n_classes)
+    if names is not None and are_names(y, names):
+        return class_index(y, names, argument="labels")
+    if y.dtype.kind in "fO":
         y = _from_floats(y)
     elif y.dtype.kind not in "iub":
         raise PredictionError(
-            f"`labels` must be class indices, got dtype {y.dtype}", argument="labels"
+            f"`labels` must be class indices, got dtype {y.dtype}",
+            hint="Give names together with classes=, where that is an argument",
+            argument="labels",
         )
     y = y.astype(np.int64)
     bad = (y < 0) | (y >= n_classes)
     if bad.any():
-        row = int(bad.argmax())
-        raise PredictionError(
-            f"`labels` must lie in [0, {n_classes}), row {row} is {y[row]}",
-            argument="labels",
-            row=row,
-        )
+        raise _out_of_range(y, int(bad.argmax()), n_classes)
     return y
+
+
+def _out_of_range(y, row, n_classes):
+    "The error for a label that is no index"
+    counted_from_1 = y.min() == 1 and y.max() == n_classes
+    hint = "Indices begin at 0: subtract 1" if counted_from_1 else None
+    return PredictionError(
+        f"`labels` must lie in [0, {n_classes}), row {row} is {y[row]}",
+        hint=hint,
+        argument="labels",
+        row=row,
+    )
 
 # %% ../../nbs/stats/04_arrays.ipynb #6062bcd7
 def _as_numpy_takes(values):
@@ -368,25 +387,50 @@ def _label_array(labels, n_rows):
         raise PredictionError(f"{want} {y.shape}", argument="labels")
     return y
 
+# %% ../../nbs/stats/04_arrays.ipynb #25886213
+def _one_per_row(values, n_rows, argument):
+    "A column as an array of shape (n,), masked values as `None`"
+    values = _as_numpy_takes(values)
+    if np.ma.isMaskedArray(values):
+        values = np.where(np.ma.getmaskarray(values), None, values.data)
+    array = np.asarray(values, dtype=None if hasattr(values, "dtype") else object)
+    if array.shape != (n_rows,):
+        raise PredictionError(
+            f"`{argument}` must have shape ({n_rows},) like the rows, "
+            f"got {array.shape}",
+            hint="One value for each row",
+            argument=argument,
+        )
+    return array
 
-def _all_whole(y):
-    return all(isinstance(label, (int, np.integer)) for label in y)
+# %% ../../nbs/stats/04_arrays.ipynb #4691bf2f
+_WIDTH_OF_A_NUMBER = 32  # characters that numpy reserves where it made a number a text
+
+
+def _coded(values, n_rows, argument, name_of):
+    "Names of the distinct values, `None` for a missing one, and each row's index"
+    array = _one_per_row(values, n_rows, argument)
+    if array.dtype.kind == "U" and array.itemsize >= 4 * _WIDTH_OF_A_NUMBER:
+        array = np.where(array == "nan", None, array.astype(object))
+    if array.dtype.kind not in "OUS":
+        distinct, code = np.unique(array, return_inverse=True)
+        return [name_of(value) for value in distinct], code
+    rows = array.tolist()
+    keys = rows
+    # 1, 1.0 and True are one key of a dict, so the type goes into the key
+    typed = array.dtype.kind == "O" and len(set(map(type, rows))) > 1
+    if typed:
+        keys = list(zip(map(type, rows), rows))
+    try:
+        index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        names = [name_of(key[1] if typed else key) for key in index]
+    except (TypeError, DataValidationError) as e:
+        raise PredictionError(
+            f"`{argument}` must hold one value for each row: {e}", argument=argument
+        ) from e
+    return names, np.fromiter(map(index.__getitem__, keys), np.int64, n_rows)
 
 # %% ../../nbs/stats/04_arrays.ipynb #96e5ea5a
-def _from_names(y, classes):
-    "Class names as indices"
-    index = {name: i for i, name in enumerate(classes)}
-    for row, label in enumerate(y):
-        if str(label) not in index:
-            raise PredictionError(
-                f"`labels` row {row} is {str(label)!r}, which is none of the "
-                f"{len(index)} classes",
-                argument="labels",
-                row=row,
-            )
-    return np.array([index[str(label)] for label in y])
-
-
 def _from_floats(y):
     "Floats and objects, where all of them are whole numbers"
     numbers = (int, float, np.number)
@@ -409,6 +453,83 @@ def _from_floats(y):
             row=row,
         )
     return floats
+
+# %% ../../nbs/stats/04_arrays.ipynb #bbbcc77f
+def class_names(
+    classes: Iterable[Any],  # Names of the classes: texts or whole numbers
+    n_classes: int | None = None,  # K that is wanted; any above 1 when `None`
+) -> tuple[str, ...]:  # K names, as `as_name` gives them
+    "Names of the K classes, distinct; `PredictionError` for what are none"
+    given = list(classes) if np.iterable(classes) else [classes]
+    names = tuple(name for name in map(as_name, given) if name is not None)
+    wanted = max(len(given), 2) if n_classes is None else n_classes
+    if len(given) != wanted or len(set(names)) != wanted:
+        raise PredictionError(
+            f"`classes` must be {n_classes or 'at least two'} distinct names, "
+            f"got {len(given)}: {given[:6]}",
+            argument="classes",
+        )
+    return names
+
+
+_WHOLE_NUMBER = re.compile("-?[0-9]+")
+
+
+def are_names(
+    values: np.ndarray,  # Class of each row, shape (n,), of any dtype
+    names: Sequence[str],  # Names of the K classes
+) -> bool:  # `True` for names, `False` for indices
+    """Are these values names of classes, or indices?
+
+    Texts are names. Numbers are names where a class is named by a whole number, and
+    truth values where one is named `True` or `False`.
+    """
+    numbers = (int, float, np.number, np.bool_)
+    is_text = values.dtype.kind not in "biufO"
+    if values.dtype.kind == "O":
+        is_text = not all(isinstance(value, numbers) for value in values)
+    if is_text or values.dtype.kind == "b":
+        return is_text or not {"True", "False"}.isdisjoint(names)
+    if tuple(names) == tuple(map(str, range(len(names)))):
+        return False  # both readings agree
+    return any(map(_WHOLE_NUMBER.fullmatch, names))
+
+# %% ../../nbs/stats/04_arrays.ipynb #e865d167
+def class_index(
+    values: Any,  # Name of the class of each row, shape (n,), in any form
+    names: Sequence[str],  # Names of the K classes, as `class_names` gives them
+    *,
+    argument: str,  # What to call the values in an error
+    absent: int | None = None,  # Index where there is no value; refused when `None`
+) -> np.ndarray:  # int64, shape (n,)
+    "The place of each row's class among the names, or a `PredictionError` for the row"
+    found, code = _coded(values, len(values), argument, as_name)
+    index: dict[str | None, int | None] = {name: k for k, name in enumerate(names)}
+    index[None] = absent
+    places = [index.get(name) for name in found]
+    if None in places:
+        unknown = [i for i, place in enumerate(places) if place is None]
+        row = int(np.isin(code, unknown).argmax())
+        raise _no_class(found[code[row]], names, argument, row)
+    return np.array([*places, -1], dtype=np.int64)[code]
+
+
+def _no_class(name, names, argument, row):
+    "The error for a row whose value is no class"
+    if name is None:
+        return PredictionError(
+            f"`{argument}` row {row} has no value", argument=argument, row=row
+        )
+    hint = near(name, names, question="Did you mean {!r}?")
+    if hint is None and _WHOLE_NUMBER.fullmatch(name):
+        hint = "A class is named by a number, so numbers are names here, not indices"
+    return PredictionError(
+        f"`{argument}` row {row} is {name!r}, which is none of the "
+        f"{len(names)} classes",
+        hint=hint,
+        argument=argument,
+        row=row,
+    )
 
 # %% ../../nbs/stats/04_arrays.ipynb #26250bc2
 def conf_right(
@@ -434,60 +555,24 @@ def softmax(
     powers = np.exp(z - z.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
-# %% ../../nbs/stats/04_arrays.ipynb #25886213
-def _value_text(value):
-    "A value as text; `None` for a missing one"
-    try:
-        missing = value is None or bool(value != value)
-    except (TypeError, ValueError):
-        missing = True
-    if missing:
-        return None
-    if isinstance(value, (float, np.floating)):
-        whole = abs(value) < 2**53 and value == int(value)
-        return str(int(value)) if whole else str(value)
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _one_per_row(values, n_rows, argument):
-    "A column as an array of shape (n,), masked values as `None`"
-    values = _as_numpy_takes(values)
-    if np.ma.isMaskedArray(values):
-        values = np.where(np.ma.getmaskarray(values), None, values.data)
-    array = np.asarray(values, dtype=None if hasattr(values, "dtype") else object)
-    if array.shape != (n_rows,):
-        raise PredictionError(
-            f"`{argument}` must have shape ({n_rows},) like the rows, "
-            f"got {array.shape}",
-            hint="One value for each row",
-            argument=argument,
-        )
-    return array
-
-# %% ../../nbs/stats/04_arrays.ipynb #4691bf2f
-def _coded_texts(values, n_rows, argument):
-    "Distinct values as text, `None` for a missing one, and the index of each row's"
-    array = _one_per_row(values, n_rows, argument)
-    if array.dtype.kind not in "OUS":
-        distinct, code = np.unique(array, return_inverse=True)
-        return [_value_text(value) for value in distinct], code
-    rows = array.tolist()
-    keys = rows
-    # 1, 1.0 and True are one key of a dict, so the type goes into the key
-    typed = array.dtype.kind == "O" and len(set(map(type, rows))) > 1
-    if typed:
-        keys = list(zip(map(type, rows), rows))
-    try:
-        index = {key: i for i, key in enumerate(dict.fromkeys(keys))}
-    except TypeError as e:
-        raise PredictionError(
-            f"`{argument}` must hold one value for each row: {e}", argument=argument
-        ) from e
-    texts = [_value_text(key[1] if typed else key) for key in index]
-    return texts, np.fromiter(map(index.__getitem__, keys), np.int64, n_rows)
-
 # %% ../../nbs/stats/04_arrays.ipynb #7c263e00
-MISSING = "missing"  # the name of rows without a value
+class _Missing(str):
+    "The name of what has no value; no value has a name of this type"
+
+    __slots__ = ()
+
+
+MISSING: str = _Missing("(missing)")
+
+
+def _group_name(value):
+    "Its name; quotes around one that would pass for `MISSING`"
+    if isinstance(value, _Missing):
+        return MISSING
+    name = as_name(value)
+    if name is None:
+        return MISSING
+    return f'"{name}"' if name.strip('"') == MISSING else name
 
 
 def group_codes(
@@ -501,8 +586,7 @@ def group_codes(
     Names are distinct and in order, `MISSING` last. Raises `PredictionError` for what
     is not one value a row.
     """
-    texts, code = _coded_texts(values, n_rows, argument)
-    names = [MISSING if text is None else text for text in texts]
+    names, code = _coded(values, n_rows, argument, _group_name)
     ordered = sorted(set(names), key=lambda name: (name == MISSING, name))
     index = {name: i for i, name in enumerate(ordered)}
     return tuple(ordered), np.array([index[n] for n in names], dtype=np.int64)[code]
@@ -519,16 +603,29 @@ def group_names(
     return np.array(names, dtype=object)[code]
 
 # %% ../../nbs/stats/04_arrays.ipynb #6f5cfdfa
-def text_column(
+def name_column(
     values: Any,  # One value a row, shape (n,), or `None` for no column
     n_rows: int,  # Rows expected
     argument: str,  # What to call it in an error
-) -> np.ndarray | None:  # Text, shape (n,), object, read-only; `None` where missing
-    "A column of text beside the rows, or a `PredictionError` for another length"
+) -> np.ndarray | None:  # Names, shape (n,), object, read-only; `None` where missing
+    "Names beside the rows, as `as_name` gives them; `PredictionError` for the length"
     if values is None:
         return None
-    texts, code = _coded_texts(values, n_rows, argument)
-    return read_only(np.array([*texts, None], dtype=object)[code])
+    names, code = _coded(values, n_rows, argument, as_name)
+    return read_only(np.array([*names, None], dtype=object)[code])
+
+
+def text_column(
+    values: Any,  # One text a row, shape (n,), or `None` for no column
+    n_rows: int,  # Rows expected
+    argument: str,  # What to call it in an error
+) -> np.ndarray | None:  # Text, shape (n,), object, read-only; `None` where missing
+    "Texts beside the rows, as they are; `PredictionError` for another length"
+    if values is None:
+        return None
+    rows = _one_per_row(values, n_rows, argument).tolist()
+    texts = [row if isinstance(row, str) else as_name(row) for row in rows]
+    return read_only(np.array([*texts, None], dtype=object)[:-1])
 
 
 def read_only(

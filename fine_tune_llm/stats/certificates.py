@@ -21,7 +21,8 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
-from .arrays import number_array
+from ..core.names import as_name
+from .arrays import are_names, number_array
 from fine_tune_llm.stats.bounds import (
     Nested,
     risk_bounds,
@@ -168,7 +169,11 @@ def target_losses(
 def _class_indices(wanted, classes, n_classes):
     "Indices of classes that are given by name or index"
     index_of = {name: i for i, name in enumerate(classes or ())}
-    indices = [index_of.get(item, item) for item in wanted]
+    numbers_are_names = classes and are_names(np.arange(1), classes)
+    indices = [
+        index_of.get(as_name(item), str(item) if numbers_are_names else item)
+        for item in wanted
+    ]
     for index in indices:
         is_index = isinstance(index, (int, np.integer))
         if not is_index or not 0 <= index < n_classes:

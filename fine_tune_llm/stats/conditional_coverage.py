@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import as_fraction, check_number, check_seed
+from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
 from .quantiles import check_alpha, coverage_band, covered, set_sizes
+from .randomness import keyed_generator
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #c17119e2
@@ -305,7 +306,7 @@ def worst_slab(
     """
     hit = covered(sets, labels)
     n = len(hit)
-    rng = np.random.default_rng(check_seed(seed))
+    rng = keyed_generator(seed, "slabs")
     x = _check_features(x, n)
     check_number("directions", directions, 1, whole=True)
     if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1):

@@ -20,6 +20,7 @@ from ..core.errors import ConfigurationError, PredictionError
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
+    class_names,
     group_codes,
     group_names,
     number_array,
@@ -138,7 +139,7 @@ def walk_plan(
         delta,
         check_grid(classifier.grid),
         cost=cost,
-        classes=None if names is None else tuple(names),
+        classes=None if names is None else class_names(names),
         score=classifier.score,
         method=classifier.method,
         correction=classifier.correction,
@@ -268,7 +269,9 @@ class SelectiveClassifier(Estimator):
     def fit(
         self,
         probs: "ArrayLike",  # Probabilities of calibration rows, shape (n, K)
-        labels: "ArrayLike",  # Their true classes, shape (n,)
+        # Their true classes, shape (n,): indices, or names by `classes` (numbers, too,
+        # where a class is named by a whole number)
+        labels: "ArrayLike",
         *,
         # A group per row, (n,): each gets a threshold and certificates of its own
         groups: "ArrayLike | None" = None,
