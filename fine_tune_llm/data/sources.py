@@ -59,7 +59,7 @@ class Limits:
             most=most,
         )
 
-# %% ../../nbs/data/04_sources.ipynb #840748e4
+# %% ../../nbs/data/04_sources.ipynb #55ffc800
 _PIPE_WAIT = 10.0  # Seconds until a named pipe must have a writer
 _CHUNK = 2**20
 
@@ -79,9 +79,8 @@ def _said_in_words(path: str | Path) -> Iterator[None]:
         raise DataLoadingError(f"`{shown}` {why}", hint=hint, path=shown) from e
     except IsADirectoryError as e:
         hint = "Name one JSONL, CSV or Parquet file in it"
-        raise DataLoadingError(
-            f"`{shown}` is a directory", hint=hint, path=shown
-        ) from e
+        message = f"`{shown}` is a directory"
+        raise DataLoadingError(message, hint=hint, path=shown) from e
     except OSError as e:
         why = (e.strerror or str(e)).lower()
         if e.errno == errno.ELOOP:
@@ -247,7 +246,7 @@ def without_compression(
     path = Path(name)
     return str(path.with_suffix("")) if path.suffix.lower() in _ENDINGS else name
 
-# %% ../../nbs/data/04_sources.ipynb #608c6b72
+# %% ../../nbs/data/04_sources.ipynb #4fcc0764
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -274,7 +273,7 @@ _OTHER_FILES = {
 _NO_LETTER = rb"[\x80-\x84\x86-\x89\x8b\x93-\x95\x98-\x9b\xa1-\xa9\xab\xac\xae-\xb3"
 _NO_LETTER += rb"\xb5\xb6\xb8\xb9\xbb-\xbf\xd7\xf7]"
 _NO_WORD = re.compile(
-    rb"[\x80-\xff]{3,}|"
+    rb"[\x80-\x84\x86-\x90\x98-\xff]{3,}|"
     rb"[A-Za-z\xc0-\xff]" + _NO_LETTER + rb"(?=[a-z\xdf-\xff])|"
     rb"[a-z\xdf-\xff][\x8a\x8c\x8e\x9f\xc0-\xd6\xd8-\xde]"
 )
@@ -295,6 +294,8 @@ def find_encoding(
     try:
         raw.decode("utf-8")
     except UnicodeDecodeError as e:
+        if raw[e.start] == 0xED and _is_cesu(raw):
+            return _CESU
         if _reads_as_western(raw):
             return "cp1252"
         line = raw.count(b"\n", 0, e.start) + 1
@@ -322,11 +323,23 @@ def _refuse_other_files(raw: bytes, name: str) -> None:
 def _wide_encoding(raw: bytes, name: str) -> str:
     "UTF-16 without a mark has a zero in every other byte of Western text"
     zeros = [raw[i::2].count(0) / max(len(raw[i::2]), 1) for i in (0, 1)]
-    if max(zeros) > 0.4 and min(zeros) < 0.02:
+    if len(raw) >= 16 and max(zeros) > 0.4 and min(zeros) < 0.02:
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
     hint = "Export it as UTF-8 text"
     message = f"`{name}` is binary, not JSON lines, CSV or Parquet"
     raise DataLoadingError(message, hint=hint, path=name)
+
+
+# UTF-8 of UTF-16, as Java and older databases write it: no codec of Python's
+_CESU = "cesu-8"
+
+
+def _is_cesu(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _reads_as_western(raw: bytes) -> bool:
@@ -337,7 +350,7 @@ def _reads_as_western(raw: bytes) -> bool:
     n_odd = sum(len(odd[0]) - 1 for odd in _NO_WORD.finditer(raw))
     return n_odd <= 0.05 * n_high
 
-# %% ../../nbs/data/04_sources.ipynb #e5c7ae68
+# %% ../../nbs/data/04_sources.ipynb #5c9bd771
 def decode(
     raw: bytes,  # Contents of a file
     name: str,  # What to call it in an error
@@ -349,10 +362,15 @@ def decode(
     _refuse_other_files(raw, name)
     check_encoding(encoding)
     try:
-        text = raw.decode(encoding)
+        if encoding == _CESU:
+            pairs = raw.decode("utf-8", "surrogatepass")
+            wide = pairs.encode("utf-16-le", "surrogatepass")
+            text = wide.decode("utf-16-le", "surrogatepass")
+        else:
+            text = raw.decode(encoding)
     except (UnicodeError, ValueError) as e:
         start = getattr(e, "start", 0)
-        line = raw[:start].decode(encoding, "ignore").count("\n") + 1
+        line = raw[:start].decode("latin1").count("\n") + 1
         byte = f": byte 0x{raw[start]:02x} in line {line}" if raw[start:] else ""
         raise DataLoadingError(
             f"`{name}` is not {encoding}{byte}",
@@ -376,7 +394,9 @@ _NO_FILES = {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_esc
 def check_encoding(
     encoding: str,  # What came
 ) -> str:  # As Python calls it
-    "A text encoding that Python knows, or a `ConfigurationError`"
+    "A text encoding that Python knows (or cesu-8), or a `ConfigurationError`"
+    if encoding == _CESU:
+        return encoding
     try:
         found = codecs.lookup(encoding)
     except (LookupError, TypeError, ValueError) as e:
