@@ -17,6 +17,7 @@ import numpy as np
 from .core.checks import check_seed
 from .core.errors import IntegrityError, NotFittedError, PredictionError
 from .core.files import atomic_write
+from .core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
@@ -192,11 +193,12 @@ class Predictions:
         return f"Predictions({', '.join(_facts(self))})"
 
     def _repr_markdown_(self) -> str:
-        head = f"**Predictions**: {', '.join(_facts(self))}"
+        head = f"**Predictions**: {for_markdown(', '.join(_facts(self)), limit=1000)}"
         if self.labels is None:
             return head
         lines = [
-            f"| {name} | {(self.labels == k).sum():,} | {(self.decided == k).sum():,} |"
+            f"| {for_markdown(name)} | {(self.labels == k).sum():,} "
+            f"| {(self.decided == k).sum():,} |"
             for k, name in enumerate(self.classes[:20])
         ]
         table = ["| class | true | predicted |", "|---|---|---|", *lines]

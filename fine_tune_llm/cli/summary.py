@@ -12,9 +12,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from .app import text_width
+from .app import say, text_width
 from ..core.errors import CertificateError
 
 if TYPE_CHECKING:
@@ -142,9 +140,9 @@ def _say_progress(event: "Event") -> None:
     from fine_tune_llm.training.trainer import evaluation_line
 
     if isinstance(event, StageFinished):
-        typer.echo(f"{event.stage}: {event.seconds:.1f} s", err=True)
+        say(f"{event.stage}: {event.seconds:.1f} s", err=True)
     elif "eval_nll" in event.metrics:
-        typer.echo(evaluation_line({"epoch": event.epoch, **event.metrics}), err=True)
+        say(evaluation_line({"epoch": event.epoch, **event.metrics}), err=True)
 
 # %% ../../nbs/cli/15_summary.ipynb #571fe481
 def finish_run(
@@ -159,8 +157,8 @@ def finish_run(
 
     page = write_report(run, out_of_scope=out_of_scope)
     evidence = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
-    typer.echo(summary_text(evidence))
-    typer.echo(f"Report: {page}")
+    say(summary_text(evidence))
+    say(f"Report: {page}")
     refuse_without_threshold(run, "the certificate for decisions was refused")
 
 

@@ -51,7 +51,7 @@ _WORDS = {
     ],
     "texts": ["is_blank", "visible"],
     "checks": ["as_fraction", "check_number", "check_seed", "near"],
-    "names": ["as_name"],
+    "names": ["as_name", "name_order"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",
@@ -64,6 +64,7 @@ _WORDS = {
         "atomic_dir",
         "atomic_write",
         "clear_temporary",
+        "output_stream",
         "read_json",
         "sha256_file",
         "sha256_json",

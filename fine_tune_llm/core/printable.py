@@ -74,27 +74,33 @@ def message_for_terminal(
     return for_terminal(text, limit=8000, lines=True)
 
 # %% ../../nbs/core/05_printable.ipynb #15b919ea
-_MARKUP = re.compile(r"[\\`*\[\]|~$]|(?<![^\W_])_|_(?![^\W_])")
-_ENTITY = re.compile(r"&(?=#?\w{1,40};)")
-_LINE_START = re.compile(r"^([#+=>-]|\d{1,9}(?=[.)]))")
+_MARKUP = re.compile(
+    r"(?P<html><|&(?=#?\w{1,40};))"
+    r"|(?P<start>^(?=(?:#{1,6}|[+-]|\d{1,9}[.)])(?:\s|$)|>|--|=).)"
+    r"|(?P<link>(?<=:)//|(?<=www)\.)"
+    r"|(?P<formula>\$|\\(?=[()\[\]]|begin|end))"
+    r"|(?P<mark>[\\`*|~]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:]|$))"
+)
+
+
+def _without_meaning(markup):
+    "A character that means something in Markdown, so that it only shows"
+    text = markup[0]
+    if markup.lastgroup == "mark":
+        return "\\" + text
+    entities = "".join(f"&#{ord(char)};" for char in text)
+    # nothing else keeps MathJax from pairing it with another
+    return f"<span>{entities}</span>" if markup.lastgroup == "formula" else entities
 
 
 def for_markdown(
     value: Any,  # Anything that is about to be shown; `str` of it
     *,
     limit: int | None = 200,  # Characters kept, without a limit when `None`
-) -> str:  # One line; `R&D`, `age_band` and `call-center` look as they are
+) -> str:  # One line; `R&D`, `age_band` and `[0.1, 0.2]` look as they are
     "A text that only shows, in a sentence or a table of Markdown"
     text = for_terminal(" ".join(cut(str(value), limit).split()), limit=None)
-    text = _MARKUP.sub(lambda mark: "\\" + mark[0], text)
-    text = _ENTITY.sub("&amp;", text).replace("<", "&lt;")
-    text = text.replace("://", ":&#47;&#47;").replace("www.", "www&#46;")
-    return _LINE_START.sub(_without_meaning, text)
-
-
-def _without_meaning(start):
-    "What would begin a heading, a list or a quotation"
-    return f"&#{ord(start[0][0])};{start[0][1:]}"
+    return _MARKUP.sub(_without_meaning, text)
 
 # %% ../../nbs/core/05_printable.ipynb #6fbe4cd3
 def code_for_markdown(

@@ -15,7 +15,9 @@ _WORDS = {
     "reading": ["csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
-    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger", "text_hash"],
+    "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
+    "sharing": ["share_out"],
     "samples": ["sample"],
 }
 

@@ -12,11 +12,14 @@ from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .loading import Dataset as Dataset
 from .loading import load as load
+from .fingerprints import joined_rows as joined_rows
+from .fingerprints import look_hash as look_hash
+from .fingerprints import text_hash as text_hash
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
 from .ledger import split_ledger as split_ledger
-from .ledger import text_hash as text_hash
+from .sharing import share_out as share_out
 from .samples import sample as sample
 
 __all__ = [
@@ -31,11 +34,14 @@ __all__ = [
     "csv_rows",
     "decode",
     "find_encoding",
+    "joined_rows",
     "jsonl",
     "load",
+    "look_hash",
     "parquet",
     "read_rows",
     "sample",
+    "share_out",
     "split_ledger",
     "text_hash",
 ]

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['Dataset', 'Places', 'turns', 'load']
 
-# %% ../../nbs/data/10_loading.ipynb #62108bdc
+# %% ../../nbs/data/10_loading.ipynb #e02b0465
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -20,13 +21,14 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from ..core.logs import get_logger
-from ..core.names import as_name
+from ..core.names import as_name, name_order
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.texts import is_blank
 from .records import Faults, folded, places
 from .rows import SourceFacts, column_name, read_rows
 from .sources import Limits
 
-# %% ../../nbs/data/10_loading.ipynb #05c40788
+# %% ../../nbs/data/10_loading.ipynb #0acb5982
 @dataclass(frozen=True)
 class Dataset:
     "Texts with what is known about them"
@@ -40,6 +42,8 @@ class Dataset:
     ids: tuple[str, ...]
     # Name and sha256 of what was read, and what was recognised
     source: dict[str, Any] = field(default_factory=dict)
+    # Whom each row comes from, shape (n,), `None` where blank; `None` when not asked
+    clusters: np.ndarray | None = None
     # Where each row stands, such as "`mails.csv` line 12", n; empty when unknown
     places: Sequence[str] = ()
 
@@ -64,6 +68,13 @@ class Dataset:
             name: int((self.labels == k).sum()) for k, name in enumerate(self.classes)
         }
 
+    def repeated_ids(self) -> dict[str, list[int]]:
+        "Ids that several rows have, and these rows"
+        rows_of: dict[str, list[int]] = {}
+        for row, name in enumerate(self.ids):
+            rows_of.setdefault(name, []).append(row)
+        return {name: rows for name, rows in rows_of.items() if len(rows) > 1}
+
     def to_pandas(self) -> Any:
         "A DataFrame of `id`, `text`, `label` where known, and a column for each group"
         import pandas as pd
@@ -76,10 +87,13 @@ class Dataset:
     def _repr_markdown_(self) -> str:
         lines = ["| class | rows |", "|---|---|"]
         if self.labels is not None:
-            lines += [f"| {name} | {n:,} |" for name, n in self.counts().items()]
+            lines += [
+                f"| {for_markdown(name)} | {n:,} |" for name, n in self.counts().items()
+            ]
         for name, values in self.groups.items():
             n_known = sum(value is not None for value in values)
-            lines.append(f"| group `{name}`: {len(set(values))} values | {n_known:,} |")
+            said = f"group {code_for_markdown(name)}: {len(set(values))} values"
+            lines.append(f"| {said} | {n_known:,} |")
         lines.append(f"| **all** | **{len(self):,}** |")
         return "\n".join(lines)
 
@@ -261,13 +275,14 @@ def _note_halves(table: _Table, numbers: list[int], what: str) -> None:
             f"half a character (lone surrogate) in {what} is kept as its code ({where})"
         )
 
-# %% ../../nbs/data/10_loading.ipynb #4f0167be
+# %% ../../nbs/data/10_loading.ipynb #715141fc
 def _label(value: Any) -> str | None:
     "The name of a class; `None` where it is missing"
-    is_number = isinstance(value, (float, np.floating)) and value == value
-    if is_number and not float(value).is_integer():
+    name = as_name(value)
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if is_number and name is not None and not re.fullmatch("-?[0-9]+", name):
         raise DataValidationError(f"got {value!r}")
-    return as_name(value)
+    return name
 
 
 def _names(
@@ -301,14 +316,7 @@ def _names(
     _note_halves(table, halves, f"{what}s")
     return names
 
-
-def _class_order(name: str) -> tuple[int, int, str]:
-    "Whole numbers by value, then names; `1` and `01` by their digits"
-    if re.fullmatch("-?[0-9]{1,18}", name):
-        return 0, int(name), name
-    return 1, 0, name
-
-# %% ../../nbs/data/10_loading.ipynb #9d6f831d
+# %% ../../nbs/data/10_loading.ipynb #6139caa9
 def load(
     # Path to JSON lines, a JSON array, CSV or Parquet (compressed or not), "-" for
     # standard input; bytes, a list of dicts, a DataFrame or an Arrow table
@@ -319,6 +327,8 @@ def load(
     *,
     # Column name(s) of protected or operational attributes
     group: str | Sequence[str] | None = None,
+    # Column that says whom a row comes from, where several come from one
+    cluster: str | None = None,
     name: str | None = None,  # What to call the source in errors
     max_chars: int = 100_000,  # Longest text accepted, in characters
     # Rows without a text: refuse them all, leave them out, or keep them as `None`
@@ -337,9 +347,10 @@ def load(
     Whatever cannot be used is a `DataError` that names the lines, an unknown column a
     `SchemaError` that names the nearest.
     """
-    text, label, *groups = _check_columns(text, label, group)
+    text, label, cluster, groups = _check_columns(text, label, group, cluster)
     _check_choice("on_empty", on_empty, ("error", "skip", "keep"))
-    columns = [text, *([] if label is None else [label]), *groups, "id", *_CHATS]
+    named = [column for column in (label, cluster) if column is not None]
+    columns = [text, *named, *groups, "id", *_CHATS]
     rows, facts = read_rows(
         source,
         name,
@@ -353,10 +364,12 @@ def load(
     table = _Table(rows, facts)
     values = _column_or_chat(table, text, "text")
     labels = None if label is None else _column_or_chat(table, label, "label")
-    by_group = {g: table.values(g, "group") for g in groups}
+    names = {("group", g): table.values(g, "group") for g in groups}
+    if cluster is not None:
+        names["cluster", cluster] = table.values(cluster, "cluster")
     texts = _texts(table, values, max_chars, on_empty)
     kept = _kept_rows(table, texts, on_empty)
-    return _dataset(table, texts, labels, by_group, kept)
+    return _dataset(table, texts, labels, names, kept)
 
 
 def _kept_rows(table: _Table, texts: list, on_empty: str) -> list[int]:
@@ -374,21 +387,21 @@ def _kept_rows(table: _Table, texts: list, on_empty: str) -> list[int]:
 
 
 def _dataset(
-    table: _Table, texts: list, labels: list | None, by_group: dict, kept: list[int]
+    table: _Table, texts: list, labels: list | None, others: dict, kept: list[int]
 ) -> Dataset:
     "The rows that stay, with what is known of them"
     classes, index = (), None
     if labels is not None:
         names = _names(table, labels, kept, _label, "label")
-        classes = tuple(sorted(set(names), key=_class_order))
+        classes = tuple(sorted(set(names), key=name_order))
         of_name = {name: k for k, name in enumerate(classes)}
         index = np.array([of_name[name] for name in names])
     facts = table.facts
-    groups = {
-        name: np.array(_names(table, values, kept, as_name, "group"), dtype=object)
-        for name, values in by_group.items()
+    named = {
+        key: np.array([*_names(table, values, kept, as_name, key[0]), None])[:-1]
+        for key, values in others.items()
     }
-    ids = _names(table, [row.get("id") for row in table.rows], kept, as_name, "id")
+    clusters = [values for (what, _), values in named.items() if what == "cluster"]
     source = {"name": facts.name, "sha256": facts.sha256, "rows": len(kept)}
     source["read"] = dict(facts.read)
     if table.notes:
@@ -398,10 +411,21 @@ def _dataset(
         texts=tuple(texts[row] for row in kept),
         labels=index,
         classes=classes,
-        groups=groups,
-        ids=tuple(str(row) if one is None else one for row, one in zip(kept, ids)),
+        groups={name: of for (what, name), of in named.items() if what == "group"},
+        ids=_ids(table, kept),
         source=source,
+        clusters=clusters[0] if clusters else None,
         places=Places(facts.name, facts.unit, [facts.number(row) for row in kept]),
+    )
+
+
+def _ids(table: _Table, kept: list[int]) -> tuple[str, ...]:
+    "The column `id`; numbers of rows where there is none, in words beside other ids"
+    values = [row.get("id") for row in table.rows]
+    ids = _names(table, values, kept, as_name, "id")
+    number_of = "row {}" if any(ids) else "{}"
+    return tuple(
+        number_of.format(row) if one is None else one for row, one in zip(kept, ids)
     )
 
 
@@ -418,21 +442,25 @@ def _tell(source: dict[str, Any]) -> None:
     for note in source.get("notes", ()):
         log.warning(f"`{source['name']}`: {note}")
 
-# %% ../../nbs/data/10_loading.ipynb #99c05b57
-def _check_columns(text: Any, label: Any, group: Any) -> list[str | None]:
-    "Text, label and group columns, or a `ConfigurationError` for what is no name"
+# %% ../../nbs/data/10_loading.ipynb #10994449
+def _check_columns(text: Any, label: Any, group: Any, cluster: Any) -> tuple:
+    "The columns as texts, or a `ConfigurationError` for what is no name"
     groups = list(group) if isinstance(group, (list, tuple)) else [group]
     groups = [] if group is None else groups
-    asked = {"text": [text], "label": [] if label is None else [label], "group": groups}
-    given = {"text": text, "label": label, "group": group}
+    given = {"text": text, "label": label, "group": group, "cluster": cluster}
+    asked = {
+        argument: [] if column is None and argument != "text" else [column]
+        for argument, column in given.items()
+    }
+    asked["group"] = groups
     for argument, columns in asked.items():
         if not all(_is_column(column) for column in columns):
             raise ConfigurationError(
                 f"`{argument}` must be a column's name, got {given[argument]!r}",
                 argument=argument,
             )
-    named = None if label is None else column_name(label)
-    return [column_name(text), named, *map(column_name, groups)]
+    one = [None if name is None else column_name(name) for name in (label, cluster)]
+    return column_name(text), *one, [column_name(name) for name in groups]
 
 
 def _is_column(name: Any) -> bool:

@@ -66,10 +66,12 @@ from ..predictions import Predictions
 from .certificate import write_certificate
 from .classifier import check_promises
 from .directory import Run, claim_folder
+from .limits import settled
 from .progress import FitProgress, in_notebook
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
+from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
 def read_data(
@@ -172,7 +174,11 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    LOSSES.create(config.loss.name, **config.loss.settings())
+    weights = {"class_weights": [1.0] * len(classes)}
+    weighted = config.loss.class_weights != "none"
+    LOSSES.create(
+        config.loss.name, **config.loss.settings(), **(weights if weighted else {})
+    )
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -431,15 +437,25 @@ def _job_of(data, test, folder, config, progress):
     shares = {role: getattr(config.data, role) for role in ROLES}
     ledger = split_ledger(dataset, shares, seed=config.seed, n_test_file=n_test)
     check_fit(config, dataset.classes)
+    config, read = settled(config, folder, dataset, ledger)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
         "counts": dataset.counts(),
         "groups": sorted(dataset.groups),
+        "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
     }
+    _warn_of_cuts(read, ledger)
     bars = progress and not in_notebook()
     return Job(folder, dataset, ledger, config, record, lambda event: None, bars)
+
+
+def _warn_of_cuts(read, ledger):
+    "Say it before hours are spent"
+    said = read.warning({role: len(rows) for role, rows in ledger.roles.items()})
+    if said:
+        get_logger("run").warning(said)
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
@@ -493,5 +509,6 @@ def fit(
         log_context(run=folder.name),
         full_disk_in_words(folder),
     ):
-        _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
+        with own_turn(job.config.training.threads):
+            _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
         return Run.load(folder)

@@ -22,6 +22,7 @@ from fine_tune_llm.core.errors import (
     PredictionError,
 )
 from ..core.names import as_name
+from ..core.printable import for_markdown
 from .arrays import are_names, number_array
 from fine_tune_llm.stats.bounds import (
     Nested,
@@ -443,6 +444,7 @@ class SelectiveCertificate:
         )
 
     def _repr_markdown_(self) -> str:
+        promise = for_markdown(self.promise, limit=1000)
         at_loss = "wrong" if self.mean_loss is None else "at a loss"
         seen = self.n_errors / max(1, self.n_decided)
         if self.mean_loss is not None:
@@ -453,7 +455,7 @@ class SelectiveCertificate:
             f"| {self.target_risk:g}"
         )
         return (
-            f"**With probability at least {1 - self.delta:.0%}, {self.promise}.**\n\n"
+            f"**With probability at least {1 - self.delta:.0%}, {promise}.**\n\n"
             f"| calibration rows | decided | {at_loss} | mean loss seen "
             "| upper bound, at this threshold alone | promised |\n"
             f"|---|---|---|---|---|---|\n| {counts} |\n\n"

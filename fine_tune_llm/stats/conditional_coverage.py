@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import for_markdown
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
@@ -86,7 +87,7 @@ class CoverageTable:
             found = f"not evaluated | {row['reason']}"
             if row["reason"] is None:
                 found = f"{row['coverage']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
-            lines.append(f"| {row['cell']} | {row['n']:,} | {found} |")
+            lines.append(f"| {for_markdown(row['cell'])} | {row['n']:,} | {found} |")
         return "\n".join(lines)
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #8b66724c
@@ -399,7 +400,8 @@ def _worst_lines(tables):
         worst = table.worst() if table else None
         if worst:
             interval = f"[{worst['low']:.3f}, {worst['high']:.3f}]"
-            said = f"{worst['cell']}: {worst['coverage']:.3f} {interval}"
+            name = for_markdown(worst["cell"])
+            said = f"{name}: {worst['coverage']:.3f} {interval}"
             yield f"worst {kind}", f"{said}, {worst['n']:,} rows"
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #f6ea3f84

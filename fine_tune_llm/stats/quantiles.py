@@ -17,7 +17,7 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import as_float_array, check_labels
+from .arrays import as_float_array, check_labels, check_weights
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/42_quantiles.ipynb #a84e281f
@@ -122,7 +122,7 @@ def conformal_quantile(
             argument="scores",
         )
     if weights is not None:
-        weights = _check_weights(weights, len(scores))
+        weights = check_weights(weights, len(scores))
         new = weights.max(initial=0.0) if new_weight is None else new_weight
         new = check_number("new_weight", new, high=math.inf, closed="low")
         ranked = np.sort(scores)
@@ -137,18 +137,6 @@ def conformal_quantile(
     if rank > len(scores):
         return math.inf
     return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def _check_weights(weights, n):
-    "Finite weights of 0 or more as float64, shape (n,)"
-    checked = as_float_array(weights, "weights")[0].astype(np.float64)
-    if checked.shape != (n,) or not ((checked >= 0) & (checked <= 1e300)).all():
-        raise PredictionError(
-            f"`weights` must be numbers from 0 to 1e300, shape ({n},), "
-            f"got shape {checked.shape}",
-            argument="weights",
-        )
-    return checked
 
 # %% ../../nbs/stats/42_quantiles.ipynb #95b6000c
 def weighted_ranks(

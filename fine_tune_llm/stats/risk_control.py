@@ -23,6 +23,7 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
+from ..core.printable import code_for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
@@ -297,7 +298,7 @@ class ConformalRiskControl(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         said = (
             f"A label is in the set when its probability is at least "
             f"{self.threshold_:.4f}. The expected loss of a new row is at most "

@@ -107,6 +107,16 @@ def test_labels_sort_as_numbers_only_when_they_are():
     assert load(rows).classes == ("-5", "--5")
 
 
+def test_half_a_surrogate_pair_can_be_stored():
+    half = {"text": "a\ud800", "label": "x\ud800", "g": "\ud800", "id": "\ud800"}
+    other = {"text": "a\udc80", "label": "x\udc80", "g": "\udc80", "id": "\udc80"}
+    data = load([half, other], group="g")
+    assert data.texts == ("a\\ud800", "a\\udc80")
+    # names stay apart
+    assert data.classes == ("x\\ud800", "x\\udc80")
+    assert data.ids == tuple(data.groups["g"]) == ("\\ud800", "\\udc80")
+
+
 def test_frames_and_tables():
     pd = pytest.importorskip("pandas")
     table = pa.table({"text": ["a"], "label": ["x"]})
