@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check_fit', 'Job', 'train_stage', 'predict_stage',
-           'certify_stage', 'at_most_per_step', 'publish_to', 'full_disk_in_words', 'fit']
+           'certify_stage', 'at_most_per_step', 'publish_to', 'fit']
 
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
-import errno
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,7 @@ from ..config.machine import this_machine
 from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
-from fine_tune_llm.core.errors import (
-    ConfigurationError,
-    DataValidationError,
-    ResourceError,
-)
+from ..core.errors import ConfigurationError, DataValidationError
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from fine_tune_llm.core.events import (
@@ -38,13 +32,13 @@ from fine_tune_llm.core.events import (
     StageFinished,
 )
 from fine_tune_llm.core.files import (
-    clear_temporary,
+    full_disk_in_words,
     read_json,
     sha256_json,
     sha256_tree,
-    single_writer,
     write_json,
 )
+from ..core.locks import remove_work, single_writer, work_folder
 from fine_tune_llm.core.logs import (
     adopt_libraries,
     configure_logging,
@@ -236,8 +230,8 @@ class Job:
 def train_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `tokenizer/` and `adapter/`, the latter last"
-    if (job.folder / "adapter").exists():
+    "Make `tokenizer/` and `adapter/`: both, for the latter comes last"
+    if (job.folder / "adapter").exists() and (job.folder / "tokenizer").exists():
         return
     config = job.config
     model = load_model(
@@ -249,8 +243,7 @@ def train_stage(
         pooling=config.model.pooling,
         dropout=config.training.dropout,
     )
-    work = job.folder / ".work"
-    work.mkdir(exist_ok=True)
+    work = work_folder(job.folder)
     train(
         model,
         job.rows("train", "fit"),
@@ -410,7 +403,6 @@ def _relog(old, new):
 
 def _make_what_is_missing(job, listeners, *, watch):
     "Open the folder's settings and events, and run the stages unless all is there"
-    clear_temporary(job.folder)
     adopt_libraries()
     manager = ConfigManager(job.folder, job.config, live_only=True)
     manager.on_change(_relog)
@@ -421,25 +413,7 @@ def _make_what_is_missing(job, listeners, *, watch):
         if not (job.folder / "certificate.json").exists():
             job = replace(job, publish=publish_to(store, listeners, job.folder.name))
             _run_stages(job, manager, store, watch=watch)
-    shutil.rmtree(job.folder / ".work", ignore_errors=True)
-
-
-@contextmanager
-def full_disk_in_words(
-    folder: Path,  # Where something is written
-) -> Iterator[None]:
-    "A `ResourceError` that says what to do, when the disk is full"
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise
-        raise ResourceError(
-            f"`{folder}` cannot be written: {e.strerror.lower()}",
-            hint="Make room, then call fit again with the same arguments: it goes on "
-            "where it stopped",
-            path=str(folder),
-        ) from e
+    remove_work(job.folder)
 
 # %% ../../nbs/run/30_journey.ipynb #93626a6c
 def _listeners(bus, progress):
@@ -566,6 +540,7 @@ def fit(
         log_context(run=folder.name),
         full_disk_in_words(folder),
     ):
+        claim_folder(folder, job.config, job.record)  # now nobody else can
         with own_turn(job.config.training.threads):
             _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
         return Run.load(folder)

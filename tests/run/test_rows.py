@@ -112,9 +112,7 @@ def test_the_same_bytes_under_another_name_resume(go, run, rows):
 def test_conflicts_are_trained_or_refused_before_anything_is_written(go, name):
     "They died of a size mismatch after a directory was made"
     try:
-        run = go(
-            f"conflicts {name}", CASES / f"conflicts_{name}.jsonl", config=PLAIN
-        )
+        run = go(f"conflicts {name}", CASES / f"conflicts_{name}.jsonl", config=PLAIN)
     except DataValidationError as e:
         assert e.context["counts"] and not (go.folder / f"conflicts {name}").exists()
         return
