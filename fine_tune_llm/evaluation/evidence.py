@@ -107,6 +107,8 @@ def data_of(
         "roles": {role: len(ledger["roles"][role]) for role in ROLES},
         "counts": counts,
         "findings": ledger["findings"],
+        "named": ledger["named"],
+        "promised_rows": run.certificate["promises"].get("rows", []),
         "groups": run.data["groups"],
         "note": _THINNED if source.get("sha256") == bundled else None,
         "texts_read": run.data["texts_read"],

@@ -20,7 +20,7 @@ from torch import nn
 
 from ..config.schema import ASSUMED_LENGTH, Config, LoraSection
 from ..core.errors import AdapterError, ConfigurationError, ModelLoadError
-from ..core.files import atomic_dir, read_json
+from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
 from .head import PooledClassifier
 from .hub import Source, find_model, quiet
@@ -150,11 +150,10 @@ class TextModel:
         adapter: Path,  # Folder for adapter and head
         tokenizer: Path,  # Folder for the tokenizer
     ) -> None:
-        "Write adapter with head, and tokenizer, each whole or not at all"
-        with atomic_dir(adapter) as folder:
-            _save_adapter(self.net, folder)
-        with atomic_dir(tokenizer) as folder:
-            self.tokenizer.save_pretrained(folder)
+        "Write adapter with head, and tokenizer: both or none; the adapter comes last"
+        with atomic_dirs(tokenizer, adapter) as (tokens, weights):
+            self.tokenizer.save_pretrained(tokens)
+            _save_adapter(self.net, weights)
 
 
 def _save_adapter(net, folder):

@@ -22,12 +22,14 @@ from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
     DataValidationError,
+    FineTuneLLMError,
     RunError,
 )
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from ..core.events import DecisionMade, Event
 from ..core.files import read_json
+from ..core.locks import is_own_work
 from ..core.logs import get_logger
 from ..core.texts import is_blank
 from fine_tune_llm.inference.decision import (
@@ -64,7 +66,8 @@ def _check_same_run(folder, config, data):
     settings = load_config(folder / "config.yaml").fixed()
     found = [*differences(settings, config.fixed())]
     if (folder / "data.json").exists():
-        found += differences(read_json(folder / "data.json"), data, "data: ")
+        there = read_json(folder / "data.json")
+        found += differences(_without_names(there), _without_names(data), "data: ")
     if found:
         raise RunError(
             f"`{folder}` holds a run with other settings: {'; '.join(found[:5])}",
@@ -72,6 +75,14 @@ def _check_same_run(folder, config, data):
             "resume it",
             differences=found,
         )
+
+
+def _without_names(data):
+    "What a data.json says of its sources but for their names: their bytes count"
+    source = {k: v for k, v in data.get("source", {}).items() if k != "name"}
+    if isinstance(source.get("test"), dict):
+        source["test"] = {k: v for k, v in source["test"].items() if k != "name"}
+    return {**data, "source": source}
 
 # %% ../../nbs/run/20_directory.ipynb #1723b0e1
 def claim_folder(
@@ -85,13 +96,15 @@ def claim_folder(
     `ConfigurationError` for one that cannot be written.
     """
     try:
-        _make_folder(folder)
-    except RunError:
-        raise
-    except OSError as e:
+        _check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "permission denied")
+    except (OSError, ValueError) as e:
+        if isinstance(e, FineTuneLLMError):
+            raise
         raise ConfigurationError(
-            f"`out`={str(folder)!r} cannot be written: "
-            f"{(e.strerror or str(e)).lower()}",
+            f"`out`={str(folder)!r} cannot be written: {_why_not(folder, e)}",
             hint="Choose a directory you may write to",
             argument="out",
         ) from e
@@ -99,19 +112,34 @@ def claim_folder(
         _check_same_run(folder, config, data)
 
 
-def _make_folder(folder):
-    "Make it, unless there is something else in it; `config.yaml` comes first"
-    ours = {"config.yaml", "history", ".lock"}
+def _why_not(folder, error):
+    "Why no directory can be made there"
+    if folder.is_symlink() and not folder.exists():
+        return "it is a link to nothing"
+    if folder.is_file():
+        return "it is a file"
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+_FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
+
+
+def _check_free(folder):
+    "`RunError` when something else lies in the folder, which stays as it is"
     here = set(os.listdir(folder)) if folder.is_dir() else set()
-    foreign = [name for name in here if name not in ours and not name.startswith(".")]
-    if foreign and not (folder / "config.yaml").exists():
+    work = folder / ".work"
+    if not is_own_work(work):
         raise RunError(
-            f"`{folder}` is not empty and holds no run: {', '.join(sorted(here)[:5])}",
+            f"`{work}` was not made by a run, and would be in the way",
+            hint="Move it away, or choose another directory",
+        )
+    foreign = sorted(n for n in here if n not in _FIRST and not n.startswith("."))
+    is_run = "config.yaml" in here and (folder / "data.json").is_file()
+    if foreign and not is_run:
+        raise RunError(
+            f"`{folder}` is not empty and holds no run: {', '.join(foreign[:5])}",
             hint="Choose a new or empty directory",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(13, "permission denied")
 
 # %% ../../nbs/run/20_directory.ipynb #666fd2d0
 def decision_events(
