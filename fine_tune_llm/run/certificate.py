@@ -319,7 +319,6 @@ _KEYS = {
     "fingerprints",
     "id",
 }
-_PROMISES = {"sets", "decisions", "refused", "set_group", "risk_group"}
 
 
 def void(
@@ -359,7 +358,6 @@ def read_certificate(
     wrong = [
         *_other_keys("", found, _KEYS),
         *_other_keys("fingerprints.", found.get("fingerprints"), set(FINGERPRINTS)),
-        *_other_keys("promises.", found.get("promises"), _PROMISES),
     ]
     if not isinstance(found.get("files"), dict):
         wrong.append("`files` is no list of files")
