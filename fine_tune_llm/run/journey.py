@@ -47,7 +47,7 @@ from fine_tune_llm.core.logs import (
 )
 from ..core.resilience import error_stats
 from ..data.ledger import ROLES, Ledger, split_ledger
-from ..data.loading import Dataset, load
+from ..data.loading import Dataset, load, load_options
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from fine_tune_llm.models.text_model import (
@@ -76,19 +76,27 @@ def read_data(
     "Labelled texts; `DataValidationError` for labels that only the test file has"
     asked = config.data
     columns = {"text": asked.text, "label": asked.label, "group": asked.group}
-    main = load(data, **columns, max_chars=asked.max_chars)
+    options = load_options(asked)
+    main = load(data, **columns, **options)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, max_chars=asked.max_chars)
+    held_out = load(test, **columns, **options)
     new = sorted(set(held_out.classes) - set(main.classes))
     if new:
         raise DataValidationError(
             f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(new[:5])}",
+            f"{', '.join(_first_places(held_out, new[:5]))}",
             hint="A class must be seen in training",
             labels=new,
         )
     return _joined(main, held_out), len(held_out)
+
+
+def _first_places(dataset, names):
+    "Where each label stands first"
+    labels = dataset.labels.tolist()
+    rows = [labels.index(dataset.classes.index(name)) for name in names]
+    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
 
 
 def _joined(main, held_out):
@@ -105,6 +113,7 @@ def _joined(main, held_out):
         },
         (*main.ids, *(f"test-{i}" for i in held_out.ids)),
         dict(main.source, test=held_out.source),
+        places=main.places + held_out.places,
     )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
