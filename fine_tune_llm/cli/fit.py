@@ -113,6 +113,15 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that says whom a row comes from. Rows of one never stand in "
+            "two roles.",
+            show_default=False,
+        ),
+    ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
@@ -207,6 +216,7 @@ def fit(
         "data.group": group or None,
         "data.encoding": encoding,
         "data.separator": separator,
+        "data.cluster": cluster,
         "model.name": model,
         "conformal.alpha": alpha,
         "risk.target_risk": target_risk,

@@ -66,7 +66,8 @@ def _check_same_run(folder, config, data):
     settings = load_config(folder / "config.yaml").fixed()
     found = [*differences(settings, config.fixed())]
     if (folder / "data.json").exists():
-        found += differences(read_json(folder / "data.json"), data, "data: ")
+        there = read_json(folder / "data.json")
+        found += differences(_without_names(there), _without_names(data), "data: ")
     if found:
         raise RunError(
             f"`{folder}` holds a run with other settings: {'; '.join(found[:5])}",
@@ -74,6 +75,14 @@ def _check_same_run(folder, config, data):
             "resume it",
             differences=found,
         )
+
+
+def _without_names(data):
+    "What a data.json says of its sources but for their names: their bytes count"
+    source = {k: v for k, v in data.get("source", {}).items() if k != "name"}
+    if isinstance(source.get("test"), dict):
+        source["test"] = {k: v for k, v in source["test"].items() if k != "name"}
+    return {**data, "source": source}
 
 # %% ../../nbs/run/20_directory.ipynb #1723b0e1
 def claim_folder(
