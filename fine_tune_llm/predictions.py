@@ -17,10 +17,13 @@ import numpy as np
 from .core.checks import check_seed
 from .core.errors import IntegrityError, NotFittedError, PredictionError
 from .core.files import atomic_write
+from .core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
     check_probs,
+    class_names,
+    name_column,
     read_only,
     row_index,
     softmax,
@@ -28,20 +31,6 @@ from fine_tune_llm.stats.arrays import (
 )
 
 # %% ../nbs/30_predictions.ipynb #317d07dc
-def _class_names(classes, n_classes):
-    "K distinct names; the column numbers when none were given"
-    if classes is None:
-        classes = range(n_classes)
-    names = tuple(map(str, classes if np.iterable(classes) else [classes]))
-    if len(names) != n_classes or len(set(names)) != n_classes:
-        raise PredictionError(
-            f"`classes` must be {n_classes} distinct names, got {len(names)}: "
-            f"{names[:6]}",
-            argument="classes",
-        )
-    return names
-
-
 def _group_columns(groups, n_rows):
     "Group columns by name, each of shape (n,)"
     groups = {} if groups is None else groups
@@ -52,9 +41,18 @@ def _group_columns(groups, n_rows):
             argument="groups",
         )
     return {
-        str(name): text_column(values, n_rows, f"groups[{name!r}]")
+        str(name): name_column(values, n_rows, f"groups[{name!r}]")
         for name, values in groups.items()
     }
+
+
+def _with_indices(labels, **columns):
+    "Predictions whose labels are indices, whatever the classes are called"
+    said = Predictions(**columns)
+    if labels is not None:
+        checked = check_labels(labels, len(said), said.n_classes)
+        said.__dict__["labels"] = read_only(checked)
+    return said
 
 # %% ../nbs/30_predictions.ipynb #0f866fa3
 class Predictions:
@@ -72,17 +70,22 @@ class Predictions:
         logits: Any = None,
         # Probabilities, shape (n, K), rows summing to one within their precision
         probs: Any = None,
-        labels: Any = None,  # True classes, indices or names, shape (n,), if known
+        # True classes, shape (n,), if known: names, or indices unless a class is named
+        # by a whole number
+        labels: Any = None,
         classes: Iterable | None = None,  # K distinct names; "0", "1", ... if `None`
         ids: Any = None,  # One id per row, shape (n,)
         groups: dict[str, Any] | None = None,  # Column name -> value per row, (n,)
         texts: Any = None,  # The inputs, shape (n,)
+        # Whom or what each row comes from, shape (n,): rows of one cluster depend on
+        # each other
+        clusters: Any = None,
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
         scores = check_logits(logits) if probs is None else check_probs(probs)
         n, K = scores.shape
-        names = _class_names(classes, K)
+        names = class_names(range(K) if classes is None else classes, K)
         if labels is not None:
             labels = read_only(check_labels(labels, n, K, classes=names))
         self.__dict__.update(
@@ -90,9 +93,10 @@ class Predictions:
             _probs=None if probs is None else read_only(scores),
             classes=names,
             labels=labels,
-            ids=text_column(ids, n, "ids"),
+            ids=name_column(ids, n, "ids"),
             groups=_group_columns(groups, n),
             texts=text_column(texts, n, "texts"),
+            clusters=name_column(clusters, n, "clusters"),
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -106,7 +110,7 @@ class Predictions:
         columns = self._columns()
         columns.pop("classes")
         groups = columns.pop("groups")
-        return Predictions(
+        return _with_indices(
             classes=self.classes,
             groups={name: column[index] for name, column in groups.items()},
             **{
@@ -118,7 +122,7 @@ class Predictions:
     def _columns(self):
         "What the constructor needs to make this again"
         kind = "probs" if self.logits is None else "logits"
-        names = ("labels", "classes", "ids", "groups", "texts")
+        names = ("labels", "classes", "ids", "groups", "texts", "clusters")
         return {kind: self._scores} | {name: getattr(self, name) for name in names}
 
     @property
@@ -129,6 +133,13 @@ class Predictions:
     def n_classes(self) -> int:
         "K"
         return len(self.classes)
+
+    @property
+    def label_names(self) -> np.ndarray:
+        "Name of the true class, shape (n,), object; `NotFittedError` without labels"
+        if self.labels is None:
+            raise _no_labels()
+        return np.array(self.classes, dtype=object)[self.labels]
 
     @property
     def probs(self) -> np.ndarray:
@@ -151,10 +162,7 @@ class Predictions:
     def right(self) -> np.ndarray:
         "Was the most probable class right? (n,) bool; `NotFittedError` without labels"
         if self.labels is None:
-            raise NotFittedError(
-                "these predictions have no `labels`",
-                hint="Pass labels= when you make them",
-            )
+            raise _no_labels()
         return self.decided == self.labels
 
     def split(
@@ -179,29 +187,36 @@ class Predictions:
     @classmethod
     def load(cls, path: str | Path) -> "Predictions":
         "Read what `save` wrote, bit for bit; `IntegrityError` for anything else"
-        return cls(**_from_table(_read_table(path), path))
+        return _with_indices(**_from_table(_read_table(path), path))
 
     def __repr__(self) -> str:
         return f"Predictions({', '.join(_facts(self))})"
 
     def _repr_markdown_(self) -> str:
-        head = f"**Predictions**: {', '.join(_facts(self))}"
+        head = f"**Predictions**: {for_markdown(', '.join(_facts(self)), limit=1000)}"
         if self.labels is None:
             return head
         lines = [
-            f"| {name} | {(self.labels == k).sum():,} | {(self.decided == k).sum():,} |"
+            f"| {for_markdown(name)} | {(self.labels == k).sum():,} "
+            f"| {(self.decided == k).sum():,} |"
             for k, name in enumerate(self.classes[:20])
         ]
         table = ["| class | true | predicted |", "|---|---|---|", *lines]
         return "\n".join([f"{head}, {self.right.mean():.1%} right", "", *table])
 
 # %% ../nbs/30_predictions.ipynb #4f5a2e39
+def _no_labels():
+    return NotFittedError(
+        "these predictions have no `labels`", hint="Pass labels= when you make them"
+    )
+
+
 def _facts(predictions):
     "Two or three facts for one line"
     kind = "probs" if predictions.logits is None else "logits"
     columns = [
         name
-        for name in ("labels", "ids", "texts")
+        for name in ("labels", "ids", "texts", "clusters")
         if getattr(predictions, name) is not None
     ]
     groups = [f"group {name}" for name in predictions.groups]
@@ -238,6 +253,7 @@ def _as_table(predictions):
     if predictions.labels is not None:
         columns["label"] = pa.array(predictions.labels)
     texts = {"id": predictions.ids, "text": predictions.texts}
+    texts["cluster"] = predictions.clusters
     texts |= {f"group:{name}": column for name, column in predictions.groups.items()}
     for name, column in texts.items():
         if column is not None:
@@ -310,6 +326,7 @@ def _from_table(table, path):
         "ids": column("id"),
         "groups": {name.removeprefix("group:"): column(name) for name in groups},
         "texts": column("text"),
+        "clusters": column("cluster"),
     }
 
 # %% ../nbs/30_predictions.ipynb #5b55e08b
@@ -354,6 +371,11 @@ class Outcome:
     def kept(self) -> np.ndarray:
         "Was the row decided, not abstained on? shape (n,) bool"
         return self.decided >= 0
+
+    @property
+    def decided_names(self) -> np.ndarray:
+        "Name of the decided class, `None` for an abstention, shape (n,), object"
+        return np.array([*self.predictions.classes, None], dtype=object)[self.decided]
 
     @property
     def likeliest(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -75,6 +76,47 @@ def ftllm():
         )
 
     return run
+
+
+class Hung(BaseException):
+    "A call did not come back; no `except Exception` may swallow it"
+
+
+@pytest.fixture(scope="session")
+def refusal():
+    """What a call says to damaged input: the name of our error, or `None` when it works
+
+    Any other exception is a failure, and so is a call that does not come back within
+    `seconds` or that takes more than `mebibytes` of memory that were not taken before.
+    """
+    from fine_tune_llm.core.errors import FineTuneLLMError
+
+    resource = pytest.importorskip("resource")
+
+    def stop(*_):
+        raise Hung
+
+    def ask(call, what, *, seconds=30, mebibytes=500):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        previous = signal.signal(signal.SIGALRM, stop)
+        signal.alarm(seconds)
+        said = None
+        try:
+            call()
+        except FineTuneLLMError as e:
+            said = type(e).__name__
+        except Hung:
+            pytest.fail(f"no answer within {seconds} s: {what!r:.300}")
+        except Exception as e:
+            pytest.fail(f"{type(e).__name__}: {e!s:.300}, given {what!r:.300}")
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, previous)
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        assert grown <= mebibytes, f"{grown:,.0f} MiB for {what!r:.300}"
+        return said
+
+    return ask
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXIT_CODES', 'app', 'TEXT_OF_RUN', 'SEED', 'PRESET', 'SET', 'RUN', 'exit_code', 'in_options', 'error_paragraph',
-           'text_width']
+           'text_width', 'say']
 
 # %% ../../nbs/cli/10_app.ipynb #7de82883
 import re
@@ -16,7 +16,12 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..core.errors import CertificateError, FineTuneLLMError
+from fine_tune_llm.core.errors import (
+    CertificateError,
+    ContradictedError,
+    FineTuneLLMError,
+)
+from ..core.printable import for_terminal, message_for_terminal
 from ..core.redaction import redact
 
 # %% ../../nbs/cli/10_app.ipynb #4d23a234
@@ -26,6 +31,7 @@ Exit codes:
   1    something unforeseen: --debug shows the traceback
   2    bad input or bad settings: nothing was written
   3    a certificate is void, or was refused
+  5    finished, and the test role contradicts a promise
   130  interrupted: the same command resumes a fit"""
 
 
@@ -33,6 +39,8 @@ def exit_code(
     error: BaseException,  # What went wrong
 ) -> int:  # See `EXIT_CODES`
     "The exit code that tells a script what kind of failure it was"
+    if isinstance(error, ContradictedError):
+        return 5
     if isinstance(error, CertificateError):
         return 3
     if isinstance(error, FineTuneLLMError):
@@ -69,7 +77,7 @@ def error_paragraph(
         said = in_options(str(error))
     else:
         said = (
-            f"unforeseen {type(error).__name__}: {error}. "
+            f"unforeseen {type(error).__name__}: {message_for_terminal(error)}. "
             "Run again with --debug for the traceback"
         )
     return textwrap.fill(
@@ -84,6 +92,16 @@ def error_paragraph(
 def text_width() -> int:  # 40 to 100
     "Columns to wrap a text to: those of the terminal, within reason"
     return max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
+
+# %% ../../nbs/cli/10_app.ipynb #say-code
+def say(
+    text: str,  # Lines
+    *,
+    err: bool = False,  # To standard error?
+    nl: bool = True,  # End the last line?
+) -> None:
+    "Write for a terminal: nothing in the text is a command to it"
+    typer.echo(for_terminal(text, limit=None, lines=True), err=err, nl=nl)
 
 # %% ../../nbs/cli/10_app.ipynb #630e0fa0
 _ORDER = ("fit", "decide", "report", "demo", "events", "config")
@@ -117,7 +135,7 @@ Examples:
 # %% ../../nbs/cli/10_app.ipynb #eb077ecf
 def _show_version(show: bool) -> None:
     if show:
-        typer.echo(f"ftllm {__version__}")
+        say(f"ftllm {__version__}")
         raise typer.Exit()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.event_stats import aggregate, error_analytics
 from ..core.events import Event
+from ..core.printable import for_terminal
 
 # %% ../../nbs/cli/65_event_summary.ipynb #65d4469a
 def failures(
@@ -129,7 +130,8 @@ def summary_table(
 
 def _window_line(row):
     "One type of event in one window"
-    counts = f"  {row['by']!s:<24}{row['count']:>6}{row['rate']:>8.3g}"
+    kind = for_terminal(row["by"], limit=80)
+    counts = f"  {kind:<24}{row['count']:>6}{row['rate']:>8.3g}"
     if not row["n"]:
         return counts
     return counts + f"{row['n']:>6}" + "".join(f"{row[k]:>8.3g}" for k in _PERCENTILES)
@@ -141,8 +143,9 @@ def _failure_lines(rows):
     lines = [f"{total} failures{', by code and place:' if rows else ''}"]
     for row in rows:
         often = "" if row["rate"] is None else f", {row['rate']:.3g} an hour"
+        code, place = (for_terminal(row[key], limit=80) for key in ("code", "place"))
         lines.append(
-            f"  {row['count']} of {row['code']} in {row['place']} "
+            f"  {row['count']} of {code} in {place} "
             f"({row['share']:.0%}{often}), last {_moment(row['last'])}"
         )
         if row["message"]:

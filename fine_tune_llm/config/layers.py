@@ -251,7 +251,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "minilm-cpu": {
         "model.name": "minilm",
         "model.device": "cpu",
-        "model.max_length": 128,
         "training.learning_rate": 2e-3,
         "training.batch_size": 32,
     },

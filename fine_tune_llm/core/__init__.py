@@ -10,6 +10,15 @@ import lazy_loader
 
 # %% ../../nbs/core/00_core.ipynb #7df3dfa3
 _WORDS = {
+    "printable": [
+        "code_for_markdown",
+        "cut",
+        "for_html",
+        "for_json",
+        "for_markdown",
+        "for_plot",
+        "for_terminal",
+    ],
     "errors": [
         "AdapterError",
         "CalibrationError",
@@ -40,7 +49,9 @@ _WORDS = {
         "TrainingError",
         "error_table",
     ],
-    "checks": ["check_number", "check_seed", "near"],
+    "texts": ["is_blank", "visible"],
+    "checks": ["as_fraction", "check_number", "check_seed", "near"],
+    "names": ["as_name", "name_order"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",
@@ -49,15 +60,16 @@ _WORDS = {
         "get_logger",
         "log_context",
     ],
+    "locks": ["single_writer"],
     "files": [
         "atomic_dir",
+        "atomic_dirs",
         "atomic_write",
-        "clear_temporary",
+        "output_stream",
         "read_json",
         "sha256_file",
         "sha256_json",
         "sha256_tree",
-        "single_writer",
         "write_json",
     ],
     "registry": ["Registry"],

@@ -1,6 +1,13 @@
 "Written by .ci/doors.py from __init__.py."
 
 from . import errors as errors
+from .printable import code_for_markdown as code_for_markdown
+from .printable import cut as cut
+from .printable import for_html as for_html
+from .printable import for_json as for_json
+from .printable import for_markdown as for_markdown
+from .printable import for_plot as for_plot
+from .printable import for_terminal as for_terminal
 from .errors import AdapterError as AdapterError
 from .errors import CalibrationError as CalibrationError
 from .errors import CallbackError as CallbackError
@@ -29,9 +36,14 @@ from .errors import SecretError as SecretError
 from .errors import ServiceError as ServiceError
 from .errors import TrainingError as TrainingError
 from .errors import error_table as error_table
+from .texts import is_blank as is_blank
+from .texts import visible as visible
+from .checks import as_fraction as as_fraction
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
+from .names import as_name as as_name
+from .names import name_order as name_order
 from .redaction import hide as hide
 from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
@@ -39,14 +51,15 @@ from .logs import capture_logs as capture_logs
 from .logs import configure_logging as configure_logging
 from .logs import get_logger as get_logger
 from .logs import log_context as log_context
+from .locks import single_writer as single_writer
 from .files import atomic_dir as atomic_dir
+from .files import atomic_dirs as atomic_dirs
 from .files import atomic_write as atomic_write
-from .files import clear_temporary as clear_temporary
+from .files import output_stream as output_stream
 from .files import read_json as read_json
 from .files import sha256_file as sha256_file
 from .files import sha256_json as sha256_json
 from .files import sha256_tree as sha256_tree
-from .files import single_writer as single_writer
 from .files import write_json as write_json
 from .registry import Registry as Registry
 from .error_counts import ErrorStats as ErrorStats
@@ -128,26 +141,38 @@ __all__ = [
     "Vault",
     "adopt_libraries",
     "aggregate",
+    "as_fraction",
+    "as_name",
     "atomic_dir",
+    "atomic_dirs",
     "atomic_write",
     "capture_logs",
     "check_number",
     "check_seed",
-    "clear_temporary",
+    "code_for_markdown",
     "configure_logging",
+    "cut",
     "error_analytics",
     "error_stats",
     "error_table",
     "errors",
     "event_line",
+    "for_html",
+    "for_json",
+    "for_markdown",
+    "for_plot",
+    "for_terminal",
     "full_jitter",
     "get_logger",
     "hide",
+    "is_blank",
     "is_failure",
     "json_safe",
     "log_context",
+    "name_order",
     "near",
     "new_key",
+    "output_stream",
     "read_json",
     "redact",
     "retry",
@@ -155,5 +180,6 @@ __all__ = [
     "sha256_json",
     "sha256_tree",
     "single_writer",
+    "visible",
     "write_json",
 ]

@@ -6,12 +6,14 @@
 __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDependencyError', 'SecretError', 'DataError',
            'DataLoadingError', 'DataValidationError', 'ProcessingError', 'LeakageError', 'ModelError', 'ModelLoadError',
            'CheckpointError', 'AdapterError', 'TrainingError', 'ConvergenceError', 'ResourceError', 'CallbackError',
-           'PredictionError', 'CalibrationError', 'CertificateError', 'NotFittedError', 'ServiceError',
-           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
+           'PredictionError', 'CalibrationError', 'CertificateError', 'ContradictedError', 'NotFittedError',
+           'ServiceError', 'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
 
 # %% ../../nbs/core/10_errors.ipynb #ea4bc433
 import math
 from typing import Any
+
+from .printable import message_for_terminal
 
 # %% ../../nbs/core/10_errors.ipynb #91a8472c
 class FineTuneLLMError(Exception):
@@ -26,9 +28,9 @@ class FineTuneLLMError(Exception):
         hint: str | None = None,  # What to do about it, one sentence
         **context: Any,  # Anything else that is known, kept JSON-safe in `.context`
     ):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = message_for_terminal(message)
+        self.hint = None if hint is None else message_for_terminal(hint)
+        super().__init__(self.message)
         self.context = _json_safe(context)
 
     def __str__(self) -> str:
@@ -183,6 +185,12 @@ class CertificateError(FineTuneLLMError, ValueError):
     "A certificate is refused (too few rows) or void (what it was made for changed)"
 
     code = "certificate"
+
+
+class ContradictedError(CertificateError):
+    "A certificate stands, and rows that were not used for it contradict its promise"
+
+    code = "contradicted"
 
 
 class NotFittedError(FineTuneLLMError, ValueError, AttributeError):

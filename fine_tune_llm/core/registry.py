@@ -17,6 +17,7 @@ from typing import Any
 from .checks import near
 from .errors import ConfigurationError
 from .logs import get_logger
+from .printable import code_for_markdown, for_markdown
 
 # %% ../../nbs/core/50_registry.ipynb #d9a5f961
 def _plural(kind):
@@ -242,18 +243,13 @@ class _Report:
 
 
 def _as_markdown(head, rows):
-    def cell(value):
-        return str(value).replace("|", "\\|").replace("\n", " ")
-
-    def code(value):
-        return f"`{value}`" if value else ""
-
+    code = code_for_markdown
     shown = [
-        (code(name), code(arguments), line, code(source))
+        (code(name), code(arguments), for_markdown(line, limit=1000), code(source))
         for name, arguments, line, source in rows
     ]
     table = [head, ["---"] * len(head), *shown]
-    return "\n".join("| " + " | ".join(map(cell, row)) + " |" for row in table)
+    return "\n".join("| " + " | ".join(row) + " |" for row in table)
 
 # %% ../../nbs/core/50_registry.ipynb #e0b45b08
 class Registry:

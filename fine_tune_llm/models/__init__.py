@@ -13,6 +13,7 @@ _WORDS = {
     "catalogue": ["CATALOGUE", "Entry"],
     "hub": ["Source", "find_model", "quiet"],
     "head": ["PooledClassifier", "pool"],
+    "lengths": ["choose_length", "text_lengths"],
     "text_model": [
         "MemoryNeed",
         "TextModel",

@@ -7,6 +7,8 @@ from .hub import find_model as find_model
 from .hub import quiet as quiet
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .lengths import choose_length as choose_length
+from .lengths import text_lengths as text_lengths
 from .text_model import MemoryNeed as MemoryNeed
 from .text_model import TextModel as TextModel
 from .text_model import bytes_to_train as bytes_to_train
@@ -24,10 +26,12 @@ __all__ = [
     "TextModel",
     "bytes_to_train",
     "check_targets",
+    "choose_length",
     "find_model",
     "load_adapter",
     "load_model",
     "memory_needed",
     "pool",
     "quiet",
+    "text_lengths",
 ]

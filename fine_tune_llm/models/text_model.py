@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..config.schema import Config, LoraSection
+from ..config.schema import ASSUMED_LENGTH, Config, LoraSection
 from ..core.errors import AdapterError, ConfigurationError, ModelLoadError
-from ..core.files import atomic_dir, read_json
+from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
 from .head import PooledClassifier
 from .hub import Source, find_model, quiet
@@ -113,6 +113,9 @@ class TextModel:
         batch_size: int = 64,  # Texts at once
     ) -> np.ndarray:  # Shape (n, K), float32
         "Scores before softmax, always in full precision and evaluation mode"
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.classifier.head.out_features), np.float32)
         self.net.eval()
 
         def forward(**batch):
@@ -126,6 +129,15 @@ class TextModel:
             device=self.device,
         )
 
+    def cuts(
+        self,
+        texts: Iterable[str],  # n texts
+    ) -> np.ndarray:  # Shape (n,), bool
+        "Which texts are longer than what is read of them?"
+        texts = list(texts)
+        longer = tokenize(self.tokenizer, texts, self.max_length + 1) if texts else []
+        return np.array([len(ids) > self.max_length for ids in longer], dtype=bool)
+
     def merged(self) -> "TextModel":
         "The model with the adapter folded into the weights; this one is used up"
         if not self.has_adapter:
@@ -138,11 +150,10 @@ class TextModel:
         adapter: Path,  # Folder for adapter and head
         tokenizer: Path,  # Folder for the tokenizer
     ) -> None:
-        "Write adapter with head, and tokenizer, each whole or not at all"
-        with atomic_dir(adapter) as folder:
-            _save_adapter(self.net, folder)
-        with atomic_dir(tokenizer) as folder:
-            self.tokenizer.save_pretrained(folder)
+        "Write adapter with head, and tokenizer: both or none; the adapter comes last"
+        with atomic_dirs(tokenizer, adapter) as (tokens, weights):
+            self.tokenizer.save_pretrained(tokens)
+            _save_adapter(self.net, weights)
 
 
 def _save_adapter(net, folder):
@@ -274,7 +285,8 @@ def memory_needed(
     n_weights, width, n_layers = _size_of(config.model.name)
     bytes_per_weight = {"none": 4, "8bit": 1, "4bit": 0.5}[config.model.quantization]
     bytes_per_unit = 34 if config.training.precision == "bf16" else 68
-    units = config.model.max_length * width * n_layers
+    length = config.model.max_length or ASSUMED_LENGTH
+    units = length * width * n_layers
     return MemoryNeed(
         n_weights * bytes_per_weight / 2**30, bytes_per_unit * units / 2**30
     )

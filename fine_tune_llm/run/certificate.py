@@ -16,6 +16,7 @@ from .. import __version__
 from ..config.schema import Config
 from ..core.errors import CertificateError
 from ..core.files import sha256_file, sha256_json, sha256_tree, write_json
+from ..core.printable import for_markdown
 from ..data.ledger import ROLES
 from ..models.hub import find_model
 from ..predictions import Predictions
@@ -59,8 +60,27 @@ def derive_certificate(
             "refused": refused,
             "set_group": classifier.set_group,
             "risk_group": classifier.risk_group,
+            "rows": _which_rows(config.data),
         },
     }
+
+
+def _which_rows(asked):
+    "Of which rows promises speak, where that is not each text as it is labelled"
+    said = []
+    if asked.cluster:
+        whom = f"`{asked.cluster}`"
+        said.append(
+            f"Rows of one {whom} depend on each other, so one row drawn of each {whom} "
+            f"counts: promises are about a text drawn of a {whom} that is drawn."
+        )
+    if asked.conflicts == "first":
+        said.append("A text under several labels counts under that of its first row.")
+    if asked.conflicts == "drop":
+        said.append(
+            "Texts under several labels were left out: nothing is promised about them."
+        )
+    return said
 
 
 def _set_promises(conformal, classes):
@@ -116,13 +136,15 @@ def promises(
     lines += [f"- Decisions: {_in_words(c)}" for c in said["decisions"]]
     for refusal in said["refused"]:
         hint = refusal["hint"] or ""
-        lines.append(f"- No certificate for decisions: {refusal['message']}. {hint}")
-    head = f"**Certificate {certificate.get('id', 'not signed yet')}**"
+        why = for_markdown(f"{refusal['message']}. {hint}", limit=1000)
+        lines.append(f"- No certificate for decisions: {why}")
+    lines += [f"- {words}" for words in said.get("rows", ())]
+    head = f"**Certificate {for_markdown(certificate.get('id', 'not signed yet'))}**"
     return "\n".join([head, "", *lines])
 
 
 def _in_words(certificate):
-    return str(SelectiveCertificate.from_dict(certificate))
+    return for_markdown(SelectiveCertificate.from_dict(certificate), limit=1000)
 
 
 def _coverage_in_words(sets):
@@ -146,7 +168,8 @@ def _coverage_in_words(sets):
         text += f" Sets for {more} are there, too."
     few = {row["cell"] for row in sets["cells"] if not row["promised"]} - {"all rows"}
     if few:
-        text += f" Not promised for {', '.join(sorted(few))}: too few rows."
+        names = ", ".join(map(for_markdown, sorted(few)))
+        text += f" Not promised for {names}: too few rows."
     return text
 
 # %% ../../nbs/run/10_certificate.ipynb #5e26a25a
@@ -155,11 +178,13 @@ def settings_hash(
 ) -> str:  # Hex digits
     """Fingerprint of all settings that a result depends on
 
-    Left out are how a run is watched, and the model's name: its weights have a
-    fingerprint of their own, and a folder may move.
+    Left out are how a run is watched, the model's name and the number of cores: weights
+    have a fingerprint of their own, and a folder may move.
     """
     settings = {k: v for k, v in config.fixed().items() if k != "monitoring"}
     settings["model"] = {k: v for k, v in settings["model"].items() if k != "name"}
+    training = settings["training"]
+    settings["training"] = {k: v for k, v in training.items() if k != "threads"}
     return sha256_json(settings)
 
 

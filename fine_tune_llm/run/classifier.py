@@ -258,12 +258,12 @@ def fit_classifier(
 
 def _certify(selective, validation, calibration, probs, group):
     "Walk on the calibration role, from where the validation role says"
-    pilot = [probs["validation"], validation.labels]
+    pilot = [probs["validation"], validation.label_names]
     if group:
         pilot.append(group_column(validation, group))
     selective.fit(
         probs["calibration"],
-        calibration.labels,
+        calibration.label_names,
         groups=group_column(calibration, group),
         pilot=tuple(pilot),
     )

@@ -19,6 +19,7 @@ from ..core.checks import check_number, check_seed
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.registry import Registry
 from .kernels import by_rows, kernel, readable
+from .randomness import keyed_generator
 
 # %% ../../nbs/stats/12_bounds.ipynb #69a0fc9c
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def wsr_test(
     seed: int,  # Draws the order of rows
 ) -> np.ndarray:  # p-values, shape (m,)
     "Betting on losses in [0, 1], row after row in an order drawn by `seed`"
-    order = np.random.default_rng(seed).permutation(len(nested.loss))
+    order = keyed_generator(seed, "order of rows").permutation(len(nested.loss))
     highest = np.ones(nested.m)
     loss = readable(nested.loss[order], np.float64)
     enter = readable(nested.enter[order], np.int64)

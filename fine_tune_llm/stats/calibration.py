@@ -19,6 +19,7 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     ConvergenceError,
 )
+from ..core.printable import for_markdown
 from .arrays import check_labels
 from fine_tune_llm.stats.binary_calibration import (
     BetaCalibration,
@@ -97,7 +98,8 @@ class CalibratorChoice:
             "|---|---|---|---|---|",
         ]
         for row in self.rows:
-            name = f"**{row['name']}**" if row["name"] == self.name else row["name"]
+            name = for_markdown(row["name"])
+            name = f"**{name}**" if row["name"] == self.name else name
             lines.append(f"| {' | '.join([name, *_table_cells(row)])} |")
         return "\n".join(lines)
 
@@ -105,7 +107,7 @@ class CalibratorChoice:
 def _table_cells(row):
     "A candidate's four cells of the table"
     if row["reason"] is not None:
-        return [f"not evaluated: {row['reason']}", "", "", ""]
+        return [f"not evaluated: {for_markdown(row['reason'])}", "", "", ""]
     pairs = [
         ("nll", "nll_spread"),
         ("behind", "behind_se"),

@@ -21,7 +21,9 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
-from .arrays import number_array
+from ..core.names import as_name
+from ..core.printable import for_markdown
+from .arrays import are_names, number_array
 from fine_tune_llm.stats.bounds import (
     Nested,
     risk_bounds,
@@ -168,7 +170,11 @@ def target_losses(
 def _class_indices(wanted, classes, n_classes):
     "Indices of classes that are given by name or index"
     index_of = {name: i for i, name in enumerate(classes or ())}
-    indices = [index_of.get(item, item) for item in wanted]
+    numbers_are_names = classes and are_names(np.arange(1), classes)
+    indices = [
+        index_of.get(as_name(item), str(item) if numbers_are_names else item)
+        for item in wanted
+    ]
     for index in indices:
         is_index = isinstance(index, (int, np.integer))
         if not is_index or not 0 <= index < n_classes:
@@ -438,6 +444,7 @@ class SelectiveCertificate:
         )
 
     def _repr_markdown_(self) -> str:
+        promise = for_markdown(self.promise, limit=1000)
         at_loss = "wrong" if self.mean_loss is None else "at a loss"
         seen = self.n_errors / max(1, self.n_decided)
         if self.mean_loss is not None:
@@ -448,7 +455,7 @@ class SelectiveCertificate:
             f"| {self.target_risk:g}"
         )
         return (
-            f"**With probability at least {1 - self.delta:.0%}, {self.promise}.**\n\n"
+            f"**With probability at least {1 - self.delta:.0%}, {promise}.**\n\n"
             f"| calibration rows | decided | {at_loss} | mean loss seen "
             "| upper bound, at this threshold alone | promised |\n"
             f"|---|---|---|---|---|---|\n| {counts} |\n\n"

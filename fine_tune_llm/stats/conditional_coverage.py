@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import for_markdown
 from .arrays import as_float_array, check_labels, group_codes
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
 from .quantiles import check_alpha, coverage_band, covered, set_sizes
+from .randomness import keyed_generator
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #c17119e2
@@ -85,7 +87,7 @@ class CoverageTable:
             found = f"not evaluated | {row['reason']}"
             if row["reason"] is None:
                 found = f"{row['coverage']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
-            lines.append(f"| {row['cell']} | {row['n']:,} | {found} |")
+            lines.append(f"| {for_markdown(row['cell'])} | {row['n']:,} | {found} |")
         return "\n".join(lines)
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #8b66724c
@@ -305,7 +307,7 @@ def worst_slab(
     """
     hit = covered(sets, labels)
     n = len(hit)
-    rng = np.random.default_rng(check_seed(seed))
+    rng = keyed_generator(seed, "slabs")
     x = _check_features(x, n)
     check_number("directions", directions, 1, whole=True)
     if not (isinstance(share, (int, float, np.floating)) and 0 < share <= 1):
@@ -313,7 +315,7 @@ def worst_slab(
             f"`share` must be in (0, 1], got {share!r}", argument="share"
         )
     half, other = np.split(rng.permutation(n), [n // 2])
-    least = max(1, math.ceil(share * len(half)))
+    least = max(1, math.ceil(as_fraction(share) * len(half)))
     tried = rng.normal(size=(directions, x.shape[1]))
     searched, direction, low, high = _search_slab(x[half], hit[half], least, tried)
     place = x[other] @ direction
@@ -398,7 +400,8 @@ def _worst_lines(tables):
         worst = table.worst() if table else None
         if worst:
             interval = f"[{worst['low']:.3f}, {worst['high']:.3f}]"
-            said = f"{worst['cell']}: {worst['coverage']:.3f} {interval}"
+            name = for_markdown(worst["cell"])
+            said = f"{name}: {worst['coverage']:.3f} {interval}"
             yield f"worst {kind}", f"{said}, {worst['n']:,} rows"
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #f6ea3f84

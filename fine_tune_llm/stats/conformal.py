@@ -17,6 +17,7 @@ from fine_tune_llm.core.errors import (
     NotFittedError,
     PredictionError,
 )
+from ..core.printable import code_for_markdown
 from .arrays import as_float_array, check_probs, group_codes
 from fine_tune_llm.stats.conformal_cells import (
     CONDITIONS,
@@ -358,7 +359,7 @@ class ConformalClassifier(Estimator):
             raise ValueError("`cells_` does not fit together with `alphas_` and `n_`")
 
     def _repr_markdown_(self) -> str:
-        said = f"`{self!r}`, "
+        said = f"{code_for_markdown(self)}, "
         if not self.learned:
             return said + "not fitted"
         learned = f"fitted on {self.n_:,} rows of {self.n_classes_:,} classes\n\n"

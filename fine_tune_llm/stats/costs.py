@@ -15,15 +15,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import check_labels, check_probs, number_array
+from ..core.names import as_name
+from ..core.printable import for_markdown
+from fine_tune_llm.stats.arrays import (
+    are_names,
+    check_labels,
+    check_probs,
+    class_index,
+    class_names,
+    number_array,
+)
 from .estimator import reading, savable
 from .kernels import readable
 
 # %% ../../nbs/stats/50_costs.ipynb #2ed2769d
 def _distinct_names(classes):
     "K distinct texts, K at least 2"
-    names = tuple(map(str, classes)) if hasattr(classes, "__iter__") else ()
-    if len(names) < 2 or len(set(names)) < len(names):
+    names = tuple(map(as_name, classes)) if hasattr(classes, "__iter__") else ()
+    if len(names) < 2 or len(set(names)) < len(names) or None in names:
         raise ConfigurationError(
             f"`classes` must be at least two distinct names, got {classes!r:.60}",
             argument="classes",
@@ -48,7 +57,7 @@ def _per_class(values, classes, name, *, unnamed=None):
 
 def _values_by_name(by_name, classes, name, unnamed):
     "Values in the order of the classes; every class must be named unless `unnamed` is"
-    by_name = {str(key): value for key, value in by_name.items()}
+    by_name = {as_name(key): value for key, value in by_name.items()}
     for key in by_name:
         if key not in classes:
             raise ConfigurationError(
@@ -71,12 +80,11 @@ def _pairs_of_names(critical, classes):
         critical = (critical,)
     pairs = []
     for item in critical:
-        if isinstance(item, str):
-            pairs += [(item, decided) for decided in classes if decided != item]
-        elif isinstance(item, Iterable):
-            pairs.append(tuple(map(str, item)))
+        if isinstance(item, Iterable) and not isinstance(item, str):
+            pairs.append(tuple(map(as_name, item)))
         else:
-            pairs.append((str(item),))
+            missed = as_name(item)
+            pairs += [(missed, other) for other in classes if other != missed]
     for pair in pairs:
         if len(pair) != 2 or pair[0] == pair[1] or not set(pair) <= set(classes):
             raise ConfigurationError(
@@ -117,8 +125,8 @@ def _check_cost(cost, classes):
 def markdown_row(
     cells: Iterable[str],  # What stands in them
 ) -> str:
-    "A row of a Markdown table, in which a `|` inside a name is no border"
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    "A row of a Markdown table, as it is: names are made printable before"
+    return "| " + " | ".join(cells) + " |"
 
 # %% ../../nbs/stats/50_costs.ipynb #f36eaed7
 @savable
@@ -203,12 +211,13 @@ class CostMatrix:
         return isinstance(other, CostMatrix) and self.to_dict() == other.to_dict()
 
     def _repr_markdown_(self) -> str:
-        header = ["true \\ decided", *self.classes]
+        names = [for_markdown(name) for name in self.classes]
+        header = ["true \\ decided", *names]
         if self.abstain_cost is not None:
             header.append("abstain")
         lines = [markdown_row(header), markdown_row(["---"] * len(header))]
         for i, true in enumerate(self.classes):
-            row = [true]
+            row = [names[i]]
             for decided, cost in zip(self.classes, self.cost[i]):
                 is_critical = (true, decided) in self.critical
                 row.append(f"**{cost:g}**" if is_critical else f"{cost:g}")
@@ -313,9 +322,13 @@ def bayes_decide(
 
 # %% ../../nbs/stats/50_costs.ipynb #40b18ea2
 def check_decided(
-    decided: "ArrayLike",  # Class indices, -1 for an abstention, shape (n,)
+    # Class indices, -1 for an abstention, shape (n,); or, when `classes` is given,
+    # names by the rule of `check_labels`, `None` for an abstention
+    decided: "ArrayLike",
     n: int,  # Rows expected
     n_classes: int | None = None,  # K; unbounded when `None`
+    *,
+    classes: Iterable[Any] | None = None,  # Names of the K classes
 ) -> np.ndarray:  # int64, shape (n,)
     "Decisions as class indices, or a `PredictionError` that names the row"
     if hasattr(decided, "detach"):
@@ -325,6 +338,11 @@ def check_decided(
         raise PredictionError(
             f"`decided` must have shape ({n},) like the labels, got {given.shape}",
             argument="decided",
+        )
+    names = None if classes is None else class_names(classes, n_classes)
+    if names is not None and are_names(given, names):
+        return class_index(
+            _without_minus_one(given, names), names, argument="decided", absent=-1
         )
     is_whole = given.dtype.kind in "iub"
     if given.dtype.kind == "f":
@@ -347,9 +365,17 @@ def check_decided(
         )
     return codes
 
+
+def _without_minus_one(decided, names):
+    "Where no class is called -1, that is an abstention among names, too"
+    if "-1" in names or decided.dtype.kind not in "iufO":
+        return decided
+    return np.where(decided == -1, None, decided.astype(object))
+
 # %% ../../nbs/stats/50_costs.ipynb #bf9ebbf4
 def realised_cost(
-    decided: "ArrayLike",  # Decided classes, -1 for an abstention, shape (n,)
+    # Decided classes, shape (n,): indices, -1 for an abstention, or names and `None`
+    decided: "ArrayLike",
     labels: "ArrayLike",  # True classes, indices or names, shape (n,)
     # Over K classes, with an `abstain_cost` when there are abstentions
     cost: "CostMatrix | ArrayLike",
@@ -367,7 +393,7 @@ def realised_cost(
             "`labels` is empty: nothing was decided", argument="labels"
         )
     y = check_labels(labels, n, K, classes=costs.classes)
-    d = check_decided(decided, n, K)
+    d = check_decided(decided, n, K, classes=costs.classes)
     abstained = d < 0
     paid = costs.cost[y, d]
     if not abstained.any():

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.special import ndtri
 
+from ..core.checks import as_fraction
 from .group_metrics import Measure
 from .groups import GroupCounts, GroupView, sums_by_cell
 from .intervals import clopper_pearson
@@ -279,7 +280,7 @@ def critical_value(
     level: float,  # Probability that all intervals hold, in (0, 1)
 ) -> float:
     "The `level` quantile of the largest statistic, at least that of one comparison"
-    rank = math.ceil((len(largest) + 1) * level)
+    rank = math.ceil((len(largest) + 1) * as_fraction(level))
     quantile = float(np.partition(largest, rank - 1)[rank - 1])
     return max(quantile, two_sided_z(level))
 

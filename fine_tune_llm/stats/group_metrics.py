@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.errors import ConfigurationError
+from ..core.names import as_name
 from ..core.registry import Registry
+from .arrays import are_names
 from .costs import CostMatrix
 from .groups import GroupCounts
 
@@ -371,9 +373,12 @@ def _in_range(name, measure):
 
 def _class_index(positive, classes):
     "Index of a class given by name or index"
-    if positive in classes:
-        return classes.index(positive)
-    if isinstance(positive, (int, np.integer)) and 0 <= positive < len(classes):
+    name = as_name(positive)
+    if name in classes:
+        return classes.index(name)
+    is_index = isinstance(positive, (int, np.integer))
+    is_index = is_index and not are_names(np.array([positive]), classes)
+    if is_index and 0 <= positive < len(classes):
         return int(positive)
     raise ConfigurationError(
         f"`positive` must be a class, its index or 'each', got {positive!r}",

@@ -17,7 +17,14 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import MISSING, check_labels, group_codes, top_of_rows
+from ..core.printable import for_markdown, for_terminal
+from fine_tune_llm.stats.arrays import (
+    MISSING,
+    check_labels,
+    class_names,
+    group_codes,
+    top_of_rows,
+)
 from .costs import check_decided
 from .estimator import reading
 
@@ -135,16 +142,10 @@ def _attribute_codes(groups, n):
     }
 
 # %% ../../nbs/stats/70_groups.ipynb #75eadd9d
-def _class_names(labels, decided, probs, sets, classes):
+def _names_of_classes(labels, decided, probs, sets, classes):
     "Names of the K classes, from the first thing that tells K"
     if classes is not None:
-        names = tuple(map(str, classes))
-        if len(names) < 2 or len(set(names)) < len(names):
-            raise PredictionError(
-                f"`classes` must be at least two distinct names, got {names[:6]}",
-                argument="classes",
-            )
-        return names
+        return class_names(classes)
     for matrix in (probs, sets):
         if isinstance(matrix, tuple) or matrix is None:
             continue
@@ -211,7 +212,7 @@ class GroupCounts:
     "Distinct rows and how often each occurred: all that group metrics need of the data"
 
     attributes: tuple[str, ...]  # Names of the group attributes
-    # Per attribute its distinct values, "missing" where there was none
+    # Per attribute its distinct values, `MISSING` where there was none
     values: tuple[tuple[str, ...], ...]
     classes: tuple[str, ...]  # Names of the K classes
     n_bins: int  # Equal bins of the confidence over [0, 1]
@@ -225,10 +226,11 @@ class GroupCounts:
     @classmethod
     def from_arrays(
         cls,
-        # True classes, shape (n,): indices, or names when `classes` is given
+        # True classes, shape (n,): indices, or names when `classes` is given; numbers
+        # are names where a class is named by a whole number
         labels: "ArrayLike",
-        # Decided classes, -1 for an abstention, shape (n,); the most probable class of
-        # `probs` when `None`
+        # Decided classes, -1 for an abstention, shape (n,), or names by the same rule
+        # and `None`; the most probable class of `probs` when `None`
         decided: "ArrayLike | None" = None,
         *,
         # Attribute -> value of each row, shape (n,), or a data frame of them; `None`,
@@ -247,7 +249,7 @@ class GroupCounts:
         """
         _check_presence(labels, decided, probs)
         n_bins = check_number("n_bins", n_bins, 1, high=math.inf, whole=True)
-        names = _class_names(labels, decided, probs, sets, classes)
+        names = _names_of_classes(labels, decided, probs, sets, classes)
         n, n_classes = len(labels), len(names)
         attributes = _attribute_codes(groups, n)
         known = None if classes is None else names
@@ -259,7 +261,9 @@ class GroupCounts:
         conf = best = None
         if probs is not None:
             conf, best = _add_confidence(columns, probs, labels, n_classes, n_bins)
-        decided = check_decided(best if decided is None else decided, n, n_classes)
+        if decided is None:
+            decided, known = best, None
+        decided = check_decided(decided, n, n_classes, classes=known)
         columns.add("decided", decided + 1, n_classes + 1)
         if sets is not None:
             covered, size = _covered_and_size(sets, labels, n_classes)
@@ -349,11 +353,11 @@ def _counts_as_markdown(counts):
     columns = {"rows": map(str, counts.count[:_SHOWN])}
     for name, values in zip(counts.attributes, counts.values):
         codes = counts.columns[f"group:{name}"][:_SHOWN]
-        columns[name] = [values[code].replace("|", "\\|") for code in codes]
+        columns[name] = [for_markdown(values[code]) for code in codes]
     for name, codes in counts.columns.items():
         if name in ("true", "decided"):
             columns[name] = [
-                "abstained" if code < 0 else counts.classes[code].replace("|", "\\|")
+                "abstained" if code < 0 else for_markdown(counts.classes[code])
                 for code in codes[:_SHOWN]
             ]
         elif not name.startswith("group:"):
@@ -362,7 +366,7 @@ def _counts_as_markdown(counts):
     lines = [
         f"{counts.n} rows, {len(counts)} distinct",
         "",
-        f"| {' | '.join(columns)} |",
+        f"| {' | '.join(map(for_markdown, columns))} |",
         "|---" * len(columns) + "|",
         *(f"| {' | '.join(row)} |" for row in zip(*columns.values())),
     ]
@@ -465,4 +469,4 @@ def cell_name(
     cell: tuple[str, ...],  # Values of a group; none for all rows
 ) -> str:  # In words
     "Values of a group, joined by commas; `all rows` when there are none"
-    return ", ".join(cell) or "all rows"
+    return for_terminal(", ".join(cell) or "all rows", limit=200)

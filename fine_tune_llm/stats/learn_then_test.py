@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CertificateError, ConfigurationError
+from ..core.printable import code_for_markdown
 from fine_tune_llm.stats.bounds import (
     check_losses,
     p_value,
@@ -202,7 +203,7 @@ class LearnThenTest(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         return self.certificate_._repr_markdown_()
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #3e97ede6

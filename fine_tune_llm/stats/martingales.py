@@ -15,6 +15,7 @@ import numpy as np
 from ..core.checks import check_number, check_seed
 from ..core.errors import ConfigurationError
 from .kernels import kernel, readable
+from .randomness import keyed_generator
 from .score_bag import ScoreBag
 from .streams import MONITORS, Alarm, StreamMonitor, check_stream
 
@@ -199,8 +200,7 @@ class ConformalMartingale(StreamMonitor):
     def _uniforms(self, n):
         "The next numbers of the seed's sequence, kept going between calls"
         if self._generator is None:
-            sequence = np.random.PCG64(self.seed).advance(self.step_)
-            self._generator = np.random.Generator(sequence)
+            self._generator = keyed_generator(self.seed, "monitors", skip=self.step_)
         return self._generator.random(n)
 
     def _bet(self, p_values):

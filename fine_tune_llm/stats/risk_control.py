@@ -10,14 +10,20 @@ import math
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..core.checks import check_number
-from ..core.errors import ConfigurationError, PredictionError
+from ..core.checks import as_fraction, check_number
+from fine_tune_llm.core.errors import (
+    CertificateError,
+    ConfigurationError,
+    PredictionError,
+)
+from ..core.printable import code_for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
@@ -29,18 +35,13 @@ from .kernels import readable
 from .selection import check_grid
 
 # %% ../../nbs/stats/58_risk_control.ipynb #5aaea196
-def _as_written(number):
-    "The number that was typed: 0.1 is a tenth, not the float next to it"
-    return Fraction(repr(float(number)))
-
-
 def loss_room(
     alpha: float,  # Expected loss of a new row, in (0, bound)
     n: int,  # Calibration rows
     bound: float,  # Largest possible loss
 ) -> float:  # Below 0 when there are too few rows
     "Sum of losses that the calibration rows may have: alpha (n + 1) - bound, exactly"
-    return float(_as_written(alpha) * (n + 1) - _as_written(bound))
+    return float(as_fraction(alpha) * (n + 1) - as_fraction(bound))
 
 # %% ../../nbs/stats/58_risk_control.ipynb #c8b413c4
 def rows_for_room(
@@ -48,7 +49,7 @@ def rows_for_room(
     bound: float,  # Largest possible loss
 ) -> int:
     "The fewest calibration rows with which any loss at all is allowed for"
-    return math.ceil(_as_written(bound) / _as_written(alpha)) - 1
+    return math.ceil(as_fraction(bound) / as_fraction(alpha)) - 1
 
 # %% ../../nbs/stats/58_risk_control.ipynb #a44bd0b8
 def first_safe(
@@ -174,14 +175,15 @@ def _check_control(control):
 
 def _check_alpha(alpha, bound):
     "A loss between 0 and the largest"
-    is_number = isinstance(alpha, (int, float, np.floating))
+    kinds = (int, float, np.floating, Fraction, Decimal)
+    is_number = isinstance(alpha, kinds)
     if not is_number or isinstance(alpha, bool) or not 0 < alpha < bound:
         raise ConfigurationError(
             f"`alpha` must be above 0 and below the largest loss, {bound:g}, "
             f"got {alpha!r}",
             argument="alpha",
         )
-    return float(alpha)
+    return float(as_fraction(alpha))
 
 
 def _rows_in_range(probs, multilabel):
@@ -210,7 +212,7 @@ class ConformalRiskControl(Estimator):
     def __init__(
         self,
         # Expected loss of a new row, above 0 and below the largest loss
-        alpha: float = 0.1,
+        alpha: float | Fraction | Decimal = 0.1,
         *,
         # Cost of leaving each class out when it is true, shape (K,), at least 0; 1 for
         # all when `None`
@@ -240,7 +242,8 @@ class ConformalRiskControl(Estimator):
         """Learn `threshold_`
 
         With too few rows it is 0, every label is in the set, and `rows_missing_` says
-        how many are wanted.
+        how many are wanted. `CertificateError` for a loss that stays above `alpha`
+        with every label in the set.
         """
         self.forget()
         miss_cost = _check_control(self)
@@ -254,7 +257,7 @@ class ConformalRiskControl(Estimator):
         else:
             bound = check_number("bound", self.bound, 0, high=math.inf)
             alpha = _check_alpha(self.alpha, bound)
-            threshold = _threshold_of_loss(self, p, labels, multilabel)
+            threshold = _threshold_of_loss(self, p, labels, multilabel, alpha)
         self.threshold_ = threshold
         self.rows_missing_ = max(0, rows_for_room(alpha, bound) - len(p))
         self.n_, self.n_classes_ = p.shape
@@ -295,7 +298,7 @@ class ConformalRiskControl(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         said = (
             f"A label is in the set when its probability is at least "
             f"{self.threshold_:.4f}. The expected loss of a new row is at most "
@@ -322,21 +325,34 @@ def _count_misses(probs, labels, miss_cost, multilabel):
     return misses_of_classes(probs, labels, costs)
 
 
-def _threshold_of_loss(control, probs, labels, multilabel):
+def _threshold_of_loss(control, probs, labels, multilabel, alpha):
     "The first threshold of the grid at which a loss of one's own is safe, else 0"
     if multilabel:
         truth = _check_truth(labels, probs.shape)
     else:
         truth = check_labels(labels, *probs.shape)
     grid = check_grid(control.grid)
-    columns = []
-    for threshold in grid:
-        loss = np.asarray(control.loss(probs >= threshold, truth), dtype=np.float64)
-        if loss.shape != (len(probs),):
-            raise ConfigurationError(
-                f"`loss` must return {len(probs)} numbers, one for each row",
-                argument="loss",
-            )
-        columns.append(loss)
-    index = first_safe(np.stack(columns, 1), control.alpha, bound=control.bound)
-    return 0.0 if index is None else float(grid[index])
+    columns = [_own_loss(control.loss, probs >= level, truth) for level in grid]
+    index = first_safe(np.stack(columns, 1), alpha, bound=control.bound)
+    if index is not None:
+        return float(grid[index])
+    left = _own_loss(control.loss, np.ones(probs.shape, bool), truth)
+    is_safe = left.sum() <= loss_room(alpha, len(left), control.bound)
+    if not is_safe and left.max() > alpha:
+        raise CertificateError(
+            f"the mean loss is {left.mean():.4g} even with every label in the set, and "
+            f"at most {alpha:g} is asked: no threshold keeps the promise",
+            hint="Ask for a larger `alpha`, or a loss that is 0 for the full set",
+        )
+    return 0.0
+
+
+def _own_loss(loss, sets, truth):
+    "What a loss of one's own says of each row, shape (n,)"
+    lost = np.asarray(loss(sets, truth), dtype=np.float64)
+    if lost.shape != (len(sets),):
+        raise ConfigurationError(
+            f"`loss` must return {len(sets)} numbers, one for each row",
+            argument="loss",
+        )
+    return lost

@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import code_for_markdown, for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
+    class_names,
     group_codes,
     group_names,
     number_array,
@@ -138,7 +140,7 @@ def walk_plan(
         delta,
         check_grid(classifier.grid),
         cost=cost,
-        classes=None if names is None else tuple(names),
+        classes=None if names is None else class_names(names),
         score=classifier.score,
         method=classifier.method,
         correction=classifier.correction,
@@ -268,7 +270,9 @@ class SelectiveClassifier(Estimator):
     def fit(
         self,
         probs: "ArrayLike",  # Probabilities of calibration rows, shape (n, K)
-        labels: "ArrayLike",  # Their true classes, shape (n,)
+        # Their true classes, shape (n,): indices, or names by `classes` (numbers, too,
+        # where a class is named by a whole number)
+        labels: "ArrayLike",
         *,
         # A group per row, (n,): each gets a threshold and certificates of its own
         groups: "ArrayLike | None" = None,
@@ -335,7 +339,7 @@ class SelectiveClassifier(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         lines = [
             f"With probability at least {1 - self.delta:.0%}, all together:",
             "",
@@ -355,7 +359,7 @@ def _promise_row(certificate):
         name = f"{certificate.group}: {name}"
     return markdown_row(
         [
-            name,
+            for_markdown(name),
             f"at most {certificate.target_risk:g}",
             f"{certificate.threshold:.4f}",
             f"{certificate.selective_coverage:.1%} of {certificate.n}",
@@ -371,7 +375,8 @@ def _refusal_row(refusal):
     if context.get("group") is not None:
         name = f"{context['group']}: {name}"
     why = f"refused: {refusal['message']}. {refusal['hint']}"
-    return markdown_row([name, why, "", "", ""])
+    said = [for_markdown(text, limit=1000) for text in (name, why)]
+    return markdown_row([*said, "", "", ""])
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
 def certify(

@@ -13,11 +13,12 @@ from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 
-from ..core.checks import check_seed
 from ..core.errors import PredictionError, SchemaError
+from ..core.printable import for_markdown
 from ..core.registry import Registry
 from .arrays import as_float_array
 from .estimator import Estimator, reading, savable, unpack
+from .randomness import keyed_generator
 
 # %% ../../nbs/stats/60_streams.ipynb #57b793cb
 @savable
@@ -150,7 +151,7 @@ class StreamMonitor(Estimator):
         lines = [
             f"| {name} | {value:.4g} |"
             if isinstance(value, float)
-            else f"| {name} | {value} |"
+            else f"| {for_markdown(name)} | {for_markdown(value, limit=1000)} |"
             for name, value in rows.items()
         ]
         return "\n".join(["| | |", "|---|---|", *lines])
@@ -215,5 +216,4 @@ def seeded_uniforms(
     n: int,  # Numbers wanted
 ) -> np.ndarray:  # In [0, 1), shape (n,)
     "Numbers `start` to `start + n` of the seed's sequence: only a count to remember"
-    generator = np.random.Generator(np.random.PCG64(check_seed(seed)).advance(start))
-    return generator.random(n)
+    return keyed_generator(seed, "monitors", skip=start).random(n)

@@ -172,7 +172,7 @@ def test_softmax_of_a_single_row_is_refused():
     ids=lambda column: type(column).__name__,
 )
 def test_a_group_has_one_name_whatever_it_came_in(column):
-    assert group_names(column, 3).tolist() == ["1", "1", "missing"]
+    assert group_names(column, 3).tolist() == ["1", "1", "(missing)"]
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ def test_a_group_has_one_name_whatever_it_came_in(column):
             [True, 0.5, "a", np.float32(0.1), b"x", 2**70],
             ["True", "0.5", "a", "0.1", "x", str(2**70)],
         ),
-        (np.array(["2020-01-01", "NaT"], "M8[D]"), ["2020-01-01", "missing"]),
+        (np.array(["2020-01-01", "NaT"], "M8[D]"), ["2020-01-01", "(missing)"]),
         (torch.tensor([3, 4]), ["3", "4"]),
-        (pa.array(["a", None]).dictionary_encode(), ["a", "missing"]),
-        (pd.Categorical(["a", None]), ["a", "missing"]),
+        (pa.array(["a", None]).dictionary_encode(), ["a", "(missing)"]),
+        (pd.Categorical(["a", None]), ["a", "(missing)"]),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -14,11 +14,12 @@ from fine_tune_llm.stats.bounds import (
     risk_test,
     rows_that_would_do,
 )
+from fine_tune_llm.stats.randomness import keyed_generator
 
 RNG = np.random.default_rng(0)
 LOSSES = RNG.beta(0.2, 4, 150)
 ENTER = RNG.integers(0, 5, 150)
-ORDER = np.random.default_rng(7).permutation(150)
+ORDER = keyed_generator(7, "order of rows").permutation(150)
 
 
 def wsr_slowly(losses, risk):

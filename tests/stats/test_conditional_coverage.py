@@ -31,7 +31,7 @@ def test_groups_and_labels_that_do_not_fit():
         with pytest.raises(ConfigurationError, match=words):
             coverage_by(SETS, LABELS, **more)
     mixed = [1, "1", 1.0, None, np.nan, "x"]
-    assert coverage_by(SETS, LABELS, mixed).cells == ("1", "x", "missing")
+    assert coverage_by(SETS, LABELS, mixed).cells == ("1", "x", "(missing)")
 
 
 @pytest.mark.parametrize("edges", [(1, 2), (), "01", (0, np.nan), (0, 0.5)])

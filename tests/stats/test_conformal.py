@@ -439,7 +439,7 @@ def test_nobody_of_a_group():
     g = np.array([None, "x", "y"], dtype=object)[np.arange(300) % 3]
     c = ConformalClassifier(condition="class+group").fit(p, y, groups=g)
     assert (
-        c.cells_.groups == ("x", "y", "missing")
+        c.cells_.groups == ("x", "y", "(missing)")
         and not c.cells_.promises()[3]["promised"]
         and c.cells_.promises()[3]["n"] == 0
     )
@@ -500,7 +500,7 @@ def test_groups_are_names():
         pd.array([pd.NA if v == 2 else str(v) for v in g], dtype="string"),
     ):
         c = ConformalClassifier(condition="group").fit(p, y, groups=a)
-        assert c.cells_.groups == ("0", "1", "missing")
+        assert c.cells_.groups == ("0", "1", "(missing)")
         json.dumps(c.to_dict(), allow_nan=False)
         np.testing.assert_array_equal(c.predict(p, groups=holed), want)
         assert Predictions(probs=p, groups=dict(site=a)).groups["site"][
@@ -513,7 +513,7 @@ def test_groups_are_names():
     ).cells_.groups == (
         "2020-01-01",
         "2021-01-01",
-        "missing",
+        "(missing)",
     )
 
 

@@ -120,7 +120,7 @@ def test_a_row_alone_is_decided_as_in_company():
     ("decided", "words"),
     [
         ([np.nan, 0], "must be class indices"),
-        (["a", "b"], "must be class indices"),
+        (["a", "b"], "which is none of the 2 classes"),
         ([2, 0], r"must lie in \[-1, 2\), row 0 is 2"),
         (1, r"must have shape \(2,\)"),
     ],

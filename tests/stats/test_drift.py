@@ -31,6 +31,7 @@ from fine_tune_llm.stats.shift import (
     LabelFreeTrigger,
     WeightedConformal,
     effective_rows,
+    two_sample_p_value,
     weighted_quantile,
 )
 from fine_tune_llm.stats.streams import Monitor
@@ -466,3 +467,40 @@ def test_real_outputs(vgg):
     assert (pv <= 0.1).mean() > 0.15 and abs(
         ACI(0.1, 0.02).replay(pv).mean() - 0.1
     ) <= ACI(0.1, 0.02).bound(len(pv))
+
+
+def test_set_sizes_that_tie_are_compared_by_the_ties_there_are():
+    "As a permutation test of the same distance: the tables find .38 where it finds .7"
+
+    def sizes(rng, n, shift):
+        return 1 + rng.binomial(4, 0.12 + shift, n)
+
+    found = {}
+    for shift in (0.0, 0.04):
+        p = []
+        for seed in range(300):
+            rng = np.random.default_rng([7, seed])
+            p.append(two_sample_p_value(sizes(rng, 1000, 0), sizes(rng, 200, shift)))
+        found[shift] = np.mean(np.array(p) <= 0.0304)
+    assert found[0.0] <= 0.0304 + 4 * (0.0304 * 0.97 / 300) ** 0.5
+    assert found[0.04] >= 0.6
+
+
+@pytest.mark.parametrize("n, m", [(10, 10), (40, 13)])
+def test_two_sample_p_values_by_counting_all_choices(n, m):
+    rng = np.random.default_rng(3)
+    pooled = rng.integers(0, 4, n + m)
+
+    def distance(block):
+        below = [np.mean(block <= v) for v in range(4)]
+        rest = np.bincount(pooled, minlength=4) - np.bincount(block, minlength=4)
+        return np.abs(below - rest.cumsum() / n).max()
+
+    order = rng.permutation(n + m)
+    block, reference = pooled[order[:m]], pooled[order[m:]]
+    seen = distance(block)
+    drawn = [rng.permutation(pooled)[:m] for _ in range(4000)]
+    by_chance = np.mean([distance(other) >= seen - 1e-12 for other in drawn])
+    p = two_sample_p_value(reference, block)
+    assert abs(p - by_chance) <= 1e-9 + 4 * (p * (1 - p) / 4000) ** 0.5
+    assert two_sample_p_value(block, reference) == pytest.approx(p)

@@ -68,7 +68,7 @@ class ThreeClasses:
         if rate.view == "all rows":
             return rows
         for name, value in zip(rate.view.split(" x "), rate.cell):
-            rows &= np.array([(v or "missing") == value for v in self.groups[name]])
+            rows &= np.array([(v or "(missing)") == value for v in self.groups[name]])
         return rows
 
     def expected(self, rows):
@@ -263,7 +263,7 @@ def test_one_row_without_a_group():
     counts = GroupCounts.from_arrays([1], [1], groups={"g": [None]})
     report = group_report(counts, seed=0, n_resamples=19)
     found = {(rate.label, rate.value) for rate in report.rates}
-    assert found == {("all rows", None), ("missing", None)}
+    assert found == {("all rows", None), ("(missing)", None)}
 
 
 rows = st.integers(1, 40).flatmap(
