@@ -47,7 +47,7 @@ from fine_tune_llm.core.logs import (
 )
 from ..core.resilience import error_stats
 from ..data.ledger import ROLES, Ledger
-from ..data.loading import Dataset, load
+from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
@@ -87,21 +87,29 @@ def read_data(
     asked = config.data
     columns = {"text": asked.text, "label": asked.label, "group": asked.group}
     columns["cluster"] = asked.cluster or None
-    main = load(data, **columns, max_chars=asked.max_chars)
+    options = load_options(asked)
+    main = load(data, **columns, **options)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, max_chars=asked.max_chars)
+    held_out = load(test, **columns, **options)
     new = sorted(set(held_out.classes) - set(main.classes))
     if new:
         raise DataValidationError(
             f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(new[:5])}",
+            f"{', '.join(_first_places(held_out, new[:5]))}",
             hint="A class must be seen in training",
             labels=new,
         )
     for column in {set_group(config), config.risk.group} & set(asked.group):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     return _joined(main, held_out), len(held_out)
+
+
+def _first_places(dataset, names):
+    "Where each label stands first"
+    labels = dataset.labels.tolist()
+    rows = [labels.index(dataset.classes.index(name)) for name in names]
+    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
 
 
 def _check_same_groups(column, main, held_out):
@@ -133,6 +141,7 @@ def _joined(main, held_out):
         None
         if main.clusters is None
         else np.concatenate([main.clusters, held_out.clusters]),
+        places=main.places + held_out.places,
     )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
