@@ -20,7 +20,10 @@ from fine_tune_llm.core.errors import (
     ConvergenceError,
 )
 from ..core.printable import for_markdown
-from .arrays import check_labels
+from fine_tune_llm.stats.arrays import (
+    check_labels,
+    same_rows,
+)
 from fine_tune_llm.stats.binary_calibration import (
     BetaCalibration,
     IsotonicCalibration,
@@ -197,6 +200,7 @@ def _check_candidates(candidates):
     return dict(zip(names, made))
 
 # %% ../../nbs/stats/39_calibration.ipynb #0128a506
+@same_rows
 def select_calibrator(
     logits: Any = None,  # Shape (n, K), of the validation role; probabilities by name
     labels: Any = None,  # True classes, shape (n,)

@@ -17,12 +17,14 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_probs,
     conf_right,
+    same_rows,
     top_of_rows,
 )
 from .exact import exact_mean
 from .kernels import by_rows
 
 # %% ../../nbs/stats/20_metrics.ipynb #7df27d8d
+@same_rows
 def check_rows(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
@@ -72,6 +74,7 @@ def top_k_accuracy(
     return float(in_top_k(checked, true_class, k).mean())
 
 # %% ../../nbs/stats/20_metrics.ipynb #92f17de4
+@same_rows
 def confusion(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
@@ -102,6 +105,7 @@ class ClassCounts:
     decided: np.ndarray  # Decided as the class
 
     @classmethod
+    @same_rows
     def of(cls, probs: np.ndarray, labels: np.ndarray) -> "ClassCounts":
         "Count the rows of each class"
         checked, _, decided = top_of_rows(probs)

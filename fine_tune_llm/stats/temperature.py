@@ -16,7 +16,12 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CalibrationError, ConfigurationError
-from .arrays import SMALL_SIZE, check_labels, check_weights
+from fine_tune_llm.stats.arrays import (
+    SMALL_SIZE,
+    check_labels,
+    check_weights,
+    same_rows,
+)
 from fine_tune_llm.stats.calibrators import (
     CALIBRATORS,
     Calibrator,
@@ -244,6 +249,7 @@ def _warn_at_bound(temperature, bounds, stacklevel):
         )
 
 
+@same_rows
 def best_temperature(
     logits: Any = None,  # Shape (n, K), finite
     labels: Any = None,  # True classes, shape (n,)
