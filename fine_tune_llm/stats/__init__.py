@@ -110,6 +110,7 @@ _WORDS = {
         "CALIBRATORS",
         "CalibratorChoice",
         "calibrator_from_dict",
+        "fit_if_better",
         "select_calibrator",
     ],
     "scores": [
