@@ -16,7 +16,11 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from ..core.errors import CertificateError, FineTuneLLMError
+from fine_tune_llm.core.errors import (
+    CertificateError,
+    ContradictedError,
+    FineTuneLLMError,
+)
 from ..core.printable import for_terminal, message_for_terminal
 from ..core.redaction import redact
 
@@ -27,6 +31,7 @@ Exit codes:
   1    something unforeseen: --debug shows the traceback
   2    bad input or bad settings: nothing was written
   3    a certificate is void, or was refused
+  5    finished, and the test role contradicts a promise
   130  interrupted: the same command resumes a fit"""
 
 
@@ -34,6 +39,8 @@ def exit_code(
     error: BaseException,  # What went wrong
 ) -> int:  # See `EXIT_CODES`
     "The exit code that tells a script what kind of failure it was"
+    if isinstance(error, ContradictedError):
+        return 5
     if isinstance(error, CertificateError):
         return 3
     if isinstance(error, FineTuneLLMError):

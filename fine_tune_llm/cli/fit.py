@@ -91,6 +91,15 @@ def fit(
             show_default=False,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that says whom a row comes from. Rows of one never stand in "
+            "two roles.",
+            show_default=False,
+        ),
+    ] = None,
     test: Annotated[
         Path | None,
         typer.Option(
@@ -181,6 +190,7 @@ def fit(
         "data.text": text,
         "data.label": label,
         "data.group": group or None,
+        "data.cluster": cluster,
         "model.name": model,
         "conformal.alpha": alpha,
         "risk.target_risk": target_risk,

@@ -87,6 +87,32 @@ class DataConfig(Section):
         "names",
         max_length=50,
     )
+    cluster: str = _setting(
+        "",
+        "Column that says whom or what a row comes from, such as a person; rows of one "
+        "never stand in two roles, and outside the train role one of them counts; none "
+        "when empty",
+        "name",
+        max_length=200,
+    )
+    conflicts: Literal["soft", "error", "first", "drop"] = _setting(
+        "soft",
+        "A text under several labels: each label by its votes, refused, all rows under "
+        "the first label, or left out",
+        "choice",
+    )
+    rare: Literal["error", "drop", "merge"] = _setting(
+        "error",
+        "Classes with too few texts: refused, left out, or merged into `other`",
+        "choice",
+    )
+    min_rows: int = _setting(
+        0,
+        "Distinct texts, or clusters, that a class must have; one per role when less",
+        "texts",
+        ge=0,
+        le=1_000_000,
+    )
     train: float = _setting(
         0.64, "Share of rows that fit the model", "share", gt=0, lt=1
     )

@@ -353,7 +353,8 @@ class DecisionMade(Event, type="inference.decided"):
     input_id: str  # Id of the input
     decision: str | None = None  # The class; `None` when abstaining
     abstain: bool  # Is a person asked instead?
-    confidence: float  # Calibrated probability of the likeliest class
+    # Calibrated probability of the likeliest class; `None` for a text not read
+    confidence: float | None
     set_size: int | None = None  # Classes in the prediction set
     seconds: float | None = None  # It took
 

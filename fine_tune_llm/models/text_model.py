@@ -20,7 +20,7 @@ from torch import nn
 
 from ..config.schema import ASSUMED_LENGTH, Config, LoraSection
 from ..core.errors import AdapterError, ConfigurationError, ModelLoadError
-from ..core.files import atomic_dir, read_json
+from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
 from .head import PooledClassifier
 from .hub import Source, find_model, quiet
@@ -113,6 +113,9 @@ class TextModel:
         batch_size: int = 64,  # Texts at once
     ) -> np.ndarray:  # Shape (n, K), float32
         "Scores before softmax, always in full precision and evaluation mode"
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.classifier.head.out_features), np.float32)
         self.net.eval()
 
         def forward(**batch):
@@ -126,6 +129,15 @@ class TextModel:
             device=self.device,
         )
 
+    def cuts(
+        self,
+        texts: Iterable[str],  # n texts
+    ) -> np.ndarray:  # Shape (n,), bool
+        "Which texts are longer than what is read of them?"
+        texts = list(texts)
+        longer = tokenize(self.tokenizer, texts, self.max_length + 1) if texts else []
+        return np.array([len(ids) > self.max_length for ids in longer], dtype=bool)
+
     def merged(self) -> "TextModel":
         "The model with the adapter folded into the weights; this one is used up"
         if not self.has_adapter:
@@ -138,11 +150,10 @@ class TextModel:
         adapter: Path,  # Folder for adapter and head
         tokenizer: Path,  # Folder for the tokenizer
     ) -> None:
-        "Write adapter with head, and tokenizer, each whole or not at all"
-        with atomic_dir(adapter) as folder:
-            _save_adapter(self.net, folder)
-        with atomic_dir(tokenizer) as folder:
-            self.tokenizer.save_pretrained(folder)
+        "Write adapter with head, and tokenizer: both or none; the adapter comes last"
+        with atomic_dirs(tokenizer, adapter) as (tokens, weights):
+            self.tokenizer.save_pretrained(tokens)
+            _save_adapter(self.net, weights)
 
 
 def _save_adapter(net, folder):

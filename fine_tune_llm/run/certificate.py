@@ -60,8 +60,27 @@ def derive_certificate(
             "refused": refused,
             "set_group": classifier.set_group,
             "risk_group": classifier.risk_group,
+            "rows": _which_rows(config.data),
         },
     }
+
+
+def _which_rows(asked):
+    "Of which rows promises speak, where that is not each text as it is labelled"
+    said = []
+    if asked.cluster:
+        whom = f"`{asked.cluster}`"
+        said.append(
+            f"Rows of one {whom} depend on each other, so one row drawn of each {whom} "
+            f"counts: promises are about a text drawn of a {whom} that is drawn."
+        )
+    if asked.conflicts == "first":
+        said.append("A text under several labels counts under that of its first row.")
+    if asked.conflicts == "drop":
+        said.append(
+            "Texts under several labels were left out: nothing is promised about them."
+        )
+    return said
 
 
 def _set_promises(conformal, classes):
@@ -119,6 +138,7 @@ def promises(
         hint = refusal["hint"] or ""
         why = for_markdown(f"{refusal['message']}. {hint}", limit=1000)
         lines.append(f"- No certificate for decisions: {why}")
+    lines += [f"- {words}" for words in said.get("rows", ())]
     head = f"**Certificate {for_markdown(certificate.get('id', 'not signed yet'))}**"
     return "\n".join([head, "", *lines])
 
