@@ -26,7 +26,7 @@ from fine_tune_llm.core.errors import (
     RunError,
 )
 from ..core.events import Event
-from ..core.files import take_lock
+from ..core.locks import take_lock
 from ..core.logs import get_logger, redact
 
 # %% ../../nbs/config/50_manager.ipynb #31ca6e7f

@@ -64,6 +64,8 @@ def _whole_range(low, high):
 def _real_range(low, high, with_low, with_high):
     if high < math.inf:
         return f"in {'(['[with_low]}{low:g}, {high:g}{')]'[with_high]}"
+    if with_high:
+        return f"{'at least' if with_low else 'above'} {low:g}"
     if low == -math.inf:
         return "finite"
     if low == 0 and not with_low:

@@ -50,12 +50,12 @@ def test_only_tables(tmp_path, kind, readonly):
 
 ROWS = (
     ("soon", "user.note", "{}", "", None, 1),
-    (0.0, 3, "{}", "", None, 1),
+    (0.0, b"x", "{}", "", None, 1),
     (0.0, "user.note", "{", "", None, 1),
     (0.0, "user.note", "[" * 100_000, "", None, 1),
     (0.0, "user.note", "[]", "", None, 1),
     (0.0, "user.note", b"\xff", "", None, 1),
-    (0.0, "user.note", "{}", 5, None, 1),
+    (0.0, "user.note", "{}", b"x", None, 1),
     (0.0, "user.note", "{}", "", "x", 1),
     (0.0, "user.note", "{}", "", None, "x"),
     (float("inf"), "user.note", "{}", "", None, 1),
@@ -72,10 +72,12 @@ def test_damaged_rows(tmp_path, row):
     db.execute(f"{sql} (?, ?, ?, ?, ?, ?)", row)
     db.commit()
     db.close()
-    with EventStore(path, readonly=True) as store:
-        with pytest.raises(IntegrityError, match="cannot be read: event 2 is damaged"):
-            store.query()
-        assert [event.data for event in store.query(limit=1, until=0.5)] == [] or row
+    words = "cannot be read: event 2 is damaged"
+    with (
+        EventStore(path, readonly=True) as s,
+        pytest.raises(IntegrityError, match=words),
+    ):
+        s.query()
 
 
 def test_a_search_is_bounded(tmp_path, monkeypatch):
