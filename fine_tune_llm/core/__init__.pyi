@@ -51,15 +51,15 @@ from .logs import capture_logs as capture_logs
 from .logs import configure_logging as configure_logging
 from .logs import get_logger as get_logger
 from .logs import log_context as log_context
+from .locks import single_writer as single_writer
 from .files import atomic_dir as atomic_dir
+from .files import atomic_dirs as atomic_dirs
 from .files import atomic_write as atomic_write
-from .files import clear_temporary as clear_temporary
 from .files import output_stream as output_stream
 from .files import read_json as read_json
 from .files import sha256_file as sha256_file
 from .files import sha256_json as sha256_json
 from .files import sha256_tree as sha256_tree
-from .files import single_writer as single_writer
 from .files import write_json as write_json
 from .registry import Registry as Registry
 from .error_counts import ErrorStats as ErrorStats
@@ -144,11 +144,11 @@ __all__ = [
     "as_fraction",
     "as_name",
     "atomic_dir",
+    "atomic_dirs",
     "atomic_write",
     "capture_logs",
     "check_number",
     "check_seed",
-    "clear_temporary",
     "code_for_markdown",
     "configure_logging",
     "cut",

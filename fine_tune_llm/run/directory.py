@@ -9,6 +9,7 @@ __all__ = ['differences', 'claim_folder', 'decision_events', 'read_events', 'Run
 # %% ../../nbs/run/20_directory.ipynb #a0a4f608
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,14 @@ from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
     DataValidationError,
+    FineTuneLLMError,
     RunError,
 )
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from ..core.events import DecisionMade, Event
 from ..core.files import read_json
+from ..core.locks import is_own_work
 from ..core.logs import get_logger
 from ..core.texts import is_blank
 from fine_tune_llm.inference.decision import (
@@ -37,9 +40,19 @@ from fine_tune_llm.inference.decision import (
     unread,
 )
 from ..inference.rationale import occlusion
+from ..models.hub import find_model
 from ..models.text_model import load_adapter
+from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
-from .certificate import classifier_of, promises, verify_certificate
+from fine_tune_llm.run.certificate import (
+    check_scores,
+    check_unchanged,
+    classifier_of,
+    promises,
+    read_certificate,
+    verify_certificate,
+    void,
+)
 from .inputs import Inputs, check_inputs
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
@@ -64,7 +77,8 @@ def _check_same_run(folder, config, data):
     settings = load_config(folder / "config.yaml").fixed()
     found = [*differences(settings, config.fixed())]
     if (folder / "data.json").exists():
-        found += differences(read_json(folder / "data.json"), data, "data: ")
+        there = read_json(folder / "data.json")
+        found += differences(_without_names(there), _without_names(data), "data: ")
     if found:
         raise RunError(
             f"`{folder}` holds a run with other settings: {'; '.join(found[:5])}",
@@ -72,6 +86,14 @@ def _check_same_run(folder, config, data):
             "resume it",
             differences=found,
         )
+
+
+def _without_names(data):
+    "What a data.json says of its sources but for their names: their bytes count"
+    source = {k: v for k, v in data.get("source", {}).items() if k != "name"}
+    if isinstance(source.get("test"), dict):
+        source["test"] = {k: v for k, v in source["test"].items() if k != "name"}
+    return {**data, "source": source}
 
 # %% ../../nbs/run/20_directory.ipynb #1723b0e1
 def claim_folder(
@@ -85,13 +107,15 @@ def claim_folder(
     `ConfigurationError` for one that cannot be written.
     """
     try:
-        _make_folder(folder)
-    except RunError:
-        raise
-    except OSError as e:
+        _check_free(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(13, "permission denied")
+    except (OSError, ValueError) as e:
+        if isinstance(e, FineTuneLLMError):
+            raise
         raise ConfigurationError(
-            f"`out`={str(folder)!r} cannot be written: "
-            f"{(e.strerror or str(e)).lower()}",
+            f"`out`={str(folder)!r} cannot be written: {_why_not(folder, e)}",
             hint="Choose a directory you may write to",
             argument="out",
         ) from e
@@ -99,19 +123,34 @@ def claim_folder(
         _check_same_run(folder, config, data)
 
 
-def _make_folder(folder):
-    "Make it, unless there is something else in it; `config.yaml` comes first"
-    ours = {"config.yaml", "history", ".lock"}
+def _why_not(folder, error):
+    "Why no directory can be made there"
+    if folder.is_symlink() and not folder.exists():
+        return "it is a link to nothing"
+    if folder.is_file():
+        return "it is a file"
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+_FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
+
+
+def _check_free(folder):
+    "`RunError` when something else lies in the folder, which stays as it is"
     here = set(os.listdir(folder)) if folder.is_dir() else set()
-    foreign = [name for name in here if name not in ours and not name.startswith(".")]
-    if foreign and not (folder / "config.yaml").exists():
+    work = folder / ".work"
+    if not is_own_work(work):
         raise RunError(
-            f"`{folder}` is not empty and holds no run: {', '.join(sorted(here)[:5])}",
+            f"`{work}` was not made by a run, and would be in the way",
+            hint="Move it away, or choose another directory",
+        )
+    foreign = sorted(n for n in here if n not in _FIRST and not n.startswith("."))
+    is_run = "config.yaml" in here and (folder / "data.json").is_file()
+    if foreign and not is_run:
+        raise RunError(
+            f"`{folder}` is not empty and holds no run: {', '.join(foreign[:5])}",
             hint="Choose a new or empty directory",
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    if not os.access(folder, os.W_OK):
-        raise PermissionError(13, "permission denied")
 
 # %% ../../nbs/run/20_directory.ipynb #666fd2d0
 def decision_events(
@@ -143,6 +182,8 @@ class Run:
     """A finished run: what it promises, and the model that keeps it
 
     Open one with `Run.load`. What is expensive is made when first asked for, and once.
+    What is read later than the certificate was verified is verified again. A pickled
+    run is its path: it is opened and verified where it is unpickled.
     """
 
     def __init__(
@@ -152,11 +193,14 @@ class Run:
         data: dict[str, Any],  # What its data.json says
         *,
         certificate: dict[str, Any],  # What its certificate.json says
+        # Where the model computes: "auto", "cpu", "cuda", "cuda:1" or "mps"
+        device: str = "auto",
     ) -> None:
         self.path = Path(path)
         self.config = config
         self.data = data
         self.certificate = certificate
+        self.device = device
         self.classes = tuple(certificate["classes"])
         self.classifier = classifier_of(certificate)
         self.calibrator = self.classifier.calibrator
@@ -169,24 +213,31 @@ class Run:
     def load(
         cls,
         path: str | Path,  # A run directory
+        *,
+        # Where the model computes: "auto" (the GPU where there is one), "cpu", "cuda",
+        # "cuda:1" or "mps"
+        device: str = "auto",
     ) -> "Run":
         """Open a run
 
         Raises `CertificateError` when anything it was certified for has changed, and
-        `RunError` when it is no run or not finished.
+        `RunError` when it is no run or not finished. Nothing is fetched from the hub.
         """
+        find_device(device)
         config, data, certificate = _read_certified(Path(path))
-        return cls(path, config, data, certificate=certificate)
+        return cls(path, config, data, certificate=certificate, device=device)
+
+    def __reduce__(self) -> tuple:
+        return _open_again, (type(self), str(self.path.absolute()), self.device)
 
     @cached_property
     def model(self) -> Any:
-        "The model, loaded when first needed"
-        return load_adapter(
-            self.config.model.name,
-            self.path / "adapter",
-            self.path / "tokenizer",
-            max_length=self.config.model.max_length,
-        )
+        """The model, loaded when first needed
+
+        `CertificateError` when its files are no longer those that were verified, or
+        when it does not score some calibration rows as it did.
+        """
+        return _read_model(self)
 
     def predictions(
         self,
@@ -195,7 +246,8 @@ class Run:
         "Stored predictions of a role"
         if role in self._outcomes:
             return self._outcomes[role].predictions
-        return Predictions.load(self.path / "predictions" / f"{role}.parquet")
+        with _unchanged(self, f"{role}_rows"):
+            return Predictions.load(self.path / "predictions" / f"{role}.parquet")
 
     def outcome(
         self,
@@ -297,6 +349,33 @@ class Run:
     def _repr_markdown_(self) -> str:
         return describe_run(self)
 
+# %% ../../nbs/run/20_directory.ipynb #read-model
+@contextmanager
+def _unchanged(run, *names):
+    "Verify files of a run before and after they are read"
+    check_unchanged(run.path, run.certificate, names)
+    yield
+    check_unchanged(run.path, run.certificate, names)
+
+
+def _read_model(run):
+    "The model of a run, of files that are as they were, speaking as it did"
+    base = run.config.model.name
+    with _unchanged(run, "adapter", "tokenizer"):
+        model = load_adapter(
+            base,
+            run.path / "adapter",
+            run.path / "tokenizer",
+            max_length=run.config.model.max_length,
+            device=run.device,
+            local=True,
+        )
+    now = find_model(base, local=True).sha256  # was it swapped while it was read?
+    if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:
+        raise void(run.path, f"the files of the base model {base!r} were changed")
+    check_scores(run.path, model, run.predictions("calibration"))
+    return model
+
 # %% ../../nbs/run/20_directory.ipynb #21e58c5f
 def describe_run(
     run: Run,  # A finished run
@@ -392,16 +471,23 @@ def _check_finished(path):
 def _read_certified(path):
     "Settings, data and certificate of a finished run, which fit together"
     _check_finished(path)
-    certificate = read_json(path / "certificate.json")
-    data = read_json(path / "data.json")
+    certificate = read_certificate(path)
     try:
+        data = read_json(path / "data.json")
         config = load_config(path / "config.yaml")
-        verify_certificate(path, config, data, certificate=certificate)
-    except (KeyError, TypeError, ConfigurationError) as e:
-        raise CertificateError(
-            f"the certificate of `{path}` is void: {e}", path=str(path)
-        ) from e
+        if not isinstance(data, dict) or "classes" not in data:
+            raise void(path, "data.json holds no description of data")
+    except CertificateError:
+        raise
+    except Exception as e:  # whatever a parser says of bytes that are no text
+        raise void(path, str(e)) from e
+    verify_certificate(path, config, data, certificate=certificate)
     return config, data, certificate
+
+
+def _open_again(kind, path, device):
+    "What a pickled run does where it is unpickled"
+    return kind.load(path, device=device)
 
 # %% ../../nbs/run/20_directory.ipynb #a71e47c8
 def decide(
@@ -412,11 +498,13 @@ def decide(
     groups: dict[str, Sequence] | None = None,
     rationale: bool = False,  # Measure the words that moved each decision
     record: bool = False,  # Put the decisions into the run's `events.db`, too
+    # Where the model computes: "auto" (the GPU where there is one), "cpu", "cuda:1"...
+    device: str = "auto",
 ) -> Decisions:  # n, in the order of the texts
     """Open a run, verify its certificate, and decide or abstain
 
     `RunError` for a folder that is no finished run, `CertificateError` when the
     certificate is void. To decide again and again keep `Run.load(folder)`.
     """
-    run = Run.load(folder)
+    run = Run.load(folder, device=device)
     return run.decide(texts, groups=groups, rationale=rationale, record=record)

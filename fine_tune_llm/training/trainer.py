@@ -24,6 +24,7 @@ from transformers import (
 
 from ..config.schema import LossConfig, TrainingConfig
 from fine_tune_llm.core.errors import (
+    CheckpointError,
     ConvergenceError,
     DataValidationError,
     IntegrityError,
@@ -123,18 +124,30 @@ class CalibratedTrainer(Trainer):
         return (loss, out) if return_outputs else loss
 
     def _save_checkpoint(self, model, trial):
+        name = f"checkpoint-{self.state.global_step}"
+        folder = Path(self._get_output_dir(trial)) / name
+        if self.args.should_save:
+            write_json(folder.with_suffix(".json"), {"sha256": None})  # ours, not whole
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            name = f"checkpoint-{self.state.global_step}"
-            folder = Path(self._get_output_dir(trial)) / name
             write_json(folder.with_suffix(".json"), {"sha256": sha256_tree(folder)})
 
 # %% ../../nbs/training/30_trainer.ipynb #77fb90b0
 def last_checkpoint(
     folder: Path,  # Where checkpoints are written
 ) -> str | None:  # The newest that is whole
-    "Where to resume from; torn checkpoints are removed"
-    checkpoints = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir()]
+    """Where to resume from; torn checkpoints are removed
+
+    `CheckpointError` for a checkpoint without a mark: it is somebody else's.
+    """
+    checkpoints = [p for p in Path(folder).glob("checkpoint-[0-9]*") if p.is_dir()]
+    for checkpoint in checkpoints:
+        if not checkpoint.with_suffix(".json").is_file():
+            raise CheckpointError(
+                f"`{checkpoint}` was not made by this library, and would be in the way",
+                hint="Choose another folder",
+                path=str(checkpoint),
+            )
     for checkpoint in sorted(checkpoints, key=_steps, reverse=True):
         if _is_complete(checkpoint):
             return str(checkpoint)

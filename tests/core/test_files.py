@@ -227,8 +227,9 @@ def test_a_folder_keeps_link_and_mode(tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_where_no_folder_can_be_opened(monkeypatch, tmp_path):
-    "As on Windows: a folder cannot be opened, a file only for writing can be synced"
+@pytest.fixture
+def windows(monkeypatch):
+    "No folder can be opened, and only a file opened for writing can be synced"
     real_open, real_sync, for_reading = os.open, os.fsync, set()
 
     def windows_open(path, flags, *more):
@@ -249,6 +250,9 @@ def test_where_no_folder_can_be_opened(monkeypatch, tmp_path):
     monkeypatch.setattr(files.os, "fsync", windows_sync)
     monkeypatch.setattr(files, "_IS_WINDOWS", True)
     monkeypatch.setattr(shutil, "_use_fd_functions", False)
+
+
+def test_writing_on_windows(windows, tmp_path):
     for name, write in WRITERS.items():
         write(tmp_path / name)
         write(tmp_path / name)

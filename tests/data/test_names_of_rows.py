@@ -63,7 +63,7 @@ def test_doubled_ids_are_known_by_their_rows():
 
 @pytest.mark.parametrize("label", [0.5, [1], {"a": 1}], ids=str)
 def test_what_is_no_name_is_no_label(label):
-    with pytest.raises(DataValidationError, match="row 0: label must be a name or"):
+    with pytest.raises(DataValidationError, match="row 0 label must be a name or"):
         load([{"text": "a", "label": label}])
 
 
