@@ -64,7 +64,7 @@ def check_alphas(
             f"alpha={largest:g} asks for sets that hold the true label only "
             f"{1 - largest:.0%} of the time. Did you mean alpha={1 - largest:g}?",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of a door, which `same_rows` wraps
         )
     return checked
 
