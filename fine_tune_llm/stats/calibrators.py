@@ -268,12 +268,21 @@ class Calibrator(Estimator):
             )
         return rows
 
+    def __repr__(self) -> str:
+        plain = super().__repr__()
+        if not hasattr(self, "n_classes_"):
+            return plain
+        facts = [f"{self.n_classes_} classes"]
+        facts += [f"{name} {value}" for name, value in self._facts().items()]
+        return f"{plain} fitted: {', '.join(facts)}"
+
     def _repr_markdown_(self) -> str:
+        plain = super().__repr__()
         if not self.learned:
-            return f"{code_for_markdown(self)}, not fitted"
+            return f"{code_for_markdown(plain)}, not fitted"
         facts = {"classes": self.n_classes_, "fitted on": self.of_, **self._facts()}
         lines = [f"| {name} | {for_markdown(value)} |" for name, value in facts.items()]
-        return "\n".join([f"| {code_for_markdown(self)} | |", "|---|---|", *lines])
+        return "\n".join([f"| {code_for_markdown(plain)} | |", "|---|---|", *lines])
 
 # %% ../../nbs/stats/30_calibrators.ipynb #14d50da9
 def finite_array(
