@@ -100,9 +100,12 @@ def _calibration_said(calibration):
     method = calibration["method"].replace("_", " ")
     if calibration["temperature"] is not None:
         method += f" {calibration['temperature']:.3f}"
-    before = calibration["before"]["ece"]
-    after = calibration["after"]["ece"]
-    return f"ECE {before:.3f} -> {after:.3f}, {method}"
+    before, after = calibration["before"], calibration["after"]
+    said = (
+        f"NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
+        f"ECE {before['ece']:.3f} -> {after['ece']:.3f}, {method}"
+    )
+    return "; ".join([said, *calibration["notes"]])
 
 
 def _sets_said(coverage):
