@@ -17,10 +17,12 @@ import numpy as np
 from .core.checks import check_seed
 from .core.errors import IntegrityError, NotFittedError, PredictionError
 from .core.files import atomic_write
+from .core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
     check_probs,
+    check_same_rows,
     class_names,
     name_column,
     read_only,
@@ -82,6 +84,9 @@ class Predictions:
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
+        given = {"logits": logits, "probs": probs, "labels": labels, "ids": ids}
+        given |= {"groups": groups, "texts": texts, "clusters": clusters}
+        check_same_rows({name: v for name, v in given.items() if v is not None})
         scores = check_logits(logits) if probs is None else check_probs(probs)
         n, K = scores.shape
         names = class_names(range(K) if classes is None else classes, K)
@@ -192,11 +197,12 @@ class Predictions:
         return f"Predictions({', '.join(_facts(self))})"
 
     def _repr_markdown_(self) -> str:
-        head = f"**Predictions**: {', '.join(_facts(self))}"
+        head = f"**Predictions**: {for_markdown(', '.join(_facts(self)), limit=1000)}"
         if self.labels is None:
             return head
         lines = [
-            f"| {name} | {(self.labels == k).sum():,} | {(self.decided == k).sum():,} |"
+            f"| {for_markdown(name)} | {(self.labels == k).sum():,} "
+            f"| {(self.decided == k).sum():,} |"
             for k, name in enumerate(self.classes[:20])
         ]
         table = ["| class | true | predicted |", "|---|---|---|", *lines]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from fine_tune_llm.core.files import single_writer
+from fine_tune_llm.core.locks import single_writer
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.run.directory import Run
 

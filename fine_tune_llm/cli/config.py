@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import PRESET, SET, app
+from .app import PRESET, SET, app, say
 from ..core.errors import ConfigurationError, RunError
+from ..core.printable import for_terminal
 
 if TYPE_CHECKING:
     from fine_tune_llm.config.machine import Machine
@@ -106,11 +107,14 @@ def settings_yaml(
             place = places.get(f"{name}.{key}")
             lines.append((f"  {_yaml_line(key, inner)}", place))
     column = min(48, max(len(line) for line, _ in lines))
-    shown = [
-        f"{line:<{column}}  # {place}" if place and place != "default" else line
-        for line, place in lines
-    ]
-    return "".join(f"{line}\n" for line in shown)
+    return "".join(f"{_with_place(*pair, column)}\n" for pair in lines)
+
+
+def _with_place(line, place, column):
+    "A line, and where its value comes from"
+    if not place or place == "default":
+        return line
+    return f"{line:<{column}}  # {for_terminal(place)}"
 
 
 def _yaml_line(key, value):
@@ -134,7 +138,7 @@ def config_show(
 ) -> None:
     "Print resolved settings as YAML."
     config = settings_of(what, preset, set_)
-    typer.echo(settings_yaml(config, origin=origin), nl=False)
+    say(settings_yaml(config, origin=origin), nl=False)
 
 
 @settings.command("explain")
@@ -152,7 +156,7 @@ def config_explain(
     set_: Annotated[list[str] | None, SET] = None,
 ) -> None:
     "Say who set a value, and what that hid."
-    typer.echo(str(settings_of(what, preset, set_).explain(name)))
+    say(str(settings_of(what, preset, set_).explain(name)))
 
 # %% ../../nbs/cli/60_config.ipynb #fbb8350c
 @settings.command("validate")
@@ -169,7 +173,7 @@ def config_validate(
     from fine_tune_llm.config.machine import this_machine
 
     settings_of(what, preset, set_, machine=this_machine())
-    typer.echo("valid")
+    say("valid")
 
 
 @settings.command("schema")
@@ -177,7 +181,7 @@ def config_schema() -> None:
     "Print the JSON Schema of all settings, for an editor."
     from fine_tune_llm.config.schema import config_schema
 
-    typer.echo(json.dumps(config_schema(), indent=1))
+    say(json.dumps(config_schema(), indent=1))
 
 # %% ../../nbs/cli/60_config.ipynb #26fef7ca
 @settings.command("diff")
@@ -197,7 +201,7 @@ def config_diff(
 
     if len(what) == 1:
         versions = manager_of(Path(what[0])).history()
-        typer.echo("\n".join(map(str, versions)) or "no version is recorded")
+        say("\n".join(map(str, versions)) or "no version is recorded")
         return
     if len(what) == 3 and what[1].isdigit() and what[2].isdigit():
         diff = manager_of(Path(what[0])).diff(int(what[1]), int(what[2]))
@@ -209,7 +213,7 @@ def config_diff(
             f"or runs; got {' '.join(what)}"
         )
     lines = [f"{name}: {a!r} -> {b!r}" for name, (a, b) in diff.items()]
-    typer.echo("\n".join(lines) or "no difference")
+    say("\n".join(lines) or "no difference")
 
 
 def _file_or_run(path):
@@ -240,4 +244,4 @@ def config_rollback(
     """
     manager = manager_of(run)
     manager.rollback(version)
-    typer.echo(str(manager.history()[-1]))
+    say(str(manager.history()[-1]))

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.event_stats import aggregate, error_analytics
 from ..core.events import Event
+from ..core.printable import for_terminal
 
 # %% ../../nbs/cli/65_event_summary.ipynb #65d4469a
 def failures(
@@ -26,11 +27,22 @@ def failures(
     hours = (max(times, default=0) - min(times, default=0)) / 3600
     total = sum(row["count"] for row in rows.values())
     for row in rows.values():
-        row["share"] = row["count"] / total
+        row["share"] = row["count"] / total if total else 0.0
         row["rate"] = row["count"] / hours if hours else None
     return sorted(
         rows.values(),
         key=lambda row: (-row["count"], str(row["code"]), str(row["place"])),
+    )
+
+
+def _is_count(error):
+    "Is it a row of `error_stats`? Any program may have written the file"
+    return (
+        isinstance(error, dict)
+        and isinstance(error.get("code"), str)
+        and isinstance(error.get("place"), str)
+        and isinstance(error.get("total"), int)
+        and isinstance(error.get("last_seen") or 0.0, (int, float))
     )
 
 
@@ -39,10 +51,11 @@ def _with_counts(events):
     last_of = {}  # a process is known by the time it began to count
     for event in sorted(events, key=lambda event: event.time):
         if event.type == "system.error_stats":
-            last_of[event.data.get("since")] = event
+            last_of[str(event.data.get("since"))] = event
     rows = {}
     for event in last_of.values():
-        for error in event.data.get("errors", ()):
+        errors = event.data.get("errors")
+        for error in filter(_is_count, errors if isinstance(errors, list) else ()):
             seen = error.get("last_seen") or event.time
             row = rows.setdefault(
                 (error["code"], error["place"]),
@@ -129,7 +142,8 @@ def summary_table(
 
 def _window_line(row):
     "One type of event in one window"
-    counts = f"  {row['by']!s:<24}{row['count']:>6}{row['rate']:>8.3g}"
+    kind = for_terminal(row["by"], limit=80)
+    counts = f"  {kind:<24}{row['count']:>6}{row['rate']:>8.3g}"
     if not row["n"]:
         return counts
     return counts + f"{row['n']:>6}" + "".join(f"{row[k]:>8.3g}" for k in _PERCENTILES)
@@ -141,8 +155,9 @@ def _failure_lines(rows):
     lines = [f"{total} failures{', by code and place:' if rows else ''}"]
     for row in rows:
         often = "" if row["rate"] is None else f", {row['rate']:.3g} an hour"
+        code, place = (for_terminal(row[key], limit=80) for key in ("code", "place"))
         lines.append(
-            f"  {row['count']} of {row['code']} in {row['place']} "
+            f"  {row['count']} of {code} in {place} "
             f"({row['share']:.0%}{often}), last {_moment(row['last'])}"
         )
         if row["message"]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import app
+from .app import app, say
 from ..core.errors import ConfigurationError, RunError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _say_summary(
         window=seconds_of(window) if window else None,
         value=value,
     )
-    typer.echo(json.dumps(summary, indent=1) if as_json else summary_table(summary))
+    say(json.dumps(summary, indent=1) if as_json else summary_table(summary))
 
 # %% ../../nbs/cli/70_events.ipynb #45185218
 @app.command(epilog=EXAMPLES)
@@ -200,6 +200,6 @@ def events(
             newest = None if since or not number else number
             for event in store.tail(newest, what, since=start, follow=follow):
                 line = json.dumps(event.to_dict()) if json_lines else event_line(event)
-                typer.echo(line)
+                say(line)
     except KeyboardInterrupt:
         return

@@ -6,19 +6,33 @@
 __all__ = ['main']
 
 # %% ../../nbs/cli/90_program.ipynb #5b673781
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import typer
 
-from .app import app, error_paragraph, exit_code
+from .app import app, error_paragraph, exit_code, say
 from ..core.redaction import redact
 
 # %% ../../nbs/cli/90_program.ipynb #commands
-from . import config, decide, demo, events, fit, report  # noqa: F401
+from fine_tune_llm.cli import (  # noqa: F401
+    config,
+    decide,
+    demo,
+    events,
+    fit,
+    report,
+    sign,
+)
 
 # %% ../../nbs/cli/90_program.ipynb #0715809a
+_KINDS = {kind.__name__: kind for kind in typer.BadParameter.__mro__}
+_UsageError: Any = _KINDS["ClickException"]  # of click, or of typer's own copy of it
+
+
 def main(
     # Words after `ftllm`; those of the process when `None`
     args: Sequence[str] | None = None,
@@ -27,12 +41,23 @@ def main(
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     words = sys.argv[1:] if args is None else list(args)
     try:
-        app(args=words, standalone_mode=True, prog_name="ftllm")
+        code = app(args=words, standalone_mode=False, prog_name="ftllm")
+    except _UsageError as e:
+        raise SystemExit(_show_usage(e)) from e
     except (Exception, KeyboardInterrupt) as e:
         if "--debug" in words:
             import traceback
 
-            typer.echo(redact("".join(traceback.format_exception(e))), err=True)
+            say(redact("".join(traceback.format_exception(e))), err=True)
         else:
-            typer.echo(error_paragraph(e), err=True)
+            say(error_paragraph(e), err=True)
         raise SystemExit(exit_code(e)) from e
+    raise SystemExit(code if isinstance(code, int) else 0)
+
+
+def _show_usage(error):
+    "Say what is wrong with the words of a command; gives the exit code"
+    said = io.StringIO()
+    error.show(file=said)
+    say(said.getvalue(), err=True, nl=False)
+    return error.exit_code

@@ -12,10 +12,9 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
-from .app import text_width
-from ..core.errors import CertificateError
+from .app import say, text_width
+from ..core.errors import CertificateError, ContradictedError
+from ..core.printable import for_terminal
 
 if TYPE_CHECKING:
     from fine_tune_llm.core.event_bus import EventBus
@@ -31,6 +30,7 @@ def summary_text(
     "What a run promises and how it did on the test role"
     topics = [
         ("accuracy", _accuracy_said(evidence["performance"])),
+        ("recall by class", _recalls_said(evidence["performance"]["per_class"])),
         ("calibration", _calibration_said(evidence["calibration"])),
         ("prediction sets", _sets_said(evidence["coverage"])),
     ]
@@ -40,17 +40,24 @@ def summary_text(
         topics.append(("out of scope", _out_of_scope_said(evidence["out_of_scope"])))
     certificate = evidence["identity"]["certificate"]
     rows = evidence["coverage"]["n_test"]
-    lines = [f"Certificate {certificate}, test role of {rows} rows"]
+    lines = [_alarm(alarm, width or text_width()) for alarm in evidence["alarms"]]
+    lines += [f"Certificate {certificate}, test role of {rows} rows"]
     lines += [_hanging(topic, said, width or text_width()) for topic, said in topics]
     if evidence["data"]["note"]:
         lines.append(textwrap.fill(evidence["data"]["note"], width or text_width()))
     return "\n".join(lines)
 
 
+def _alarm(alarm, width):
+    "What must be seen first, as a paragraph"
+    said = for_terminal(f"WARNING: {alarm['message']}.", limit=4000)
+    return textwrap.fill(said, width, subsequent_indent="  ", break_long_words=False)
+
+
 def _hanging(topic, said, width):
     "A topic, and beside it what is said about it"
     return textwrap.fill(
-        said,
+        for_terminal(said, limit=4000),
         width,
         initial_indent=f"  {topic:<20}",
         subsequent_indent=" " * 22,
@@ -76,13 +83,29 @@ def _accuracy_said(performance):
     )
 
 
+def _recalls_said(per_class, most=4):
+    "The worst classes, and the best"
+    known = {name: found["recall"] for name, found in per_class.items()}
+    known = {name: found for name, found in known.items() if "value" in found}
+    order = sorted(known, key=lambda name: known[name]["value"])
+    if len(order) > most + 1:
+        order = [*order[:most], "...", order[-1]]
+    said = [
+        name if name == "..." else f"{name} {_measured(known[name])}" for name in order
+    ]
+    return ", ".join(said) or "not evaluated"
+
+
 def _calibration_said(calibration):
     method = calibration["method"].replace("_", " ")
     if calibration["temperature"] is not None:
         method += f" {calibration['temperature']:.3f}"
-    before = calibration["before"]["ece"]
-    after = calibration["after"]["ece"]
-    return f"ECE {before:.3f} -> {after:.3f}, {method}"
+    before, after = calibration["before"], calibration["after"]
+    said = (
+        f"NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
+        f"ECE {before['ece']:.3f} -> {after['ece']:.3f}, {method}"
+    )
+    return "; ".join([said, *calibration["notes"]])
 
 
 def _sets_said(coverage):
@@ -142,9 +165,9 @@ def _say_progress(event: "Event") -> None:
     from fine_tune_llm.training.trainer import evaluation_line
 
     if isinstance(event, StageFinished):
-        typer.echo(f"{event.stage}: {event.seconds:.1f} s", err=True)
+        say(f"{event.stage}: {event.seconds:.1f} s", err=True)
     elif "eval_nll" in event.metrics:
-        typer.echo(evaluation_line({"epoch": event.epoch, **event.metrics}), err=True)
+        say(evaluation_line({"epoch": event.epoch, **event.metrics}), err=True)
 
 # %% ../../nbs/cli/15_summary.ipynb #571fe481
 def finish_run(
@@ -153,15 +176,23 @@ def finish_run(
 ) -> None:
     """Write the report and say what is promised
 
-    `CertificateError` when the certificate for decisions was refused.
+    `CertificateError` when the certificate for decisions was refused,
+    `ContradictedError` when the test role contradicts a promise.
     """
+    from fine_tune_llm.evaluation.alarms import contradicted
     from fine_tune_llm.evaluation.publish import write_report
 
     page = write_report(run, out_of_scope=out_of_scope)
     evidence = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
-    typer.echo(summary_text(evidence))
-    typer.echo(f"Report: {page}")
+    say(summary_text(evidence))
+    say(f"Report: {page}")
     refuse_without_threshold(run, "the certificate for decisions was refused")
+    broken = contradicted(evidence["alarms"])
+    if broken:
+        raise ContradictedError(
+            f"the test role contradicts {len(broken)} of the promises",
+            hint="Read the first box of the report before the certificate is used",
+        )
 
 
 def refuse_without_threshold(

@@ -29,7 +29,7 @@ _WORDS = {
         "config_schema",
         "settings_table",
     ],
-    "machine": ["Machine", "this_machine"],
+    "machine": ["Machine", "free_cores", "this_machine"],
     "layers": ["PRESETS", "cli_layer", "env_layer", "make_config", "preset_layer"],
     "files": ["file_layers", "load_config", "save_config"],
     "resolve": ["resolve_config"],

@@ -20,6 +20,7 @@ from .schema import TrainingConfig as TrainingConfig
 from .schema import config_schema as config_schema
 from .schema import settings_table as settings_table
 from .machine import Machine as Machine
+from .machine import free_cores as free_cores
 from .machine import this_machine as this_machine
 from .layers import PRESETS as PRESETS
 from .layers import cli_layer as cli_layer
@@ -62,6 +63,7 @@ __all__ = [
     "config_schema",
     "env_layer",
     "file_layers",
+    "free_cores",
     "load_config",
     "make_config",
     "merge_settings",

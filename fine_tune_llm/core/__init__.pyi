@@ -43,6 +43,7 @@ from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
 from .names import as_name as as_name
+from .names import name_order as name_order
 from .redaction import hide as hide
 from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
@@ -50,14 +51,15 @@ from .logs import capture_logs as capture_logs
 from .logs import configure_logging as configure_logging
 from .logs import get_logger as get_logger
 from .logs import log_context as log_context
+from .locks import single_writer as single_writer
 from .files import atomic_dir as atomic_dir
+from .files import atomic_dirs as atomic_dirs
 from .files import atomic_write as atomic_write
-from .files import clear_temporary as clear_temporary
+from .files import output_stream as output_stream
 from .files import read_json as read_json
 from .files import sha256_file as sha256_file
 from .files import sha256_json as sha256_json
 from .files import sha256_tree as sha256_tree
-from .files import single_writer as single_writer
 from .files import write_json as write_json
 from .registry import Registry as Registry
 from .error_counts import ErrorStats as ErrorStats
@@ -142,11 +144,11 @@ __all__ = [
     "as_fraction",
     "as_name",
     "atomic_dir",
+    "atomic_dirs",
     "atomic_write",
     "capture_logs",
     "check_number",
     "check_seed",
-    "clear_temporary",
     "code_for_markdown",
     "configure_logging",
     "cut",
@@ -167,8 +169,10 @@ __all__ = [
     "is_failure",
     "json_safe",
     "log_context",
+    "name_order",
     "near",
     "new_key",
+    "output_stream",
     "read_json",
     "redact",
     "retry",

@@ -6,8 +6,8 @@
 __all__ = ['FineTuneLLMError', 'ConfigurationError', 'SchemaError', 'MissingDependencyError', 'SecretError', 'DataError',
            'DataLoadingError', 'DataValidationError', 'ProcessingError', 'LeakageError', 'ModelError', 'ModelLoadError',
            'CheckpointError', 'AdapterError', 'TrainingError', 'ConvergenceError', 'ResourceError', 'CallbackError',
-           'PredictionError', 'CalibrationError', 'CertificateError', 'NotFittedError', 'ServiceError',
-           'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
+           'PredictionError', 'CalibrationError', 'CertificateError', 'ContradictedError', 'NotFittedError',
+           'ServiceError', 'CircuitOpenError', 'OperationTimeoutError', 'IntegrityError', 'RunError', 'error_table']
 
 # %% ../../nbs/core/10_errors.ipynb #ea4bc433
 import math
@@ -185,6 +185,12 @@ class CertificateError(FineTuneLLMError, ValueError):
     "A certificate is refused (too few rows) or void (what it was made for changed)"
 
     code = "certificate"
+
+
+class ContradictedError(CertificateError):
+    "A certificate stands, and rows that were not used for it contradict its promise"
+
+    code = "contradicted"
 
 
 class NotFittedError(FineTuneLLMError, ValueError, AttributeError):

@@ -26,6 +26,7 @@ from .errors import ConfigurationError, IntegrityError, ResourceError
 from .event_bus import Asked, check_asked, log_quietly
 from fine_tune_llm.core.event_file import (
     Search,
+    expire,
     has_events,
     insert,
     open_file,
@@ -65,6 +66,10 @@ class _Writer:
     def __init__(self, db, io, path, limits):
         self.db, self.io, self.path, self.limits = db, io, path, limits
         self.pid = os.getpid()
+        newest = db.execute("select time from events order by id desc limit 1")
+        # When it was opened, by the newest event, else by the clock
+        self.newest = (newest.fetchone() or [time.time()])[0]
+        self.opened = time.monotonic()
         self.waiting = deque()
         self.lock = threading.RLock()
         self.wake, self.closing = threading.Event(), threading.Event()
@@ -185,6 +190,10 @@ class _Writer:
         }
 
     def prune(self, now, max_age, max_events):
+        if now is None:
+            now = time.time()
+            if max_age is not None:
+                self._check_clock(now, max_age)
         self.flush(10.0)
         with self.io:
             try:
@@ -193,12 +202,26 @@ class _Writer:
                 message = f"`{self.path}` cannot be pruned: {e}"
                 raise IntegrityError(message, path=str(self.path)) from e
 
+    def _check_clock(self, now, max_age):
+        "A clock that has jumped would delete everything"
+        since = time.monotonic() - self.opened
+        newest = self.newest + since
+        if now - newest > max_age:
+            raise ConfigurationError(
+                f"the clock is {now - newest:,.0f} seconds, more than `max_age`, ahead "
+                f"of the newest event of `{self.path}`: nothing was deleted",
+                hint="If the clock is right, say so: now=time.time()",
+                argument="now",
+            )
+
     def clear(self):
         "Delete what is too old or too many, if there are such limits"
         self.cleared_at = self.committed
         age, most = self.limits.keep_age, self.limits.keep_events
         with suppress(sqlite3.Error):  # tried again later
-            prune(self.db, now=time.time(), max_age=age, max_events=most)
+            prune(self.db, now=0.0, max_events=most)
+            if age is not None:
+                expire(self.db, now=time.time(), max_age=age)
 
 # %% ../../nbs/core/88_event_store.ipynb #359a8c9a
 def _check_moment(name, moment):
@@ -242,7 +265,8 @@ class EventStore:
         batch: int = 1000,  # Events that are committed without waiting
         # Events that wait in memory at most while nothing can be written
         buffer: int = 100_000,
-        # Seconds after which events are deleted, above 0; for ever when `None`
+        # Seconds after which events are deleted, above 0; for ever when `None`. Two
+        # readings of the clock, a day apart, must both find them too old
         keep_age: float | None = None,
         # Newest events that are kept, within 10,000; all when `None`
         keep_events: int | None = None,
@@ -338,14 +362,15 @@ class EventStore:
         *,
         max_age: float | None = None,  # Delete events older than this, seconds, >= 0
         max_events: int | None = None,  # Delete all but the newest so many, 1 or more
-        # Seconds since 1970 or a `datetime` with a time zone; the clock when `None`
+        # Seconds since 1970 or a `datetime` with a time zone. The clock when `None`;
+        # a `ConfigurationError` when that is `max_age` ahead of the newest event
         now: float | datetime | None = None,
     ) -> int:  # Deleted
         "Delete old events but the newest: their room in the file is used again"
         if max_age is not None:
             check_number("max_age", max_age, 0, high=math.inf, closed="low")
         most = _check_count("max_events", max_events, 1)
-        moment = time.time() if now is None else _check_moment("now", now)
+        moment = _check_moment("now", now)
         return self._check_writer().prune(moment, max_age, most)
 
     def _check_writer(self):

@@ -21,6 +21,7 @@ from structlog.contextvars import get_contextvars
 
 from .errors import ConfigurationError, FineTuneLLMError, SchemaError
 from .files import storable
+from .printable import for_terminal
 from .redaction import redact
 
 # %% ../../nbs/core/80_events.ipynb #f4643005
@@ -294,7 +295,7 @@ def event_line(
     ]
     step = [] if event.step is None else [f"step {event.step}"]
     words = [_when(event.time), f"{event.type:<20}", *step, " ".join(said[:most])]
-    return "  ".join(words).rstrip()
+    return for_terminal("  ".join(words).rstrip())
 
 
 def _shown(value):
@@ -352,7 +353,8 @@ class DecisionMade(Event, type="inference.decided"):
     input_id: str  # Id of the input
     decision: str | None = None  # The class; `None` when abstaining
     abstain: bool  # Is a person asked instead?
-    confidence: float  # Calibrated probability of the likeliest class
+    # Calibrated probability of the likeliest class; `None` for a text not read
+    confidence: float | None
     set_size: int | None = None  # Classes in the prediction set
     seconds: float | None = None  # It took
 

@@ -15,9 +15,28 @@ from typing import Any
 import structlog
 
 from .errors import ConfigurationError
+from .printable import cut, for_json, for_terminal
 from .redaction import clean_text, redact
 
 # %% ../../nbs/core/30_logs.ipynb #cc1a847e
+_OF_LINES = ("exception", "stack")  # What has line breaks of its own
+_LONGEST = 20_000  # Characters of these
+
+
+def _only_shown(logger, method, event):
+    "Texts in which nothing is a command to a terminal, and none is endless"
+    shown = {}
+    for key, value in event.items():
+        if isinstance(value, str):
+            has_lines = key in _OF_LINES
+            most = _LONGEST if has_lines else 2000
+            value = for_terminal(value, limit=most, lines=has_lines)
+        elif isinstance(value, (dict, list, tuple)) and len(str(value)) > _LONGEST:
+            value = cut(for_terminal(value, limit=None), 2000)
+        shown[for_terminal(key)] = value
+    return shown
+
+
 def _processors(json_lines, texts, colors):
     "What a line passes through, from key-values to text"
     if json_lines:
@@ -30,7 +49,8 @@ def _processors(json_lines, texts, colors):
 
     def without_shown_secrets(logger, method, line):
         # once more, for what only the finished line shows; JSON stays JSON
-        return clean_text(line, pairs=False)
+        line = clean_text(line, pairs=False)
+        return for_json(line) if json_lines else line
 
     return [
         structlog.contextvars.merge_contextvars,
@@ -38,6 +58,7 @@ def _processors(json_lines, texts, colors):
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         without_secrets,
+        _only_shown,
         render,
         without_shown_secrets,
     ]

@@ -14,6 +14,7 @@ from numbers import Number
 from typing import Any
 from urllib.parse import quote
 
+from .credentials import is_secret_key, without_credentials
 from .errors import ConfigurationError
 
 # %% ../../nbs/core/25_redaction.ipynb #e67880e3
@@ -57,17 +58,6 @@ def hide(
     _KNOWN.add(value)
 
 # %% ../../nbs/core/25_redaction.ipynb #b1a8309a
-_OWNERS = (
-    "api|access|private|secret|signing|encryption|openai|anthropic|cohere|mistral|groq"
-    "|hf|huggingface|wandb|aws|azure|google|github|gitlab|slack|stripe"
-)
-_KEYS = rf"(?:{_OWNERS})[_-]?keys?"
-_WORDS = rf"(?:pass(?:word|wd|phrase)s?|pwd|secrets?|credentials?|{_KEYS})"
-_SECRET_KEY = re.compile(
-    rf"(?:^|_)(?:(?:pass|auth|authorization|cookie|{_WORDS})(?:$|_)|token$)"
-)
-# a secret unless it is a number: `n_tokens`, `token_count`
-_TOKEN_KEY = re.compile(r"(?:^|_)tokens?(?:$|_)")
 _TEXT_KEYS = {
     *("text", "texts", "text_list", "input_text", "message_text"),
     *("prompt", "prompts", "completion", "completions"),
@@ -83,63 +73,14 @@ def _plain_key(key):
     "`X-API-Key` and `xApiKey` are `x_api_key`"
     return _WORD_BREAK.sub("_", key).lower()
 
-# %% ../../nbs/core/25_redaction.ipynb #1ff16410
-# a value begins after a space or sign, also after a line break that `repr` wrote out
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
-_TOKENS = (
-    r"hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}"
-    r"|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}"
-    r"|AKIA[A-Z0-9]{16}|AIza[\w-]{30,}|xox[abeprs]-[A-Za-z0-9-]{10,}"
-    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]+"
-)
-_HEADERS = (
-    r"""(?<=bearer )[^\s"'\\,;]+|(?<=basic )(?=\S*[0-9=])[A-Za-z0-9+/]{8,}={0,2}"""
-)
-_ADDRESS = r"""(?<=://)[^/\s:@"']+:[^/\s@"']+(?=@)"""
-_PRIVATE_KEY = (
-    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----[^\"']*?"
-    r"(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|(?=[\"'])|\Z)"
-)
-_SECRET_VALUE = re.compile(
-    rf"{_START}(?:{_TOKENS})|(?i:{_HEADERS})|{_ADDRESS}|{_PRIVATE_KEY}"
-)
-# a name, `=` or `:`, a value; after a colon and without quotes the value must have a
-# digit, or prose would go
-_NAME = rf"""(?:{_WORDS}|(?<![a-z])pass|token)(?:\\?["'])?"""
-_AFTER_COLON = r""":[ ]?(?=\\?["']|[^\s"',;]{0,200}\d)(?=\S{6})"""
-_QUOTE = r"""(?P<q>\\?["'](?![\s,;:)\]}]))?"""
-_VALUE = r"""(?!\[redacted)(?(q)[^"'\\]+|[^\s"'&,;)\]}\\]+)"""
-_SECRET_PAIR = re.compile(rf"(?i)({_NAME}[ ]?(?:=[ ]?|{_AFTER_COLON}){_QUOTE}){_VALUE}")
-
 # %% ../../nbs/core/25_redaction.ipynb #98ac4ab1
-_SIGNS = (
-    *("hf_", "sk-", "k_live_", "k_test_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
-    *("github_pat_", "glpat-", "akia", "aiza", "xox", "eyj"),
-    *("bearer ", "basic ", "://", "private key"),
-)
-_NAMES = ("pass", "pwd", "secret", "token", "credential", "key")
-
-
-def _holds_any(text, words):
-    # a plain loop: a generator costs more than the search
-    for word in words:  # noqa: SIM110
-        if word in text:
-            return True
-    return False
-
-
 def clean_text(
     text: str,  # Anything that is about to be written
     *,
     pairs: bool = True,  # Look for `name=value`, too?
 ) -> str:
     "A text without credentials"
-    lowered = text.lower()
-    if _holds_any(lowered, _SIGNS):
-        text = _SECRET_VALUE.sub("[redacted]", text)
-    if pairs and ("=" in text or ":" in text) and _holds_any(lowered, _NAMES):
-        text = _SECRET_PAIR.sub(r"\1[redacted]", text)
-    return _KNOWN.without(text)
+    return _KNOWN.without(without_credentials(text, pairs=pairs))
 
 # %% ../../nbs/core/25_redaction.ipynb #b6eb7115
 def redact(
@@ -175,7 +116,7 @@ def redact(
 
 def _redact_item(key, value, texts):
     is_number = value is None or isinstance(value, Number)
-    if _SECRET_KEY.search(key) or (not is_number and _TOKEN_KEY.search(key)):
+    if is_secret_key(key, is_number=is_number):
         return "[redacted]"
     if key in _TEXT_KEYS and not texts and not is_number:
         if not hasattr(value, "__len__"):

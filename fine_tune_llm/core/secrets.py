@@ -143,8 +143,7 @@ def _encrypt(path, secrets):
     key = _key_texts()[0]
     data = _ciphers([key])[0].encrypt(json.dumps(secrets).encode()).decode()
     text = json.dumps({"version": 1, "key": _key_id(key), "data": data}, indent=1)
-    with atomic_write(path) as temporary:
-        temporary.touch(mode=0o600)
+    with atomic_write(path, private=True) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 # %% ../../nbs/core/70_secrets.ipynb #66331e10

@@ -10,17 +10,14 @@ import lazy_loader
 
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
-    "loading": [
-        "Dataset",
-        "LOADERS",
-        "csv_rows",
-        "decode",
-        "jsonl",
-        "load",
-        "parquet",
-        "read_rows",
-    ],
-    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger", "text_hash"],
+    "sources": ["Limits", "decode", "find_encoding"],
+    "records": ["LOADERS", "Records"],
+    "reading": ["csv_rows", "jsonl", "parquet"],
+    "rows": ["SourceFacts", "read_rows"],
+    "loading": ["Dataset", "load"],
+    "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
+    "sharing": ["share_out"],
     "samples": ["sample"],
 }
 

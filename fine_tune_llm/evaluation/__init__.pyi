@@ -3,6 +3,10 @@
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
 from .baseline import baselines as baselines
+from .alarms import alarms_of as alarms_of
+from .alarms import contradicted as contradicted
+from .alarms import shift_between as shift_between
+from .alarms import violation_p_value as violation_p_value
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import audit as audit
 from .evidence import write_audit as write_audit
@@ -15,8 +19,10 @@ from .publish import write_report as write_report
 
 __all__ = [
     "GROUP_MEASURES",
+    "alarms_of",
     "audit",
     "baselines",
+    "contradicted",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
@@ -24,6 +30,8 @@ __all__ = [
     "render_card",
     "render_report",
     "share",
+    "shift_between",
+    "violation_p_value",
     "write_audit",
     "write_report",
 ]

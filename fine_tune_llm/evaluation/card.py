@@ -6,10 +6,14 @@
 __all__ = ['card_data', 'render_card']
 
 # %% ../../nbs/evaluation/50_card.ipynb #a75f8c35
+import re
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from markupsafe import Markup
 
+from ..core.printable import for_terminal
 from .pages import templates
 from ..models.catalogue import CATALOGUE
 
@@ -31,7 +35,7 @@ def card_data(
         EvalResult(
             task_type="text-classification",
             dataset_type="local",
-            dataset_name=evidence["data"]["source"]["name"],
+            dataset_name=_plain_name(evidence["data"]["source"]["name"]),
             metric_type=name,
             metric_value=round(value, 6),
         )
@@ -40,11 +44,24 @@ def card_data(
     ]
     return ModelCardData(
         library_name="fine_tune_llm",
-        base_model=CATALOGUE.get(model).hub if model in CATALOGUE else model,
+        base_model=_on_the_hub(model),
         pipeline_tag="text-classification",
-        model_name=evidence["identity"]["name"],
+        model_name=_plain_name(evidence["identity"]["name"]),
         eval_results=results,
     )
+
+
+def _plain_name(name):
+    "A name on one line"
+    return for_terminal(" ".join(str(name).split()), limit=100)
+
+
+def _on_the_hub(model):
+    "Id of a base model; `None` for a folder, which is nobody else's business"
+    if model in CATALOGUE:
+        return CATALOGUE.get(model).hub
+    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", model)
+    return model if is_id and not Path(model).exists() else None
 
 # %% ../../nbs/evaluation/50_card.ipynb #abc07a30
 def render_card(
@@ -54,4 +71,4 @@ def render_card(
     "A short model card"
     front_matter = card_data(evidence, model).to_yaml()
     template = templates(autoescape=False).get_template("model_card.md.j2")
-    return template.render(evidence | {"front_matter": front_matter})
+    return template.render(evidence | {"front_matter": Markup(front_matter)})

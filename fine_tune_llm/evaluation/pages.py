@@ -6,9 +6,18 @@
 __all__ = ['templates']
 
 # %% ../../nbs/evaluation/38_pages.ipynb #a9a0a836
-from functools import cache
+from functools import cache, partial
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fine_tune_llm.core.printable import (
+    code_for_markdown,
+    cut,
+    for_markdown,
+    for_terminal,
+)
 
 # %% ../../nbs/evaluation/38_pages.ipynb #3dbc9d7b
 @cache
@@ -20,13 +29,31 @@ def templates(
         loader=PackageLoader("fine_tune_llm.evaluation", "templates"),
         autoescape=autoescape,
         undefined=StrictUndefined,
+        finalize=_for_html if autoescape else _for_markdown,
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["cell"] = _cell
+    environment.filters["short"] = partial(cut, limit=60)
+    environment.filters["code"] = _as_code
     return environment
 
 
-def _cell(text):
-    "A text that fits into a cell of a Markdown table"
-    return " ".join(str(text).split()).replace("|", "\\|")
+_LIMIT = 2000  # Characters of one value
+
+
+def _for_html(value: Any) -> Any:
+    "What an expression gives, visible; autoescape does the rest"
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return for_terminal(value, limit=_LIMIT, lines=True)
+
+
+def _for_markdown(value: Any) -> Any:
+    "What an expression gives, without markup"
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return value
+    return for_markdown(value, limit=_LIMIT)
+
+
+def _as_code(text: Any) -> Markup:
+    return Markup(code_for_markdown(text))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..core.files import atomic_write
+from ..core.locks import single_writer
 from .card import render_card
 from .evidence import audit, write_audit
 from .report import render_report
@@ -23,12 +24,13 @@ def write_report(
 ) -> Path:  # Of `report.html`
     "Audit a run; write `audit.json`, `report.html` and `model_card.md` beside it"
     evidence = audit(run, out_of_scope=out_of_scope)
-    write_audit(run, evidence)
     pages = {
         "report.html": render_report(evidence),
         "model_card.md": render_card(evidence, run.config.model.name),
     }
-    for name, text in pages.items():
-        with atomic_write(run.path / name) as path:
-            path.write_text(text, encoding="utf-8")
+    with single_writer(run.path):
+        write_audit(run, evidence)
+        for name, text in pages.items():
+            with atomic_write(run.path / name) as path:
+                path.write_text(text, encoding="utf-8")
     return run.path / "report.html"

@@ -16,9 +16,22 @@ from .decision import Rationale, WordEffect
 from ..stats.arrays import check_probs
 
 # %% ../../nbs/inference/20_rationale.ipynb #9d518189
+# scripts that put no space between words are taken a character at a time, with the
+# marks that belong to it: Thai to Myanmar, Khmer, kana and Han
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_MARKS = (
+    "\u0e31\u0e34-\u0e3a\u0e47-\u0e4e\u0eb1\u0eb4-\u0ebc\u0ec8-\u0ece"
+    "\u102b-\u103e\u1056-\u1059\u17b4-\u17d3\u3099\u309a\u30fc"
+)
+_WORD = re.compile(rf"[{_UNSPACED}][{_MARKS}]*|[^\s{_UNSPACED}]+")
+
+
 def _stretches(text, max_parts):
     "(start, end) of at most `max_parts` stretches of equal word count"
-    words = [match.span() for match in re.finditer(r"\S+", text)]
+    words = [match.span() for match in _WORD.finditer(text)]
     size = max(1, -(-len(words) // max_parts))
     parts = [words[i : i + size] for i in range(0, len(words), size)]
     return [(part[0][0], part[-1][1]) for part in parts]

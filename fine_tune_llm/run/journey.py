@@ -4,14 +4,12 @@
 
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check_fit', 'Job', 'train_stage', 'predict_stage',
-           'certify_stage', 'at_most_per_step', 'publish_to', 'full_disk_in_words', 'fit']
+           'certify_stage', 'at_most_per_step', 'publish_to', 'fit']
 
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
-import errno
-import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +21,7 @@ from ..config.machine import this_machine
 from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
-from fine_tune_llm.core.errors import (
-    ConfigurationError,
-    DataValidationError,
-    ResourceError,
-)
+from ..core.errors import ConfigurationError, DataValidationError
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from fine_tune_llm.core.events import (
@@ -38,13 +32,13 @@ from fine_tune_llm.core.events import (
     StageFinished,
 )
 from fine_tune_llm.core.files import (
-    clear_temporary,
+    full_disk_in_words,
     read_json,
     sha256_json,
     sha256_tree,
-    single_writer,
     write_json,
 )
+from ..core.locks import remove_work, single_writer, work_folder
 from fine_tune_llm.core.logs import (
     adopt_libraries,
     configure_logging,
@@ -52,8 +46,9 @@ from fine_tune_llm.core.logs import (
     log_context,
 )
 from ..core.resilience import error_stats
-from ..data.ledger import ROLES, Ledger, split_ledger
-from ..data.loading import Dataset, load
+from ..data.ledger import ROLES, Ledger
+from ..data.loading import Dataset, load, load_options
+from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from fine_tune_llm.models.text_model import (
@@ -62,14 +57,25 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
+from ..models.weights import check_model
 from ..predictions import Predictions
-from .certificate import write_certificate
-from .classifier import check_promises
+from .certificate import settings_hash, write_certificate
+from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
+from .limits import settled
 from .progress import FitProgress, in_notebook
+from fine_tune_llm.run.stages import (
+    begin_stage,
+    check_stages,
+    files_done,
+    files_of,
+    read_stages,
+    record_files,
+)
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
+from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
 def read_data(
@@ -80,19 +86,42 @@ def read_data(
     "Labelled texts; `DataValidationError` for labels that only the test file has"
     asked = config.data
     columns = {"text": asked.text, "label": asked.label, "group": asked.group}
-    main = load(data, **columns, max_chars=asked.max_chars)
+    columns["cluster"] = asked.cluster or None
+    options = load_options(asked)
+    main = load(data, **columns, **options)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, max_chars=asked.max_chars)
+    held_out = load(test, **columns, **options)
     new = sorted(set(held_out.classes) - set(main.classes))
     if new:
         raise DataValidationError(
             f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(new[:5])}",
+            f"{', '.join(_first_places(held_out, new[:5]))}",
             hint="A class must be seen in training",
             labels=new,
         )
+    for column in {set_group(config), config.risk.group} & set(asked.group):
+        _check_same_groups(column, main.groups[column], held_out.groups[column])
     return _joined(main, held_out), len(held_out)
+
+
+def _first_places(dataset, names):
+    "Where each label stands first"
+    labels = dataset.labels.tolist()
+    rows = [labels.index(dataset.classes.index(name)) for name in names]
+    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
+
+
+def _check_same_groups(column, main, held_out):
+    "A promise by group needs groups that both files have"
+    known, new = set(main) - {None}, set(held_out) - {None}
+    if not known & new:
+        raise DataValidationError(
+            f"no group of `{column}` is in both the data and the test file: "
+            f"{sorted(known)[:5]} there, {sorted(new)[:5]} here",
+            hint="Is it the same column? What is promised by group could not be tested",
+            column=column,
+        )
 
 
 def _joined(main, held_out):
@@ -109,6 +138,10 @@ def _joined(main, held_out):
         },
         (*main.ids, *(f"test-{i}" for i in held_out.ids)),
         dict(main.source, test=held_out.source),
+        None
+        if main.clusters is None
+        else np.concatenate([main.clusters, held_out.clusters]),
+        places=main.places + held_out.places,
     )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
@@ -116,6 +149,7 @@ _NAMED = {
     "text": "data.text",
     "label": "data.label",
     "group": "data.group",
+    "cluster": "data.cluster",
     "model": "model.name",
     "alpha": "conformal.alpha",
     "target_risk": "risk.target_risk",
@@ -172,7 +206,11 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    LOSSES.create(config.loss.name, **config.loss.settings())
+    weights = {"class_weights": [1.0] * len(classes)}
+    weighted = config.loss.class_weights != "none"
+    LOSSES.create(
+        config.loss.name, **config.loss.settings(), **(weights if weighted else {})
+    )
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -182,7 +220,9 @@ def check_fit(
             hint="Set model.quantization to 'none'",
         )
     check_promises(config, classes)
-    check_targets(find_model(config.model.name), config.lora)
+    source = find_model(config.model.name)
+    check_model(source)
+    check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
 @dataclass(frozen=True, eq=False)
@@ -207,13 +247,28 @@ class Job:
         return tuple(self.dataset.texts[i] for i in index), self.dataset.labels[index]
 
 # %% ../../nbs/run/30_journey.ipynb #5f07e9e3
+def _begin_training(
+    job: Job,  # What there is to do
+) -> dict[str, str]:  # Fingerprints of what it is made from
+    "Note what a model is trained from; `IntegrityError` when it was begun otherwise"
+    made_from = {
+        "base_model": find_model(job.config.model.name).sha256,
+        "config": settings_hash(job.config),
+        "data": sha256_json(job.record),
+    }
+    begin_stage(job.folder, "training", made_from=made_from)
+    return made_from
+
+
 def train_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `tokenizer/` and `adapter/`, the latter last"
-    if (job.folder / "adapter").exists():
+    "Make `tokenizer/` and `adapter/`"
+    config, parts = job.config, ("adapter", "tokenizer")
+    made_from = _begin_training(job)
+    done = files_done(job.folder, "training", *parts, made_from=made_from)
+    if len(done) == len(parts):
         return
-    config = job.config
     model = load_model(
         config.model.name,
         len(job.dataset.classes),
@@ -223,8 +278,7 @@ def train_stage(
         pooling=config.model.pooling,
         dropout=config.training.dropout,
     )
-    work = job.folder / ".work"
-    work.mkdir(exist_ok=True)
+    work = work_folder(job.folder).absolute()
     train(
         model,
         job.rows("train", "fit"),
@@ -239,6 +293,8 @@ def train_stage(
         progress=job.progress,
     )
     model.save(job.folder / "adapter", job.folder / "tokenizer")
+    written = files_of(job.folder, *parts)
+    record_files(job.folder, "training", files=written, made_from=made_from)
     saved = sha256_tree(job.folder / "adapter")
     job.publish(ModelSaved(name="adapter", sha256=saved))
 
@@ -255,35 +311,49 @@ def predict_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `predictions/ROLE.parquet` by the model as it was saved"
-    files = {role: job.folder / "predictions" / f"{role}.parquet" for role in ROLES}
-    missing = [role for role in ROLES if not files[role].exists()]
+    files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    made_from = _begin_training(job) | {"training": _recorded(job, "training")}
+    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
+    missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
     if not missing:
         return
+    check_stages(job.folder, ["training"])
     model = load_adapter(
         job.config.model.name,
         job.folder / "adapter",
         job.folder / "tokenizer",
         max_length=job.config.model.max_length,
+        device=job.config.model.device,
     )
+    check_stages(job.folder, ["training"])  # what was loaded is what was written
     dataset = job.dataset
     for role in missing:
         texts, labels = job.rows(role, PREDICTED_FOR[role])
         index = job.ledger.roles[role]
         Predictions(
             logits=model.logits(texts),
-            labels=labels,
+            labels=[dataset.classes[k] for k in labels],
             classes=dataset.classes,
             ids=[dataset.ids[i] for i in index],
             groups={name: values[index] for name, values in dataset.groups.items()},
             texts=texts,
-        ).save(files[role])
+            clusters=None if dataset.clusters is None else dataset.clusters[index],
+        ).save(job.folder / files[role])
+        written = files_of(job.folder, files[role])
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _recorded(job, stage):
+    "Fingerprint of the files that a stage wrote"
+    return sha256_json(read_stages(job.folder)[stage]["files"])
 
 
 def certify_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `certificate.json`"
+    _begin_training(job)
     write_certificate(job.folder, job.config, job.record)
 
 
@@ -383,7 +453,6 @@ def _relog(old, new):
 
 def _make_what_is_missing(job, listeners, *, watch):
     "Open the folder's settings and events, and run the stages unless all is there"
-    clear_temporary(job.folder)
     adopt_libraries()
     manager = ConfigManager(job.folder, job.config, live_only=True)
     manager.on_change(_relog)
@@ -394,25 +463,7 @@ def _make_what_is_missing(job, listeners, *, watch):
         if not (job.folder / "certificate.json").exists():
             job = replace(job, publish=publish_to(store, listeners, job.folder.name))
             _run_stages(job, manager, store, watch=watch)
-    shutil.rmtree(job.folder / ".work", ignore_errors=True)
-
-
-@contextmanager
-def full_disk_in_words(
-    folder: Path,  # Where something is written
-) -> Iterator[None]:
-    "A `ResourceError` that says what to do, when the disk is full"
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-            raise
-        raise ResourceError(
-            f"`{folder}` cannot be written: {e.strerror.lower()}",
-            hint="Make room, then call fit again with the same arguments: it goes on "
-            "where it stopped",
-            path=str(folder),
-        ) from e
+    remove_work(job.folder)
 
 # %% ../../nbs/run/30_journey.ipynb #93626a6c
 def _listeners(bus, progress):
@@ -428,30 +479,75 @@ def _listeners(bus, progress):
 def _job_of(data, test, folder, config, progress):
     "Data read and split, everything checked; nothing is written yet"
     dataset, n_test = read_data(data, test, config)
-    shares = {role: getattr(config.data, role) for role in ROLES}
-    ledger = split_ledger(dataset, shares, seed=config.seed, n_test_file=n_test)
+    asked = config.data
+    dataset, ledger = share_out(
+        dataset,
+        {role: getattr(asked, role) for role in ROLES},
+        seed=config.seed,
+        n_test_file=n_test,
+        conflicts=asked.conflicts,
+        rare=asked.rare,
+        min_rows=asked.min_rows,
+    )
     check_fit(config, dataset.classes)
+    config, read = settled(config, folder, dataset, ledger)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
         "counts": dataset.counts(),
         "groups": sorted(dataset.groups),
+        "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
     }
+    _warn_of_cuts(read, ledger)
+    _warn_of_findings(ledger)
     bars = progress and not in_notebook()
     return Job(folder, dataset, ledger, config, record, lambda event: None, bars)
+
+
+_WARNINGS = {
+    "texts_with_several_labels": "texts stand under several labels (data.conflicts)",
+    "look_alike_texts": "texts differ from others only by letters that look alike",
+    "look_alike_classes": "times class names differ only by letters that look alike",
+    "repeated_ids": "ids stand on several rows",
+    "rows_relabelled": "rows got the first label of their text",
+    "rows_left_out_for_conflicts": "rows are left out: their texts have several labels",
+    "rows_left_out_as_rare": "rows of rare classes are left out",
+    "rows_merged": "rows of rare classes are merged into one class",
+    "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
+    "their text",
+}
+
+
+def _warn_of_findings(ledger):
+    "What the data hold that changes what can be promised"
+    for name, words in _WARNINGS.items():
+        count = ledger.findings.get(name, 0)
+        if count:
+            named = ledger.named.get(name, [])[:3]
+            get_logger("run").warning(f"{count} {words}", first=named)
+
+
+def _warn_of_cuts(read, ledger):
+    "Say it before hours are spent"
+    said = read.warning({role: len(rows) for role, rows in ledger.roles.items()})
+    if said:
+        get_logger("run").warning(said)
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
     data: Any,  # Path to JSON lines or CSV, a list of dicts or a DataFrame
     *,
     out: str | Path,  # Run directory to make, or to resume
-    # Seed of the split, the adapter and the order of rows; `None` takes the configured
-    seed: int | None,
+    # Seed of the split, the adapter and the order of rows; the configured one, which is
+    # 0 unless it is set, when `None`
+    seed: int | None = None,
     text: str | None = None,  # Column of the text, "text" unless configured
     label: str | None = None,  # Column of the class, "label" unless configured
     # Column name(s) of protected or operational attributes
     group: str | Sequence[str] | None = None,
+    # Column that says whom a row comes from: rows of one never stand in two roles
+    cluster: str | None = None,
     test: Any = None,  # A test file; without it a share of `data` is the test role
     # Catalogue name, hub id or folder, "minilm" unless configured
     model: str | None = None,
@@ -478,6 +574,7 @@ def fit(
         "text": text,
         "label": label,
         "group": group,
+        "cluster": cluster,
         "model": model,
         "alpha": alpha,
         "target_risk": target_risk,
@@ -493,5 +590,7 @@ def fit(
         log_context(run=folder.name),
         full_disk_in_words(folder),
     ):
-        _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
+        claim_folder(folder, job.config, job.record)  # now nobody else can
+        with own_turn(job.config.training.threads):
+            _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
         return Run.load(folder)

@@ -6,7 +6,6 @@
 __all__ = ['STAGES', 'FitProgress', 'in_notebook']
 
 # %% ../../nbs/run/25_progress.ipynb #270f003c
-import html
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from fine_tune_llm.core.events import (
     TrainingEvaluated,
     TrainingStepped,
 )
+from ..core.printable import for_html
 
 # %% ../../nbs/run/25_progress.ipynb #388bbfd1
 STAGES = ("data", "training", "prediction", "certification")
@@ -79,7 +79,7 @@ def _stage_line(known):
             parts.append(f"<span style='opacity:.55'>· {stage}</span>")
     line = " &nbsp; ".join(parts)
     if known.error:
-        line += f"<br><b>stopped:</b> {html.escape(known.error)}"
+        line += f"<br><b>stopped:</b> {for_html(known.error)}"
     return line
 
 

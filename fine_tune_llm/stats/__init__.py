@@ -76,6 +76,7 @@ _WORDS = {
     ],
     "selective": [
         "RiskCoverage",
+        "auarc",
         "aurc",
         "confidence_auroc",
         "e_aurc",
@@ -110,6 +111,7 @@ _WORDS = {
         "CALIBRATORS",
         "CalibratorChoice",
         "calibrator_from_dict",
+        "fit_if_better",
         "select_calibrator",
     ],
     "scores": [

@@ -61,6 +61,7 @@ from .calibration_tests import ks_test as ks_test
 from .calibration_tests import kuiper_test as kuiper_test
 from .calibration_tests import spiegelhalter_test as spiegelhalter_test
 from .selective import RiskCoverage as RiskCoverage
+from .selective import auarc as auarc
 from .selective import aurc as aurc
 from .selective import confidence_auroc as confidence_auroc
 from .selective import e_aurc as e_aurc
@@ -96,6 +97,7 @@ from .venn_abers import VennAbers as VennAbers
 from .calibration import CALIBRATORS as CALIBRATORS
 from .calibration import CalibratorChoice as CalibratorChoice
 from .calibration import calibrator_from_dict as calibrator_from_dict
+from .calibration import fit_if_better as fit_if_better
 from .calibration import select_calibrator as select_calibrator
 from .scores import SCORES as SCORES
 from .scores import aps as aps
@@ -272,6 +274,7 @@ __all__ = [
     "aps",
     "as_cost",
     "as_sets",
+    "auarc",
     "auprc",
     "aurc",
     "auroc",
@@ -317,6 +320,7 @@ __all__ = [
     "evidence",
     "expected_cost",
     "first_safe",
+    "fit_if_better",
     "fixed_sequence",
     "fpr_at_tpr",
     "graphical",

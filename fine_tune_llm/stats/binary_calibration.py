@@ -15,31 +15,56 @@ from typing import ClassVar
 import numpy as np
 
 from ..core.checks import check_number
-from ..core.errors import CalibrationError, ConfigurationError
+from fine_tune_llm.core.errors import (
+    CalibrationError,
+    ConfigurationError,
+    ConvergenceError,
+)
 from .calibrators import CALIBRATORS, Calibrator, Rows
 from .metrics import PROB_FLOOR
 
 # %% ../../nbs/stats/36_binary_calibration.ipynb #22c8653c
 @dataclass(frozen=True)
 class TwoClassView:
-    "Probabilities as two-class problems; no complement loses digits where p is near 1"
+    """Probabilities as two-class problems; no complement loses digits where p is near 1
+
+    With `logs` everything is the logarithm of a probability, from the logits: it tells
+    1 - 1e-40 from 1 - 1e-400.
+    """
 
     probs: np.ndarray  # Shape (n, K)
     top: np.ndarray  # Most probable class, shape (n,)
     conf: np.ndarray  # Its probability, shape (n,)
     left: np.ndarray  # That of all others together, shape (n,)
+    logs: bool = False  # Logarithms?
 
     @classmethod
     def of(
         cls,
-        probs: np.ndarray,  # Shape (n, K), checked
+        rows: Rows,  # What to calibrate
+        *,
+        logs: bool = False,  # Logarithms of probabilities?
     ) -> "TwoClassView":
         "Find the most probable classes and add up the others"
+        if logs:
+            return cls._of_logits(rows)
+        probs = rows.probs
         top = probs.argmax(1)
         at_top = np.arange(len(probs)), top
         others = probs.astype(np.float64)
         others[at_top] = 0
         return cls(probs, top, probs[at_top].astype(np.float64), others.sum(1))
+
+    @classmethod
+    def _of_logits(cls, rows):
+        log_probs = rows.logits - rows.log_total[:, None]
+        top = log_probs.argmax(1)
+        at_top = np.arange(len(top)), top
+        others = log_probs.copy()
+        others[at_top] = -np.inf
+        second = others.max(1, keepdims=True)
+        left = second[:, 0] + np.log(np.exp(others - second).sum(1))
+        return cls(log_probs, top, log_probs[at_top], left, True)
 
     def column(
         self,
@@ -47,7 +72,8 @@ class TwoClassView:
     ) -> tuple[np.ndarray, np.ndarray]:  # Each of shape (n,), float64
         "Probability of class `k`, and of all others together"
         p = self.probs[:, k].astype(np.float64)
-        return p, np.where(self.top == k, self.left, 1 - p)
+        rest = np.log1p(-np.exp(np.minimum(p, -1e-16))) if self.logs else 1 - p
+        return p, np.where(self.top == k, self.left, rest)
 
 # %% ../../nbs/stats/36_binary_calibration.ipynb #00480f47
 def with_confidence(
@@ -95,11 +121,13 @@ class TwoClassCalibrator(Calibrator):
     """A map for two classes, used for K of them
 
     A subclass says how a map is fitted (`_fit_map`), what it answers (`_apply_map`) and
-    which arrays are maps (`_is_map`). Learns `maps_`: a flat array each, an empty one
-    where the last is used.
+    which arrays are maps (`_is_map`); `logs` tells whether it reads logarithms. Learns
+    `maps_`: a flat array each, an empty one where the last is used.
     """
 
     learns = ("maps_",)
+    no_weights = ""
+    logs: ClassVar[bool] = False  # Are probabilities passed as logarithms?
     fewest: ClassVar[int] = 30  # rows from which a predicted class has its own map
 
     def __init__(
@@ -120,30 +148,33 @@ class TwoClassCalibrator(Calibrator):
                 f"`by` must be one of {', '.join(WAYS)}, got {self.by!r}", argument="by"
             )
 
-    def _learn(self, rows: Rows, y: np.ndarray):
-        view = TwoClassView.of(rows.probs)
+    def _learn(self, rows: Rows, y: np.ndarray, weights: np.ndarray | None = None):
+        weights = np.ones(len(y)) if weights is None else weights
+        view = TwoClassView.of(rows, logs=self.logs)
         K = rows.shape[1]
         if self.by == "one-vs-rest":
             classes = [1] if K == 2 else range(K)
-            self.maps_ = [self._map_of(*view.column(k), y == k) for k in classes]
+            self.maps_ = [
+                self._map_of(*view.column(k), y == k, weights) for k in classes
+            ]
             return
         self.maps_ = []
         if self.by == "top-label":
             for k, own in enumerate(_rows_by_class(view.top, K)):
-                enough = len(own) >= self.fewest
-                right = y[own] == k
                 own_map = np.empty(0)
-                if enough:
-                    own_map = self._map_of(view.conf[own], view.left[own], right)
+                if weights[own].sum() >= self.fewest:
+                    sides = view.conf[own], view.left[own]
+                    own_map = self._map_of(*sides, y[own] == k, weights[own])
                 self.maps_.append(own_map)
-        self.maps_.append(self._map_of(view.conf, view.left, y == view.top))
+        right = y == view.top
+        self.maps_.append(self._map_of(view.conf, view.left, right, weights))
 
-    def _map_of(self, p, q, hit):
-        numbers = self._fit_map(p, q, hit.astype(np.float64))
+    def _map_of(self, p, q, hit, weights):
+        numbers = self._fit_map(p, q, hit.astype(np.float64), weights)
         return np.asarray(numbers, dtype=np.float64)
 
     def _apply(self, rows: Rows) -> np.ndarray:
-        view = TwoClassView.of(rows.probs)
+        view = TwoClassView.of(rows, logs=self.logs)
         if self.by != "one-vs-rest":
             conf = answers_by_class(self.maps_, view, self._answer)
             return with_confidence(rows.probs, view.top, conf)
@@ -208,49 +239,70 @@ def answers_by_class(
 class _Logistic:
     "Logistic regression of soft targets, with a pull of 1e-6 rows to `start`"
 
-    columns: np.ndarray  # Shape (n, m)
+    columns: np.ndarray  # Shape (n, m), each of about unit size
     targets: np.ndarray  # Shape (n,), in (0, 1)
-    start: np.ndarray  # Coefficients to begin with, shape (m,)
+    counts: np.ndarray  # How often each row counts, shape (n,)
+    start: np.ndarray  # Coefficients to begin with, shape (m,); the last is the offset
 
     @property
     def pull(self):
-        return 1e-6 / len(self.targets)
+        "Weight of the squared distance from `start`, shape (m,)"
+        return 1e-6 / self.counts.sum() / np.maximum(self.start, 1) ** 2
 
     def loss(self, weights, free):
         scores = self.columns @ weights
         off = (weights - self.start)[free]
-        mean = (np.logaddexp(0, scores) - self.targets * scores).mean()
-        return float(mean + self.pull / 2 * (off**2).sum())
+        # log(1 + e^s) - t s, without the difference of two large numbers
+        size = np.abs(scores)
+        above = np.where(scores > 0, 1 - self.targets, self.targets)
+        losses = np.log1p(np.exp(-size)) + above * size
+        return float(self.counts @ losses / self.counts.sum()) + float(
+            (self.pull[free] / 2 * off**2).sum()
+        )
 
-    def newton_step(self, weights, free):
-        "Newton's step on the free coefficients, 0 on the others"
-        n = len(self.targets)
-        p = 0.5 * (1 + np.tanh(0.5 * (self.columns @ weights)))
-        off = self.columns.T @ (p - self.targets) / n
+    def derivatives(self, weights, free):
+        "Gradient and Hessian in the free coefficients"
+        share = self.counts / self.counts.sum()
+        p = _sigmoid(self.columns @ weights)
+        off = self.columns.T @ (share * (p - self.targets))
         slope = (off + self.pull * (weights - self.start))[free]
-        curvature = (self.columns * (p * (1 - p))[:, None]).T @ self.columns / n
-        own = curvature[np.ix_(free, free)] + self.pull * np.eye(free.sum())
-        step = np.zeros_like(weights)
-        step[free] = np.linalg.solve(own, slope)
-        return step
+        bend = (self.columns * (share * p * (1 - p))[:, None]).T @ self.columns
+        return slope, bend[np.ix_(free, free)] + np.diag(self.pull[free])
+
+    def begin(self, free):
+        "The flat curve, or `start` where its loss is lower"
+        mean = self.counts @ self.targets / self.counts.sum()
+        flat = np.zeros(len(self.start))
+        flat[-1] = math.log(mean / (1 - mean))
+        starts = [np.where(free, start, 0.0) for start in (self.start, flat)]
+        return min(starts, key=lambda weights: self.loss(weights, free))
 
     def minimise(self, free):
-        "Best coefficients where those not `free` are 0, and their loss; halved steps"
-        weights = np.where(free, self.start, 0.0)
-        loss = self.loss(weights, free)
-        for _ in range(100):
-            step = self.newton_step(weights, free)
-            size = 1.0
-            new = self.loss(weights - size * step, free)
-            while new > loss and size > 1e-10:
-                size /= 2
-                new = self.loss(weights - size * step, free)
-            if size <= 1e-10:
+        """Best coefficients where those not `free` are 0, and their loss
+
+        Newton's steps, damped until they lower the loss (Levenberg-Marquardt).
+        """
+        weights = self.begin(free)
+        loss, damping = self.loss(weights, free), 1e-12
+        for _ in range(500):
+            slope, bend = self.derivatives(weights, free)
+            if np.abs(slope).max() <= 1e-10:
+                return weights, loss
+            damped = bend + damping * np.eye(len(slope))
+            new = weights.copy()
+            new[free] -= np.linalg.solve(damped, slope)
+            new_loss = self.loss(new, free)
+            if new_loss < loss:
+                weights, loss, damping = new, new_loss, max(damping / 10, 1e-12)
+            elif damping > 1e6:  # the loss cannot tell two neighbours apart
                 break
-            weights = weights - size * step
-            last, loss = loss, new
-            if last - loss <= 1e-15 * abs(loss):
-                break
+            else:
+                damping *= 10
+        if np.abs(slope).max() > 1e-6:
+            raise ConvergenceError(
+                "the logistic curve stopped with a gradient of "
+                f"{np.abs(slope).max():.1e}"
+            )
         return weights, loss
 
     def solve(self, n_signed=0, free=None):
@@ -265,11 +317,21 @@ class _Logistic:
         faces = [self.solve(n_signed, free & (j != fixed)) for fixed in negative]
         return min(faces, key=lambda answer: answer[1])
 
+
+def _fit_curve(columns, hit, counts, *, n_signed=0):
+    "Coefficients of the columns and an offset, for log-odds that change nothing as 1"
+    size = np.sqrt((columns**2).mean(0))
+    size[size == 0] = 1.0
+    columns = np.c_[columns / size, np.ones(len(hit))]
+    start = np.r_[size, 0.0]
+    curve = _Logistic(columns, _platt_targets(hit, counts), counts, start)
+    return curve.solve(n_signed)[0] / np.r_[size, 1.0]
+
 # %% ../../nbs/stats/36_binary_calibration.ipynb #ef0b6e88
-def _platt_targets(hit):
+def _platt_targets(hit, counts):
     "Targets a little inside 0 and 1 (Platt 1999)"
-    n_hit = hit.sum()
-    n_miss = len(hit) - n_hit
+    n_hit = counts @ hit
+    n_miss = counts.sum() - n_hit
     return np.where(hit > 0, (n_hit + 1) / (n_hit + 2), 1 / (n_miss + 2))
 
 
@@ -289,15 +351,14 @@ class PlattScaling(TwoClassCalibrator):
     "A logistic curve on the log-odds with smoothed targets (Platt 1999)"
 
     kind = "platt"
+    logs = True
 
-    def _fit_map(self, p, q, hit):
-        columns = np.stack([log_prob(p) - log_prob(q), np.ones_like(p)], 1)
-        curve = _Logistic(columns, _platt_targets(hit), np.array([1.0, 0]))
-        return curve.solve()[0]
+    def _fit_map(self, p, q, hit, weights):
+        return _fit_curve((p - q)[:, None], hit, weights)
 
     def _apply_map(self, numbers, p, q):
         slope, offset = numbers
-        return _sigmoid(slope * (log_prob(p) - log_prob(q)) + offset)
+        return _sigmoid(slope * (p - q) + offset)
 
     def _is_map(self, numbers):
         return len(numbers) == 2
@@ -308,15 +369,14 @@ class BetaCalibration(TwoClassCalibrator):
     "A logistic curve on the two logarithms, rising (Kull et al. 2017)"
 
     kind = "beta"
+    logs = True
 
-    def _fit_map(self, p, q, hit):
-        columns = np.stack([log_prob(p), -log_prob(q), np.ones_like(p)], 1)
-        curve = _Logistic(columns, _platt_targets(hit), np.array([1.0, 1, 0]))
-        return curve.solve(n_signed=2)[0]
+    def _fit_map(self, p, q, hit, weights):
+        return _fit_curve(np.stack([p, -q], 1), hit, weights, n_signed=2)
 
     def _apply_map(self, numbers, p, q):
         on_p, on_q, offset = numbers
-        return _sigmoid(on_p * log_prob(p) - on_q * log_prob(q) + offset)
+        return _sigmoid(on_p * p - on_q * q + offset)
 
     def _is_map(self, numbers):
         return len(numbers) == 3
@@ -325,9 +385,13 @@ class BetaCalibration(TwoClassCalibrator):
 def count_ties(
     p: np.ndarray,  # Shape (n,)
     hit: np.ndarray,  # 0 or 1, shape (n,)
+    weights: np.ndarray | None = None,  # How often each counts, shape (n,); once
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Values in order, rows, hits
     "Distinct values in order, how often each occurs, and the sum of `hit` there"
     values, at, count = np.unique(p, return_inverse=True, return_counts=True)
+    if weights is not None:
+        count = np.bincount(at, weights=weights, minlength=len(values))
+        hit = hit * weights
     return values, count, np.bincount(at, weights=hit, minlength=len(values))
 
 # %% ../../nbs/stats/36_binary_calibration.ipynb #f35d6bad
@@ -337,15 +401,15 @@ class IsotonicCalibration(TwoClassCalibrator):
 
     kind = "isotonic"
 
-    def _fit_map(self, p, q, hit):
+    def _fit_map(self, p, q, hit, weights=None):
         from scipy.optimize import isotonic_regression
 
-        values, count, hits = count_ties(p, hit)
+        values, count, hits = count_ties(p, hit, weights)
         steps = isotonic_regression(hits / count, weights=count).x
         moves = np.diff(steps) != 0
         inner = moves[:-1] | moves[1:]
         ends = np.r_[True, inner, True][: len(steps)]  # where a step begins or ends
-        edge = 1 / (len(p) + 2)
+        edge = 1 / (count.sum() + 2)
         return np.r_[values[ends], np.clip(steps[ends], edge, 1 - edge)]
 
     def _apply_map(self, numbers, p, q):
@@ -388,6 +452,7 @@ class HistogramBinning(TwoClassCalibrator):
     """
 
     kind = "histogram"
+    no_weights = "its guarantee counts rows of equal weight"
 
     def __init__(
         self,
@@ -431,7 +496,7 @@ class HistogramBinning(TwoClassCalibrator):
         super()._check_params()
         check_number("n_bins", self.n_bins, 1, whole=True)
 
-    def _fit_map(self, p, q, hit):
+    def _fit_map(self, p, q, hit, weights=None):
         n = len(p)
         n_bins = max(1, min(self.n_bins, n // 2))
         order = np.argsort(p, kind="stable")

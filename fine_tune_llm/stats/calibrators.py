@@ -13,6 +13,7 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CalibrationError, SchemaError
+from ..core.printable import code_for_markdown, for_markdown
 from ..core.registry import Registry
 from fine_tune_llm.stats.arrays import (
     SMALL_SIZE,
@@ -20,7 +21,9 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
     check_probs,
+    check_weights,
     row_max,
+    same_rows,
 )
 from .estimator import Estimator
 from .kernels import by_rows, kernel, readable
@@ -154,12 +157,16 @@ class Calibrator(Estimator):
     """What every calibrator does
 
     A calibrator says how it learns from checked rows (`_learn`) and how it is applied
-    (`_apply`). `keeps_decision` tells whether the most probable class can never change.
+    (`_apply`). `keeps_decision` tells whether the most probable class can never change;
+    `no_weights`, where it is not empty, why weights of rows are refused. Elsewhere
+    `_learn` takes them, too: a row of weight 2 is the row twice.
     """
 
     keeps_decision: Any = False
     learns: ClassVar[tuple[str, ...]] = ()  # Names that a saved one must have
+    no_weights: ClassVar[str] = "it does not take them"
 
+    @same_rows
     def fit(
         self,
         # Shape (n, K), from the validation role; probabilities go by name
@@ -167,14 +174,41 @@ class Calibrator(Estimator):
         labels: Any = None,  # True classes, shape (n,)
         *,
         probs: Any = None,  # Probabilities instead of logits, shape (n, K)
+        # How often each row counts, 0 or more, shape (n,); once when `None`
+        weights: Any = None,
     ) -> Self:
-        "Learn from rows whose class is known"
+        """Learn from rows whose class is known
+
+        A row of weight 2 counts as the row twice; scale importance weights to a mean of
+        1. `CalibrationError` where weights would break what is promised.
+        """
         self._check_params()
         rows = Rows(logits, probs)
-        self._learn(rows, check_labels(labels, *rows.shape))
-        self.n_classes_ = rows.shape[1]
+        y = check_labels(labels, *rows.shape)
         self.of_ = "logits" if probs is None else "probs"
+        if weights is None:
+            self._learn(rows, y)
+        else:
+            self._learn(*self._weighed(rows, y, weights))
+        self.n_classes_ = rows.shape[1]
         return self
+
+    def _weighed(self, rows, y, weights):
+        "Rows that count, their classes and weights"
+        if self.no_weights:
+            raise CalibrationError(
+                f"`weights` are refused by {self.kind!r}: {self.no_weights}",
+                hint="Fit without them, or take a calibrator that weighs rows, such as "
+                "'temperature'",
+                argument="weights",
+            )
+        weights = check_weights(weights, len(y))
+        counts = weights > 0
+        if not counts.any():
+            raise CalibrationError("`weights` are all 0", argument="weights")
+        if not counts.all():
+            rows = Rows(**{self.of_: getattr(rows, self.of_)[counts]})
+        return rows, y[counts], weights[counts]
 
     def predict_proba(
         self,
@@ -236,12 +270,21 @@ class Calibrator(Estimator):
             )
         return rows
 
+    def __repr__(self) -> str:
+        plain = super().__repr__()
+        if not hasattr(self, "n_classes_"):
+            return plain
+        facts = [f"{self.n_classes_} classes"]
+        facts += [f"{name} {value}" for name, value in self._facts().items()]
+        return f"{plain} fitted: {', '.join(facts)}"
+
     def _repr_markdown_(self) -> str:
+        plain = super().__repr__()
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(plain)}, not fitted"
         facts = {"classes": self.n_classes_, "fitted on": self.of_, **self._facts()}
-        lines = [f"| {name} | {value} |" for name, value in facts.items()]
-        return "\n".join([f"| `{self!r}` | |", "|---|---|", *lines])
+        lines = [f"| {name} | {for_markdown(value)} |" for name, value in facts.items()]
+        return "\n".join([f"| {code_for_markdown(plain)} | |", "|---|---|", *lines])
 
 # %% ../../nbs/stats/30_calibrators.ipynb #14d50da9
 def finite_array(
@@ -263,9 +306,10 @@ class Uncalibrated(Calibrator):
     "What the model says, unchanged: the baseline"
 
     kind = "none"
+    no_weights = ""
     keeps_decision = True
 
-    def _learn(self, rows, y):
+    def _learn(self, rows, y, weights=None):
         pass
 
     def _apply(self, rows):

@@ -22,6 +22,7 @@ from fine_tune_llm.core.errors import (
     PredictionError,
 )
 from ..core.names import as_name
+from ..core.printable import for_markdown
 from .arrays import are_names, number_array
 from fine_tune_llm.stats.bounds import (
     Nested,
@@ -492,6 +493,7 @@ class SelectiveCertificate:
         )
 
     def _repr_markdown_(self) -> str:
+        promise = for_markdown(self.promise, limit=1000)
         at_loss = "wrong" if self.mean_loss is None else "at a loss"
         seen = self.n_errors / max(1, self.n_decided)
         if self.mean_loss is not None:
@@ -502,7 +504,7 @@ class SelectiveCertificate:
             f"| {self.target_risk:g}"
         )
         return (
-            f"**With probability at least {1 - self.delta:.0%}, {self.promise}.**\n\n"
+            f"**With probability at least {1 - self.delta:.0%}, {promise}.**\n\n"
             f"| calibration rows | decided | {at_loss} | mean loss seen "
             "| upper bound, at this threshold alone | promised |\n"
             f"|---|---|---|---|---|---|\n| {counts} |\n\n"
@@ -611,6 +613,7 @@ def rows_for_claim(
     plan: WalkPlan,  # What was settled before the rows were seen
     claim: Claim,  # A target in a group, and what the rows say
     decisive: Sequence[tuple[int, float]],  # (threshold, level) of tests it hung on
+    *,
     pilot: GroupLosses | None = None,  # Of rows that chose the start of the walk
 ) -> RowsWanted:  # Or units, where rows come in clusters
     "Calibration rows with which the claim passes four times in five"
@@ -634,6 +637,7 @@ def refuse_claim(
     plan: WalkPlan,  # What was settled before the rows were seen
     claim: Claim,  # A target in a group, and what the rows say
     decisive: Sequence[tuple[int, float]],  # (threshold, level) of tests it hung on
+    *,
     pilot: GroupLosses | None = None,  # Of rows that chose the start of the walk
 ) -> CertificateError:  # Its context says what was seen and `rows_that_would_do`
     "Why a claim is not certified, and what would do"
@@ -647,7 +651,7 @@ def refuse_claim(
     )
     wanted = RowsWanted(None, 0.0, 0.0)
     if any(rows_counted[place] for place, _ in decisive):
-        wanted = rows_for_claim(plan, claim, decisive, pilot)
+        wanted = rows_for_claim(plan, claim, decisive, pilot=pilot)
     decided, wrong = claim.decided_at(index)
     what = f"an error of {target.risk:.1%}"
     if not target.is_error_rate:
@@ -782,7 +786,7 @@ def _refuse_walk(plan, losses, walk, pilot):
     hardest = int(walk.chain.target_p_values[:, index].argmax())
     number = walk.chain.targets[hardest]
     claim = _claim_of(plan, losses, walk, number)
-    return refuse_claim(plan, claim, walk.decisive, pilot)
+    return refuse_claim(plan, claim, walk.decisive, pilot=pilot)
 
 
 def _claim_of(plan, losses, walk, number):

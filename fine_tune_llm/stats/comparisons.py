@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import erfc, ndtri
 
+from ..core.printable import for_markdown
 from fine_tune_llm.stats.gaps import (
     ViewMetric,
     critical_value,
@@ -70,7 +71,8 @@ class GroupRate:
         return range_text(self.value, self.low, self.high)
 
     def _repr_markdown_(self) -> str:
-        return f"{self.metric} of **{self.label}**: {self} (n = {self.n})"
+        label, said = for_markdown(self.label), for_markdown(self, limit=1000)
+        return f"{self.metric} of **{label}**: {said} (n = {self.n})"
 
 
 def range_text(
@@ -229,10 +231,12 @@ class Gap:
         return range_text(self.difference, self.low, self.high)
 
     def _repr_markdown_(self) -> str:
-        head = f"Gap in **{self.metric}** by **{self.view}**: {self}"
+        view, said = for_markdown(self.view), for_markdown(self, limit=1000)
+        head = f"Gap in **{self.metric}** by **{view}**: {said}"
         if self.p_value is None:
             return head
-        highest, lowest = cell_name(self.highest), cell_name(self.lowest)
+        ends = (self.highest, self.lowest)
+        highest, lowest = (for_markdown(cell_name(cell)) for cell in ends)
         return (
             f"{head}, between {highest} (highest) and {lowest} (lowest); "
             f"p = {self.p_value:.2g}"
@@ -398,7 +402,8 @@ class Comparison:
         return f"{names}: {range_text(self.difference, self.low, self.high)}"
 
     def _repr_markdown_(self) -> str:
-        return f"{self.metric} of **{self}**, p = {self.p_value:.2g}"
+        said = for_markdown(self, limit=1000)
+        return f"{self.metric} of **{said}**, p = {self.p_value:.2g}"
 
 # %% ../../nbs/stats/73_comparisons.ipynb #296f1708
 def comparisons_of(

@@ -15,7 +15,13 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import as_float_array, check_labels, group_codes
+from ..core.printable import for_markdown
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    group_codes,
+    same_rows,
+)
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
@@ -86,7 +92,7 @@ class CoverageTable:
             found = f"not evaluated | {row['reason']}"
             if row["reason"] is None:
                 found = f"{row['coverage']:.3f} | {row['low']:.3f} to {row['high']:.3f}"
-            lines.append(f"| {row['cell']} | {row['n']:,} | {found} |")
+            lines.append(f"| {for_markdown(row['cell'])} | {row['n']:,} | {found} |")
         return "\n".join(lines)
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #8b66724c
@@ -110,6 +116,7 @@ def _tabulate(names, code, hit, level, min_rows):
     )
 
 
+@same_rows
 def coverage_by(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)
@@ -171,6 +178,7 @@ def _stratum_name(first, after):
     return f"size {first}" if after == first + 1 else f"size {first} to {after - 1}"
 
 
+@same_rows
 def size_stratified(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)
@@ -290,6 +298,7 @@ def _search_slab(x, hit, least, directions):
     return worst
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #f97a7e26
+@same_rows
 def worst_slab(
     x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
@@ -399,7 +408,8 @@ def _worst_lines(tables):
         worst = table.worst() if table else None
         if worst:
             interval = f"[{worst['low']:.3f}, {worst['high']:.3f}]"
-            said = f"{worst['cell']}: {worst['coverage']:.3f} {interval}"
+            name = for_markdown(worst["cell"])
+            said = f"{name}: {worst['coverage']:.3f} {interval}"
             yield f"worst {kind}", f"{said}, {worst['n']:,} rows"
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #f6ea3f84
@@ -456,6 +466,7 @@ def _band(fitted, labels, groups, alpha):
     return coverage_band(np.append(0, cells.n_rows), n_test, alpha), None
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #7a6c28af
+@same_rows
 def coverage_report(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)

@@ -17,7 +17,13 @@ from fine_tune_llm.core.errors import (
     NotFittedError,
     PredictionError,
 )
-from .arrays import as_float_array, check_probs, group_codes
+from ..core.printable import code_for_markdown
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_probs,
+    group_codes,
+    same_rows,
+)
 from fine_tune_llm.stats.conformal_cells import (
     CONDITIONS,
     cell_table,
@@ -261,6 +267,7 @@ class ConformalClassifier(Estimator):
         self.clusters = clusters
         self.cluster_share = cluster_share
 
+    @same_rows
     def fit(
         self,
         probs: np.ndarray,  # Probabilities of calibration rows, shape (n, K)
@@ -297,6 +304,7 @@ class ConformalClassifier(Estimator):
         self.rows_missing_ = max(0, rows_needed(min(alphas)) - self.n_)
         return self
 
+    @same_rows
     def predict(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)
@@ -319,6 +327,7 @@ class ConformalClassifier(Estimator):
             sparse=sparse,
         )
 
+    @same_rows
     def p_values(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)
@@ -358,7 +367,7 @@ class ConformalClassifier(Estimator):
             raise ValueError("`cells_` does not fit together with `alphas_` and `n_`")
 
     def _repr_markdown_(self) -> str:
-        said = f"`{self!r}`, "
+        said = f"{code_for_markdown(self)}, "
         if not self.learned:
             return said + "not fitted"
         learned = f"fitted on {self.n_:,} rows of {self.n_classes_:,} classes\n\n"

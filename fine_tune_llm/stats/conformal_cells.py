@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import for_markdown
 from .arrays import group_codes
 from .estimator import pack, reading, savable, unpack
 from fine_tune_llm.stats.quantiles import (
@@ -330,7 +331,8 @@ def _promise_line(row):
     else:
         threshold = f"{row['threshold']:.4g}"
     coverage = f"{1 - row['alpha']:.4g}"
-    return f"| {row['cell']} | {coverage} | {row['n']:,} | {threshold} | {promised} |"
+    cells = [for_markdown(row["cell"]), coverage, f"{row['n']:,}", threshold, promised]
+    return f"| {' | '.join(cells)} |"
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #bb324727
 def fit_thresholds(

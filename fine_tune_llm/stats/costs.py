@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.names import as_name
+from ..core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
     are_names,
     check_labels,
@@ -23,6 +24,7 @@ from fine_tune_llm.stats.arrays import (
     class_index,
     class_names,
     number_array,
+    same_rows,
 )
 from .estimator import reading, savable
 from .kernels import readable
@@ -124,8 +126,8 @@ def _check_cost(cost, classes):
 def markdown_row(
     cells: Iterable[str],  # What stands in them
 ) -> str:
-    "A row of a Markdown table, in which a `|` inside a name is no border"
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    "A row of a Markdown table, as it is: names are made printable before"
+    return "| " + " | ".join(cells) + " |"
 
 # %% ../../nbs/stats/50_costs.ipynb #f36eaed7
 @savable
@@ -210,12 +212,13 @@ class CostMatrix:
         return isinstance(other, CostMatrix) and self.to_dict() == other.to_dict()
 
     def _repr_markdown_(self) -> str:
-        header = ["true \\ decided", *self.classes]
+        names = [for_markdown(name) for name in self.classes]
+        header = ["true \\ decided", *names]
         if self.abstain_cost is not None:
             header.append("abstain")
         lines = [markdown_row(header), markdown_row(["---"] * len(header))]
         for i, true in enumerate(self.classes):
-            row = [true]
+            row = [names[i]]
             for decided, cost in zip(self.classes, self.cost[i]):
                 is_critical = (true, decided) in self.critical
                 row.append(f"**{cost:g}**" if is_critical else f"{cost:g}")
@@ -371,6 +374,7 @@ def _without_minus_one(decided, names):
     return np.where(decided == -1, None, decided.astype(object))
 
 # %% ../../nbs/stats/50_costs.ipynb #bf9ebbf4
+@same_rows
 def realised_cost(
     # Decided classes, shape (n,): indices, -1 for an abstention, or names and `None`
     decided: "ArrayLike",

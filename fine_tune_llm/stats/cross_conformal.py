@@ -11,7 +11,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import check_probs
+from ..core.printable import code_for_markdown
+from fine_tune_llm.stats.arrays import (
+    check_probs,
+    same_rows,
+)
 from .conformal_cells import sorted_by_cell
 from .estimator import Estimator
 from fine_tune_llm.stats.quantiles import (
@@ -95,6 +99,7 @@ class CrossConformal(Estimator):
         self.randomize = randomize
         self.settings = settings
 
+    @same_rows
     def fit(
         self,
         # Of each row from the model that was trained without its fold, shape (n, K)
@@ -143,9 +148,10 @@ class CrossConformal(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         return (
-            f"`{self!r}`, fitted on {self.n_:,} rows in {self.n_folds_:,} folds: "
-            f"coverage of at least {self.promise_:.4g} is promised at alpha "
+            f"{code_for_markdown(self)}, fitted on {self.n_:,} rows in "
+            f"{self.n_folds_:,} folds: coverage of at least "
+            f"{self.promise_:.4g} is promised at alpha "
             f"{self.alphas_[0]:.4g}, and {1 - self.alphas_[0]:.4g} is usual"
         )

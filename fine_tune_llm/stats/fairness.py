@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number, check_seed
 from ..core.errors import ConfigurationError
+from ..core.printable import for_markdown
 from fine_tune_llm.stats.comparisons import (
     Comparison,
     Gap,
@@ -140,15 +141,16 @@ def _report_markdown(report):
         f"groups need {asked.min_rows} rows",
         "",
     ]
+    worst = for_markdown(report.multicalibration, limit=1000)
     for view in dict.fromkeys(gap.view for gap in report.gaps):
         gaps = [gap for gap in report.gaps if gap.view == view]
         lines += _view_table(view, gaps, asked.power)
-    lines += [f"Multicalibration error: {report.multicalibration}.", ""]
+    lines += [f"Multicalibration error: {worst}.", ""]
     for attribute, n in report.missing.items():
         if n:
-            lines.append(f"{attribute}: {n} rows have no value.")
+            lines.append(f"{for_markdown(attribute)}: {n} rows have no value.")
     for name, why in report.not_evaluated.items():
-        lines.append(f"Not evaluated: {name}, {why}.")
+        lines.append(f"Not evaluated: {for_markdown(f'{name}, {why}', limit=1000)}.")
     return "\n".join(lines)
 
 
@@ -157,7 +159,7 @@ def _view_table(view, gaps, power):
     few = max(gap.n_skipped for gap in gaps)
     note = f" ({few} groups have too few rows for some metric)" if few else ""
     return [
-        f"**{view}**{note}",
+        f"**{for_markdown(view)}**{note}",
         "",
         "| metric | highest / lowest | gap | ratio | p "
         f"| seen at power {power:.0%} | worst |",
@@ -170,9 +172,9 @@ def _view_table(view, gaps, power):
 def _gap_row(gap):
     highest, lowest, worst = map(_cell_text, (gap.highest, gap.lowest, gap.worst))
     if gap.difference is None:
-        return f"| {gap.metric} | | {gap} | | | | |"
+        return f"| {gap.metric} | | {for_markdown(gap)} | | | | |"
     if gap.p_value is None:
-        return f"| {gap.metric} | {highest} | 0: {gap.reason} | | | | |"
+        return f"| {gap.metric} | {highest} | 0: {for_markdown(gap.reason)} | | | | |"
     ratio = ""
     if gap.ratio is not None:
         ratio = range_text(gap.ratio, gap.ratio_low, gap.ratio_high)
@@ -184,7 +186,7 @@ def _gap_row(gap):
 
 def _cell_text(cell):
     "A group's name in a table"
-    return "" if cell is None else cell_name(cell).replace("|", "\\|")
+    return "" if cell is None else for_markdown(cell_name(cell))
 
 # %% ../../nbs/stats/76_fairness.ipynb #d6f64c2e
 def group_report(

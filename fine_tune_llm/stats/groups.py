@@ -17,11 +17,13 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import for_markdown, for_terminal
 from fine_tune_llm.stats.arrays import (
     MISSING,
     check_labels,
     class_names,
     group_codes,
+    same_rows,
     top_of_rows,
 )
 from .costs import check_decided
@@ -223,6 +225,7 @@ class GroupCounts:
     conf: np.ndarray | None
 
     @classmethod
+    @same_rows
     def from_arrays(
         cls,
         # True classes, shape (n,): indices, or names when `classes` is given; numbers
@@ -352,11 +355,11 @@ def _counts_as_markdown(counts):
     columns = {"rows": map(str, counts.count[:_SHOWN])}
     for name, values in zip(counts.attributes, counts.values):
         codes = counts.columns[f"group:{name}"][:_SHOWN]
-        columns[name] = [values[code].replace("|", "\\|") for code in codes]
+        columns[name] = [for_markdown(values[code]) for code in codes]
     for name, codes in counts.columns.items():
         if name in ("true", "decided"):
             columns[name] = [
-                "abstained" if code < 0 else counts.classes[code].replace("|", "\\|")
+                "abstained" if code < 0 else for_markdown(counts.classes[code])
                 for code in codes[:_SHOWN]
             ]
         elif not name.startswith("group:"):
@@ -365,7 +368,7 @@ def _counts_as_markdown(counts):
     lines = [
         f"{counts.n} rows, {len(counts)} distinct",
         "",
-        f"| {' | '.join(columns)} |",
+        f"| {' | '.join(map(for_markdown, columns))} |",
         "|---" * len(columns) + "|",
         *(f"| {' | '.join(row)} |" for row in zip(*columns.values())),
     ]
@@ -468,4 +471,4 @@ def cell_name(
     cell: tuple[str, ...],  # Values of a group; none for all rows
 ) -> str:  # In words
     "Values of a group, joined by commas; `all rows` when there are none"
-    return ", ".join(cell) or "all rows"
+    return for_terminal(", ".join(cell) or "all rows", limit=200)

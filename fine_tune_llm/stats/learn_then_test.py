@@ -16,7 +16,14 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CertificateError, ConfigurationError
-from .bounds import check_losses, one_setting, p_value, risk_test
+from ..core.printable import code_for_markdown
+from .arrays import same_rows
+from fine_tune_llm.stats.bounds import (
+    check_losses,
+    one_setting,
+    p_value,
+    risk_test,
+)
 from .estimator import Estimator, reading, savable
 from .multiple_testing import CORRECTIONS
 from .planning import Evidence, rows_to_pass
@@ -149,6 +156,7 @@ class LearnThenTest(Estimator):
         self.bound = bound
         self.seed = seed
 
+    @same_rows
     def fit(
         self,
         # Loss of each calibration row under each setting, shape (n, m), in [0, bound]
@@ -198,7 +206,7 @@ class LearnThenTest(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         return self.certificate_._repr_markdown_()
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #3e97ede6

@@ -44,7 +44,7 @@ def _block_probs(x, weights):
     return probs
 
 # %% ../../nbs/stats/34_matrix_scaling.ipynb #a0f2c100
-def _block_loss(x, weights, y):
+def _block_loss(x, weights, y, counts):
     "Loss of a block and its gradient in the weights, both summed over rows"
     at_true = np.arange(len(y)), y
     scores = _scores(x, weights)
@@ -54,9 +54,10 @@ def _block_loss(x, weights, y):
     off = scores  # becomes probabilities minus the truth, in place
     off /= total[:, None]
     off[at_true] -= 1
+    off *= counts[:, None]
     a_matrix = weights.shape[1] > 2
     slope = off.T @ x if a_matrix else np.einsum("ij,ij->j", off, x)
-    loss = float((np.log(total) - true_scores).sum())
+    loss = float((counts * (np.log(total) - true_scores)).sum())
     return loss, np.c_[slope, off.sum(0)]
 
 # %% ../../nbs/stats/34_matrix_scaling.ipynb #4c7dd256
@@ -68,6 +69,7 @@ class LinearProblem:
     y: np.ndarray  # True classes, shape (n,)
     beta: float  # 1/T
     penalty: np.ndarray  # Of each squared weight, shape (K, K+1) or (K, 2)
+    counts: np.ndarray  # How often each row counts, shape (n,)
 
     def loss(
         self,
@@ -75,11 +77,12 @@ class LinearProblem:
     ) -> tuple[float, np.ndarray]:  # Mean loss, and gradient of the same shape
         "Penalised mean loss and its gradient"
         n, K = self.rows.shape
+        total = self.counts.sum()
         loss = (self.penalty * weights * weights).sum()
         slope = 2 * self.penalty * weights
         for part, slope_of_part in self._blocks(weights, n, K):
-            loss += part / n
-            slope += slope_of_part / n
+            loss += part / total
+            slope += slope_of_part / total
         return loss, slope
 
     def _blocks(self, weights, n, K):
@@ -89,7 +92,8 @@ class LinearProblem:
 
         def block(start, stop):
             x = _inputs(self.rows, self.beta, start, stop)
-            return _block_loss(x, weights, self.y[start:stop])
+            rows = slice(start, stop)
+            return _block_loss(x, weights, self.y[rows], self.counts[rows])
 
         for start in range(0, n, size):
             here = min(size, n - start)
@@ -141,7 +145,8 @@ class LinearProblem:
         x = (logits - log_total[:, None]) * self.beta
         probs = np.exp(x)
         probs /= probs.sum(1, keepdims=True)
-        variance = probs * (1 - probs) / len(x)
+        counts = self.counts[::step]
+        variance = probs * (1 - probs) * (counts / counts.sum())[:, None]
         if q == 2:
             square = (variance * x * x).sum(0)
             cross = (variance * x).sum(0)
@@ -156,20 +161,22 @@ class LinearScaling(Calibrator):
     "What vector and Dirichlet scaling share: a linear map of the log-probabilities"
 
     learns = ("temperature_", "factors_", "offsets_")
+    no_weights = ""
 
-    def _learn(self, rows, y):
-        self.temperature_ = temperature_of(rows, y)
-        penalty = self._penalty(*rows.shape)
-        problem = LinearProblem(rows, y, 1 / self.temperature_, penalty)
-        weights, found = problem.minimise()
+    def _learn(self, rows, y, weights=None):
+        weights = np.ones(len(y)) if weights is None else weights
+        self.temperature_ = temperature_of(rows, y, weights=weights)
+        penalty = self._penalty(float(weights.sum()), rows.shape[1])
+        problem = LinearProblem(rows, y, 1 / self.temperature_, penalty, weights)
+        found_weights, found = problem.minimise()
         steepest = np.abs(found.jac).max()
         if steepest > 1e-4:
             raise ConvergenceError(
                 f"{self.kind} scaling stopped with a gradient of {steepest:.1e}: "
                 f"{found.message}"
             )
-        self.factors_ = weights[:, :-1]
-        self.offsets_ = weights[:, -1]
+        self.factors_ = found_weights[:, :-1]
+        self.offsets_ = found_weights[:, -1]
 
     def _apply(self, rows):
         out = np.empty(rows.shape)

@@ -18,6 +18,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError
+from ..core.printable import for_plot
 from .adaptive import rolling_mean
 from .calibration_error import Reliability
 from .conditional_coverage import CoverageTable
@@ -185,7 +186,7 @@ def plot_certificate(
     highest = min(3 * curve.target_risk, 1.05 * curve.bound.max())
     ax.set(xlim=(0, 1), ylim=(0, highest), title=title)
     ax.set_xlabel("selective coverage (share decided)")
-    ax.set_ylabel("selective risk" if curve.name == "error" else curve.name)
+    ax.set_ylabel("selective risk" if curve.name == "error" else for_plot(curve.name))
     _legend_below(ax, columns=4)
     return ax
 
@@ -208,7 +209,8 @@ def plot_coverage(
     ax.errorbar(at + shift, coverage, reach, fmt="o", ms=4, capsize=2, label=label)
     goal = _once(ax, "asked for")
     ax.axhline(1 - alpha, ls=":", color=_GREY, lw=1, label=goal)
-    ax.set_xticks(at, table.cells, rotation=30 if len(at) < 12 else 90)
+    names = [for_plot(cell) for cell in table.cells]
+    ax.set_xticks(at, names, rotation=30 if len(at) < 12 else 90)
     ax.set_ylabel("coverage (share of rows)")
     if label is not None:
         ax.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
@@ -291,7 +293,7 @@ def plot_groups(
         ax.axvline(overall, color=_GREY, lw=1, zorder=0)
     for i, rate in enumerate(rates):
         _draw_rate(ax, i, rate)
-    names = [f"{rate.label}  (n = {rate.n})" for rate in rates]
+    names = [f"{for_plot(rate.label)}  (n = {rate.n})" for rate in rates]
     ax.set_yticks(range(len(rates)), names)
     ax.set_ylim(len(rates) - 0.5, -0.5)
     ax.set_xlabel(rates[0].metric.replace("_", " "))

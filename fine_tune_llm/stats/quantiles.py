@@ -17,7 +17,12 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import as_float_array, check_labels
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    check_weights,
+    same_rows,
+)
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/42_quantiles.ipynb #a84e281f
@@ -59,7 +64,7 @@ def check_alphas(
             f"alpha={largest:g} asks for sets that hold the true label only "
             f"{1 - largest:.0%} of the time. Did you mean alpha={1 - largest:g}?",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of a door, which `same_rows` wraps
         )
     return checked
 
@@ -96,6 +101,7 @@ def _ranks(n, alpha):
     return -((n + 1) * (miss - whole) // whole)
 
 # %% ../../nbs/stats/42_quantiles.ipynb #95b6000b
+@same_rows
 def conformal_quantile(
     scores: np.ndarray,  # Scores of the true labels on calibration rows, shape (n,)
     alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
@@ -122,7 +128,7 @@ def conformal_quantile(
             argument="scores",
         )
     if weights is not None:
-        weights = _check_weights(weights, len(scores))
+        weights = check_weights(weights, len(scores))
         new = weights.max(initial=0.0) if new_weight is None else new_weight
         new = check_number("new_weight", new, high=math.inf, closed="low")
         ranked = np.sort(scores)
@@ -137,18 +143,6 @@ def conformal_quantile(
     if rank > len(scores):
         return math.inf
     return float(np.partition(scores, rank - 1)[rank - 1])
-
-
-def _check_weights(weights, n):
-    "Finite weights of 0 or more as float64, shape (n,)"
-    checked = as_float_array(weights, "weights")[0].astype(np.float64)
-    if checked.shape != (n,) or not ((checked >= 0) & (checked <= 1e300)).all():
-        raise PredictionError(
-            f"`weights` must be numbers from 0 to 1e300, shape ({n},), "
-            f"got shape {checked.shape}",
-            argument="weights",
-        )
-    return checked
 
 # %% ../../nbs/stats/42_quantiles.ipynb #95b6000c
 def weighted_ranks(
@@ -249,6 +243,7 @@ def coverage_slack(
     return float(brentq(too_likely, 0.0, 1.0, xtol=1e-12))
 
 # %% ../../nbs/stats/42_quantiles.ipynb #71a8eb0e
+@same_rows
 def covered(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)

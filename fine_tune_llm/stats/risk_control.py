@@ -23,11 +23,13 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
+from ..core.printable import code_for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
     check_probs,
     number_array,
+    same_rows,
 )
 from .estimator import Estimator
 from .kernels import readable
@@ -111,6 +113,7 @@ class Misses:
         return float(np.nextafter(1, 2))
 
 # %% ../../nbs/stats/58_risk_control.ipynb #224e6730
+@same_rows
 def misses_of_classes(
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: "ArrayLike",  # The true class of each row, shape (n,)
@@ -123,6 +126,7 @@ def misses_of_classes(
     return Misses(own, miss_cost[y], float(miss_cost.max()), n)
 
 # %% ../../nbs/stats/58_risk_control.ipynb #1d65f548
+@same_rows
 def misses_of_labels(
     probs: np.ndarray,  # Numbers in [0, 1], shape (n, K)
     labels: "ArrayLike",  # Is each label true? shape (n, K) bool
@@ -230,6 +234,7 @@ class ConformalRiskControl(Estimator):
         self.bound = bound
         self.grid = grid
 
+    @same_rows
     def fit(
         self,
         # Of calibration rows, shape (n, K); rows with several true labels need not sum
@@ -297,7 +302,7 @@ class ConformalRiskControl(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         said = (
             f"A label is in the set when its probability is at least "
             f"{self.threshold_:.4f}. The expected loss of a new row is at most "

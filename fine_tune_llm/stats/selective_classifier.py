@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
+from ..core.printable import code_for_markdown, for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
@@ -24,6 +25,7 @@ from fine_tune_llm.stats.arrays import (
     group_codes,
     group_names,
     number_array,
+    same_rows,
 )
 from .bounds import Nested, risk_bounds, risk_test
 from fine_tune_llm.stats.certificates import (
@@ -163,6 +165,7 @@ def _main_target(classifier, cost):
     return Target("cost", risk, loss=cost.cost, weight=classifier.weight)
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #2b3df810
+@same_rows
 def group_losses(
     plan: WalkPlan,  # What was settled before the rows were seen
     probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -326,6 +329,7 @@ class SelectiveClassifier(Estimator):
             self.threshold_ = settled.thresholds[None]
         return self
 
+    @same_rows
     def decide(
         self,
         probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -367,7 +371,7 @@ class SelectiveClassifier(Estimator):
 
     def _repr_markdown_(self) -> str:
         if not self.learned:
-            return f"`{self!r}`, not fitted"
+            return f"{code_for_markdown(self)}, not fitted"
         lines = [
             f"With probability at least {1 - self.delta:.0%}, all together:",
             "",
@@ -394,7 +398,7 @@ def _promise_row(certificate):
         name = f"{certificate.group}: {name}"
     return markdown_row(
         [
-            name,
+            for_markdown(name),
             f"at most {certificate.target_risk:g}",
             f"{certificate.threshold:.4f}",
             f"{certificate.selective_coverage:.1%} of {certificate.n}",
@@ -410,9 +414,11 @@ def _refusal_row(refusal):
     if context.get("group") is not None:
         name = f"{context['group']}: {name}"
     why = f"refused: {refusal['message']}. {refusal['hint']}"
-    return markdown_row([name, why, "", "", ""])
+    said = [for_markdown(text, limit=1000) for text in (name, why)]
+    return markdown_row([*said, "", "", ""])
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
+@same_rows
 def certify(
     conf: "ArrayLike",  # Confidence on calibration rows, shape (n,), in [0, 1]
     right: "ArrayLike",  # Was the decision right? shape (n,) bool
@@ -454,6 +460,7 @@ def _losses_of_right(plan, conf, right):
     return GroupLosses(len(confidence), (nested,))
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #99c35b90
+@same_rows
 def selective_risk(
     decided: "ArrayLike",  # Decided classes, indices, -1 for an abstention, shape (n,)
     labels: "ArrayLike",  # True classes, indices, shape (n,)

@@ -14,6 +14,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 
 from ..core.errors import PredictionError, SchemaError
+from ..core.printable import for_markdown
 from ..core.registry import Registry
 from .arrays import as_float_array
 from .estimator import Estimator, reading, savable, unpack
@@ -150,7 +151,7 @@ class StreamMonitor(Estimator):
         lines = [
             f"| {name} | {value:.4g} |"
             if isinstance(value, float)
-            else f"| {name} | {value} |"
+            else f"| {for_markdown(name)} | {for_markdown(value, limit=1000)} |"
             for name, value in rows.items()
         ]
         return "\n".join(["| | |", "|---|---|", *lines])

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_number
+from ..core.printable import for_markdown
 from .comparisons import range_text
 from fine_tune_llm.stats.groups import (
     GroupCounts,
@@ -61,7 +62,7 @@ class Multicalibration:
         )
 
     def _repr_markdown_(self) -> str:
-        return f"**Multicalibration error** {self}"
+        return f"**Multicalibration error** {for_markdown(self, limit=1000)}"
 
 # %% ../../nbs/stats/74_subgroup_calibration.ipynb #dafa8cc2
 @dataclass(frozen=True)

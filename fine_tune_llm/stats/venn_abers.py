@@ -78,6 +78,7 @@ class VennAbers(TwoClassCalibrator):
     "Two isotonic maps, one of which is perfectly calibrated (Vovk and Petej 2014)"
 
     kind = "venn_abers"
+    no_weights = "its promise is about exchangeable rows"
 
     def interval(
         self,
@@ -90,7 +91,7 @@ class VennAbers(TwoClassCalibrator):
         For `one-vs-rest` by class, shape (n, K), before rows are divided by their sum;
         else of the confidence, shape (n,).
         """
-        view = TwoClassView.of(self._check_rows(logits, probs).probs)
+        view = TwoClassView.of(self._check_rows(logits, probs))
         if self.by != "one-vs-rest":
             low = answers_by_class(self.maps_, view, self._low)
             return low, answers_by_class(self.maps_, view, self._high)
@@ -101,7 +102,7 @@ class VennAbers(TwoClassCalibrator):
             return np.c_[1 - high, low], np.c_[1 - low, high]
         return low, high
 
-    def _fit_map(self, p, q, hit):
+    def _fit_map(self, p, q, hit, weights=None):
         values, rows, ones = count_ties(p, hit)
         return np.r_[values, np.concatenate(_venn(rows, ones))]
 

@@ -10,7 +10,8 @@ import lazy_loader
 
 # %% ../../nbs/training/00_training.ipynb #352a6d8d
 _WORDS = {
-    "losses": ["LOSSES", "cross_entropy", "make_loss"],
+    "turns": ["own_turn"],
+    "losses": ["LOSSES", "balanced_weights", "cross_entropy", "make_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["warm_start"],
     "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],

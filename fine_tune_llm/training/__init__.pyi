@@ -1,6 +1,8 @@
 "Written by .ci/doors.py from __init__.py."
 
+from .turns import own_turn as own_turn
 from .losses import LOSSES as LOSSES
+from .losses import balanced_weights as balanced_weights
 from .losses import cross_entropy as cross_entropy
 from .losses import make_loss as make_loss
 from .callbacks import EventPublisher as EventPublisher
@@ -14,10 +16,12 @@ __all__ = [
     "CalibratedTrainer",
     "EventPublisher",
     "LOSSES",
+    "balanced_weights",
     "calibration_metrics",
     "cross_entropy",
     "last_checkpoint",
     "make_loss",
+    "own_turn",
     "train",
     "warm_start",
 ]

@@ -50,6 +50,8 @@ def warm_start(
     *,
     # Inverse regularisation strengths tried, on features scaled to mean norm 1
     strengths: Sequence[float] = (0.3, 1.0, 10.0),
+    # What a row of each class counts, K numbers; the same for all when `None`
+    class_weights: Sequence[float] | None = None,
 ) -> float:  # NLL on the validation role with that head
     "Put the head at the optimum of logistic regression on frozen features"
     from sklearn.linear_model import LogisticRegression
@@ -58,7 +60,10 @@ def warm_start(
     rows, labels = _features(model, validation[0]), np.asarray(validation[1])
     n_classes = model.classifier.head.out_features
     scale = np.linalg.norm(train_rows, axis=1).mean()
-    regression = LogisticRegression(max_iter=300, tol=1e-3, warm_start=True)
+    by_class = None if class_weights is None else dict(enumerate(class_weights))
+    regression = LogisticRegression(
+        max_iter=300, tol=1e-3, warm_start=True, class_weight=by_class
+    )
     best_nll, best_head = np.inf, (np.empty(0), np.empty(0))
     for strength in sorted(strengths):
         regression.set_params(C=strength).fit(train_rows / scale, train_labels)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import (
     EarlyStoppingCallback,
     PrinterCallback,
@@ -23,21 +24,37 @@ from transformers import (
 
 from ..config.schema import LossConfig, TrainingConfig
 from fine_tune_llm.core.errors import (
+    CheckpointError,
     ConvergenceError,
     DataValidationError,
     IntegrityError,
     ResourceError,
 )
-from ..core.events import Event
-from ..core.files import read_json, sha256_tree, write_json
+from ..core.events import Event, TrainingEvaluated
+from fine_tune_llm.core.files import (
+    atomic_write,
+    read_json,
+    sha256_tree,
+    write_json,
+)
 from ..core.logs import log_context
-from ..models.text_model import TextModel, collate, tokenize
+from fine_tune_llm.models.text_model import (
+    TextModel,
+    collate,
+    encode_batches,
+    tokenize,
+)
 from ..stats.arrays import softmax
 from ..stats.metric_summary import WATCHED, summary
 from ..stats.metrics import nll
 from ..stats.temperature import best_temperature
 from .callbacks import EventPublisher, evaluation_line
-from .losses import Loss, cross_entropy, make_loss
+from fine_tune_llm.training.losses import (
+    Loss,
+    balanced_weights,
+    cross_entropy,
+    make_loss,
+)
 from .starting_point import warm_start
 
 # %% ../../nbs/training/30_trainer.ipynb #e06a5250
@@ -58,7 +75,7 @@ def calibration_metrics(
             "the model's scores are not finite: training has diverged",
             hint="Lower training.learning_rate",
         )
-    temperature = best_temperature(logits, labels, bounds=(0.25, 10.0))
+    temperature = best_temperature(logits, labels)
     wanted = dict.fromkeys((*WATCHED, *names))
     return {
         **summary(softmax(logits), labels, names=wanted),
@@ -107,18 +124,30 @@ class CalibratedTrainer(Trainer):
         return (loss, out) if return_outputs else loss
 
     def _save_checkpoint(self, model, trial):
+        name = f"checkpoint-{self.state.global_step}"
+        folder = Path(self._get_output_dir(trial)) / name
+        if self.args.should_save:
+            write_json(folder.with_suffix(".json"), {"sha256": None})  # ours, not whole
         super()._save_checkpoint(model, trial)
         if self.args.should_save:
-            name = f"checkpoint-{self.state.global_step}"
-            folder = Path(self._get_output_dir(trial)) / name
             write_json(folder.with_suffix(".json"), {"sha256": sha256_tree(folder)})
 
 # %% ../../nbs/training/30_trainer.ipynb #77fb90b0
 def last_checkpoint(
     folder: Path,  # Where checkpoints are written
 ) -> str | None:  # The newest that is whole
-    "Where to resume from; torn checkpoints are removed"
-    checkpoints = [p for p in Path(folder).glob("checkpoint-*") if p.is_dir()]
+    """Where to resume from; torn checkpoints are removed
+
+    `CheckpointError` for a checkpoint without a mark: it is somebody else's.
+    """
+    checkpoints = [p for p in Path(folder).glob("checkpoint-[0-9]*") if p.is_dir()]
+    for checkpoint in checkpoints:
+        if not checkpoint.with_suffix(".json").is_file():
+            raise CheckpointError(
+                f"`{checkpoint}` was not made by this library, and would be in the way",
+                hint="Choose another folder",
+                path=str(checkpoint),
+            )
     for checkpoint in sorted(checkpoints, key=_steps, reverse=True):
         if _is_complete(checkpoint):
             return str(checkpoint)
@@ -241,16 +270,24 @@ def train(
     publish: Callable[[Event], Any] | None = None,
     progress: bool = True,  # Show the progress bar
 ) -> list[dict[str, Any]]:  # The log, a dict a line; evaluations under `eval_...`
-    "Warm-start the head, train with LoRA, stop early, keep the best calibrated epoch"
+    """Warm-start the head, train with LoRA, stop early, keep the best calibrated epoch
+
+    The start is a candidate, too, as epoch 0: training that made it worse is undone,
+    and said so in the event `training.start_kept`.
+    """
     publish = publish or (lambda event: None)
     arguments = training_arguments(
         config, folder, seed=seed, device=device, progress=progress
     )
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
+    weights = _class_weights(loss, rows[0][1], model)
     resume = last_checkpoint(folder)
     if not resume:
-        start = {"nll": warm_start(model, *rows)}
+        start = {"nll": warm_start(model, *rows, **weights)}
         publish(Event("training.warm_started", start, step=0))
+        found = _keep_start(model, rows[1], metrics, folder)
+        publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
+    start = read_json(Path(folder) / "start.json")
     model.classifier.dropout.p = config.dropout
     trainer = CalibratedTrainer(
         model=model.net,
@@ -258,15 +295,19 @@ def train(
         data_collator=_Collator(model.tokenizer.pad_token_id),
         train_dataset=_Rows(*rows[0]),
         eval_dataset=_Rows(*rows[1]),
-        loss=make_loss(loss.name, **loss.settings()),
+        loss=make_loss(loss.name, **loss.settings(), **weights),
         metrics=metrics,
         callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)],
     )
     _replace_progress(trainer)
     with log_context(step=0):  # the publisher keeps the step up to date
         trainer.train(resume_from_checkpoint=resume)
+    best = trainer.state.best_metric
+    if best is None or start["eval_nll_calibrated"] <= best:
+        _take_start(model, folder)
+        publish(Event("training.start_kept", {"start": start, "best": best}))
     model.net.eval()
-    return trainer.state.log_history
+    return [{**start, "epoch": 0.0, "step": 0}, *trainer.state.log_history]
 
 
 def _tokenized(model, texts, labels):
@@ -276,6 +317,46 @@ def _tokenized(model, texts, labels):
             "the train and the validation role each need at least one row"
         )
     return tokenize(model.tokenizer, texts, model.max_length), labels
+
+
+def _class_weights(loss, labels, model):
+    "Keywords for the loss and for the start"
+    if loss.class_weights == "none":
+        return {}
+    K = model.classifier.head.out_features
+    return {"class_weights": balanced_weights(labels, K)}
+
+
+def _learning(model):
+    return {name: p for name, p in model.net.named_parameters() if p.requires_grad}
+
+
+def _keep_start(model, validation, metrics, folder):
+    "Write what epoch 0 is and how good: the numbers last"
+    ids, labels = validation
+    logits = encode_batches(
+        lambda **batch: model.net(**batch)["logits"],
+        ids,
+        model.tokenizer.pad_token_id,
+        device=model.device,
+    )
+    found = calibration_metrics(logits, labels, metrics)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: p.detach().contiguous() for name, p in _learning(model).items()}
+    with atomic_write(folder / "start.safetensors") as temporary:
+        save_file(tensors, temporary)
+    numbers = {f"eval_{name}": value for name, value in found.items()}
+    write_json(folder / "start.json", numbers)
+    return numbers
+
+
+def _take_start(model, folder):
+    "Put the weights of epoch 0 back"
+    tensors = load_file(Path(folder) / "start.safetensors")
+    with torch.no_grad():
+        for name, weights in _learning(model).items():
+            weights.copy_(tensors[name])
 
 
 def _replace_progress(trainer):

@@ -34,7 +34,7 @@ def memory_needed(config):
         return None
     weights, layers, width = SIZES[config.model.name]
     each = 34 * (1 if config.training.precision == "bf16" else 2)
-    row = each * config.model.max_length * width * layers
+    row = each * (config.model.max_length or 128) * width * layers
     per_weight = {"none": 4, "8bit": 1, "4bit": 0.5}[config.model.quantization]
     return weights * per_weight + config.training.batch_size * row
 
@@ -145,7 +145,7 @@ def test_a_layer_does_not_hide_what_it_repeats():
 
 def test_what_a_notebook_shows():
     shown = make_config({"data.group": ["a|b"], "seed": 0})._repr_markdown_()
-    assert "| `data.group` | `('a&#124;b',)` | `()` | arguments |" in shown
+    assert "| `data.group` | `('a\\|b',)` | `()` | arguments |" in shown
     assert "`seed`" not in shown
     assert "all" in Config()._repr_markdown_()
 

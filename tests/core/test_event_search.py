@@ -1,5 +1,6 @@
 "Searches against a plain filter, retention, strange files, and the doors"
 
+import os
 import sqlite3
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -7,6 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pytest
 
+from fine_tune_llm.core import event_store
 from fine_tune_llm.core.errors import ConfigurationError, IntegrityError
 from fine_tune_llm.core.event_store import EventStore
 from fine_tune_llm.core.events import Event
@@ -140,3 +142,88 @@ def test_doors(tmp_path):
         assert [event.data["i"] for event in found] == [1]
     with pytest.raises(IntegrityError, match="cannot be pruned"):
         store.prune(max_age=1)
+
+
+DAY = 86_400.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    "A clock that is set"
+    now = [1.8e9]
+    monkeypatch.setattr(event_store.time, "time", lambda: now[0])
+    return now
+
+
+def keep_for_days(path, days, *times):
+    "Open with retention, append an event at each time, and count what is left"
+    with EventStore(path, every=None, keep_age=days * DAY) as store:
+        for moment in times:
+            store.append(Event("user.note", time=moment))
+        store.flush()
+        return len(store.query())
+
+
+def test_one_reading_of_the_clock_deletes_nothing(tmp_path, clock):
+    "Ten events; the clock jumps ten years and comes back: all of them are there"
+    path, today = tmp_path / "e.db", clock[0]
+    times = [today - 60 + i for i in range(10)]
+    assert keep_for_days(path, 30, *times) == 10
+    for jump in (3650 * DAY, 3650 * DAY + 3600, 0, 7200, 3650 * DAY, 7300 * DAY - DAY):
+        clock[0] = today + jump
+        if jump < 4000 * DAY:
+            assert keep_for_days(path, 30) == 10
+    clock[0] = today + 2 * DAY
+    assert keep_for_days(path, 30, clock[0]) == 11
+
+
+def test_two_readings_a_day_apart_delete(tmp_path, clock):
+    path, today = tmp_path / "e.db", clock[0]
+    assert keep_for_days(path, 30, today - 40 * DAY, today - 20 * DAY, today) == 3
+    clock[0] += 0.9 * DAY
+    assert keep_for_days(path, 30) == 3
+    clock[0] += 0.2 * DAY
+    assert keep_for_days(path, 30) == 2
+    clock[0] += 10 * DAY  # the reading before says nothing yet about the next one
+    assert keep_for_days(path, 30) == 2
+    clock[0] += DAY
+    assert keep_for_days(path, 30) == 1  # the newest stays, whatever its age
+    clock[0] += 99 * DAY
+    assert (keep_for_days(path, 30), keep_for_days(path, 30)) == (1, 1)
+
+
+def test_a_short_age_waits_that_long(tmp_path, clock):
+    path = tmp_path / "e.db"
+    times = [clock[0] - 10, clock[0] - 1, clock[0]]
+    assert keep_for_days(path, 5 / DAY, *times) == 3
+    clock[0] += 5
+    assert keep_for_days(path, 5 / DAY) == 2
+
+
+def test_prune_asks_when_the_clock_is_far_ahead(tmp_path, clock):
+    path, today = tmp_path / "e.db", clock[0]
+    with EventStore(path, every=None) as store:
+        store.append(Event("user.note", time=today - 40))
+        store.append(Event("user.note", time=today - 2))
+        assert store.prune(max_age=30) == 1
+        clock[0] += 3650 * DAY
+        store.append(Event("user.note", time=clock[0]))
+        with pytest.raises(ConfigurationError, match="ahead of the newest event"):
+            store.prune(max_age=30)
+        assert len(store.query()) == 2
+    with EventStore(path, every=None) as store:
+        assert store.prune(max_age=30, now=clock[0]) == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_the_file_follows_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with EventStore(tmp_path / "e.db") as store:
+            store.append(Event("user.note"))
+            store.flush()
+            modes = {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == {0o666 & ~umask}

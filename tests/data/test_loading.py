@@ -14,7 +14,9 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from fine_tune_llm.data.ledger import split_ledger
-from fine_tune_llm.data.loading import decode, load, read_rows
+from fine_tune_llm.data.loading import load
+from fine_tune_llm.data.rows import read_rows
+from fine_tune_llm.data.sources import decode
 from fine_tune_llm.testing import toy_rows
 
 SHARES = {"train": 0.5, "validation": 0.15, "calibration": 0.2, "test": 0.15}
@@ -23,7 +25,7 @@ SHARES = {"train": 0.5, "validation": 0.15, "calibration": 0.2, "test": 0.15}
 @pytest.mark.parametrize(
     ("raw", "words"),
     [
-        ("a\ncafé".encode("latin1"), "byte 0xe9 in line 2"),
+        ("a\nкафе".encode("cp1251"), "byte 0xea in line 2"),
         (b"\x89PNG\r\n", "is a PNG picture"),
         (b"ab\0c", "is binary"),
         (b" \n", "`x` is empty"),
@@ -60,8 +62,8 @@ def test_parquet_from_a_path_and_from_bytes(tmp_path):
     [
         (b"PAR1 torn", "x.parquet", "is not readable as Parquet"),
         (b'{"a": 1}\n{"a": ', None, "line 2 is not JSON"),
-        (b"[1, 2]", "x.json", "is a JSON list, not an object"),
-        (b"a,b\n1,2,3\n", "x.csv", "record 1 has 3 cells, the header has 2"),
+        (b"[1, 2]", "x.json", "2 rows of `x.json` are no JSON objects: line 1"),
+        (b"a,b\n1,2,3\n", "x.csv", "line 2 has 3 cells, the header has 2"),
         (b"a,b\n", "x.csv", "header and no rows"),
         ([{}, "x"], None, "row 1 is a str"),
         ([], None, "the list is empty"),
@@ -82,7 +84,7 @@ def test_sources_that_are_none(source):
     ("row", "words"),
     [
         ({"text": " ", "label": "x"}, "row 0 has no text"),
-        ({"text": 5, "label": "x"}, "row 0: text must be a string, got int"),
+        ({"text": 5, "label": "x"}, "row 0 text must be a string, got int"),
         ({"text": "a" * 10 * 2**20, "label": "x"}, "10,485,760 characters, more than"),
         ({"text": "a", "label": 1.5}, "got 1.5"),
         ({"text": "a", "label": float("nan")}, r"row 0 has no label \(it is nan\)"),
@@ -95,7 +97,7 @@ def test_rows_that_cannot_be_used(row, words):
 
 def test_columns():
     with pytest.raises(ConfigurationError, match="`group` must be a column's name"):
-        load([{"text": "a", "label": "x"}], group=5)
+        load([{"text": "a", "label": "x"}], group=5.5)
     with pytest.raises(SchemaError, match="appears more than once"):
         load(b"text,label,label\na,b,c\n", name="x.csv")
 
@@ -107,9 +109,12 @@ def test_labels_sort_as_numbers_only_when_they_are():
 
 def test_half_a_surrogate_pair_can_be_stored():
     half = {"text": "a\ud800", "label": "x\ud800", "g": "\ud800", "id": "\ud800"}
-    data = load([half], group="g")
-    assert (data.texts, data.classes, data.ids) == (("a?",), ("x?",), ("?",))
-    assert list(data.groups["g"]) == ["?"]
+    other = {"text": "a\udc80", "label": "x\udc80", "g": "\udc80", "id": "\udc80"}
+    data = load([half, other], group="g")
+    assert data.texts == ("a\\ud800", "a\\udc80")
+    # names stay apart
+    assert data.classes == ("x\\ud800", "x\\udc80")
+    assert data.ids == tuple(data.groups["g"]) == ("\\ud800", "\\udc80")
 
 
 def test_frames_and_tables():

@@ -42,13 +42,14 @@ def curves():
 def test_beta_against_a_general_optimiser_with_bounds(curve, binds):
     p, hit = curves()[curve]
     columns = np.stack([log_prob(p), -log_prob(1 - p), np.ones(3000)], 1)
-    targets = _platt_targets(hit)
+    targets = _platt_targets(hit, np.ones(3000))
 
     def loss(w):
         scores = columns @ w
         return (np.logaddexp(0, scores) - targets * scores).mean()
 
-    found = BetaCalibration()._fit_map(p, 1 - p, hit)
+    sides = log_prob(p), log_prob(1 - p)
+    found = BetaCalibration()._fit_map(*sides, hit, np.ones(3000))
     general = minimize(
         loss,
         [1.0, 1, 0],
@@ -69,7 +70,7 @@ def test_linear_scaling_finds_the_one_optimum(calibrator):
     start = np.random.default_rng(0).normal(size=penalty.size)
 
     def loss(flat, temperature):
-        linear = LinearProblem(rows, y, 1 / temperature, penalty)
+        linear = LinearProblem(rows, y, 1 / temperature, penalty, np.ones(400))
         return linear.loss(flat.reshape(penalty.shape))
 
     slope = approx_fprime(start, lambda w: loss(w, 1.4)[0], 1e-7)

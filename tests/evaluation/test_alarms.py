@@ -1,0 +1,82 @@
+"What the test role contradicts is told first, and scripts learn of it"
+
+import json
+
+import pytest
+
+import fine_tune_llm as ft
+from fine_tune_llm.evaluation import audit, render_card, render_report
+from fine_tune_llm.evaluation.alarms import contradicted
+from fine_tune_llm.testing import toy_rows
+
+ROWS = toy_rows(512)
+SETTINGS = {
+    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
+    "lora": {"r": 4},
+    "data": {"train": 0.5, "validation": 0.15, "calibration": 0.3, "test": 0.05},
+}
+
+
+def swapped(row):
+    other = {"kitchen": "garden", "garden": "kitchen"}
+    return row | {"label": other[row["label"]], "text": row["text"] + " now"}
+
+
+@pytest.fixture(scope="module")
+def shifted(tiny, tmp_path_factory):
+    "A run whose test role has the labels the wrong way round"
+    return ft.fit(
+        ROWS[:400],
+        out=tmp_path_factory.mktemp("alarms") / "run",
+        test=[swapped(row) for row in ROWS[400:]],
+        model=str(tiny / "bert"),
+        seed=0,
+        epochs=4,
+        target_risk=0.2,
+        config=SETTINGS,
+        progress=False,
+    )
+
+
+def test_a_contradicted_certificate_is_told_first(shifted):
+    evidence = audit(shifted)
+    broken = {alarm["code"] for alarm in contradicted(evidence["alarms"])}
+    assert broken == {"decisions_contradicted", "sets_contradicted"}
+    page = render_report(evidence)
+    assert page.index("Read these first") < page.index("What is promised.")
+    card = render_card(evidence, "minilm")
+    assert card.index("Read this first") < card.index("| accuracy")
+    assert json.dumps(evidence, allow_nan=False)
+
+
+def test_a_run_that_keeps_its_promise_has_no_such_alarm(tiny, tmp_path):
+    run = ft.fit(
+        ROWS,
+        out=tmp_path / "run",
+        model=str(tiny / "bert"),
+        seed=0,
+        epochs=4,
+        target_risk=0.2,
+        config=SETTINGS
+        | {"data": {"test": 0.2, "train": 0.4, "validation": 0.1, "calibration": 0.3}},
+        progress=False,
+    )
+    assert contradicted(audit(run)["alarms"]) == []
+
+
+def test_the_command_exits_with_five(tiny, ftllm, tmp_path):
+    for name, rows in (
+        ("train.jsonl", ROWS[:400]),
+        ("test.jsonl", [swapped(row) for row in ROWS[400:]]),
+    ):
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / name).write_text(lines)
+    words = ["train.jsonl", "--test", "test.jsonl", "--model", tiny / "bert"]
+    words += ["--config", tiny / "more.yaml", "--target-risk", 0.2, "--epochs", 4]
+    said = ftllm("fit", *words, "--out", "run", cwd=tmp_path)
+    assert said.returncode == 5
+    assert said.stdout.startswith("WARNING: The test role contradicts")
+    assert "the test role contradicts 2 of the promises" in said.stderr
+    assert (tmp_path / "run" / "report.html").is_file()
+    again = ftllm("report", "run", cwd=tmp_path)
+    assert again.returncode == 5
