@@ -14,6 +14,7 @@ _WORDS = {
     "certificate": ["derive_certificate", "promises"],
     "recertify": ["FAMILY", "recertified"],
     "directory": ["Run", "decide", "read_events"],
+    "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
 }
 
