@@ -57,12 +57,21 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
+from ..models.weights import check_model
 from ..predictions import Predictions
-from .certificate import write_certificate
+from .certificate import settings_hash, write_certificate
 from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
 from .progress import FitProgress, in_notebook
+from fine_tune_llm.run.stages import (
+    begin_stage,
+    check_stages,
+    files_done,
+    files_of,
+    read_stages,
+    record_files,
+)
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
@@ -211,7 +220,9 @@ def check_fit(
             hint="Set model.quantization to 'none'",
         )
     check_promises(config, classes)
-    check_targets(find_model(config.model.name), config.lora)
+    source = find_model(config.model.name)
+    check_model(source)
+    check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
 @dataclass(frozen=True, eq=False)
@@ -236,13 +247,28 @@ class Job:
         return tuple(self.dataset.texts[i] for i in index), self.dataset.labels[index]
 
 # %% ../../nbs/run/30_journey.ipynb #5f07e9e3
+def _begin_training(
+    job: Job,  # What there is to do
+) -> dict[str, str]:  # Fingerprints of what it is made from
+    "Note what a model is trained from; `IntegrityError` when it was begun otherwise"
+    made_from = {
+        "base_model": find_model(job.config.model.name).sha256,
+        "config": settings_hash(job.config),
+        "data": sha256_json(job.record),
+    }
+    begin_stage(job.folder, "training", made_from=made_from)
+    return made_from
+
+
 def train_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `tokenizer/` and `adapter/`: both, for the latter comes last"
-    if (job.folder / "adapter").exists() and (job.folder / "tokenizer").exists():
+    "Make `tokenizer/` and `adapter/`"
+    config, parts = job.config, ("adapter", "tokenizer")
+    made_from = _begin_training(job)
+    done = files_done(job.folder, "training", *parts, made_from=made_from)
+    if len(done) == len(parts):
         return
-    config = job.config
     model = load_model(
         config.model.name,
         len(job.dataset.classes),
@@ -252,7 +278,7 @@ def train_stage(
         pooling=config.model.pooling,
         dropout=config.training.dropout,
     )
-    work = work_folder(job.folder)
+    work = work_folder(job.folder).absolute()
     train(
         model,
         job.rows("train", "fit"),
@@ -267,6 +293,8 @@ def train_stage(
         progress=job.progress,
     )
     model.save(job.folder / "adapter", job.folder / "tokenizer")
+    written = files_of(job.folder, *parts)
+    record_files(job.folder, "training", files=written, made_from=made_from)
     saved = sha256_tree(job.folder / "adapter")
     job.publish(ModelSaved(name="adapter", sha256=saved))
 
@@ -283,17 +311,22 @@ def predict_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `predictions/ROLE.parquet` by the model as it was saved"
-    files = {role: job.folder / "predictions" / f"{role}.parquet" for role in ROLES}
-    missing = [role for role in ROLES if not files[role].exists()]
+    files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    made_from = _begin_training(job) | {"training": _recorded(job, "training")}
+    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
+    missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
     if not missing:
         return
+    check_stages(job.folder, ["training"])
     model = load_adapter(
         job.config.model.name,
         job.folder / "adapter",
         job.folder / "tokenizer",
         max_length=job.config.model.max_length,
+        device=job.config.model.device,
     )
+    check_stages(job.folder, ["training"])  # what was loaded is what was written
     dataset = job.dataset
     for role in missing:
         texts, labels = job.rows(role, PREDICTED_FOR[role])
@@ -306,13 +339,21 @@ def predict_stage(
             groups={name: values[index] for name, values in dataset.groups.items()},
             texts=texts,
             clusters=None if dataset.clusters is None else dataset.clusters[index],
-        ).save(files[role])
+        ).save(job.folder / files[role])
+        written = files_of(job.folder, files[role])
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _recorded(job, stage):
+    "Fingerprint of the files that a stage wrote"
+    return sha256_json(read_stages(job.folder)[stage]["files"])
 
 
 def certify_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `certificate.json`"
+    _begin_training(job)
     write_certificate(job.folder, job.config, job.record)
 
 
