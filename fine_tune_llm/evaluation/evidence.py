@@ -180,10 +180,22 @@ def calibration_of(
     return {
         "method": run.calibrator.kind,
         "choice": run.certificate["choice"],
+        "notes": _calibration_notes(run, found),
         "temperature": None if temperature is None else float(temperature),
         "n_bins": _N_BINS,
         **found,
     }
+
+
+def _calibration_notes(run, found):
+    "What is to be known of the calibrator, a sentence each"
+    choice = run.certificate["choice"] or {}
+    notes = [choice["why"]] if "why" in choice else []
+    if getattr(run.calibrator, "at_bound", False):
+        notes.append("the temperature ran into its bound: look at the validation role")
+    if found["after"]["nll"] > found["before"]["nll"]:
+        notes.append("on the test role the calibrated NLL is the higher one")
+    return notes
 
 
 def _bin_rows(table):

@@ -13,6 +13,7 @@ _WORDS = {
     "classifier": ["CertifiedClassifier", "fit_classifier"],
     "certificate": ["derive_certificate", "promises"],
     "directory": ["Run", "decide", "read_events"],
+    "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
 }
 

@@ -7,6 +7,10 @@ from .certificate import promises as promises
 from .directory import Run as Run
 from .directory import decide as decide
 from .directory import read_events as read_events
+from .signature import load_signed as load_signed
+from .signature import make_key as make_key
+from .signature import sign_run as sign_run
+from .signature import verify_run as verify_run
 from .journey import PREDICTED_FOR as PREDICTED_FOR
 from .journey import fit as fit
 
@@ -18,6 +22,10 @@ __all__ = [
     "derive_certificate",
     "fit",
     "fit_classifier",
+    "load_signed",
+    "make_key",
     "promises",
     "read_events",
+    "sign_run",
+    "verify_run",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.checks import check_number
 from ..core.errors import CertificateError, ConfigurationError
 from ..core.printable import code_for_markdown
+from .arrays import same_rows
 from fine_tune_llm.stats.bounds import (
     check_losses,
     p_value,
@@ -154,6 +155,7 @@ class LearnThenTest(Estimator):
         self.bound = bound
         self.seed = seed
 
+    @same_rows
     def fit(
         self,
         # Loss of each calibration row under each setting, shape (n, m), in [0, bound]

@@ -25,6 +25,7 @@ from fine_tune_llm.stats.arrays import (
     group_codes,
     group_names,
     number_array,
+    same_rows,
 )
 from .bounds import Nested, risk_bounds, risk_test
 from fine_tune_llm.stats.certificates import (
@@ -161,6 +162,7 @@ def _main_target(classifier, cost):
     return Target("cost", risk, loss=cost.cost, weight=classifier.weight)
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #2b3df810
+@same_rows
 def group_losses(
     plan: WalkPlan,  # What was settled before the rows were seen
     probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -298,6 +300,7 @@ class SelectiveClassifier(Estimator):
             self.threshold_ = settled.thresholds[None]
         return self
 
+    @same_rows
     def decide(
         self,
         probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -379,6 +382,7 @@ def _refusal_row(refusal):
     return markdown_row([*said, "", "", ""])
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
+@same_rows
 def certify(
     conf: "ArrayLike",  # Confidence on calibration rows, shape (n,), in [0, 1]
     right: "ArrayLike",  # Was the decision right? shape (n,) bool
@@ -420,6 +424,7 @@ def _losses_of_right(plan, conf, right):
     return GroupLosses(len(confidence), (nested,))
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #99c35b90
+@same_rows
 def selective_risk(
     decided: "ArrayLike",  # Decided classes, indices, -1 for an abstention, shape (n,)
     labels: "ArrayLike",  # True classes, indices, shape (n,)
