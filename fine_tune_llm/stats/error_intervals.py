@@ -188,10 +188,10 @@ def inverted_bootstrap(
 # %% ../../nbs/stats/26_error_intervals.ipynb #f80b2e43
 def widened(
     found: Range,  # From a bootstrap
-    value: float,  # Of the metric
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: np.ndarray,  # Checked classes, shape (n,)
     *,
+    value: float,  # Of the metric
     asked: Asked,  # Level
     reach: float | None = None,  # How far up the error may lie; by the rows when `None`
 ) -> Range:
@@ -269,7 +269,7 @@ def side_interval(
 ) -> Range:
     "For the part of the ECE from bins on one side"
     both = bin_interval(ece, probs, labels, asked=asked, n_bins=n_bins)
-    both = widened(both, ece(probs, labels, n_bins), probs, labels, asked=asked)
+    both = widened(both, probs, labels, value=ece(probs, labels, n_bins), asked=asked)
     least, most = sorted(
         _SIGNS[metric] * end for end in _mean_excess_ends(probs, labels, asked)
     )

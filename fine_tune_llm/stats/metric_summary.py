@@ -203,7 +203,7 @@ def _reaching(metric, probs, labels, asked, found, value, settings):
         gap = _largest_unseen_gap(probs, labels, asked.level, settings)
         reach = gap if is_largest else max(value, unseen)
         reach = reach**2 if settings.get("squared") else reach
-    return widened(found, value, probs, labels, asked=asked, reach=reach)
+    return widened(found, probs, labels, value=value, asked=asked, reach=reach)
 
 
 def _largest_unseen_gap(probs, labels, level, settings):

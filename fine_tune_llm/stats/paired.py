@@ -220,7 +220,7 @@ def _without_bias(probs, labels, asked):
     "Low end, ECE without its bias, and high end"
     value = ece(probs, labels)
     found = bin_interval(ece, probs, labels, asked=asked)
-    found = widened(found, value, probs, labels, asked=asked)
+    found = widened(found, probs, labels, value=value, asked=asked)
     low, high = min(found.low, value), max(found.high, value)
     centre = value - debias(FilledBins.of(reliability(probs, labels)))
     return low, min(max(centre, low), high), high
@@ -357,7 +357,7 @@ def compare(
     if metric == "cost" or function in (accuracy, top_k_accuracy, nll, brier):
         matrix = None if cost is None else _checked_cost(cost, both[0].shape[1])
         values, most = _row_values(function, both, true, matrix)
-        found = _of_values(*values, asked, design, most)
+        found = _of_values(values[0], values[1], asked, design, most)
         first, second = (design.mean_and_variance(v * 1.0)[0] for v in values)
     else:
         found = _of_metric(function, both, true, asked, design)
@@ -443,7 +443,7 @@ def compare_rows(
     if any(c.dtype != bool for c in columns):
         columns = [c.astype(np.float64) for c in columns]
     most = float(max(c.max() for c in columns)) - float(min(c.min() for c in columns))
-    found = _of_values(*columns, asked, design, most)
+    found = _of_values(columns[0], columns[1], asked, design, most)
     means = [design.mean_and_variance(c * 1.0)[0] for c in columns]
     gap = means[0] - means[1]
     return Difference(
