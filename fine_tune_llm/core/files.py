@@ -44,6 +44,8 @@ _FULL_WORDS = (
     "PytorchStreamWriter failed",
     "inline_container.cc",
     "file write failed",
+    "basic_ios::clear",
+    "iostream error",
     "disk is full",
 )
 
@@ -67,7 +69,9 @@ def full_disk_in_words(
     except Exception as e:
         if isinstance(e, FineTuneLLMError) or not is_disk_full(e):
             raise
-        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        why = getattr(e, "strerror", None)
+        if why is None:
+            why = f"no space left on device, it seems ({str(e).splitlines()[0]})"
         raise ResourceError(
             f"`{path}` cannot be written: {why.lower()}",
             hint="Make room, then do the same again: a fit goes on where it stopped",
@@ -359,12 +363,20 @@ def read_json(
 ) -> Any:  # What it holds
     "Read JSON; a file that is missing or no JSON is an `IntegrityError` that names it"
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_number)
     except FileNotFoundError as e:
         raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
-    except ValueError as e:
+    except OSError as e:
+        why = (e.strerror or str(e)).lower()
+        raise IntegrityError(f"`{path}` cannot be read: {why}", path=str(path)) from e
+    except (ValueError, RecursionError) as e:
         message = f"`{path}` is not readable as JSON: {e}"
         raise IntegrityError(message, path=str(path)) from e
+
+
+def _no_number(word):
+    raise ValueError(f"{word} is no JSON number")
 
 # %% ../../nbs/core/40_files.ipynb #28ee73d9
 def sha256_file(
