@@ -186,7 +186,7 @@ def tiny_model(
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModel.from_config(configs[arch]()).eval()
+        return AutoModel.from_config(configs[arch](), trust_remote_code=False).eval()
 
 # %% ../nbs/90_testing.ipynb #4690805f
 _BITES = (

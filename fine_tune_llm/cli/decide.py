@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app, say
+from fine_tune_llm.cli.app import (
+    ENCODING,
+    EXIT_CODES,
+    RUN,
+    SEPARATOR,
+    TEXT_OF_RUN,
+    app,
+    say,
+)
 from .summary import refuse_without_threshold
 from ..core.errors import ConfigurationError
 from ..core.printable import for_json
@@ -126,7 +134,7 @@ def decide(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Texts: JSON lines or CSV, or - for standard input.",
+            help="Texts: JSON lines, CSV or Parquet, or - for standard input.",
             show_default=False,
         ),
     ],
@@ -141,6 +149,8 @@ def decide(
         ),
     ] = None,
     text: Annotated[str | None, TEXT_OF_RUN] = None,
+    encoding: Annotated[str | None, ENCODING] = None,
+    separator: Annotated[str | None, SEPARATOR] = None,
     rationale: Annotated[
         bool,
         typer.Option(help="Measure the words that moved each decision (slower)."),
@@ -157,13 +167,13 @@ def decide(
         raise ConfigurationError(
             f"`-o` cannot be written: {output.parent} is no directory"
         )
-    is_piped = texts == "-"
     dataset = load(
-        sys.stdin.buffer.read() if is_piped else texts,
+        texts,
         label=None,
-        name="standard input" if is_piped else None,
         group=groups_of_promises(run),
         on_empty="keep",
+        encoding=encoding,
+        separator=separator,
         **reading_options(run, text),
     )
 

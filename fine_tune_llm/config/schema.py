@@ -136,6 +136,44 @@ class DataConfig(Section):
     max_chars: int = _setting(
         100_000, "Longest text accepted", "characters", ge=1, le=100_000_000
     )
+    on_empty: Literal["error", "skip"] = _setting(
+        "error", "Rows without a text: refused, or left out", "choice"
+    )
+    encoding: str = _setting(
+        "auto",
+        "Encoding of text files, such as utf-8 or cp1250; found when auto",
+        "name",
+        min_length=1,
+        max_length=50,
+    )
+    separator: str = _setting(
+        "auto",
+        "What separates the cells of CSV files: a character, or comma, tab, semicolon, "
+        "bar; found when auto",
+        "name",
+        min_length=1,
+        max_length=20,
+    )
+    quoting: Literal["auto", "quotes", "none"] = _setting(
+        "auto",
+        "Do quotes enclose cells of CSV files, or are they text (none)? Text between "
+        "tabs when auto",
+        "choice",
+    )
+    header: bool = _setting(
+        True,
+        'Does a CSV file name its columns? They are "0", "1", "2" and so on when not',
+        "yes or no",
+    )
+    max_bytes: int = _setting(
+        2**30, "Largest file, decompressed", "bytes", ge=1, le=2**40
+    )
+    max_rows: int = _setting(
+        5_000_000, "Most rows of a file", "rows", ge=1, le=1_000_000_000
+    )
+    max_columns: int = _setting(
+        10_000, "Most columns of a file", "columns", ge=1, le=1_000_000
+    )
 
     @model_validator(mode="after")
     def _whole(self):

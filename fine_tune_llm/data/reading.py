@@ -28,8 +28,9 @@ from fine_tune_llm.data.records import (
 )
 from .sources import Limits, decode, find_encoding
 
-# %% ../../nbs/data/06_reading.ipynb #46fc8d52
+# %% ../../nbs/data/06_reading.ipynb #a9d5481f
 _SEPARATORS = (",", "\t", ";", "|")
+_NAMED = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "bar": "|"}
 _CELL = 2**31 - 1  # Characters of a cell; `Limits` and `max_chars` are below it
 
 
@@ -78,7 +79,7 @@ def _find_separator(text: str, quoting: str, limits: Limits, name: str) -> str:
 
     return max(_SEPARATORS, key=fit)
 
-# %% ../../nbs/data/06_reading.ipynb #d50511e2
+# %% ../../nbs/data/06_reading.ipynb #dbee44a5
 @LOADERS.register("tsv")
 @LOADERS.register("csv")
 def csv_rows(
@@ -86,7 +87,8 @@ def csv_rows(
     name: str,  # What to call it in an error; an ending in ".tsv" means tabs
     *,
     encoding: str | None = None,  # As Python names it; found when `None`
-    separator: str | None = None,  # One character; found when `None`
+    # One character, or comma, tab, semicolon, bar; found when `None`
+    separator: str | None = None,
     # Do quotes enclose cells ("quotes") or are they text ("none")? "auto": text
     # between tabs
     quoting: str = "auto",
@@ -101,6 +103,7 @@ def csv_rows(
     if separator is None and name.lower().endswith(".tsv"):
         separator = "\t"
     separator = separator or _find_separator(text, quoting, limits, name)
+    separator = _NAMED.get(separator, separator)
     if len(separator) != 1 or separator in '\r\n"':
         raise ConfigurationError(
             f"`separator` must be one character, got {separator!r}",

@@ -53,6 +53,7 @@ class _Rows:
             groups={name: values[rows] for name, values in data.groups.items()},
             ids=tuple(data.ids[row] for row in rows),
             clusters=None if data.clusters is None else data.clusters[rows],
+            places=[data.place(row) for row in rows],
         )
         return _Rows(some, self.draw[rows], n_test_file)
 
@@ -101,9 +102,9 @@ def _conflict(data, conflicts):
     "The error that names texts under several labels, by their rows"
     said = []
     for text in conflicts[:_MOST_NAMED]:
-        ids = ", ".join(str(data.ids[row]) for row in text[:5])
+        where = ", ".join(data.place(row) for row in text[:5])
         names = [repr(data.classes[k]) for k in np.unique(data.labels[text])]
-        said.append(f"{' and '.join(names[:5])} (rows {ids})")
+        said.append(f"{' and '.join(names[:5])} ({where})")
     more = len(conflicts) - _MOST_NAMED
     and_more = f"; and {more} more" if more > 0 else ""
     texts = "1 text stands" if len(conflicts) == 1 else f"{len(conflicts)} texts stand"

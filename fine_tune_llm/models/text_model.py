@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['tokenize', 'collate', 'encode_batches', 'TextModel', 'check_targets', 'MemoryNeed', 'memory_needed', 'bytes_to_train',
-           'load_model', 'load_adapter']
+           'load_model', 'load_adapter', 'load_merged']
 
 # %% ../../nbs/models/40_text_model.ipynb #bfa1743d
 import json
@@ -19,11 +19,23 @@ import torch
 from torch import nn
 
 from ..config.schema import ASSUMED_LENGTH, Config, LoraSection
-from ..core.errors import AdapterError, ConfigurationError, ModelLoadError
+from fine_tune_llm.core.errors import (
+    AdapterError,
+    ConfigurationError,
+    IntegrityError,
+    ModelLoadError,
+)
 from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
 from .head import PooledClassifier
 from .hub import Source, find_model, quiet
+from fine_tune_llm.models.weights import (
+    empty_backbone,
+    find_device,
+    read_backbone,
+    read_tensors,
+    read_tokenizer,
+)
 
 # %% ../../nbs/models/40_text_model.ipynb #969b9462
 def tokenize(
@@ -81,6 +93,9 @@ def encode_batches(
     return out
 
 # %% ../../nbs/models/40_text_model.ipynb #1ccf7fa5
+_HEAD = "head.safetensors"  # Beside the backbone of a merged model
+
+
 @dataclass
 class TextModel:
     "What reads texts: network, tokenizer and where they came from"
@@ -147,13 +162,18 @@ class TextModel:
 
     def save(
         self,
-        adapter: Path,  # Folder for adapter and head
+        adapter: Path,  # Folder for adapter and head, or for a merged model
         tokenizer: Path,  # Folder for the tokenizer
     ) -> None:
-        "Write adapter with head, and tokenizer: both or none; the adapter comes last"
+        """Write what was trained, and the tokenizer: both or none
+
+        The tokenizer comes first. An adapter with its head comes back by
+        `load_adapter`, a merged model by `load_merged`.
+        """
+        write = _save_adapter if self.has_adapter else _save_merged
         with atomic_dirs(tokenizer, adapter) as (tokens, weights):
             self.tokenizer.save_pretrained(tokens)
-            _save_adapter(self.net, weights)
+            write(self.net, weights)
 
 
 def _save_adapter(net, folder):
@@ -163,45 +183,34 @@ def _save_adapter(net, folder):
         settings.target_modules = sorted(settings.target_modules)
     net.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
-    classifier = net.base_model.model
+    _save_head_settings(net.base_model.model, folder)
+
+
+def _save_head_settings(classifier, folder):
     head = {
         "n_classes": classifier.head.out_features,
         "pooling": classifier.pooling,
     }
     (folder / "head.json").write_text(json.dumps(head, sort_keys=True))
 
+
+def _save_merged(classifier, folder):
+    "The backbone as transformers writes it, the head beside it"
+    from safetensors.torch import save_file
+
+    with quiet():
+        classifier.backbone.save_pretrained(folder, safe_serialization=True)
+    save_file(classifier.head.state_dict(), folder / _HEAD)
+    _save_head_settings(classifier, folder)
+
 # %% ../../nbs/models/40_text_model.ipynb #370adf75
 def _build(source, n_classes, dropout, pooling):
-    "Backbone with a fresh head, and the tokenizer"
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    local = {"local_files_only": True}
-    try:
-        kind = AutoConfig.from_pretrained(source.folder, **local).model_type
-        without_pooler = kind in ("bert", "roberta")
-        extra = {"add_pooling_layer": False} if without_pooler else {}
-        with quiet():
-            backbone = AutoModel.from_pretrained(
-                source.folder,
-                dtype=torch.float32,
-                use_safetensors=True,
-                **local,
-                **extra,
-            )
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, **local)
-    except (OSError, ValueError, KeyError) as e:
-        raise ModelLoadError(
-            f"model {source.name!r} cannot be loaded from its files: "
-            f"{str(e).splitlines()[0]}",
-            model=source.name,
-        ) from e
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    "Backbone with a fresh head"
+    backbone = read_backbone(source)
     if pooling == "auto":
+        kind = backbone.config.model_type
         pooling = "mean_max" if _is_encoder(kind) else "last"
-    net = PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout)
-    return net, tokenizer
+    return PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout)
 
 
 def _is_encoder(kind):
@@ -236,22 +245,13 @@ def _adapted_layers(backbone, names):
     return sorted(names or present)
 
 
-def _empty_backbone(source):
-    "The network without weights, on the meta device: only names and shapes"
-    from transformers import AutoConfig, AutoModel
-
-    config = AutoConfig.from_pretrained(source.folder, local_files_only=True)
-    with quiet(), torch.device("meta"):
-        return AutoModel.from_config(config)
-
-
 def check_targets(
     source: Source,  # From `find_model`
     lora: LoraSection,  # Its `targets` are looked up
 ) -> None:
     "`AdapterError` when a layer to adapt is not in the model; no weights are read"
     if lora.targets:
-        _adapted_layers(_empty_backbone(source), lora.targets)
+        _adapted_layers(empty_backbone(source), lora.targets)
 
 # %% ../../nbs/models/40_text_model.ipynb #eb538d6e
 @dataclass(frozen=True)
@@ -272,7 +272,7 @@ class MemoryNeed:
 @lru_cache(16)
 def _size_of(name):
     "Weights, width and layers of a model, counted on the meta device"
-    backbone = _empty_backbone(find_model(name))
+    backbone = empty_backbone(find_model(name))
     shape = backbone.config
     n_weights = sum(p.numel() for p in backbone.parameters())
     return n_weights, shape.hidden_size, shape.num_hidden_layers
@@ -316,48 +316,154 @@ def load_model(
     dropout: float = 0.1,  # Before the head, in training, in [0, 1)
 ) -> TextModel:  # Base frozen; adapter and head ready to train
     "A pretrained model with a classification head and a LoRA adapter (Hu et al. 2021)"
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
 
     if n_classes < 2:
         raise ConfigurationError(f"`n_classes` must be at least 2, got {n_classes}")
     source = find_model(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net, tokenizer = _build(source, n_classes, dropout, pooling)
-        adapter = LoraConfig(
+        net = _build(source, n_classes, dropout, pooling)
+        adapter = _adapter_settings(
             r=lora.r,
             lora_alpha=lora.alpha,
             lora_dropout=lora.dropout,
             target_modules=_adapted_layers(net.backbone, lora.targets),
-            modules_to_save=["head"],
-            exclude_modules=["head"],
         )
         net = get_peft_model(net, adapter)
+    tokenizer = read_tokenizer(source.folder, name)
     length = _readable_length(max_length, net.config, tokenizer, name)
     return TextModel(net, tokenizer, source, length)
 
+
+def _adapter_settings(**given):
+    "The settings of our adapters: four of them differ from run to run"
+    from peft import LoraConfig
+
+    return LoraConfig(modules_to_save=["head"], exclude_modules=["head"], **given)
+
 # %% ../../nbs/models/40_text_model.ipynb #51b235b2
+_VARIES = ("r", "lora_alpha", "lora_dropout", "target_modules")
+# What says nothing of the weights: notes on where an adapter comes from
+_NOTES = {
+    "auto_mapping",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+    "task_type",
+}
+
+
+def _read_note(file):
+    "A JSON object beside the weights, or an `AdapterError`"
+    try:
+        said = read_json(file)
+    except (IntegrityError, RecursionError) as e:
+        raise AdapterError(f"`{file}` cannot be read: {e}", path=str(file)) from e
+    if not isinstance(said, dict):
+        raise AdapterError(f"`{file}` holds no settings: {said!r:.60}", path=str(file))
+    return said
+
+
+def _read_adapter_settings(file):
+    "Settings of an adapter that `save` wrote; `AdapterError` for another kind"
+    said = _read_note(file)
+    try:
+        asked = _adapter_settings(**{name: said[name] for name in _VARIES})
+        ours = asked.to_dict()
+    except (KeyError, TypeError, ValueError) as e:
+        raise AdapterError(f"`{file}` describes no adapter: {e!r}") from e
+    ours["target_modules"] = sorted(ours["target_modules"])
+    known = json.loads(json.dumps(ours, default=sorted))
+    other = [
+        name
+        for name, value in said.items()
+        if name not in _NOTES
+        and (value or known.get(name))
+        and value != known.get(name)
+    ]
+    if other:
+        raise AdapterError(
+            f"`{file}` is of a kind of adapter that is not made here: "
+            f"{', '.join(sorted(other)[:5])}",
+            hint="Only adapters that TextModel.save wrote are read",
+        )
+    return asked
+
+
+def _read_head_settings(file):
+    "Classes and pooling, checked"
+    said = _read_note(file)
+    n_classes, pooling = said.get("n_classes"), said.get("pooling")
+    is_count = isinstance(n_classes, int) and n_classes >= 2
+    if not is_count or pooling not in ("mean", "mean_max", "last"):
+        raise AdapterError(f"`{file}` describes no head: {n_classes!r}, {pooling!r}")
+    return n_classes, pooling
+
+# %% ../../nbs/models/40_text_model.ipynb #adapter-back
 def load_adapter(
     name: str,  # The base model, as it was named in training
     adapter: Path,  # Folder of adapter and head that `TextModel.save` wrote
     tokenizer: Path,  # Folder of the tokenizer that `TextModel.save` wrote
     *,
     max_length: int = 128,  # Tokens read of each text
+    # Where to compute: "auto" (the GPU where there is one), "cpu", "cuda:1", "mps"
+    device: str = "cpu",
+    # Take the base model from this machine only, as when a run is opened
+    local: bool = False,
 ) -> TextModel:  # In evaluation mode
-    "A trained model back from disk, head included; `AdapterError` if it does not fit"
-    from peft import PeftModel
-    from transformers import AutoTokenizer
+    """A trained model back from disk, head included
 
-    source = find_model(name)
-    head = read_json(Path(adapter) / "head.json")
-    net, _ = _build(source, head["n_classes"], 0.0, head["pooling"])
-    try:
-        net = PeftModel.from_pretrained(net, str(adapter))
-    except (OSError, ValueError, RuntimeError) as e:
-        raise AdapterError(
-            f"the adapter in `{adapter}` does not fit {name!r}: "
-            f"{str(e).splitlines()[0]}"
-        ) from e
-    saved = AutoTokenizer.from_pretrained(str(tokenizer), local_files_only=True)
+    `AdapterError` if it does not fit: every tensor of adapter and head must be there,
+    of the right shape, and none beside them. `ModelLoadError` for the base model.
+    """
+    from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+
+    place, folder = find_device(device), Path(adapter).absolute()
+    source = find_model(name, local=local)
+    n_classes, pooling = _read_head_settings(folder / "head.json")
+    settings = _read_adapter_settings(folder / "adapter_config.json")
+    with torch.random.fork_rng(devices=[]):
+        net = _build(source, n_classes, 0.0, pooling)
+        settings.inference_mode = True
+        try:
+            net = PeftModel(net, settings)
+        except (AttributeError, TypeError, ValueError, RuntimeError) as e:
+            said = next(iter(str(e).splitlines()), "")
+            raise AdapterError(
+                f"the adapter in `{adapter}` does not fit {name!r}: {said}"
+            ) from e
+    expected = get_peft_model_state_dict(net)
+    tensors = read_tensors(folder / "adapter_model.safetensors", expected)
+    set_peft_model_state_dict(net, tensors)
+    saved = read_tokenizer(tokenizer, name)
     length = _readable_length(max_length, net.base_model.model.config, saved, name)
-    return TextModel(net.eval(), saved, source, length)
+    return TextModel(net.eval().to(place), saved, source, length)
+
+
+def load_merged(
+    model: Path,  # Folder that `TextModel.save` wrote for a merged model
+    tokenizer: Path,  # Folder of the tokenizer that it wrote
+    *,
+    max_length: int = 128,  # Tokens read of each text
+    # Where to compute: "auto" (the GPU where there is one), "cpu", "cuda:1", "mps"
+    device: str = "cpu",
+) -> TextModel:  # In evaluation mode, without an adapter
+    "A merged model back from disk; it needs no base model"
+    place, folder = find_device(device), Path(model).absolute()
+    if not (folder / _HEAD).is_file():
+        raise AdapterError(
+            f"`{model}` holds no merged model: it has no {_HEAD}",
+            hint="Merge first: model.merged().save(folder, tokenizer)",
+            path=str(model),
+        )
+    source = find_model(str(folder), local=True)
+    with torch.random.fork_rng(devices=[]):
+        n_classes, pooling = _read_head_settings(folder / "head.json")
+        net = _build(source, n_classes, 0.0, pooling)
+    head = read_tensors(folder / _HEAD, net.head.state_dict())
+    net.head.load_state_dict(head)
+    saved = read_tokenizer(tokenizer, source.name)
+    length = _readable_length(max_length, net.config, saved, source.name)
+    return TextModel(net.eval().to(place), saved, source, length)

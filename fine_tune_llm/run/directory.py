@@ -9,6 +9,7 @@ __all__ = ['differences', 'claim_folder', 'decision_events', 'read_events', 'Run
 # %% ../../nbs/run/20_directory.ipynb #a0a4f608
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,19 @@ from fine_tune_llm.inference.decision import (
     unread,
 )
 from ..inference.rationale import occlusion
+from ..models.hub import find_model
 from ..models.text_model import load_adapter
+from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
-from .certificate import classifier_of, promises, verify_certificate
+from fine_tune_llm.run.certificate import (
+    check_scores,
+    check_unchanged,
+    classifier_of,
+    promises,
+    read_certificate,
+    verify_certificate,
+    void,
+)
 from .inputs import Inputs, check_inputs
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
@@ -171,6 +182,8 @@ class Run:
     """A finished run: what it promises, and the model that keeps it
 
     Open one with `Run.load`. What is expensive is made when first asked for, and once.
+    What is read later than the certificate was verified is verified again. A pickled
+    run is its path: it is opened and verified where it is unpickled.
     """
 
     def __init__(
@@ -180,11 +193,14 @@ class Run:
         data: dict[str, Any],  # What its data.json says
         *,
         certificate: dict[str, Any],  # What its certificate.json says
+        # Where the model computes: "auto", "cpu", "cuda", "cuda:1" or "mps"
+        device: str = "auto",
     ) -> None:
         self.path = Path(path)
         self.config = config
         self.data = data
         self.certificate = certificate
+        self.device = device
         self.classes = tuple(certificate["classes"])
         self.classifier = classifier_of(certificate)
         self.calibrator = self.classifier.calibrator
@@ -197,24 +213,31 @@ class Run:
     def load(
         cls,
         path: str | Path,  # A run directory
+        *,
+        # Where the model computes: "auto" (the GPU where there is one), "cpu", "cuda",
+        # "cuda:1" or "mps"
+        device: str = "auto",
     ) -> "Run":
         """Open a run
 
         Raises `CertificateError` when anything it was certified for has changed, and
-        `RunError` when it is no run or not finished.
+        `RunError` when it is no run or not finished. Nothing is fetched from the hub.
         """
+        find_device(device)
         config, data, certificate = _read_certified(Path(path))
-        return cls(path, config, data, certificate=certificate)
+        return cls(path, config, data, certificate=certificate, device=device)
+
+    def __reduce__(self) -> tuple:
+        return _open_again, (type(self), str(self.path.absolute()), self.device)
 
     @cached_property
     def model(self) -> Any:
-        "The model, loaded when first needed"
-        return load_adapter(
-            self.config.model.name,
-            self.path / "adapter",
-            self.path / "tokenizer",
-            max_length=self.config.model.max_length,
-        )
+        """The model, loaded when first needed
+
+        `CertificateError` when its files are no longer those that were verified, or
+        when it does not score some calibration rows as it did.
+        """
+        return _read_model(self)
 
     def predictions(
         self,
@@ -223,7 +246,8 @@ class Run:
         "Stored predictions of a role"
         if role in self._outcomes:
             return self._outcomes[role].predictions
-        return Predictions.load(self.path / "predictions" / f"{role}.parquet")
+        with _unchanged(self, f"{role}_rows"):
+            return Predictions.load(self.path / "predictions" / f"{role}.parquet")
 
     def outcome(
         self,
@@ -325,6 +349,33 @@ class Run:
     def _repr_markdown_(self) -> str:
         return describe_run(self)
 
+# %% ../../nbs/run/20_directory.ipynb #read-model
+@contextmanager
+def _unchanged(run, *names):
+    "Verify files of a run before and after they are read"
+    check_unchanged(run.path, run.certificate, names)
+    yield
+    check_unchanged(run.path, run.certificate, names)
+
+
+def _read_model(run):
+    "The model of a run, of files that are as they were, speaking as it did"
+    base = run.config.model.name
+    with _unchanged(run, "adapter", "tokenizer"):
+        model = load_adapter(
+            base,
+            run.path / "adapter",
+            run.path / "tokenizer",
+            max_length=run.config.model.max_length,
+            device=run.device,
+            local=True,
+        )
+    now = find_model(base, local=True).sha256  # was it swapped while it was read?
+    if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:
+        raise void(run.path, f"the files of the base model {base!r} were changed")
+    check_scores(run.path, model, run.predictions("calibration"))
+    return model
+
 # %% ../../nbs/run/20_directory.ipynb #21e58c5f
 def describe_run(
     run: Run,  # A finished run
@@ -420,16 +471,23 @@ def _check_finished(path):
 def _read_certified(path):
     "Settings, data and certificate of a finished run, which fit together"
     _check_finished(path)
-    certificate = read_json(path / "certificate.json")
-    data = read_json(path / "data.json")
+    certificate = read_certificate(path)
     try:
+        data = read_json(path / "data.json")
         config = load_config(path / "config.yaml")
-        verify_certificate(path, config, data, certificate=certificate)
-    except (KeyError, TypeError, ConfigurationError) as e:
-        raise CertificateError(
-            f"the certificate of `{path}` is void: {e}", path=str(path)
-        ) from e
+        if not isinstance(data, dict) or "classes" not in data:
+            raise void(path, "data.json holds no description of data")
+    except CertificateError:
+        raise
+    except Exception as e:  # whatever a parser says of bytes that are no text
+        raise void(path, str(e)) from e
+    verify_certificate(path, config, data, certificate=certificate)
     return config, data, certificate
+
+
+def _open_again(kind, path, device):
+    "What a pickled run does where it is unpickled"
+    return kind.load(path, device=device)
 
 # %% ../../nbs/run/20_directory.ipynb #a71e47c8
 def decide(
@@ -440,11 +498,13 @@ def decide(
     groups: dict[str, Sequence] | None = None,
     rationale: bool = False,  # Measure the words that moved each decision
     record: bool = False,  # Put the decisions into the run's `events.db`, too
+    # Where the model computes: "auto" (the GPU where there is one), "cpu", "cuda:1"...
+    device: str = "auto",
 ) -> Decisions:  # n, in the order of the texts
     """Open a run, verify its certificate, and decide or abstain
 
     `RunError` for a folder that is no finished run, `CertificateError` when the
     certificate is void. To decide again and again keep `Run.load(folder)`.
     """
-    run = Run.load(folder)
+    run = Run.load(folder, device=device)
     return run.decide(texts, groups=groups, rationale=rationale, record=record)

@@ -47,7 +47,7 @@ from fine_tune_llm.core.logs import (
 )
 from ..core.resilience import error_stats
 from ..data.ledger import ROLES, Ledger
-from ..data.loading import Dataset, load
+from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
@@ -57,12 +57,21 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
+from ..models.weights import check_model
 from ..predictions import Predictions
-from .certificate import write_certificate
+from .certificate import settings_hash, write_certificate
 from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
 from .progress import FitProgress, in_notebook
+from fine_tune_llm.run.stages import (
+    begin_stage,
+    check_stages,
+    files_done,
+    files_of,
+    read_stages,
+    record_files,
+)
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
@@ -78,21 +87,29 @@ def read_data(
     asked = config.data
     columns = {"text": asked.text, "label": asked.label, "group": asked.group}
     columns["cluster"] = asked.cluster or None
-    main = load(data, **columns, max_chars=asked.max_chars)
+    options = load_options(asked)
+    main = load(data, **columns, **options)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, max_chars=asked.max_chars)
+    held_out = load(test, **columns, **options)
     new = sorted(set(held_out.classes) - set(main.classes))
     if new:
         raise DataValidationError(
             f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(new[:5])}",
+            f"{', '.join(_first_places(held_out, new[:5]))}",
             hint="A class must be seen in training",
             labels=new,
         )
     for column in {set_group(config), config.risk.group} & set(asked.group):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     return _joined(main, held_out), len(held_out)
+
+
+def _first_places(dataset, names):
+    "Where each label stands first"
+    labels = dataset.labels.tolist()
+    rows = [labels.index(dataset.classes.index(name)) for name in names]
+    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
 
 
 def _check_same_groups(column, main, held_out):
@@ -124,6 +141,7 @@ def _joined(main, held_out):
         None
         if main.clusters is None
         else np.concatenate([main.clusters, held_out.clusters]),
+        places=main.places + held_out.places,
     )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
@@ -202,7 +220,9 @@ def check_fit(
             hint="Set model.quantization to 'none'",
         )
     check_promises(config, classes)
-    check_targets(find_model(config.model.name), config.lora)
+    source = find_model(config.model.name)
+    check_model(source)
+    check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
 @dataclass(frozen=True, eq=False)
@@ -227,13 +247,28 @@ class Job:
         return tuple(self.dataset.texts[i] for i in index), self.dataset.labels[index]
 
 # %% ../../nbs/run/30_journey.ipynb #5f07e9e3
+def _begin_training(
+    job: Job,  # What there is to do
+) -> dict[str, str]:  # Fingerprints of what it is made from
+    "Note what a model is trained from; `IntegrityError` when it was begun otherwise"
+    made_from = {
+        "base_model": find_model(job.config.model.name).sha256,
+        "config": settings_hash(job.config),
+        "data": sha256_json(job.record),
+    }
+    begin_stage(job.folder, "training", made_from=made_from)
+    return made_from
+
+
 def train_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `tokenizer/` and `adapter/`: both, for the latter comes last"
-    if (job.folder / "adapter").exists() and (job.folder / "tokenizer").exists():
+    "Make `tokenizer/` and `adapter/`"
+    config, parts = job.config, ("adapter", "tokenizer")
+    made_from = _begin_training(job)
+    done = files_done(job.folder, "training", *parts, made_from=made_from)
+    if len(done) == len(parts):
         return
-    config = job.config
     model = load_model(
         config.model.name,
         len(job.dataset.classes),
@@ -243,7 +278,7 @@ def train_stage(
         pooling=config.model.pooling,
         dropout=config.training.dropout,
     )
-    work = work_folder(job.folder)
+    work = work_folder(job.folder).absolute()
     train(
         model,
         job.rows("train", "fit"),
@@ -258,6 +293,8 @@ def train_stage(
         progress=job.progress,
     )
     model.save(job.folder / "adapter", job.folder / "tokenizer")
+    written = files_of(job.folder, *parts)
+    record_files(job.folder, "training", files=written, made_from=made_from)
     saved = sha256_tree(job.folder / "adapter")
     job.publish(ModelSaved(name="adapter", sha256=saved))
 
@@ -274,17 +311,22 @@ def predict_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `predictions/ROLE.parquet` by the model as it was saved"
-    files = {role: job.folder / "predictions" / f"{role}.parquet" for role in ROLES}
-    missing = [role for role in ROLES if not files[role].exists()]
+    files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    made_from = _begin_training(job) | {"training": _recorded(job, "training")}
+    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
+    missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
     if not missing:
         return
+    check_stages(job.folder, ["training"])
     model = load_adapter(
         job.config.model.name,
         job.folder / "adapter",
         job.folder / "tokenizer",
         max_length=job.config.model.max_length,
+        device=job.config.model.device,
     )
+    check_stages(job.folder, ["training"])  # what was loaded is what was written
     dataset = job.dataset
     for role in missing:
         texts, labels = job.rows(role, PREDICTED_FOR[role])
@@ -297,13 +339,21 @@ def predict_stage(
             groups={name: values[index] for name, values in dataset.groups.items()},
             texts=texts,
             clusters=None if dataset.clusters is None else dataset.clusters[index],
-        ).save(files[role])
+        ).save(job.folder / files[role])
+        written = files_of(job.folder, files[role])
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _recorded(job, stage):
+    "Fingerprint of the files that a stage wrote"
+    return sha256_json(read_stages(job.folder)[stage]["files"])
 
 
 def certify_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `certificate.json`"
+    _begin_training(job)
     write_certificate(job.folder, job.config, job.record)
 
 

@@ -76,6 +76,7 @@ _WORDS = {
     ],
     "selective": [
         "RiskCoverage",
+        "auarc",
         "aurc",
         "confidence_auroc",
         "e_aurc",

@@ -61,6 +61,7 @@ from .calibration_tests import ks_test as ks_test
 from .calibration_tests import kuiper_test as kuiper_test
 from .calibration_tests import spiegelhalter_test as spiegelhalter_test
 from .selective import RiskCoverage as RiskCoverage
+from .selective import auarc as auarc
 from .selective import aurc as aurc
 from .selective import confidence_auroc as confidence_auroc
 from .selective import e_aurc as e_aurc
@@ -272,6 +273,7 @@ __all__ = [
     "aps",
     "as_cost",
     "as_sets",
+    "auarc",
     "auprc",
     "aurc",
     "auroc",

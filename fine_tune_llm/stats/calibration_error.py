@@ -19,6 +19,7 @@ from .exact import UNIT_BITS, exact_ratio, exact_sums
 from .intervals import wilson
 from .kernels import by_rows, kernel
 from .metrics import check_rows
+from .row_weights import check_weights
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #f009f107
 def check_bins(
@@ -40,12 +41,25 @@ def _mass_ranks(n, n_bins):
     return -(-np.arange(1, n_bins) * n // n_bins) - 1
 
 
-def _edges(conf, n_bins, strategy):
+def _weighted_cuts(values, weights, n_bins):
+    "Values at which sorted rows are cut into parts of equal weight"
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order])
+    wanted = np.arange(1, n_bins) * reached[-1] / n_bins
+    # less a rounding error: whole weights are cut where their repeated rows would be
+    cuts = np.searchsorted(reached, wanted * (1 - 1e-12))
+    return values[order][cuts]
+
+
+def _edges(conf, n_bins, strategy, weights=None):
     "Edges over [0, 1] of bins of equal width, or with equally many rows"
     if strategy == "width" or n_bins == 1:
         return np.linspace(0, 1, n_bins + 1)
-    cuts = np.unique(_mass_ranks(len(conf), n_bins))
-    inner = np.unique(np.partition(conf, cuts)[cuts])
+    if weights is None:
+        cuts = np.unique(_mass_ranks(len(conf), n_bins))
+        inner = np.unique(np.partition(conf, cuts)[cuts])
+    else:
+        inner = np.unique(_weighted_cuts(conf, weights, n_bins))
     return np.r_[0, inner[inner < conf.max()], 1]
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #c7974ce2
@@ -57,6 +71,9 @@ class Reliability:
     count: np.ndarray  # Rows per bin
     conf: np.ndarray  # Mean confidence per bin
     acc: np.ndarray  # Share right per bin
+    weight: np.ndarray | None = None  # Sum of weights per bin; `None` when equal
+    # As many rows of equal weight would say as much, per bin (Kish 1965)
+    effective: np.ndarray | None = None
 
     @classmethod
     def from_sums(
@@ -77,10 +94,39 @@ class Reliability:
         ]
         return cls(edges, np.asarray(count, np.int64), np.array(conf), np.array(acc))
 
+    @classmethod
+    def weighted(
+        cls,
+        edges: np.ndarray,  # One more than bins
+        at: np.ndarray,  # Bin of each row, shape (n,)
+        conf: np.ndarray,  # Confidence of each row, shape (n,)
+        *,
+        right: np.ndarray,  # Was it right? shape (n,) bool
+        weights: np.ndarray,  # From `check_weights`, shape (n,)
+    ) -> "Reliability":
+        "The table of rows that do not count alike"
+        columns = (None, weights, weights**2, weights * conf, weights * right)
+        kept = weights > 0
+        count, weight, squares, conf_sum, right_sum = (
+            np.bincount(at[kept], None if c is None else c[kept], len(edges) - 1)
+            for c in columns
+        )
+        with np.errstate(invalid="ignore"):
+            means = conf_sum / weight, right_sum / weight
+            return cls(edges, count, *means, weight, weight**2 / squares)
+
+    @property
+    def rows(self) -> np.ndarray:
+        "Rows per bin, or as many as say as much where they are weighted"
+        if self.effective is None:
+            return self.count
+        return np.nan_to_num(self.effective)
+
     @property
     def share(self) -> np.ndarray:
         "Share of the rows per bin"
-        return self.count / self.count.sum()
+        weight = self.count if self.weight is None else self.weight
+        return weight / weight.sum()
 
     @property
     def excess(self) -> np.ndarray:
@@ -97,14 +143,17 @@ class Reliability:
         level: float = 0.95,  # Probability that each holds its truth, in (0, 1)
     ) -> tuple[np.ndarray, np.ndarray]:  # Low and high ends
         "Wilson interval of each bin's accuracy"
-        right = np.rint(np.nan_to_num(self.acc) * self.count)
-        return wilson(right, self.count, level)
+        right = np.nan_to_num(self.acc) * self.rows
+        if self.effective is None:
+            right = np.rint(right)
+        return wilson(right, self.rows, level)
 
     def to_dict(self) -> dict[str, list]:
         "JSON-safe; `None` for the means of empty bins"
         return {
             name: [None if v != v else v for v in values.tolist()]
             for name, values in vars(self).items()
+            if values is not None
         }
 
     def _repr_markdown_(self) -> str:
@@ -123,13 +172,17 @@ def reliability(
     n_bins: int = 15,  # Bins over [0, 1]
     *,
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> Reliability:  # One entry per bin, empty ones kept
     "Group rows by the confidence of the decided class; means are exact"
     conf, right = conf_right(probs, labels)
     check_bins(n_bins, strategy)
-    edges = _edges(conf, n_bins, strategy)
+    by_row = check_weights(weights, len(conf))
+    edges = _edges(conf, n_bins, strategy, by_row)
     n_bins = len(edges) - 1
     at = np.searchsorted(edges[1:-1], conf)
+    if by_row is not None:
+        return Reliability.weighted(edges, at, conf, right=right, weights=by_row)
     return Reliability.from_sums(
         edges,
         np.bincount(at, minlength=n_bins),
@@ -161,6 +214,7 @@ def ece(
     *,
     norm: str = "l1",  # "l1" (mean gap), "l2" (root mean square) or "max"
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]; 0 is perfect
     """Expected calibration error: mean gap between confidence and accuracy of bins
 
@@ -171,7 +225,7 @@ def ece(
         raise ConfigurationError(
             f"`norm` must be l1, l2 or max, got {norm!r}", argument="norm"
         )
-    table = reliability(probs, labels, n_bins, strategy=strategy)
+    table = reliability(probs, labels, n_bins, strategy=strategy, weights=weights)
     return float(norm_of_gaps(table.share, table.excess, norm))
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #d8f97255
@@ -179,18 +233,22 @@ def mce(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     n_bins: int = 15,  # Equal-width bins over [0, 1]
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]; at least `ece`
     "Maximum calibration error: the largest gap of any bin that holds a row"
-    return ece(probs, labels, n_bins, norm="max")
+    return ece(probs, labels, n_bins, norm="max", weights=weights)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #20e1a279
 def overconfidence(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     n_bins: int = 15,  # Equal-width bins over [0, 1]
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1], at most `ece`
     "The part of the ECE from bins whose confidence exceeds their accuracy"
-    table = reliability(probs, labels, n_bins)
+    table = reliability(probs, labels, n_bins, weights=weights)
     return float(norm_of_gaps(table.share, table.excess, "over"))
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #3864e42e
@@ -198,9 +256,11 @@ def underconfidence(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     n_bins: int = 15,  # Equal-width bins over [0, 1]
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1], at most `ece`
     "The part of the ECE from bins whose accuracy exceeds their confidence"
-    table = reliability(probs, labels, n_bins)
+    table = reliability(probs, labels, n_bins, weights=weights)
     return float(norm_of_gaps(table.share, table.excess, "under"))
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #a8ddc33d
@@ -208,10 +268,15 @@ def debiased_square(
     count: np.ndarray,  # Rows of each bin, shape (..., n_bins)
     excess: np.ndarray,  # Confidence minus accuracy of each bin, shape (..., n_bins)
     acc: np.ndarray,  # Accuracy of each bin, shape (..., n_bins)
+    *,
+    # Share of the rows in each bin, shape (..., n_bins); by `count` when `None`
+    share: np.ndarray | None = None,
 ) -> np.ndarray:  # One number for each table; may be negative
     "Squared calibration error without the bias; bins of one row say nothing"
-    chance = acc * (1 - acc) / np.maximum(count - 1, 1)
+    chance = acc * (1 - acc) / np.where(count > 1, count - 1, 1)
     squares = np.where(count > 1, excess * excess - chance, 0)
+    if share is not None:
+        return (share * squares).sum(-1)
     return (count * squares).sum(-1) / count.sum(-1)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #6632effc
@@ -222,11 +287,13 @@ def ece_debiased(
     *,
     strategy: str = "mass",  # Bins of equal "mass" (rows), or of equal "width"
     squared: bool = False,  # Give the estimate of the square, which may be negative?
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]; 0 where the estimate of the square is negative
     "Root mean square calibration error without bias (Kumar, Liang and Ma 2019)"
-    table = reliability(probs, labels, n_bins, strategy=strategy)
+    table = reliability(probs, labels, n_bins, strategy=strategy, weights=weights)
     acc = np.nan_to_num(table.acc)
-    square = float(debiased_square(table.count, table.excess, acc))
+    share = None if weights is None else table.share
+    square = float(debiased_square(table.rows, table.excess, acc, share=share))
     return square if squared else max(square, 0.0) ** 0.5
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #38b9fa6f
@@ -255,11 +322,13 @@ def _fill_classes(probs, cuts, table, start, stop):
             table[k, b, 2] += prob * prob
 
 
-def _class_cuts(probs, n_bins, strategy):
+def _class_cuts(probs, n_bins, strategy, weights):
     "Inner edges of every class's bins, shape (K, n_bins - 1)"
     n, K = probs.shape
     if strategy == "width" or n_bins == 1:
         return np.tile(np.linspace(0, 1, n_bins + 1)[1:-1], (K, 1))
+    if weights is not None:
+        return np.stack([_weighted_cuts(column, weights, n_bins) for column in probs.T])
     ranks = _mass_ranks(n, n_bins)
     cuts = np.empty((K, n_bins - 1))
 
@@ -272,16 +341,19 @@ def _class_cuts(probs, n_bins, strategy):
     return cuts
 
 
-def _sums_by_numpy(probs, cuts):
-    "Count, sum and sum of squares per class and bin, where rows are few"
+def _sums_by_numpy(probs, cuts, by_row=None):
+    "Count, sum and sum of squares per class and bin, where rows are few or weighted"
     K, n_bins = len(cuts), cuts.shape[1] + 1
     exact = probs.astype(np.float64)
     bins = np.zeros(probs.shape, np.int64)
     for b in range(n_bins - 1):
         bins += exact > cuts[:, b]
     cells = (bins + np.arange(K) * n_bins).ravel()
-    weights = (None, exact.ravel(), (exact * exact).ravel())
-    return [np.bincount(cells, w, K * n_bins).reshape(K, n_bins) for w in weights]
+    columns = [None, exact.ravel(), (exact * exact).ravel()]
+    if by_row is not None:
+        of_cells = np.repeat(by_row, K)
+        columns = [of_cells, *(of_cells * column for column in columns[1:])]
+    return [np.bincount(cells, c, K * n_bins).reshape(K, n_bins) for c in columns]
 
 
 def _sums_by_kernel(probs, cuts):
@@ -302,20 +374,24 @@ def class_bins(
     n_bins: int,  # Bins for each class
     *,
     strategy: str,  # "width" or "mass"
+    weights: np.ndarray | None = None,  # From `check_weights`, shape (n,)
 ) -> ClassBins:
     "Put every class's probabilities into bins of their own"
     check_bins(n_bins, strategy)
     n, K = probs.shape
-    cuts = _class_cuts(probs, n_bins, strategy)
-    # fewer numbers are done before the kernel would be compiled
-    sums = _sums_by_numpy if probs.size < 1 << 20 else _sums_by_kernel
+    cuts = _class_cuts(probs, n_bins, strategy, weights)
     own = probs[np.arange(n), labels].astype(np.float64)
     cells = labels * n_bins + (own[:, None] > cuts[labels]).sum(1)
+    of_own = own if weights is None else own * weights
     hits, hit_total = (
-        np.bincount(cells, weights, K * n_bins).reshape(K, n_bins)
-        for weights in (None, own)
+        np.bincount(cells, column, K * n_bins).reshape(K, n_bins)
+        for column in (weights, of_own)
     )
-    count, total, squares = sums(probs, cuts)
+    # fewer numbers are done before the kernel would be compiled
+    if probs.size < 1 << 20 or weights is not None:
+        count, total, squares = _sums_by_numpy(probs, cuts, weights)
+    else:
+        count, total, squares = _sums_by_kernel(probs, cuts)
     return ClassBins(count, total, squares, hits, hit_total)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #f7259b8d
@@ -325,10 +401,12 @@ def classwise_ece(
     n_bins: int = 15,  # Bins over [0, 1], for each class
     *,
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
     checked, true = check_rows(probs, labels)
-    bins = class_bins(checked, true, n_bins, strategy=strategy)
+    by_row = check_weights(weights, len(true))
+    bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
     return float(np.abs(bins.total - bins.hits).sum() / checked.size)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #19b513d2
@@ -336,12 +414,14 @@ def ace(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     n_bins: int = 15,  # Bins with equally many rows, for each class
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     """Adaptive calibration error, every class in bins of equal mass
 
     It is `classwise_ece` with strategy "mass" (Nixon et al. 2019).
     """
-    return classwise_ece(probs, labels, n_bins, strategy="mass")
+    return classwise_ece(probs, labels, n_bins, strategy="mass", weights=weights)
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #8af89713
 _GRID = 1 << 14  # points on which residuals are smoothed
@@ -395,11 +475,17 @@ def smooth_width(
 def smooth_ece(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Smooth calibration error of the confidence, no bins (Błasiok and Nakkiran 2023)"
     conf, right = conf_right(probs, labels)
     conf = np.minimum(conf, 1)
-    return float(smooth_width(cosine_waves(conf, (right - conf) / len(conf))))
+    by_row = check_weights(weights, len(conf))
+    masses = (right - conf) / len(conf)
+    if by_row is not None:
+        masses *= by_row
+    return float(smooth_width(cosine_waves(conf, masses)))
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #7cb39197
 @dataclass(frozen=True)
@@ -441,6 +527,7 @@ def murphy(
     n_bins: int = 15,  # Bins of each class's probability
     *,
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> Murphy:  # Its `brier` is that of the rows, whatever the bins
     """Reliability, resolution and uncertainty of the Brier score
 
@@ -449,8 +536,9 @@ def murphy(
     """
     checked, true = check_rows(probs, labels)
     n = len(checked)
-    bins = class_bins(checked, true, n_bins, strategy=strategy)
-    rows = np.maximum(bins.count, 1)
+    by_row = check_weights(weights, n)
+    bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
+    rows = np.where(bins.count > 0, bins.count, 1)
     base = bins.hits.sum(1, keepdims=True) / n
     parts = (
         bins.count * ((bins.total - bins.hits) / rows) ** 2,

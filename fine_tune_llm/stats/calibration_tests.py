@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.checks import check_seed
 from .arrays import conf_right
+from .row_weights import check_weights
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #9b77b480
 @dataclass(frozen=True)
@@ -40,7 +41,39 @@ class CalibrationTest:
         return f"| test | statistic | p-value | rows |\n|---|---|---|---|\n{row}"
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #2bf1bf70
-_ENOUGH_VARIANCE = 5  # of the number right, for the laws of many rows
+_ENOUGH_VARIANCE = 100  # of the number right, for the laws of many rows
+_FEW_VALUES = 100  # confidences, up to which drawing is cheap whatever the rows
+_HITS = 50  # draws as large, after which no more are made (Besag and Clifford 1991)
+_CLEAR = 1e-3  # a p-value that the law of many rows need not be exact for
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    "Rows at each distinct confidence, rising; `right` may be weighted"
+
+    conf: np.ndarray  # Shape (m,)
+    count: np.ndarray  # Rows, shape (m,)
+    right: np.ndarray  # Right rows among them, shape (m,)
+
+    @classmethod
+    def of(cls, probs, labels, weights=None):
+        conf, right = conf_right(probs, labels)
+        weights = check_weights(weights, len(conf))
+        conf, at = np.unique(np.minimum(conf, 1), return_inverse=True)
+        m = len(conf)
+        hits = right if weights is None else right * weights
+        return cls(conf, np.bincount(at, weights, m), np.bincount(at, hits, m))
+
+    @property
+    def variance(self):
+        "Of the number right, if every row is right as often as it says"
+        return float((self.count * self.conf * (1 - self.conf)).sum())
+
+    def drawn(self, rng, n_draws):
+        "Right rows at each confidence in drawn outcomes, shape (n_draws, m)"
+        if self.count.max() == 1:
+            return rng.random((n_draws, len(self.conf))) < self.conf
+        return rng.binomial(self.count, self.conf, (n_draws, len(self.conf)))
 
 
 def _in_sd(size, sd):
@@ -50,32 +83,32 @@ def _in_sd(size, sd):
     return math.inf if size else 0.0
 
 
-def _p_value(conf, statistic, seen, asymptotic, seed):
-    "The p-value of many rows, or one drawn from Bernoulli(conf) where they are few"
+def _p_value(rows, statistic, asymptotic, seed):
+    "The p-value of many rows, or a drawn one where their law is not exact enough"
     check_seed(seed)
-    variance = float((conf * (1 - conf)).sum())
-    if variance >= _ENOUGH_VARIANCE or variance == 0:
+    m, variance = len(rows.conf), rows.variance
+    many = variance >= _ENOUGH_VARIANCE and (m > _FEW_VALUES or asymptotic < _CLEAR)
+    if many or variance == 0:
         return asymptotic
-    n = len(conf)
-    n_draws = min(1999, max(199, 200_000_000 // n))
-    at_once = max(1, (1 << 20) // n)
+    n_draws = min(1999, max(199, 50_000_000 // m))
+    at_once = max(1, min(100, (1 << 20) // m))
     rng = np.random.default_rng(seed)
-    as_large = 0
+    seen, as_large = float(statistic(rows.right)), 0
     for start in range(0, n_draws, at_once):
-        right = rng.random((min(at_once, n_draws - start), n)) < conf
-        as_large += int((statistic(conf, right) >= seen - 1e-12).sum())
+        right = rows.drawn(rng, min(at_once, n_draws - start))
+        hits = as_large + np.cumsum(statistic(right) >= seen - 1e-12)
+        if hits[-1] >= _HITS:  # enough is known of a p-value that is not small
+            return float(_HITS / (start + 1 + hits.searchsorted(_HITS)))
+        as_large = int(hits[-1])
     return (1 + as_large) / (1 + n_draws)
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #7f3350fc
 _TERMS = np.arange(1, 400)  # of an alternating sum
 
 
-def _walk(conf, right):
+def _walk(rows, right):
     "Sum of (right - conf)/n by rising confidence, from 0; outcomes may be stacked"
-    order = np.argsort(conf, kind="stable")
-    ranked = conf[order]
-    last_of_ties = np.r_[ranked[1:] != ranked[:-1], True]
-    steps = np.cumsum(right[..., order] - ranked, -1)[..., last_of_ties] / len(ranked)
+    steps = np.cumsum(right - rows.count * rows.conf, -1) / rows.count.sum()
     return np.concatenate([np.zeros((*steps.shape[:-1], 1)), steps], -1)
 
 
@@ -125,25 +158,23 @@ _KUIPER = _WalkLaw("Kuiper", _range, _range_tail)
 
 def _walk_test(law, probs, labels, seed):
     "Test the walk of these rows"
-    conf, right = conf_right(probs, labels)
-    conf = np.minimum(conf, 1)
-    ranked = np.sort(conf)
-    seen = float(law.size(_walk(conf, right)))
-    sd = math.sqrt(float((ranked * (1 - ranked)).sum())) / len(ranked)
+    rows = _Ranked.of(probs, labels)
+    n = int(rows.count.sum())
 
-    def size_of_outcomes(conf, right):
-        return law.size(_walk(conf, right))
+    def size_of(right):
+        return law.size(_walk(rows, right))
 
-    asymptotic = law.tail(_in_sd(seen, sd))
-    p_value = _p_value(ranked, size_of_outcomes, seen, asymptotic, seed)
-    return CalibrationTest(law.name, seen, p_value, len(ranked))
+    seen = float(size_of(rows.right))
+    asymptotic = law.tail(_in_sd(seen, math.sqrt(rows.variance) / n))
+    p_value = _p_value(rows, size_of, asymptotic, seed)
+    return CalibrationTest(law.name, seen, p_value, n)
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #1378a345
 def ks_test(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     *,
-    # Used where the p-value is drawn: where the sum of conf(1-conf) is below 5
+    # Of the draws, where the p-value is drawn
     seed: int = 0,
 ) -> CalibrationTest:  # Statistic: the largest cumulative gap, in units of probability
     """Kolmogorov-Smirnov test of calibration
@@ -158,7 +189,7 @@ def kuiper_test(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     *,
-    # Used where the p-value is drawn: where the sum of conf(1-conf) is below 5
+    # Of the draws, where the p-value is drawn
     seed: int = 0,
 ) -> CalibrationTest:  # Statistic: the largest gap of any range of confidences
     """Kuiper test of calibration, for gaps in the middle of the range
@@ -172,17 +203,19 @@ def kuiper_test(
 def ks_error(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Largest cumulative gap of confidence and accuracy: no bins (Gupta et al. 2021)"
-    conf, right = conf_right(probs, labels)
-    return float(_excursion(_walk(np.minimum(conf, 1), right)))
+    rows = _Ranked.of(probs, labels, weights)
+    return float(_excursion(_walk(rows, rows.right)))
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #327afaea
 def spiegelhalter_test(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     *,
-    # Used where the p-value is drawn: where the sum of conf(1-conf) is below 5
+    # Of the draws, where the p-value is drawn
     seed: int = 0,
 ) -> CalibrationTest:  # Statistic: z; above 0 Brier is worse than confidences predict
     """Spiegelhalter's z-test of calibration (1986), two-sided
@@ -191,21 +224,17 @@ def spiegelhalter_test(
     """
     from scipy.special import ndtr
 
-    conf, right = conf_right(probs, labels)
-    conf = np.minimum(conf, 1)
-    excess = float(_brier_excess(conf, right))
-    variance = float(((1 - 2 * conf) ** 2 * conf * (1 - conf)).sum())
-    z = math.copysign(_in_sd(abs(excess), math.sqrt(variance)), excess)
-    asymptotic = float(2 * ndtr(-abs(z)))
-    p_value = _p_value(np.sort(conf), _brier_excess_size, abs(excess), asymptotic, seed)
-    return CalibrationTest("Spiegelhalter", z, p_value, len(conf))
+    rows = _Ranked.of(probs, labels)
+    away = 1 - 2 * rows.conf
 
+    def excess_of(right):
+        return ((right - rows.count * rows.conf) * away).sum(-1)
 
-def _brier_excess(conf, right):
-    "Brier score less what the confidences predict, times n; outcomes may be stacked"
-    return ((right - conf) * (1 - 2 * conf)).sum(-1)
+    def size_of(right):
+        return np.abs(excess_of(right))
 
-
-def _brier_excess_size(conf, right):
-    "Size of the excess of each set of outcomes"
-    return np.abs(_brier_excess(conf, right))
+    excess = float(excess_of(rows.right))
+    parts = away * away * rows.count * rows.conf * (1 - rows.conf)
+    z = math.copysign(_in_sd(abs(excess), math.sqrt(float(parts.sum()))), excess)
+    p_value = _p_value(rows, size_of, float(2 * ndtr(-abs(z))), seed)
+    return CalibrationTest("Spiegelhalter", z, p_value, int(rows.count.sum()))

@@ -8,8 +8,8 @@ __all__ = ['METRICS', 'WATCHED', 'summary', 'interval']
 # %% ../../nbs/stats/27_metric_summary.ipynb #605214bf
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -29,19 +29,25 @@ from fine_tune_llm.stats.calibration_error import (
     underconfidence,
 )
 from .calibration_tests import ks_error
+from fine_tune_llm.stats.error_intervals import (
+    bin_interval,
+    class_interval,
+    fine_interval,
+    side_interval,
+    widened,
+)
 from .intervals import Interval, clopper_pearson
 from fine_tune_llm.stats.metric_intervals import (
     Asked,
     Range,
     auroc_interval,
-    bin_interval,
-    class_interval,
     confusion_interval,
-    fine_interval,
+    design_interval,
     mean_interval,
     rank_interval,
     row_interval,
     share_interval,
+    takes_weights,
 )
 from fine_tune_llm.stats.metrics import (
     accuracy,
@@ -52,7 +58,9 @@ from fine_tune_llm.stats.metrics import (
     nll,
     top_k_accuracy,
 )
+from .row_weights import Design, check_weights
 from fine_tune_llm.stats.selective import (
+    auarc,
     aurc,
     confidence_auroc,
     e_aurc,
@@ -78,6 +86,7 @@ for _metric in (
     smooth_ece,
     ks_error,
     aurc,
+    auarc,
     e_aurc,
     selective_risk_at,
     confidence_auroc,
@@ -95,10 +104,12 @@ def summary(
     n_bins: int = 15,  # Bins of our metrics that have them
     *,
     names: tuple[str, ...] = WATCHED,  # Names in `METRICS`
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> dict[str, float]:  # Name -> value
     """The numbers that are watched while a model trains, or those named
 
-    `ConfigurationError` for a name that is no metric.
+    `ConfigurationError` for a name that is no metric, or for weights with one that
+    takes none.
     """
     if isinstance(names, str):
         raise ConfigurationError(
@@ -110,8 +121,24 @@ def summary(
     values = {}
     for name in names:
         settings = {"n_bins": n_bins} if METRICS.get(name) in _BINNED else {}
+        settings |= _weights_for(METRICS.get(name), weights, len(true))
         values[name] = float(METRICS.create(name, **settings)(checked, true))
     return values
+
+
+def _weights_for(metric, weights, n_rows):
+    "The keyword `weights`, or none when all rows count alike"
+    weights = check_weights(weights, n_rows)
+    if weights is None:
+        return {}
+    if not takes_weights(metric):
+        name = getattr(metric, "__name__", metric)
+        raise ConfigurationError(
+            f"`weights` cannot be used: {name} takes no weights",
+            hint="Give it a keyword `weights`, or leave them out",
+            argument="weights",
+        )
+    return {"weights": weights}
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #7a286ddf
 _METHODS = {
@@ -124,17 +151,19 @@ _METHODS = {
     ece: bin_interval,
     ece_debiased: bin_interval,
     mce: bin_interval,
-    overconfidence: bin_interval,
-    underconfidence: bin_interval,
+    overconfidence: side_interval,
+    underconfidence: side_interval,
     classwise_ece: class_interval,
     ace: class_interval,
     smooth_ece: fine_interval,
     ks_error: fine_interval,
     aurc: rank_interval,
+    auarc: rank_interval,
     e_aurc: rank_interval,
     selective_risk_at: rank_interval,
     confidence_auroc: auroc_interval,
 }
+_BIASED = (bin_interval, side_interval, class_interval, fine_interval)
 _BLIND_TO_UNSEEN = (mean_interval, bin_interval, fine_interval, class_interval)
 
 
@@ -146,27 +175,28 @@ def _method_of(metric):
         return row_interval
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #1351291f
-def _widened(metric, probs, labels, level, found, value, settings):
+def _reaching(metric, probs, labels, asked, found, value, settings):
     "The range, reaching as far as the rows of a kind not seen may"
-    conf, right = conf_right(probs, labels)
-    n = len(right)
-    unseen = float(clopper_pearson(0, n, level)[1])
-    if not right.any() and metric in (nll, brier):
-        return replace(found, low=min(found.low, value * (1 - unseen)))
-    if not right.all():
-        return found
-    if metric is nll:
-        method = "no row is wrong: what a wrong one costs was not seen"
-        return Range(found.low, math.inf, method)
-    if metric is brier:
-        reach = min(2.0, value + 2 * unseen)
-    elif metric is mce or settings.get("norm") == "max":
-        reach = _largest_unseen_gap(probs, labels, level, settings)
-    else:
-        reach = unseen
-    reach = reach**2 if settings.get("squared") else reach
-    method = found.method + ", at least Clopper-Pearson of the share wrong"
-    return Range(found.low, max(found.high, reach), method)
+    right = conf_right(probs, labels)[1]
+    unseen = float(clopper_pearson(0, len(right), asked.level)[1])
+    if metric in (nll, brier):
+        if not right.any():
+            low = min(found.low, value * (1 - unseen))
+            return Range(low, found.high, found.method)
+        if not right.all():
+            return found
+        if metric is nll:
+            method = "no row is wrong: what a wrong one costs was not seen"
+            return Range(found.low, math.inf, method)
+        method = found.method + ", at least Clopper-Pearson of rows not seen"
+        return Range(found.low, max(found.high, min(2.0, value + 2 * unseen)), method)
+    reach = None
+    if right.all():
+        is_largest = metric is mce or settings.get("norm") == "max"
+        gap = _largest_unseen_gap(probs, labels, asked.level, settings)
+        reach = gap if is_largest else max(value, unseen)
+        reach = reach**2 if settings.get("squared") else reach
+    return widened(found, value, probs, labels, asked=asked, reach=reach)
 
 
 def _largest_unseen_gap(probs, labels, level, settings):
@@ -221,11 +251,17 @@ def interval(
     # Resampled tables, at least 100. At most 300 are used for `smooth_ece` and 200
     # where rows are resampled; fewer where classes are many and each has its bins
     n_resamples: int = 1000,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
+    # Which rows were drawn together (texts of one person), shape (n,); each alone when
+    # `None`
+    cluster: Any = None,
 ) -> Interval:  # Low end, value, high end and by which method
     """A metric with the range of its value in the population the rows were drawn from
 
     The method fits the metric. `Interval.method` names it. A metric of a plugin gets a
-    bootstrap of rows. `ConfigurationError` for what is no metric.
+    bootstrap of rows. With weights or clusters what was drawn together varies together,
+    and the calibration errors are not evaluated. `ConfigurationError` for what is no
+    metric.
     """
     asked = Asked(
         level=check_number("level", level),
@@ -234,13 +270,29 @@ def interval(
     )
     function, settings = _metric_and_settings(metric)
     checked, true = check_rows(probs, labels)
-    value = _check_value(function(checked, true, **settings), function)
+    design = Design.of(len(true), weights=weights, cluster=cluster)
+    by_row = _weights_for(function, design.weights, len(true))
+    value = _check_value(function(checked, true, **settings, **by_row), function)
     method = _method_of(function)
-    found = method(function, checked, true, asked=asked, **settings)
-    if method in _BLIND_TO_UNSEEN:
-        found = _widened(function, checked, true, level, found, value, settings)
+    if not design.is_plain:
+        found = _by_design(function, checked, true, asked, design, settings)
+    else:
+        found = method(function, checked, true, asked=asked, **settings)
+    if method in _BLIND_TO_UNSEEN and design.is_plain:
+        found = _reaching(function, checked, true, asked, found, value, settings)
     if math.isnan(value):
         low, high = (-math.inf, math.inf) if method is row_interval else (0.0, 1.0)
     else:
         low, high = min(float(found.low), value), max(float(found.high), value)
     return Interval(value, low, high, asked.level, found.method)
+
+
+def _by_design(function, probs, labels, asked, design, settings):
+    "The range for weighted or clustered rows; calibration errors have none"
+    if _method_of(function) in _BIASED:
+        what = "weighted rows" if not design.clustered else "clustered rows"
+        reason = f"not evaluated: biased upwards, by how much is not known for {what}"
+        return Range(0.0, 1.0, reason)
+    return design_interval(
+        function, probs, labels, asked=asked, design=design, **settings
+    )

@@ -21,6 +21,7 @@ from fine_tune_llm.stats.arrays import (
 )
 from .exact import exact_mean
 from .kernels import by_rows
+from .row_weights import check_weights, weighted_mean
 
 # %% ../../nbs/stats/20_metrics.ipynb #7df27d8d
 def check_rows(
@@ -35,10 +36,12 @@ def check_rows(
 def accuracy(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Share of rows whose most probable class is the true one; of ties the lower index"
     _, right = conf_right(probs, labels)
-    return float(right.mean())
+    return weighted_mean(right, check_weights(weights, len(right)))
 
 # %% ../../nbs/stats/20_metrics.ipynb #333afcbe
 def in_top_k(
@@ -65,17 +68,22 @@ def top_k_accuracy(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
     k: int = 5,  # How many classes are looked at, at least 1; from K on the answer is 1
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Share of rows whose true class is among the k most probable"
     checked, true_class = check_rows(probs, labels)
     k = check_number("k", k, 1, whole=True)
-    return float(in_top_k(checked, true_class, k).mean())
+    found = in_top_k(checked, true_class, k)
+    return weighted_mean(found, check_weights(weights, len(found)))
 
 # %% ../../nbs/stats/20_metrics.ipynb #92f17de4
 def confusion(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
-) -> np.ndarray:  # Rows by true and decided class, shape (K, K), int64
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
+) -> np.ndarray:  # Rows by true and decided class, (K, K), int64; float64 if weighted
     """The table `confusion[true, decided]` of rows
 
     `ResourceError` beyond 10,000 classes: the table would be larger than most memories.
@@ -90,7 +98,8 @@ def confusion(
             " or join rare classes first",
         )
     cells = check_labels(labels, n, K) * K + decided
-    return np.bincount(cells, minlength=K * K).reshape(K, K)
+    by_row = check_weights(weights, n)
+    return np.bincount(cells, by_row, K * K).reshape(K, K)
 
 # %% ../../nbs/stats/20_metrics.ipynb #1c3ae3fb
 @dataclass(frozen=True)
@@ -102,43 +111,55 @@ class ClassCounts:
     decided: np.ndarray  # Decided as the class
 
     @classmethod
-    def of(cls, probs: np.ndarray, labels: np.ndarray) -> "ClassCounts":
-        "Count the rows of each class"
+    def of(
+        cls, probs: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
+    ) -> "ClassCounts":
+        "Count the rows of each class, or add up their weights"
         checked, _, decided = top_of_rows(probs)
         true = check_labels(labels, *checked.shape)
-        K = checked.shape[1]
-        hits = true[true == decided]
-        return cls(*(np.bincount(c, minlength=K) for c in (hits, true, decided)))
+        by_row = check_weights(weights, len(true))
+        K, right = checked.shape[1], true == decided
+        of_hits = None if by_row is None else by_row[right]
+        return cls(
+            np.bincount(true[right], of_hits, K),
+            np.bincount(true, by_row, K),
+            np.bincount(decided, by_row, K),
+        )
 
     def balanced_accuracy(self) -> np.ndarray:
         "Mean share of hits over the classes that occur"
-        shares = self.hits / np.maximum(self.true, 1)
-        return shares.sum(-1) / (self.true > 0).sum(-1)
+        occurs = self.true > 0
+        shares = self.hits / np.where(occurs, self.true, 1)
+        return shares.sum(-1) / occurs.sum(-1)
 
     def macro_f1(self) -> np.ndarray:
         "Mean F1 over the classes that occur or are decided"
         rows = self.true + self.decided
-        f1 = 2 * self.hits / np.maximum(rows, 1)
+        f1 = 2 * self.hits / np.where(rows > 0, rows, 1)
         return f1.sum(-1) / (rows > 0).sum(-1)
 
 # %% ../../nbs/stats/20_metrics.ipynb #237b6b84
 def balanced_accuracy(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     "Mean over the classes that occur of the share decided rightly"
-    return float(ClassCounts.of(probs, labels).balanced_accuracy())
+    return float(ClassCounts.of(probs, labels, weights).balanced_accuracy())
 
 # %% ../../nbs/stats/20_metrics.ipynb #d0b91dc6
 def macro_f1(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
     """Mean F1 over the classes that occur or are decided
 
     The F1 of a class is 2 hits / (rows of the class + rows decided as the class).
     """
-    return float(ClassCounts.of(probs, labels).macro_f1())
+    return float(ClassCounts.of(probs, labels, weights).macro_f1())
 
 # %% ../../nbs/stats/20_metrics.ipynb #6fcb337e
 PROB_FLOOR = float(np.finfo(np.float32).tiny)  # a row's loss is at most 87.3 nats
@@ -156,13 +177,17 @@ def nll_of_rows(
 def nll(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In nats, from 0 to 87.3
     """Negative log-likelihood: the mean of -log p of the true class (Good 1952)
 
     A probability below 1.2e-38, 0 included, counts as that, whatever the dtype: it is
     the smallest normal number of float32.
     """
-    return exact_mean(nll_of_rows(*check_rows(probs, labels)))
+    values = nll_of_rows(*check_rows(probs, labels))
+    by_row = check_weights(weights, len(values))
+    return exact_mean(values) if by_row is None else weighted_mean(values, by_row)
 
 # %% ../../nbs/stats/20_metrics.ipynb #d0d68d1a
 def brier_of_rows(
@@ -185,6 +210,10 @@ def brier_of_rows(
 def brier(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 2]; a fair guess among K classes scores 1 - 1/K
     "Brier score: mean squared distance to the one-hot label, summed over classes"
-    return exact_mean(brier_of_rows(*check_rows(probs, labels)))
+    values = brier_of_rows(*check_rows(probs, labels))
+    by_row = check_weights(weights, len(values))
+    return exact_mean(values) if by_row is None else weighted_mean(values, by_row)

@@ -20,21 +20,36 @@ from .arrays import as_float_array
 def detectable_gap(
     n1: "ArrayLike",  # Rows of one group, at least 1, scalar or array
     n2: "ArrayLike",  # Rows of the other
-    rate: float = 0.5,  # Rate that is compared, in (0, 1); 0.5 is the hardest
+    # Rate of one group, in (0, 1); the other's is `gap` away, towards one half. `None`
+    # when it is not known: the hardest there is, both around one half
+    rate: float | None = None,
     *,
     # Probability that no difference is claimed where there is none, in (0, 1)
     level: float = 0.95,
     power: float = 0.8,  # Probability that the gap is found, in (0, 1)
     comparisons: int = 1,  # Pairs tested together, by Bonferroni
-) -> float | np.ndarray:  # Difference in the rate, same shape
+) -> float | np.ndarray:  # Difference in the rate, same shape; nan where none is found
     """The true gap between two groups that a test finds with probability `power`
 
-    `ConfigurationError` for a number that is out of its range.
+    By both rates (Fleiss, Levin and Paik 2003). It is nan where not even the largest
+    gap there can be is found so often. `ConfigurationError` for a number that is out of
+    its range.
     """
-    rate = check_number("rate", rate)
-    rows = [_group_sizes("n1", n1), _group_sizes("n2", n2)]
-    variance = rate * (1 - rate) * (1 / rows[0] + 1 / rows[1])
-    return (_errors_needed(level, power, comparisons) * np.sqrt(variance))[()]
+    rate = _check_rate(rate)
+    rows = np.broadcast_arrays(_group_sizes("n1", n1), _group_sizes("n2", n2))
+    z = _normal_quantiles(level, power, comparisons)
+    most = 1.0 if rate is None else max(rate, 1 - rate)
+    low, high = np.zeros(rows[0].shape), np.full(rows[0].shape, most)
+    found = _gap_needed(high, rate, rows, z) <= most
+    for _ in range(60):
+        middle = (low + high) / 2
+        enough = _gap_needed(middle, rate, rows, z) <= middle
+        low, high = np.where(enough, low, middle), np.where(enough, middle, high)
+    return np.where(found, high, np.nan)[()]
+
+
+def _check_rate(rate):
+    return None if rate is None else check_number("rate", rate)
 
 
 def _group_sizes(name, sizes):
@@ -46,19 +61,38 @@ def _group_sizes(name, sizes):
     return checked.astype(np.float64)
 
 
-def _errors_needed(level, power, comparisons):
-    "How many standard errors a gap must be wide"
+def _normal_quantiles(level, power, comparisons):
+    "Of the test and of the power"
     level = check_number("level", level)
     power = check_number("power", power)
     comparisons = check_number(
         "comparisons", comparisons, 1, high=math.inf, closed="low"
     )
-    return float(ndtri(1 - (1 - level) / (2 * comparisons)) + ndtri(power))
+    of_test = float(ndtri(1 - (1 - level) / (2 * comparisons)))
+    return of_test, max(float(ndtri(power)), -of_test)
+
+
+def _gap_needed(gap, rate, rows, z):
+    "How far apart the counted rates must be expected, for a gap of this size"
+    if rate is None:
+        rates = (0.5 - gap / 2, 0.5 + gap / 2)
+    else:
+        rates = (rate, rate + gap if rate <= 0.5 else rate - gap)
+    # which group has which rate is not known: the harder of the two
+    needed = []
+    for first, second in (rates, rates[::-1]):
+        pooled = (rows[0] * first + rows[1] * second) / (rows[0] + rows[1])
+        of_none = pooled * (1 - pooled) * (1 / rows[0] + 1 / rows[1])
+        of_gap = first * (1 - first) / rows[0] + second * (1 - second) / rows[1]
+        needed.append(z[0] * np.sqrt(of_none) + z[1] * np.sqrt(np.maximum(of_gap, 0)))
+    return np.maximum(*needed)
 
 # %% ../../nbs/stats/75_power.ipynb #e5e71e8a
 def rows_for_gap(
     gap: float,  # True difference to be found, in (0, 1)
-    rate: float = 0.5,  # Rate that is compared, in (0, 1); 0.5 is the hardest
+    # Rate of one group, in (0, 1); the other's is `gap` away, towards one half. `None`
+    # when it is not known: the hardest there is, both around one half
+    rate: float | None = None,
     *,
     # Probability that no difference is claimed where there is none, in (0, 1)
     level: float = 0.95,
@@ -67,9 +101,19 @@ def rows_for_gap(
 ) -> int:  # Rows in each of the two groups
     """The fewest rows in each group with which a gap is found with probability `power`
 
-    `ConfigurationError` for a number that is out of its range.
+    By both rates (Fleiss, Levin and Paik 2003). `ConfigurationError` for a number that
+    is out of its range, or for a gap that leads out of it.
     """
     gap = check_number("gap", gap)
-    rate = check_number("rate", rate)
-    errors = _errors_needed(level, power, comparisons)
-    return math.ceil(2 * rate * (1 - rate) * (errors / gap) ** 2)
+    rate = _check_rate(rate)
+    z = _normal_quantiles(level, power, comparisons)
+    if rate is not None and gap > max(rate, 1 - rate):
+        raise ConfigurationError(
+            f"`gap` of {gap:g} leads from a `rate` of {rate:g} out of [0, 1]",
+            hint=f"At most {max(rate, 1 - rate):g} is possible there",
+            argument="gap",
+        )
+    one_row = (np.ones(1), np.ones(1))
+    # less a rounding error: an n that is whole shall not become the next one
+    n = (_gap_needed(np.array([gap]), rate, one_row, z)[0] / gap) ** 2
+    return max(1, math.ceil(n * (1 - 1e-12)))

@@ -17,9 +17,18 @@ def _ratio(part, whole):
     return np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.nan)
 
 
-def _harmonic_numbers(n):
-    "0, 1, 1 + 1/2, ... up to the n-th"
-    return np.r_[0, np.cumsum(1 / np.arange(1, n + 1))]
+def _is_weighted(counts):
+    return counts.dtype.kind == "f"
+
+
+def _harmonic(counts):
+    "1 + 1/2 + ... + 1/n of each count; weights have the same curve between them"
+    from scipy.special import digamma
+
+    if _is_weighted(counts):
+        return digamma(counts + 1) + np.euler_gamma
+    numbers = np.r_[0, np.cumsum(1 / np.arange(1, int(counts.max()) + 1))]
+    return numbers[counts]
 
 
 def _take(values, index):
@@ -39,8 +48,13 @@ class RankTable:
         cls,
         scores: np.ndarray,  # Scores of the rows, shape (n,)
         positive: np.ndarray,  # Is the row one to be found? shape (n,) bool
+        weights: np.ndarray | None = None,  # Of the rows, with mean 1, shape (n,)
     ) -> Self:
-        "Count the rows of either kind at each distinct score"
+        "Count the rows of either kind at each distinct score, or add up their weights"
+        if weights is not None:
+            levels, at = np.unique(scores, return_inverse=True)
+            kinds = (weights * positive, weights * ~positive)
+            return cls(*(np.bincount(at, kind, len(levels))[::-1] for kind in kinds))
         order = np.argsort(-scores, kind="stable")
         ranked = scores[order]
         ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True])
@@ -72,7 +86,7 @@ class RankTable:
         "Mean precision at the positive rows, without interpolation; nan without them"
         found = self.positive.cumsum(-1)
         taken = found + self.other.cumsum(-1)
-        precision = self.positive * found / np.maximum(taken, 1)
+        precision = self.positive * found / np.where(taken > 0, taken, 1)
         return _ratio(precision.sum(-1), self.n_positive)
 
     def false_positive_rate(
@@ -89,21 +103,19 @@ class RankTable:
         "Mean share of positive rows among the first 1..n, ties in expectation"
         size = self.positive + self.other
         end = size.cumsum(-1)
-        n = end[..., -1]
-        harmonic = _harmonic_numbers(int(n.max()))
-        slope = self.positive / np.maximum(size, 1)
+        slope = self.positive / np.where(size > 0, size, 1)
         before = self.positive.cumsum(-1) - self.positive
         # within a step the share is (before + (k - start) slope) / k, for k to its end
         base = before - (end - size) * slope
-        steps = base * (harmonic[end] - harmonic[end - size]) + self.positive
-        return steps.sum(-1) / n
+        before_end = np.maximum(end - size, 0)
+        steps = base * (_harmonic(end) - _harmonic(before_end)) + self.positive
+        return steps.sum(-1) / end[..., -1]
 
     def least_aurc(self) -> np.ndarray:
         "The least `aurc` of so many positive rows: all of them come last"
         n_other = self.n_other
         n = self.n_positive + n_other
-        harmonic = _harmonic_numbers(int(n.max()))
-        area = self.n_positive - n_other * (harmonic[n] - harmonic[n_other])
+        area = self.n_positive - n_other * (_harmonic(n) - _harmonic(n_other))
         return area / n
 
     def excess_aurc(self) -> np.ndarray:
@@ -117,7 +129,10 @@ class RankTable:
         "Share of positive rows among the first, ties in expectation"
         size = self.positive + self.other
         end = size.cumsum(-1)
-        kept = np.maximum(np.ceil(share * end[..., -1] - 1e-9), 1)
+        kept = share * end[..., -1]
+        if not _is_weighted(end):
+            kept = np.maximum(np.ceil(kept - 1e-9), 1)
+        kept = np.minimum(kept, end[..., -1])
         step = (end >= kept[..., None]).argmax(-1)
         before = _take(self.positive.cumsum(-1) - self.positive, step)
         tied = _take(size, step)
