@@ -106,7 +106,18 @@ def say(
     typer.echo(for_terminal(text, limit=None, lines=True), err=err, nl=nl)
 
 # %% ../../nbs/cli/10_app.ipynb #630e0fa0
-_ORDER = ("fit", "decide", "report", "demo", "events", "config")
+_ORDER = (
+    "fit",
+    "decide",
+    "report",
+    "certify",
+    "sign",
+    "verify",
+    "make-key",
+    "demo",
+    "events",
+    "config",
+)
 
 
 class _InOrder(TyperGroup):

@@ -27,11 +27,22 @@ def failures(
     hours = (max(times, default=0) - min(times, default=0)) / 3600
     total = sum(row["count"] for row in rows.values())
     for row in rows.values():
-        row["share"] = row["count"] / total
+        row["share"] = row["count"] / total if total else 0.0
         row["rate"] = row["count"] / hours if hours else None
     return sorted(
         rows.values(),
         key=lambda row: (-row["count"], str(row["code"]), str(row["place"])),
+    )
+
+
+def _is_count(error):
+    "Is it a row of `error_stats`? Any program may have written the file"
+    return (
+        isinstance(error, dict)
+        and isinstance(error.get("code"), str)
+        and isinstance(error.get("place"), str)
+        and isinstance(error.get("total"), int)
+        and isinstance(error.get("last_seen") or 0.0, (int, float))
     )
 
 
@@ -40,10 +51,11 @@ def _with_counts(events):
     last_of = {}  # a process is known by the time it began to count
     for event in sorted(events, key=lambda event: event.time):
         if event.type == "system.error_stats":
-            last_of[event.data.get("since")] = event
+            last_of[str(event.data.get("since"))] = event
     rows = {}
     for event in last_of.values():
-        for error in event.data.get("errors", ()):
+        errors = event.data.get("errors")
+        for error in filter(_is_count, errors if isinstance(errors, list) else ()):
             seen = error.get("last_seen") or event.time
             row = rows.setdefault(
                 (error["code"], error["place"]),

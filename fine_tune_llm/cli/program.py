@@ -19,7 +19,16 @@ from .streams import standard_streams
 from ..core.redaction import redact
 
 # %% ../../nbs/cli/90_program.ipynb #commands
-from . import config, decide, demo, events, fit, report  # noqa: F401
+from fine_tune_llm.cli import (  # noqa: F401
+    certify,
+    config,
+    decide,
+    demo,
+    events,
+    fit,
+    report,
+    sign,
+)
 
 # %% ../../nbs/cli/90_program.ipynb #0715809a
 _KINDS = {kind.__name__: kind for kind in typer.BadParameter.__mro__}

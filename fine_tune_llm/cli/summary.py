@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app import say, text_width
 from ..core.errors import CertificateError, ContradictedError
+from ..core.printable import for_terminal
 
 if TYPE_CHECKING:
     from fine_tune_llm.core.event_bus import EventBus
@@ -49,14 +50,14 @@ def summary_text(
 
 def _alarm(alarm, width):
     "What must be seen first, as a paragraph"
-    said = f"WARNING: {alarm['message']}."
+    said = for_terminal(f"WARNING: {alarm['message']}.", limit=4000)
     return textwrap.fill(said, width, subsequent_indent="  ", break_long_words=False)
 
 
 def _hanging(topic, said, width):
     "A topic, and beside it what is said about it"
     return textwrap.fill(
-        said,
+        for_terminal(said, limit=4000),
         width,
         initial_indent=f"  {topic:<20}",
         subsequent_indent=" " * 22,
@@ -99,9 +100,12 @@ def _calibration_said(calibration):
     method = calibration["method"].replace("_", " ")
     if calibration["temperature"] is not None:
         method += f" {calibration['temperature']:.3f}"
-    before = calibration["before"]["ece"]
-    after = calibration["after"]["ece"]
-    return f"ECE {before:.3f} -> {after:.3f}, {method}"
+    before, after = calibration["before"], calibration["after"]
+    said = (
+        f"NLL {before['nll']:.3f} -> {after['nll']:.3f}, "
+        f"ECE {before['ece']:.3f} -> {after['ece']:.3f}, {method}"
+    )
+    return "; ".join([said, *calibration["notes"]])
 
 
 def _sets_said(coverage):

@@ -24,6 +24,8 @@ from .origin import Layer
 from .schema import SETTINGS, Config
 from ..core.errors import ConfigurationError, IntegrityError, RunError
 from ..core.files import read_json, write_json
+from ..core.logs import redact
+from ..core.printable import for_terminal
 
 # %% ../../nbs/config/45_history.ipynb #5a8ce0f8
 def config_diff(
@@ -66,7 +68,8 @@ class Version:
         if not changes:
             changes = "the first" if self.number == 1 else "nothing changed"
         why = f"  ({self.note})" if self.note else ""
-        return f"{self.number}  {self.time}  {self.author}  {changes}{why}"
+        said = f"{self.number}  {self.time}  {self.author}  {changes}{why}"
+        return for_terminal(said, limit=10_000)
 
 # %% ../../nbs/config/45_history.ipynb #cc993116
 class History:
@@ -153,7 +156,7 @@ class History:
         # Full name -> (before, after), as `config_diff` gives it
         diff: dict[str, tuple[Any, Any]] | None = None,
         *,
-        note: str = "",  # Why
+        note: str = "",  # Why; credentials in it are not written
         write: bool = True,  # Write `config.yaml` too
     ) -> Version:
         "Apply a version, inside `writing`: the settings first, then the record of them"
@@ -162,7 +165,7 @@ class History:
             number=newest.number + 1 if newest else 1,
             time=self.now(),
             author=self.author,
-            note=note,
+            note=redact(note),
             diff={name: list(pair) for name, pair in (diff or {}).items()},
             values=config.to_dict(),
             places=config.origins() if places is None else places,

@@ -6,10 +6,8 @@
 __all__ = ['MAX_SAID', 'PRESETS', 'make_config', 'env_layer', 'cli_layer', 'preset_layer']
 
 # %% ../../nbs/config/20_layers.ipynb #0fb04c77
-import difflib
 import os
 import re
-import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,7 +18,9 @@ from .origin import Layer, merge_settings, places_of
 from .schema import SETTINGS, Config, as_layers, unknown_setting
 from ..core.checks import near
 from ..core.errors import ConfigurationError
+from ..core.files import storable
 from ..core.logs import redact
+from ..core.printable import for_terminal, in_brief
 
 # %% ../../nbs/config/20_layers.ipynb #225e8820
 _BOUND_WORDS = dict(gt="above", ge="at least", lt="below", le="at most")
@@ -30,7 +30,7 @@ def _in_our_words(error):
     "One of pydantic's complaints, as a sentence that names the setting"
     where = ".".join(map(str, error["loc"]))
     came = error["input"]
-    shown = redact(reprlib.repr(came))
+    shown = redact(in_brief(came))
     if error["type"] == "extra_forbidden":
         return unknown_setting(where)
     if error["type"] == "model_type":
@@ -59,9 +59,9 @@ MAX_SAID = 50  # Complaints made in full; a file may hold 100,000 unknown keys
 
 def _checked(values):
     "A `Config` of all that is valid, and what is not: {path: complaint}"
-    secret = [*_credentials(values)]
-    complaints = {path[:2]: _credential_complaint(path) for path in secret[:MAX_SAID]}
-    values = _without(values, set(secret))
+    unusable = [*_unusable(values)]
+    complaints = {path[:2]: said for path, said in unusable[:MAX_SAID]}
+    values = _without(values, {path for path, _ in unusable})
     while True:
         try:
             return Config.model_validate(values), complaints
@@ -94,22 +94,33 @@ def _without(values, paths, here=()):
     return kept
 
 # %% ../../nbs/config/20_layers.ipynb #0d3f868a
-def _credentials(values, here=()):
-    "Paths of the texts that `redact` would hide"
+def _unusable(values, here=()):
+    "(path, complaint) of each setting that no file may hold, whatever its field says"
     for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _credentials(value, (*here, key))
-            continue
+        path = (*here, key)
+        name = redact(for_terminal(".".join(map(str, path)), limit=200))
         words = [key, *value] if isinstance(value, (list, tuple)) else [key, value]
-        if any(isinstance(word, str) and redact(word) != word for word in words):
-            yield (*here, key)
+        texts = [word for word in words if isinstance(word, str)]
+        if any(storable(text) != text for text in texts):
+            yield path, f"`{name}` holds half a character: write it in UTF-8"
+        elif any(redact(text) != text for text in texts):
+            yield (
+                path,
+                f"`{name}` looks like a credential; keep it as a secret and write its "
+                "name here",
+            )
+        elif any(_is_endless(word) for word in words):
+            yield path, f"`{name}` is a number of more than {_MAX_BITS} bits"
+        elif isinstance(value, dict):
+            yield from _unusable(value, path)
 
 
-def _credential_complaint(path):
-    name = redact(".".join(map(str, path)))
-    return (
-        f"`{name}` looks like a credential; keep it as a secret and write its name here"
-    )
+_MAX_BITS = 1024
+
+
+def _is_endless(word):
+    "Is it a whole number that nothing could show?"
+    return isinstance(word, int) and word.bit_length() > _MAX_BITS
 
 # %% ../../nbs/config/20_layers.ipynb #2c86ec6b
 def make_config(
@@ -173,10 +184,9 @@ _NO_SETTING = re.compile(r"FTLLM_(DATA|SECRET.*)")  # Variables with another mea
 
 def _probably_meant(word):
     "The setting or section that a variable without `__` means, or `None`"
-    flat = {name.replace(".", "_"): name for name in SETTINGS}
-    alike = difflib.get_close_matches(word, flat, 1, 0.75)
-    if alike:
-        return flat[alike[0]]
+    meant = near(word, SETTINGS, cutoff=0.75, question="{}")
+    if meant:
+        return meant
     known = (*Config.model_fields, *SETTINGS)
     return next((name for name in known if name.rsplit(".", 1)[-1] == word), None)
 
@@ -223,7 +233,7 @@ def cli_layer(
         name = name.strip()
         if not equals or not name:
             raise ConfigurationError(
-                f"`--set` takes key=value, got {redact(reprlib.repr(pair))}",
+                f"`--set` takes key=value, got {redact(in_brief(pair))}",
                 hint="For example --set training.learning_rate=1e-4",
             )
         values[name] = _from_text(name, text)
@@ -278,10 +288,10 @@ def preset_layer(
 ) -> Layer:
     "The settings of a preset; `ConfigurationError` when there is none of that name"
     if name not in PRESETS:
-        came = redact(reprlib.repr(name))
+        came = redact(in_brief(name))
         raise ConfigurationError(
             f"there is no preset {came}; there are {', '.join(PRESETS)}",
-            hint=near(name, PRESETS, cutoff=0.4),
+            hint=near(name, PRESETS),
             argument="preset",
         )
     return Layer(f"preset {name}", PRESETS[name])

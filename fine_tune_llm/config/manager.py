@@ -27,7 +27,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.events import Event
 from ..core.locks import take_lock
-from ..core.logs import get_logger
+from ..core.logs import get_logger, redact
 
 # %% ../../nbs/config/50_manager.ipynb #31ca6e7f
 def _take_training_lock(folder):
@@ -140,7 +140,9 @@ class ConfigManager:
                     self._record(build(self._config), note, write=True)
         except (ConfigurationError, IntegrityError) as e:
             said = e.context.get("complaints", [str(e)])
-            _announce(self.publish, "config_rejected", note=note, complaints=said)
+            _announce(
+                self.publish, "config_rejected", note=redact(note), complaints=said
+            )
             raise
         finally:
             if self._config != before:

@@ -6,13 +6,13 @@
 __all__ = ['merge_settings', 'nest_settings', 'Layer', 'places_of', 'Origin']
 
 # %% ../../nbs/config/05_origin.ipynb #c5ff2b76
-import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..core.errors import ConfigurationError
 from ..core.logs import redact
+from ..core.printable import in_brief
 
 # %% ../../nbs/config/05_origin.ipynb #785e9dde
 def merge_settings(
@@ -54,7 +54,7 @@ class Layer:
 
     def __post_init__(self):
         if not isinstance(self.values, dict):
-            came = redact(reprlib.repr(self.values))
+            came = redact(in_brief(self.values))
             raise ConfigurationError(
                 f"settings of {self.name!r} must be a dict such as "
                 f"{{'training.epochs': 3}}, got {came}",

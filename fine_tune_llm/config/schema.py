@@ -391,10 +391,11 @@ class CalibrationConfig(Section):
     "From scores to probabilities that mean what they say"
 
     method: str = _setting(
-        "temperature",
+        "auto",
         "Which calibrator, ours or a plugin's; fitted on the validation role. "
         "`auto` takes the simplest of the candidates that is not clearly behind the "
-        "best there, by cross-fitted likelihood",
+        "best there, by cross-fitted likelihood. None is applied that makes it worse "
+        "than no calibration, unless it is the only candidate of `auto`",
         "name",
         min_length=1,
         max_length=200,

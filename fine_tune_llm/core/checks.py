@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from .errors import ConfigurationError
+from .printable import in_brief
 
 # %% ../../nbs/core/20_checks.ipynb #870d0253
 def check_number(
@@ -50,7 +51,7 @@ def check_number(
     is_percent = is_number and not whole and (low, high) == (0, 1) and 1 < value <= 100
     percent = f"; {value:g}% is {value / 100:g}" if is_percent else ""
     raise ConfigurationError(
-        f"`{name}` must be {wanted}, got {value!r}{percent}", argument=name
+        f"`{name}` must be {wanted}, got {in_brief(value)}{percent}", argument=name
     )
 
 
@@ -63,6 +64,8 @@ def _whole_range(low, high):
 def _real_range(low, high, with_low, with_high):
     if high < math.inf:
         return f"in {'(['[with_low]}{low:g}, {high:g}{')]'[with_high]}"
+    if with_high:
+        return f"{'at least' if with_low else 'above'} {low:g}"
     if low == -math.inf:
         return "finite"
     if low == 0 and not with_low:
@@ -98,11 +101,22 @@ def near(
     word: Any,  # What came
     known: Iterable[Any],  # What would have been right
     *,
-    cutoff: float = 0.5,  # Likeness that is wanted, in [0, 1]
+    cutoff: float = 0.7,  # Likeness that is wanted, in [0, 1]
     # What to say; `{}` is the word that was probably meant
     question: str = "Did you mean {!r}?",
 ) -> str | None:  # A sentence for an error's hint, `None` when nothing is near
-    "The question that follows an unknown name, whatever its case"
-    by_lower = {str(candidate).lower(): str(candidate) for candidate in known}
-    found = difflib.get_close_matches(str(word).lower(), by_lower, 1, cutoff)
-    return question.format(by_lower[found[0]]) if found else None
+    "The question that follows an unknown name: a slip of the finger, or its beginning"
+    by_letters = {_letters(candidate): str(candidate) for candidate in known}
+    came = _letters(str(word)[:_LONGEST_WORD])
+    found = difflib.get_close_matches(came, by_letters, 1, cutoff)
+    if not found and len(came) >= 3:
+        found = [letters for letters in by_letters if letters.startswith(came)]
+    return question.format(by_letters[found[0]]) if found else None
+
+
+_LONGEST_WORD = 100
+
+
+def _letters(name):
+    "Letters and digits of a name, in lower case"
+    return "".join(filter(str.isalnum, str(name).lower())) or str(name)

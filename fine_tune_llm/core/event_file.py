@@ -9,9 +9,10 @@ __all__ = ['encode_json', 'CONFIRMED_AFTER', 'has_events', 'open_file', 'transac
 # %% ../../nbs/core/86_event_file.ipynb #20b50d2b
 import json
 import math
+import os
 import sqlite3
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -66,6 +67,7 @@ def has_events(
     path: Path,  # Its name, for an error
 ) -> bool:  # Is there a table of events? A file may be read before its first event
     "`IntegrityError` for a file of something else, or of a newer library"
+    _refuse_programs(db, path)
     version = db.execute("pragma user_version").fetchone()[0]
     columns = {row[1] for row in db.execute("pragma table_info(events)")}
     if version > _SCHEMA:
@@ -78,6 +80,18 @@ def has_events(
         why = f"its table `events` has other columns ({', '.join(sorted(columns))})"
         raise _no_store(path, why)
     return bool(columns)
+
+
+def _refuse_programs(db, path):
+    "`IntegrityError` for a file in which more stands than tables and indexes"
+    kinds = "select type, name from sqlite_master where type in ('view', 'trigger')"
+    tables = "select 'virtual table', name from sqlite_master where rootpage = 0"
+    found = db.execute(f"{kinds} union all {tables} and type = 'table'").fetchone()
+    if found:
+        kind, name = found
+        raise _no_store(
+            path, f"it holds a {kind}, `{name}`, and stores hold tables only"
+        )
 
 
 def _no_store(path, why):
@@ -238,6 +252,8 @@ class Search:
         "Is an event of this run and type looked for?"
         if self.run is not None and run != self.run:
             return False
+        if not isinstance(kind, str):
+            return True  # a damaged row: `select` says so
         return is_asked(self.what, kind, _CLASSES.get(kind, Event))
 
 
@@ -294,10 +310,49 @@ def select(
     db: sqlite3.Connection,  # An open file that `has_events`
     search: Search,  # What is looked for
 ) -> list[Event]:  # In the order in which they were appended
-    "Events that match"
-    return [
-        stored_event(
-            kind, json.loads(data), time, id=id, run=run, step=step, version=version
-        )
-        for id, time, kind, data, run, step, version in reversed(_rows(db, search))
-    ]
+    "Events that match; `ValueError` for a row that is no event"
+    with _bounded(db):
+        rows = _rows(db, search)
+    return [_as_event(*row) for row in reversed(rows)]
+
+
+def _as_event(id, time, kind, data, run, step, version):
+    "A row as an event; files may be damaged, and other programs may write them"
+    try:
+        details = json.loads(data)
+    except (TypeError, ValueError, RecursionError):
+        details = None
+    numbers = [time, *([] if step is None else [step])]
+    if not (
+        isinstance(details, dict)
+        and isinstance(kind, str)
+        and isinstance(run, str)
+        and isinstance(version, int)
+        and all(isinstance(number, (int, float)) for number in numbers)
+        and math.isfinite(time)
+    ):
+        raise ValueError(f"event {id} is damaged")
+    return stored_event(kind, details, time, id=id, run=run, step=step, version=version)
+
+
+_STEPS = 20_000  # Between two looks at the budget
+_MOST_STEPS, _STEPS_OF_BYTE = 20_000_000, 20  # Of one search, whatever the file says
+
+
+@contextmanager
+def _bounded(db):
+    "A block in which SQLite works no longer than the size of the file explains"
+    file = db.execute("pragma database_list").fetchone()[2]
+    size = os.path.getsize(file) if file else 0
+    left = (_MOST_STEPS + _STEPS_OF_BYTE * size) // _STEPS
+
+    def is_over():
+        nonlocal left
+        left -= 1
+        return left < 0
+
+    db.set_progress_handler(is_over, _STEPS)
+    try:
+        yield
+    finally:
+        db.set_progress_handler(None, 0)

@@ -44,12 +44,15 @@ def _key_of(event, by):
     return _hashable(event.data.get(by))
 
 
+_LARGEST = 1e300  # Neither NaN nor what no float holds
+
+
 def _statistics(events, value, percentiles):
     "n, mean, min, max and percentiles of a key of the data; `None` without numbers"
     import numpy as np
 
     values = [event.data.get(value) for event in events]
-    numbers = [v for v in values if type(v) in (int, float)]
+    numbers = [v for v in values if type(v) in (int, float) and abs(v) <= _LARGEST]
     names = ["mean", "min", "max", *(f"p{p:g}" for p in percentiles)]
     if not numbers:
         return {"n": 0, **dict.fromkeys(names)}
@@ -140,7 +143,7 @@ def error_analytics(
                 "code": code,
                 "place": place,
                 "count": n,
-                "share": n / total,
+                "share": n / total if total else 0.0,
                 "rate": 3600 * n / span if span else None,
                 "first": min(event.time for event in group),
                 "last": latest.time,
@@ -153,7 +156,7 @@ def error_analytics(
 def _n_failures(events):
     "An event may stand for several"
     counts = [event.data.get("count", 1) for event in events]
-    return sum(n if type(n) is int else 1 for n in counts)
+    return sum(n if type(n) is int and n > 0 else 1 for n in counts)
 
 
 def _commonest_first(row):

@@ -362,21 +362,27 @@ def read_json(
     path: Path,  # A file that `write_json` wrote
 ) -> Any:  # What it holds
     "Read JSON; a file that is missing or no JSON is an `IntegrityError` that names it"
+    path = Path(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        return json.loads(text, parse_constant=_no_number)
+        if path.exists() and not path.is_file():
+            raise IntegrityError(f"`{path}` is not a file", path=str(path))
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text, parse_constant=_no_constant)
     except FileNotFoundError as e:
         raise IntegrityError(f"`{path}` is missing", path=str(path)) from e
     except OSError as e:
-        why = (e.strerror or str(e)).lower()
-        raise IntegrityError(f"`{path}` cannot be read: {why}", path=str(path)) from e
+        if isinstance(e, IntegrityError):
+            raise
+        message = f"`{path}` cannot be read: {(e.strerror or str(e)).lower()}"
+        raise IntegrityError(message, path=str(path)) from e
     except (ValueError, RecursionError) as e:
         message = f"`{path}` is not readable as JSON: {e}"
         raise IntegrityError(message, path=str(path)) from e
 
 
-def _no_number(word):
-    raise ValueError(f"{word} is no JSON number")
+def _no_constant(word):
+    "`NaN` and `Infinity` are no JSON, and nothing here writes them"
+    raise ValueError(f"{word} is no number")
 
 # %% ../../nbs/core/40_files.ipynb #28ee73d9
 def sha256_file(

@@ -142,6 +142,9 @@ def _source(point):
     return f"{point.dist.name} {point.dist.version}"
 
 # %% ../../nbs/core/50_registry.ipynb #13a84a64
+_HOUSE = __name__.partition(".")[0]  # Its own names cannot be taken
+
+
 def _resolve(kind, name, own, points):
     "(component, one line, source) of a name, or the error that says why there is none"
     mine = own.get(name)
@@ -153,6 +156,8 @@ def _resolve(kind, name, own, points):
     sources = [_package(mine.module)] if mine else []
     sources += [_source(point) for point in theirs]
     facts = {"kind": kind, "name": name, "distributions": sources}
+    if mine and _package(mine.module) == _HOUSE:
+        return mine.component, mine.line, sources[0]
     if len(sources) > 1:
         raise ConfigurationError(
             f"{kind} {name!r} is claimed by {' and by '.join(sources)}",
@@ -176,7 +181,9 @@ def _loaded(point, what, facts):
     "What an entry point names; whatever its module raises becomes the cause"
     try:
         return point.load()
-    except (Exception, SystemExit) as e:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as e:  # a plugin may raise what it likes
         raise ConfigurationError(
             f"{what} comes from {_source(point)} ({point.value}), which does not load: "
             f"{type(e).__name__}: {e}",
@@ -251,6 +258,17 @@ def _as_markdown(head, rows):
     table = [head, ["---"] * len(head), *shown]
     return "\n".join("| " + " | ".join(row) + " |" for row in table)
 
+# %% ../../nbs/core/50_registry.ipynb #report-shadowed
+def _report_shadowed(registry, name, points):
+    "Log the packages that declare a name which is built in"
+    others = [_source(p) for p in points if _package(p.value) != _HOUSE]
+    if others:
+        registry._report(
+            f"{registry.kind} {name!r} is built in; that of {' and '.join(others)} is "
+            "not used",
+            distributions=others,
+        )
+
 # %% ../../nbs/core/50_registry.ipynb #e0b45b08
 class Registry:
     "Components of one kind by name: built in, registered here, or from a plugin"
@@ -324,6 +342,10 @@ class Registry:
 
     def _scan(self):
         self._points = _entry_points(self.group, self._report)
+        for name, points in self._points.items():
+            mine = self._own.get(name)
+            if mine and _package(mine.module) == _HOUSE:
+                _report_shadowed(self, name, points)
         return self._points
 
     def _find(self, name):

@@ -248,7 +248,7 @@ def retry(
     """
     may_pass = _matcher(on)
     check_number("attempts", attempts, 1, whole=True)
-    check_number("deadline", deadline, 0, high=math.inf, closed="low")
+    check_number("deadline", deadline, 0, high=math.inf, closed="both")
     for name, seconds in (("base", base), ("cap", cap)):
         check_number(name, seconds, 0, high=86400, closed="both")
 

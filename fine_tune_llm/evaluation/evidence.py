@@ -29,6 +29,7 @@ from fine_tune_llm.evaluation.alarms import (
 from .baseline import baselines
 from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions
+from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run
 from ..run.limits import TextsRead
@@ -67,6 +68,8 @@ def identity_of(
     return {
         "name": run.path.name,
         "certificate": run.certificate["id"],
+        "basis": run.certificate["basis"],
+        "basis_said": basis_in_words(run.certificate),
         "model": Path(name).name if Path(name).is_absolute() else name,
         "seed": run.config.seed,
         "fingerprints": run.certificate["fingerprints"],
@@ -180,10 +183,22 @@ def calibration_of(
     return {
         "method": run.calibrator.kind,
         "choice": run.certificate["choice"],
+        "notes": _calibration_notes(run, found),
         "temperature": None if temperature is None else float(temperature),
         "n_bins": _N_BINS,
         **found,
     }
+
+
+def _calibration_notes(run, found):
+    "What is to be known of the calibrator, a sentence each"
+    choice = run.certificate["choice"] or {}
+    notes = [choice["why"]] if "why" in choice else []
+    if getattr(run.calibrator, "at_bound", False):
+        notes.append("the temperature ran into its bound: look at the validation role")
+    if found["after"]["nll"] > found["before"]["nll"]:
+        notes.append("on the test role the calibrated NLL is the higher one")
+    return notes
 
 
 def _bin_rows(table):

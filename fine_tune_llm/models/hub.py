@@ -176,7 +176,7 @@ def find_model(
         raise ModelLoadError(
             f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, "
             "any hub id (owner/name) and any folder",
-            hint=near(name, CATALOGUE, cutoff=0.4),
+            hint=near(name, CATALOGUE, cutoff=0.8),
             model=name,
         )
     else:

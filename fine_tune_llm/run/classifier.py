@@ -21,7 +21,11 @@ from fine_tune_llm.core.errors import (
 )
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_names
-from ..stats.calibration import CALIBRATORS, CANDIDATES, select_calibrator
+from fine_tune_llm.stats.calibration import (
+    CALIBRATORS,
+    fit_if_better,
+    select_calibrator,
+)
 from ..stats.certificates import Target
 from ..stats.conformal import ConformalClassifier
 from ..stats.costs import CostMatrix
@@ -271,20 +275,26 @@ def _certify(selective, validation, calibration, probs, group):
 # %% ../../nbs/run/05_classifier.ipynb #b5e70565
 def make_calibrator(
     validation: Predictions,  # Rows to fit it on
-    config: Config,  # Section calibration
-) -> tuple[Any, dict | None]:  # Fitted; and the table it was chosen from, if it was
-    "The calibrator that is named, or with `auto` the simplest that will do"
-    asked = config.calibration
-    if asked.method != "auto":
-        calibrator = CALIBRATORS.create(asked.method, **by_name(asked.settings))
-        return calibrator.fit(validation.logits, validation.labels), None
-    choice = select_calibrator(
-        validation.logits,
-        validation.labels,
-        seed=config.seed,
-        candidates=asked.candidates or CANDIDATES,
-        folds=asked.folds,
-    )
+    config: Config,  # Sections calibration and seed
+) -> tuple[Any, dict | None]:  # Fitted; and how it was chosen, where rows allow
+    """The calibrator that is named, or with `auto` the simplest that will do
+
+    One that raises the cross-fitted loss is not applied: the scores stay as they are.
+    """
+    asked, n = config.calibration, len(validation)
+    rows = validation.logits, validation.labels
+    is_choice = asked.method == "auto"
+    name = "temperature" if is_choice else asked.method
+    settings = {} if is_choice else by_name(asked.settings)
+    calibrator = CALIBRATORS.create(name, **settings)
+    if n < 2 or name == "none":
+        return calibrator.fit(*rows), None
+    how = dict(seed=config.seed, folds=min(asked.folds, n))
+    if is_choice:
+        candidates = asked.candidates or None
+        choice = select_calibrator(*rows, candidates=candidates, **how)
+    else:
+        choice = fit_if_better(calibrator, *rows, **how)
     table = choice.to_dict()
     table.pop("calibrator")
     return choice.calibrator, table

@@ -111,6 +111,7 @@ _WORDS = {
         "CALIBRATORS",
         "CalibratorChoice",
         "calibrator_from_dict",
+        "fit_if_better",
         "select_calibrator",
     ],
     "scores": [

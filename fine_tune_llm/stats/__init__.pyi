@@ -97,6 +97,7 @@ from .venn_abers import VennAbers as VennAbers
 from .calibration import CALIBRATORS as CALIBRATORS
 from .calibration import CalibratorChoice as CalibratorChoice
 from .calibration import calibrator_from_dict as calibrator_from_dict
+from .calibration import fit_if_better as fit_if_better
 from .calibration import select_calibrator as select_calibrator
 from .scores import SCORES as SCORES
 from .scores import aps as aps
@@ -319,6 +320,7 @@ __all__ = [
     "evidence",
     "expected_cost",
     "first_safe",
+    "fit_if_better",
     "fixed_sequence",
     "fpr_at_tpr",
     "graphical",

@@ -23,6 +23,7 @@ from fine_tune_llm.stats.arrays import (
     check_probs,
     check_weights,
     row_max,
+    same_rows,
 )
 from .estimator import Estimator
 from .kernels import by_rows, kernel, readable
@@ -165,6 +166,7 @@ class Calibrator(Estimator):
     learns: ClassVar[tuple[str, ...]] = ()  # Names that a saved one must have
     no_weights: ClassVar[str] = "it does not take them"
 
+    @same_rows
     def fit(
         self,
         # Shape (n, K), from the validation role; probabilities go by name
@@ -268,12 +270,21 @@ class Calibrator(Estimator):
             )
         return rows
 
+    def __repr__(self) -> str:
+        plain = super().__repr__()
+        if not hasattr(self, "n_classes_"):
+            return plain
+        facts = [f"{self.n_classes_} classes"]
+        facts += [f"{name} {value}" for name, value in self._facts().items()]
+        return f"{plain} fitted: {', '.join(facts)}"
+
     def _repr_markdown_(self) -> str:
+        plain = super().__repr__()
         if not self.learned:
-            return f"{code_for_markdown(self)}, not fitted"
+            return f"{code_for_markdown(plain)}, not fitted"
         facts = {"classes": self.n_classes_, "fitted on": self.of_, **self._facts()}
         lines = [f"| {name} | {for_markdown(value)} |" for name, value in facts.items()]
-        return "\n".join([f"| {code_for_markdown(self)} | |", "|---|---|", *lines])
+        return "\n".join([f"| {code_for_markdown(plain)} | |", "|---|---|", *lines])
 
 # %% ../../nbs/stats/30_calibrators.ipynb #14d50da9
 def finite_array(

@@ -16,7 +16,12 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CalibrationError, ConfigurationError
-from .arrays import SMALL_SIZE, check_labels, check_weights
+from fine_tune_llm.stats.arrays import (
+    SMALL_SIZE,
+    check_labels,
+    check_weights,
+    same_rows,
+)
 from fine_tune_llm.stats.calibrators import (
     CALIBRATORS,
     Calibrator,
@@ -122,18 +127,18 @@ def slopes_of(
 
 # %% ../../nbs/stats/32_temperature.ipynb #a2b0c001
 def _with_prior(slopes, strength):
-    "Slopes with `strength` times log((beta + 1/beta)/2) on the mean loss"
+    "Slopes with `strength` log((beta + 1/beta)/2) on the mean loss, above beta = 1"
 
     def with_prior(beta):
         g, c, k = slopes(beta)
         lean = math.tanh(math.log(beta))
         bend = 1 - lean * lean  # derivative of the prior's slope
         turn = -2 * lean * bend
-        p = strength * lean
+        own = strength if lean > 0 else strength / 4
         return (
-            g + p,
-            c + strength * bend - p,
-            k + strength * (turn - 3 * bend) + 2 * p,
+            g + own * lean,
+            c + own * (bend - lean),
+            k + own * (turn - 3 * bend + 2 * lean),
         )
 
     return with_prior
@@ -177,7 +182,7 @@ def _root(slopes, start, ends, tol, probe):
     return at
 
 # %% ../../nbs/stats/32_temperature.ipynb #1c1b6d49
-PRIOR_ROWS = 2.0  # so many rows speak for T = 1
+PRIOR_ROWS = 4.0  # so many rows speak against T < 1, a quarter of them against T > 1
 
 
 def temperature_of(
@@ -244,6 +249,7 @@ def _warn_at_bound(temperature, bounds, stacklevel):
         )
 
 
+@same_rows
 def best_temperature(
     logits: Any = None,  # Shape (n, K), finite
     labels: Any = None,  # True classes, shape (n,)
@@ -252,7 +258,8 @@ def best_temperature(
     weights: Any = None,  # How often each row counts, 0 or more, shape (n,)
     bounds: tuple[float, float] = (0.01, 100.0),  # Temperatures considered
     tol: float = 1e-13,  # Stop when the cube of the last move of log T is below this
-    prior_rows: float = PRIOR_ROWS,  # Rows that speak for T=1, 0 or more
+    # Rows that speak against T < 1, 0 or more; a quarter as many against T > 1
+    prior_rows: float = PRIOR_ROWS,
 ) -> float:  # In `bounds`
     """The temperature that minimises the negative log-likelihood and its prior
 
@@ -273,7 +280,7 @@ def best_temperature(
         tol=tol,
         prior_rows=prior_rows,
     )
-    _warn_at_bound(found, checked, 3)
+    _warn_at_bound(found, checked, 4)
     return found
 
 # %% ../../nbs/stats/32_temperature.ipynb #6e812756
@@ -295,7 +302,8 @@ class TemperatureScaling(Calibrator):
         self,
         bounds: tuple[float, float] = (0.01, 100.0),  # Temperatures considered
         *,
-        prior_rows: float = PRIOR_ROWS,  # Rows that speak for T=1, 0 or more
+        # Rows that speak against T < 1, 0 or more; a quarter as many against T > 1
+        prior_rows: float = PRIOR_ROWS,
     ):
         self.bounds = bounds
         self.prior_rows = prior_rows
@@ -315,7 +323,7 @@ class TemperatureScaling(Calibrator):
         self.temperature_ = temperature_of(
             rows, y, bounds, weights=weights, prior_rows=self.prior_rows
         )
-        _warn_at_bound(self.temperature_, bounds, 4)
+        _warn_at_bound(self.temperature_, bounds, 5)
 
     def _apply(self, rows):
         return tempered(rows, 1 / self.temperature_)

@@ -157,8 +157,11 @@ def test_whose_is_a_name(install):
         "Did you mean 'minkowski'?"
     )
     assert "there are none yet" in says(_resolve, "distance", "zzz", {}, {})
-    assert "distance 'taxi' is claimed by fine_tune_llm and by far-plugin 1.0" in says(
-        _resolve, "distance", "taxi", {"taxi": ours}, points
+    found = _resolve("distance", "taxi", {"taxi": ours}, points)
+    assert found == (minkowski, "Root", "fine_tune_llm")  # what is built in stays
+    mine = {"taxi": _Entry(minkowski, "", "my_script")}
+    assert "distance 'taxi' is claimed by my_script and by far-plugin 1.0" in says(
+        _resolve, "distance", "taxi", mine, points
     )
     theirs = {"taxi": _Entry(minkowski, "", "far_plugin")}
     assert _resolve("distance", "taxi", theirs, points)[0] is minkowski
@@ -328,19 +331,28 @@ def test_two_of_the_same_name(install):
     ours = Registry("distance")
     module = {"__name__": GROUP, "distances": ours, "f": minkowski}
     exec("distances.register('minkowski', f)", module)
-    assert (
-        "distance 'minkowski' is claimed by fine_tune_llm and by near-plugin 1.0. "
-        "Keep one: rename or uninstall the other"
-    ) in says(ours.create, "minkowski", p=1)
+    with capture_logs() as lines:
+        assert ours.create("minkowski", p=1)((0, 0), (3, 4)) == 7  # the one built in
+        assert "unknown" in says(ours.get, "tram")
+    said = "distance 'minkowski' is built in; that of near-plugin 1.0 is not used"
+    assert [line["reason"] for line in lines] == [said]
     both = "distance 'taxi' is claimed by far-plugin 1.0 and by near-plugin 1.0"
     assert both in says(ours.get, "taxi")
     assert ours.create("walk")(0, 0) == 0
     with capture_logs() as lines:
         listed = set(ours)
-    assert "walk" in listed
-    assert not {"taxi", "minkowski"} & listed
-    told = [line["distributions"] for line in lines if line["name"] == "taxi"]
+    assert {"walk", "minkowski"} <= listed and "taxi" not in listed
+    told = [line["distributions"] for line in lines if line.get("name") == "taxi"]
     assert told == [["far-plugin 1.0", "near-plugin 1.0"]]
+
+
+@pytest.mark.parametrize("kind", ["BaseException", "GeneratorExit", "SystemExit"])
+def test_whatever_a_plugin_raises_the_listing_goes_on(distances, install, kind):
+    install("odd-plugin", "odd = odd_plugin:odd", f"raise {kind}('no')")
+    rows = {row[0]: row for row in distances.table()}
+    assert f"which does not load: {kind}: no" in rows["odd"][2]
+    assert {"minkowski", "taxi", "weighted"} <= set(distances)
+    assert f"{kind}: no" in says(distances.get, "odd")
 
 
 def test_a_plugin_that_registers_itself_is_one_owner(distances, install, monkeypatch):
