@@ -22,6 +22,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
     check_probs,
+    check_same_rows,
     class_names,
     name_column,
     read_only,
@@ -83,6 +84,9 @@ class Predictions:
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
+        given = {"logits": logits, "probs": probs, "labels": labels, "ids": ids}
+        given |= {"groups": groups, "texts": texts, "clusters": clusters}
+        check_same_rows({name: v for name, v in given.items() if v is not None})
         scores = check_logits(logits) if probs is None else check_probs(probs)
         n, K = scores.shape
         names = class_names(range(K) if classes is None else classes, K)

@@ -32,7 +32,8 @@ Exit codes:
   2    bad input or bad settings: nothing was written
   3    a certificate is void, or was refused
   5    finished, and the test role contradicts a promise
-  130  interrupted: the same command resumes a fit"""
+  130  interrupted: the same command resumes a fit
+  141  whoever read the output has stopped reading"""
 
 
 def exit_code(
@@ -105,7 +106,18 @@ def say(
     typer.echo(for_terminal(text, limit=None, lines=True), err=err, nl=nl)
 
 # %% ../../nbs/cli/10_app.ipynb #630e0fa0
-_ORDER = ("fit", "decide", "report", "demo", "events", "config")
+_ORDER = (
+    "fit",
+    "decide",
+    "report",
+    "certify",
+    "sign",
+    "verify",
+    "make-key",
+    "demo",
+    "events",
+    "config",
+)
 
 
 class _InOrder(TyperGroup):

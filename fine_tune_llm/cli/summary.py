@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .app import say, text_width
 from ..core.errors import CertificateError, ContradictedError
+from ..core.printable import for_terminal
 
 if TYPE_CHECKING:
     from fine_tune_llm.core.event_bus import EventBus
@@ -49,14 +50,14 @@ def summary_text(
 
 def _alarm(alarm, width):
     "What must be seen first, as a paragraph"
-    said = f"WARNING: {alarm['message']}."
+    said = for_terminal(f"WARNING: {alarm['message']}.", limit=4000)
     return textwrap.fill(said, width, subsequent_indent="  ", break_long_words=False)
 
 
 def _hanging(topic, said, width):
     "A topic, and beside it what is said about it"
     return textwrap.fill(
-        said,
+        for_terminal(said, limit=4000),
         width,
         initial_indent=f"  {topic:<20}",
         subsequent_indent=" " * 22,

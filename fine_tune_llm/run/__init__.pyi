@@ -4,20 +4,32 @@ from .classifier import CertifiedClassifier as CertifiedClassifier
 from .classifier import fit_classifier as fit_classifier
 from .certificate import derive_certificate as derive_certificate
 from .certificate import promises as promises
+from .recertify import FAMILY as FAMILY
+from .recertify import recertified as recertified
 from .directory import Run as Run
 from .directory import decide as decide
 from .directory import read_events as read_events
+from .signature import load_signed as load_signed
+from .signature import make_key as make_key
+from .signature import sign_run as sign_run
+from .signature import verify_run as verify_run
 from .journey import PREDICTED_FOR as PREDICTED_FOR
 from .journey import fit as fit
 
 __all__ = [
     "CertifiedClassifier",
+    "FAMILY",
     "PREDICTED_FOR",
     "Run",
     "decide",
     "derive_certificate",
     "fit",
     "fit_classifier",
+    "load_signed",
+    "make_key",
     "promises",
     "read_events",
+    "recertified",
+    "sign_run",
+    "verify_run",
 ]

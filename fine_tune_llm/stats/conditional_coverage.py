@@ -16,7 +16,12 @@ import numpy as np
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.printable import for_markdown
-from .arrays import as_float_array, check_labels, group_codes
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    group_codes,
+    same_rows,
+)
 from .conformal import ConformalClassifier
 from .conformal_cells import cells_of, has_groups
 from .intervals import Interval, clopper_pearson
@@ -111,6 +116,7 @@ def _tabulate(names, code, hit, level, min_rows):
     )
 
 
+@same_rows
 def coverage_by(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)
@@ -172,6 +178,7 @@ def _stratum_name(first, after):
     return f"size {first}" if after == first + 1 else f"size {first} to {after - 1}"
 
 
+@same_rows
 def size_stratified(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)
@@ -291,6 +298,7 @@ def _search_slab(x, hit, least, directions):
     return worst
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #f97a7e26
+@same_rows
 def worst_slab(
     x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
@@ -458,6 +466,7 @@ def _band(fitted, labels, groups, alpha):
     return coverage_band(np.append(0, cells.n_rows), n_test, alpha), None
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #7a6c28af
+@same_rows
 def coverage_report(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)

@@ -18,7 +18,12 @@ from fine_tune_llm.core.errors import (
     PredictionError,
 )
 from ..core.printable import code_for_markdown
-from .arrays import as_float_array, check_probs, group_codes
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_probs,
+    group_codes,
+    same_rows,
+)
 from fine_tune_llm.stats.conformal_cells import (
     CONDITIONS,
     cell_table,
@@ -262,6 +267,7 @@ class ConformalClassifier(Estimator):
         self.clusters = clusters
         self.cluster_share = cluster_share
 
+    @same_rows
     def fit(
         self,
         probs: np.ndarray,  # Probabilities of calibration rows, shape (n, K)
@@ -298,6 +304,7 @@ class ConformalClassifier(Estimator):
         self.rows_missing_ = max(0, rows_needed(min(alphas)) - self.n_)
         return self
 
+    @same_rows
     def predict(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)
@@ -320,6 +327,7 @@ class ConformalClassifier(Estimator):
             sparse=sparse,
         )
 
+    @same_rows
     def p_values(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)

@@ -13,7 +13,10 @@ import numpy as np
 
 from ..core.checks import check_number, check_seed
 from ..core.errors import CertificateError, NotFittedError, PredictionError
-from .arrays import as_float_array
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    same_rows,
+)
 from .kernels import kernel
 from .quantiles import check_alpha, weighted_ranks
 from .randomness import keyed_generator
@@ -23,6 +26,7 @@ from .streams import MONITORS, Alarm, StreamMonitor, check_stream
 _MOST = 1e300  # largest weight
 
 
+@same_rows
 def weighted_quantile(
     scores: Any,  # Scores of the true labels on calibration rows, shape (n,)
     weights: Any,  # Density ratio at those rows, 0 or more, shape (n,)

@@ -104,9 +104,9 @@ def test_files_made_to_hurt(name, text, words):
 
 
 def test_many_complaints_and_bytes():
-    write("many.yaml", "".join(f"k{i}: 1\n" for i in range(20_000)))
+    write("many.yaml", "".join(f"k{i}: 1\n" for i in range(4_000)))
     said = complaint(lambda: load_config("many.yaml"))
-    assert "`k49` is not a setting (many.yaml, line 50); and 19950 more" in said
+    assert "`k49` is not a setting (many.yaml, line 50); and 3950 more" in said
     Path("bytes.yaml").write_bytes(b"\xff\xfe\x00s")
     assert "it is not UTF-8" in complaint(lambda: load_config("bytes.yaml"))
 

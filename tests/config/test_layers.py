@@ -145,7 +145,7 @@ def test_a_layer_does_not_hide_what_it_repeats():
 
 def test_what_a_notebook_shows():
     shown = make_config({"data.group": ["a|b"], "seed": 0})._repr_markdown_()
-    assert "| `data.group` | `('a&#124;b',)` | `()` | arguments |" in shown
+    assert "| `data.group` | `('a\\|b',)` | `()` | arguments |" in shown
     assert "`seed`" not in shown
     assert "all" in Config()._repr_markdown_()
 
