@@ -29,6 +29,7 @@ from fine_tune_llm.evaluation.alarms import (
 from .baseline import baselines
 from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions
+from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run
 from ..run.limits import TextsRead
@@ -67,6 +68,8 @@ def identity_of(
     return {
         "name": run.path.name,
         "certificate": run.certificate["id"],
+        "basis": run.certificate["basis"],
+        "basis_said": basis_in_words(run.certificate),
         "model": Path(name).name if Path(name).is_absolute() else name,
         "seed": run.config.seed,
         "fingerprints": run.certificate["fingerprints"],
