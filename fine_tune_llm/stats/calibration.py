@@ -275,6 +275,7 @@ def select_calibrator(
     return _choose(_check_candidates(candidates), folded, seed)
 
 
+@same_rows
 def fit_if_better(
     calibrator: Calibrator,  # Not fitted
     logits: Any = None,  # Shape (n, K), of the validation role; probabilities by name

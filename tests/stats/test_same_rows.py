@@ -31,6 +31,7 @@ COLUMNS = {
     "conf": PROBS.max(1),
     "right": (PROBS.argmax(1) == LABELS).astype(int),
     "scores": PROBS.max(1),
+    "positive": PROBS.argmax(1) == LABELS,
     "weights": np.ones(N),
 }
 OTHERS = {
@@ -44,6 +45,7 @@ OTHERS = {
     "selective_coverage": 0.5,
     "cost": 1 - np.eye(K),
     "score": "raps",
+    "calibrator": stats.Uncalibrated(),
 }
 # asks a fitted classifier, whose `fit` and `group_losses` look at the rows
 INNER = {"certificate_curve"}
