@@ -44,6 +44,8 @@ _FULL_WORDS = (
     "PytorchStreamWriter failed",
     "inline_container.cc",
     "file write failed",
+    "basic_ios::clear",
+    "iostream error",
     "disk is full",
 )
 
@@ -67,7 +69,9 @@ def full_disk_in_words(
     except Exception as e:
         if isinstance(e, FineTuneLLMError) or not is_disk_full(e):
             raise
-        why = getattr(e, "strerror", None) or str(e).splitlines()[0]
+        why = getattr(e, "strerror", None)
+        if why is None:
+            why = f"no space left on device, it seems ({str(e).splitlines()[0]})"
         raise ResourceError(
             f"`{path}` cannot be written: {why.lower()}",
             hint="Make room, then do the same again: a fit goes on where it stopped",
