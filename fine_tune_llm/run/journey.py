@@ -105,7 +105,7 @@ def read_data(
             hint="A class must be seen in training",
             labels=new,
         )
-    for column in {set_group(config), config.risk.group} & set(asked.group):
+    for column in sorted({set_group(config), config.risk.group} & set(asked.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     return _joined(main, held_out), len(held_out)
 
