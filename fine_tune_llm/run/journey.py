@@ -536,7 +536,8 @@ def _warn_of_cuts(read, ledger):
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
-    data: Any,  # Path to JSON lines or CSV, a list of dicts or a DataFrame
+    # What `load` reads: a path to JSON lines, CSV or Parquet, dicts, a DataFrame
+    data: Any,
     *,
     out: str | Path,  # Run directory to make, or to resume
     # Seed of the split, the adapter and the order of rows; the configured one, which is
