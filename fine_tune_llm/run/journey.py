@@ -32,10 +32,10 @@ from fine_tune_llm.core.events import (
     StageFinished,
 )
 from fine_tune_llm.core.files import (
-    full_disk_in_words,
     read_json,
     sha256_json,
     sha256_tree,
+    trouble_in_words,
     write_json,
 )
 from ..core.locks import remove_work, single_writer, work_folder
@@ -588,7 +588,7 @@ def fit(
     with (
         single_writer(folder),
         log_context(run=folder.name),
-        full_disk_in_words(folder),
+        trouble_in_words(folder),
     ):
         claim_folder(folder, job.config, job.record)  # now nobody else can
         with own_turn(job.config.training.threads):
