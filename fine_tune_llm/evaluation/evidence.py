@@ -159,7 +159,7 @@ def performance_of(
         "aurc": aurc(outcome.probs, labels),
         "per_class": per_class,
         "confusion": table.tolist(),
-        "baselines": baselines(train, outcome.predictions),
+        "baselines": baselines(train, outcome.predictions, decided=outcome.likeliest),
     }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #6398f8ec

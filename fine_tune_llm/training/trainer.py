@@ -283,6 +283,8 @@ def train(
     metrics: Sequence[str] = WATCHED,
     # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
     device: str = "auto",
+    # Put the head at its optimum on frozen features first? Not where it learned before
+    warm: bool = True,
     # Called with every `Event`: steps, evaluations, checkpoints
     publish: Callable[[Event], Any] | None = None,
     progress: bool = True,  # Show the progress bar
@@ -300,8 +302,9 @@ def train(
     weights = _class_weights(loss, rows[0][1], model)
     resume = last_checkpoint(folder)
     if not resume:
-        start = {"nll": warm_start(model, *rows, **weights)}
-        publish(Event("training.warm_started", start, step=0))
+        if warm:
+            start = {"nll": warm_start(model, *rows, **weights)}
+            publish(Event("training.warm_started", start, step=0))
         found = _keep_start(model, rows[1], metrics, folder)
         publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
     start = _read_start(Path(folder))
