@@ -353,11 +353,16 @@ class Outcome:
     # Sets at further miss rates, by alpha, each of shape (n, K) bool
     more_sets: dict[float, np.ndarray] = field(default_factory=dict)
     group: str = ""  # Group column whose groups have certificates of their own
+    # Was the decided class added to `sets`, which did not hold it? shape (n,) bool;
+    # nowhere when `None`
+    added: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, K = len(self.predictions), self.predictions.n_classes
         shapes: dict[str, tuple[int, ...]] = {"probs": (n, K), "sets": (n, K)}
-        shapes |= {"decided": (n,), "conf": (n,), "needed": (n,)}
+        shapes |= {"decided": (n,), "conf": (n,), "needed": (n,), "added": (n,)}
+        if self.added is None:
+            object.__setattr__(self, "added", np.zeros(n, bool))
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))
             if values.shape != shape:

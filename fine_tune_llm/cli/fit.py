@@ -182,6 +182,14 @@ def fit(
     ] = None,
     seed: Annotated[int | None, SEED] = None,
     preset: Annotated[str | None, PRESET] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A finished run to train on from, as a new version in --out.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         list[Path] | None,
         typer.Option(
@@ -236,6 +244,7 @@ def fit(
         out=out or Path("runs") / name_of_run(data),
         seed=None,
         test=test,
+        start=start,
         config=settings,
         watch=watch,
         progress=shows_progress(),

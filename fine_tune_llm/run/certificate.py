@@ -108,6 +108,7 @@ def _set_promises(conformal, classes):
         "settings": conformal.settings,
         "rare": conformal.rare,
         "empty": conformal.empty,
+        "decided": "The set of a decided text holds the class that was decided.",
         "randomize": conformal.randomize,
         "cells": [
             row | {"cell": _with_class_name(row["cell"], classes)}

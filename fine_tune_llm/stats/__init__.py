@@ -190,6 +190,7 @@ _WORDS = {
     "subgroup_calibration": ["Multicalibration", "multicalibration"],
     "power": ["detectable_gap", "rows_for_gap"],
     "fairness": ["Fairness", "group_report"],
+    "paired": ["Difference", "compare", "compare_rows"],
     "plots": [
         "plot_certificate",
         "plot_confidence",

@@ -187,6 +187,9 @@ from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
 from .fairness import Fairness as Fairness
 from .fairness import group_report as group_report
+from .paired import Difference as Difference
+from .paired import compare as compare
+from .paired import compare_rows as compare_rows
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -220,6 +223,7 @@ __all__ = [
     "CoverageReport",
     "CoverageTable",
     "CrossConformal",
+    "Difference",
     "DirichletScaling",
     "DtACI",
     "EnsembleTemperature",
@@ -295,6 +299,8 @@ __all__ = [
     "check_sets",
     "classwise_ece",
     "clopper_pearson",
+    "compare",
+    "compare_rows",
     "compile_times",
     "conf_right",
     "confidence_auroc",
