@@ -541,6 +541,8 @@ _WARNINGS = {
     "rows_left_out_for_conflicts": "rows are left out: their texts have several labels",
     "rows_left_out_as_rare": "rows of rare classes are left out",
     "rows_merged": "rows of rare classes are merged into one class",
+    "left_out_of_test_file": "rows of the test file are left out: one row of each "
+    "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
 }
