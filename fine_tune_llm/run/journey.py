@@ -32,10 +32,10 @@ from fine_tune_llm.core.events import (
     StageFinished,
 )
 from fine_tune_llm.core.files import (
-    full_disk_in_words,
     read_json,
     sha256_json,
     sha256_tree,
+    trouble_in_words,
     write_json,
 )
 from ..core.locks import remove_work, single_writer, work_folder
@@ -541,6 +541,8 @@ _WARNINGS = {
     "rows_left_out_for_conflicts": "rows are left out: their texts have several labels",
     "rows_left_out_as_rare": "rows of rare classes are left out",
     "rows_merged": "rows of rare classes are merged into one class",
+    "left_out_of_test_file": "rows of the test file are left out: one row of each "
+    "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
 }
@@ -563,7 +565,8 @@ def _warn_of_cuts(read, ledger):
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
-    data: Any,  # Path to JSON lines or CSV, a list of dicts or a DataFrame
+    # What `load` reads: a path to JSON lines, CSV or Parquet, dicts, a DataFrame
+    data: Any,
     *,
     out: str | Path,  # Run directory to make, or to resume
     # Seed of the split, the adapter and the order of rows; the configured one, which is
@@ -618,7 +621,7 @@ def fit(
     with (
         single_writer(folder),
         log_context(run=folder.name),
-        full_disk_in_words(folder),
+        trouble_in_words(folder),
     ):
         claim_folder(folder, job.config, job.record)  # now nobody else can
         with own_turn(job.config.training.threads):
