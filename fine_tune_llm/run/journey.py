@@ -514,7 +514,7 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger)
+    config, read = settled(config, folder, dataset, ledger=ledger)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -541,6 +541,8 @@ _WARNINGS = {
     "rows_left_out_for_conflicts": "rows are left out: their texts have several labels",
     "rows_left_out_as_rare": "rows of rare classes are left out",
     "rows_merged": "rows of rare classes are merged into one class",
+    "left_out_of_test_file": "rows of the test file are left out: one row of each "
+    "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
 }
