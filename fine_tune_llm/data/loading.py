@@ -282,7 +282,7 @@ def _note_halves(table: _Table, numbers: list[int], what: str) -> None:
             f"half a character (lone surrogate) in {what} is kept as its code ({where})"
         )
 
-# %% ../../nbs/data/10_loading.ipynb #54353324
+# %% ../../nbs/data/10_loading.ipynb #e3ab0e16
 def _label(value: Any) -> str | None:
     "The name of a class; `None` where it is missing"
     name = as_name(value)
@@ -296,7 +296,8 @@ def _names(
     table: _Table, values: list[Any], kept: list[int], name_of: Callable, what: str
 ) -> list[str | None]:
     "Names of labels or groups; `DataValidationError` lists what is none"
-    faults, names, halves = table.faults(), [], []
+    faults, halves = table.faults(), []
+    names: list[str | None] = []
     known: dict[str, str] = {}  # labels and groups repeat
     for row in kept:
         value, name = values[row], None

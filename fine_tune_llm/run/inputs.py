@@ -128,7 +128,7 @@ def _check_distinct(names):
 
 def _id_of(value, row):
     name = as_name(value)
-    return str(row) if name is None else name
+    return f"row {row}" if name is None else name
 
 
 def _trouble(text, max_chars):

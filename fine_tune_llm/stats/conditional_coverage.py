@@ -432,6 +432,9 @@ def _why_no_band(fitted, alpha, groups):
     if alpha not in fitted.alphas_:
         asked = ", ".join(map(str, fitted.alphas_))
         return f"the sets were fitted for alpha {asked}"
+    unit = getattr(fitted, "unit_", "row")
+    if unit != "row":
+        return f"calibration rows are not independent and of equal weight: {unit}s"
     if fitted.empty == "top1":
         return "sets that would be empty were filled"
     if has_groups(fitted.condition) and groups is None:

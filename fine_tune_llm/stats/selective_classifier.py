@@ -52,7 +52,12 @@ from fine_tune_llm.stats.selection import (
     first_threshold,
     judge,
 )
-from .units import UnitLosses, check_weights, cluster_codes
+from fine_tune_llm.stats.units import (
+    UnitLosses,
+    check_weights,
+    cluster_codes,
+    unit_of,
+)
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #7f93af20
 def all_targets(
@@ -310,7 +315,7 @@ class SelectiveClassifier(Estimator):
         hint says how many rows would do.
         """
         self.forget()
-        plan = replace(walk_plan(self), unit=_unit_of(cluster, weights))
+        plan = replace(walk_plan(self), unit=unit_of(cluster, weights))
         losses, n_classes = group_losses(
             plan,
             probs,
@@ -382,13 +387,6 @@ class SelectiveClassifier(Estimator):
         lines += [_promise_row(certificate) for certificate in self.certificates_]
         lines += [_refusal_row(refusal) for refusal in self.refusals_]
         return "\n".join(lines)
-
-
-def _unit_of(cluster, weights):
-    "What is independent: rows, clusters or rows that have weights"
-    if cluster is not None:
-        return "cluster"
-    return "row" if weights is None else "weighted row"
 
 
 def _promise_row(certificate):
@@ -519,7 +517,7 @@ def certificate_curve(
     classifier.check_fitted()
     points = check_number("points", points, 2, high=math.inf, whole=True)
     number = check_number("target", target, 0, high=math.inf, whole=True)
-    plan = replace(walk_plan(classifier), unit=_unit_of(cluster, None))
+    plan = replace(walk_plan(classifier), unit=unit_of(cluster, None))
     certificate = _find_certificate(classifier, plan, group, number)
     if (None in classifier.thresholds_) != (groups is None) or certificate is None:
         raise _no_such_certificate(classifier, group, number)

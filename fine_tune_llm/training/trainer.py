@@ -8,6 +8,7 @@ __all__ = ['calibration_metrics', 'CalibratedTrainer', 'is_complete', 'last_chec
 
 # %% ../../nbs/training/30_trainer.ipynb #40b89b5a
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def calibration_metrics(
             "the model's scores are not finite: training has diverged",
             hint="Lower training.learning_rate",
         )
-    temperature = best_temperature(logits, labels)
+    with warnings.catch_warnings():  # a bound is no news for an epoch thrown away
+        warnings.simplefilter("ignore", UserWarning)
+        temperature = best_temperature(logits, labels)
     wanted = dict.fromkeys((*WATCHED, *names))
     return {
         **summary(softmax(logits), labels, names=wanted),
@@ -283,6 +286,8 @@ def train(
     metrics: Sequence[str] = WATCHED,
     # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
     device: str = "auto",
+    # Put the head at its optimum on frozen features first? Not where it learned before
+    warm: bool = True,
     # Called with every `Event`: steps, evaluations, checkpoints
     publish: Callable[[Event], Any] | None = None,
     progress: bool = True,  # Show the progress bar
@@ -300,8 +305,9 @@ def train(
     weights = _class_weights(loss, rows[0][1], model)
     resume = last_checkpoint(folder)
     if not resume:
-        start = {"nll": warm_start(model, *rows, **weights)}
-        publish(Event("training.warm_started", start, step=0))
+        if warm:
+            start = {"nll": warm_start(model, *rows, **weights)}
+            publish(Event("training.warm_started", start, step=0))
         found = _keep_start(model, rows[1], metrics, folder)
         publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
     start = _read_start(Path(folder))
