@@ -50,7 +50,9 @@ def out_of_scope_texts(
 
     if not config.audit.out_of_scope:
         return None
-    return load(config.audit.out_of_scope, text=config.data.text, label=None).texts
+    asked = {"text": config.data.text, "label": None, "on_empty": "skip"}
+    texts = load(config.audit.out_of_scope, **asked).texts
+    return tuple(text for text in texts if text is not None)
 
 # %% ../../nbs/cli/20_fit.ipynb #name0run
 def name_of_run(

@@ -162,6 +162,8 @@ def unread(
         abstain_reason=why,
         confidence=None,
         prediction_set=(),
+        rationale=None,
+        cut=False,
         error=why,
         certificate=certificate,
     )

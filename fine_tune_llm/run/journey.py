@@ -514,7 +514,7 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger)
+    config, read = settled(config, folder, dataset, ledger=ledger)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),

@@ -55,8 +55,11 @@ def starting_run(
         there = run.config.fixed()[section]
         here = config.fixed()[section]
         skipped = {"device", "max_length"}
-        kept = [{k: v for k, v in s.items() if k not in skipped} for s in (there, here)]
-        found += differences(*kept, f"{section}.")
+        old, new = (
+            {name: value for name, value in part.items() if name not in skipped}
+            for part in (there, here)
+        )
+        found += differences(old, new, f"{section}.")
     if list(run.classes) != data["classes"]:
         found.append("the classes differ")
     if found:

@@ -8,6 +8,7 @@ __all__ = ['calibration_metrics', 'CalibratedTrainer', 'is_complete', 'last_chec
 
 # %% ../../nbs/training/30_trainer.ipynb #40b89b5a
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def calibration_metrics(
             "the model's scores are not finite: training has diverged",
             hint="Lower training.learning_rate",
         )
-    temperature = best_temperature(logits, labels)
+    with warnings.catch_warnings():  # a bound is no news for an epoch thrown away
+        warnings.simplefilter("ignore", UserWarning)
+        temperature = best_temperature(logits, labels)
     wanted = dict.fromkeys((*WATCHED, *names))
     return {
         **summary(softmax(logits), labels, names=wanted),
