@@ -139,8 +139,7 @@ def coverage_by(
     labels: np.ndarray,  # True classes, shape (n,)
     by: Any = None,  # Group of each row, shape (n,); the true class when `None`
     *,
-    classes: Sequence[str]
-    | None = None,  # Names of the K classes; numbers when `None`
+    classes: Sequence[str] | None = None,  # Names of the K classes; numbers when `None`
     level: float = 0.95,  # Probability that all intervals hold the truth, in (0, 1)
     min_rows: int = 1,  # Cells with fewer rows are not evaluated
 ) -> CoverageTable:  # One cell for each class, or for each group that occurs
