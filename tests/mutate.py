@@ -182,12 +182,54 @@ def _read_adapter(run):
     load_adapter(name, run / "adapter", run / "tokenizer", local=True)
 
 
+TOML = """\
+seed = 3
+training.epochs = 2  # passes
+[model]
+name = "minilm"
+[data]
+group = ["age", 'sex']
+text = 'body'
+[risk]
+target_risk = 5e-2
+cost = [[0.0, 1.0], [2.0, 0.0]]
+target_cost = 0.1
+"""
+ROWS = [
+    {"text": f"message {i} about {'tea' if i % 2 else 'rain'}", "label": "ab"[i % 2]}
+    for i in range(30)
+]
+CSV = "text,label\n" + "".join(
+    f'"message ""{row["text"]}"" é, and more",{row["label"]}\n' for row in ROWS
+)
+TABBED = [{"text": "text", "label": "label"}, *ROWS]
+# read alone, beside the files of a run
+ALONE = {
+    "settings.toml": TOML.encode(),
+    "settings.json": json.dumps({"seed": 3, "risk": {"delta": 0.2}}, indent=1).encode(),
+    "rows.jsonl": "".join(json.dumps(row) + "\n" for row in ROWS).encode(),
+    "rows.csv": CSV.encode(),
+    "rows.tsv": "".join(f"{row['text']}\t{row['label']}\n" for row in TABBED).encode(),
+    "rows.json": json.dumps(ROWS).encode(),
+}
+
+
 def readers() -> dict[str, tuple[Callable[[Path], Any], bool, tuple[int, ...]]]:
     "File of a run -> (what reads it, is it JSON, exit codes of its errors)"
     from fine_tune_llm.config import History, load_config
+    from fine_tune_llm.data import load
     from fine_tune_llm.predictions import Predictions
 
+    alone = {}
+    for name in ALONE:
+        read = load_config if name.startswith("settings") else load
+        alone[name] = (
+            lambda run, name=name, read=read: read(run / name),
+            name.endswith(".json"),
+            (2,),
+        )
     return {
+        **alone,
         "config.yaml": (lambda run: load_config(run / "config.yaml"), False, (2,)),
         "certificate.json": (_decide_nothing, True, (2, 3)),
         "data.json": (_decide_nothing, True, (2, 3)),

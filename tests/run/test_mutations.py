@@ -14,9 +14,15 @@ import fine_tune_llm as ft
 from fine_tune_llm.testing import toy_rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from mutate import is_right, mutations, outcome, readers  # noqa: E402
+from mutate import ALONE, is_right, mutations, outcome, readers  # noqa: E402
 
 HOW_MANY = {
+    "settings.toml": 300,
+    "settings.json": 100,
+    "rows.jsonl": 75,
+    "rows.csv": 75,
+    "rows.tsv": 75,
+    "rows.json": 75,
     "config.yaml": 400,
     "certificate.json": 300,
     "data.json": 200,
@@ -56,6 +62,8 @@ def copy(run, tmp_path):
 def test_files_of_a_run(copy, name):
     read, is_json, codes = readers()[name]
     file = copy / name
+    if name in ALONE:
+        file.write_bytes(ALONE[name])
     raw = file.read_bytes()
     assert outcome(lambda: read(copy)) is None
     for i, made in enumerate(mutations(raw, HOW_MANY[name], 0, is_json=is_json)):
