@@ -107,7 +107,7 @@ def main():
         slowest_s=max(one["slowest_s"] for one in found.values()),
         seed=asked.seed,
         versions=dict(python=platform.python_version()),
-        commit=commit.stdout.strip(),
+        commit=commit,
     )
     text = json.dumps(result, indent=1) + "\n"
     (HERE / "results" / "fuzzing.json").write_text(text)
