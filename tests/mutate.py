@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def _changed_value(value: Any, rng: random.Random) -> Any:
     "A value with another one somewhere in it, or without something, or with it twice"
     path = rng.choice([*_places(value)])
     if not path:
-        return rng.choice(VALUES)
+        return deepcopy(rng.choice(VALUES))
     holder = value
     for key in path[:-1]:
         holder = holder[key]
@@ -88,9 +89,9 @@ def _changed_value(value: Any, rng: random.Random) -> Any:
             path[-1]
         )
     elif kind == 1:
-        holder.append(holder[path[-1]])
+        holder.append(deepcopy(holder[path[-1]]))
     else:
-        holder[path[-1]] = rng.choice(VALUES)
+        holder[path[-1]] = deepcopy(rng.choice(VALUES))
     return value
 
 
