@@ -22,6 +22,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_logits,
     check_probs,
+    check_same_rows,
     class_names,
     name_column,
     read_only,
@@ -83,6 +84,9 @@ class Predictions:
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
+        given = {"logits": logits, "probs": probs, "labels": labels, "ids": ids}
+        given |= {"groups": groups, "texts": texts, "clusters": clusters}
+        check_same_rows({name: v for name, v in given.items() if v is not None})
         scores = check_logits(logits) if probs is None else check_probs(probs)
         n, K = scores.shape
         names = class_names(range(K) if classes is None else classes, K)
@@ -349,11 +353,16 @@ class Outcome:
     # Sets at further miss rates, by alpha, each of shape (n, K) bool
     more_sets: dict[float, np.ndarray] = field(default_factory=dict)
     group: str = ""  # Group column whose groups have certificates of their own
+    # Was the decided class added to `sets`, which did not hold it? shape (n,) bool;
+    # nowhere when `None`
+    added: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, K = len(self.predictions), self.predictions.n_classes
         shapes: dict[str, tuple[int, ...]] = {"probs": (n, K), "sets": (n, K)}
-        shapes |= {"decided": (n,), "conf": (n,), "needed": (n,)}
+        shapes |= {"decided": (n,), "conf": (n,), "needed": (n,), "added": (n,)}
+        if self.added is None:
+            object.__setattr__(self, "added", np.zeros(n, bool))
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))
             if values.shape != shape:

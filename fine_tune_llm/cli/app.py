@@ -32,7 +32,8 @@ Exit codes:
   2    bad input or bad settings: nothing was written
   3    a certificate is void, or was refused
   5    finished, and the test role contradicts a promise
-  130  interrupted: the same command resumes a fit"""
+  130  interrupted: the same command resumes a fit
+  141  whoever read the output has stopped reading"""
 
 
 def exit_code(
@@ -109,6 +110,7 @@ _ORDER = (
     "fit",
     "decide",
     "report",
+    "certify",
     "sign",
     "verify",
     "make-key",

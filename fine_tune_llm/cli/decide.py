@@ -31,16 +31,26 @@ if TYPE_CHECKING:
     from fine_tune_llm.inference.decision import Decision
 
 # %% ../../nbs/cli/40_decide.ipynb #a85387e9
+def _settings_of(run):
+    "Settings of a run; `None` when there are none or they cannot be read"
+    from fine_tune_llm.config.files import load_config
+
+    file = run / "config.yaml"
+    try:
+        return load_config(file) if file.is_file() else None
+    except ConfigurationError:
+        return None  # opening the run says why its certificate is void
+
+
 def reading_options(
     run: Path,  # A run directory
     text: str | None,  # What `--text` says, if anything
 ) -> dict[str, Any]:  # `text` and `max_chars` of `load`
     "Which column to read; a text that is too long is refused by row, not here"
-    from fine_tune_llm.config.files import load_config
     from fine_tune_llm.config.schema import DataConfig
 
-    file = run / "config.yaml"
-    data = load_config(file).data if file.is_file() else DataConfig()
+    config = _settings_of(run)
+    data = DataConfig() if config is None else config.data
     return dict(text=text or data.text, max_chars=100_000_000)
 
 
@@ -48,13 +58,11 @@ def groups_of_promises(
     run: Path,  # A run directory
 ) -> list[str]:  # Group columns that new texts must have, too
     "Columns by which a run promises something"
-    from fine_tune_llm.config.files import load_config
     from fine_tune_llm.run.classifier import set_group
 
-    file = run / "config.yaml"
-    if not file.is_file():
+    config = _settings_of(run)
+    if config is None:
         return []
-    config = load_config(file)
     return sorted({set_group(config), config.risk.group} - {""})
 
 # %% ../../nbs/cli/40_decide.ipynb #5ac7d717

@@ -50,7 +50,9 @@ def out_of_scope_texts(
 
     if not config.audit.out_of_scope:
         return None
-    return load(config.audit.out_of_scope, text=config.data.text, label=None).texts
+    asked = {"text": config.data.text, "label": None, "on_empty": "skip"}
+    texts = load(config.audit.out_of_scope, **asked).texts
+    return tuple(text for text in texts if text is not None)
 
 # %% ../../nbs/cli/20_fit.ipynb #name0run
 def name_of_run(
@@ -182,6 +184,14 @@ def fit(
     ] = None,
     seed: Annotated[int | None, SEED] = None,
     preset: Annotated[str | None, PRESET] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="A finished run to train on from, as a new version in --out.",
+            show_default=False,
+        ),
+    ] = None,
     config: Annotated[
         list[Path] | None,
         typer.Option(
@@ -236,6 +246,7 @@ def fit(
         out=out or Path("runs") / name_of_run(data),
         seed=None,
         test=test,
+        start=start,
         config=settings,
         watch=watch,
         progress=shows_progress(),

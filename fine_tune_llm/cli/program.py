@@ -15,10 +15,12 @@ from typing import Any
 import typer
 
 from .app import app, error_paragraph, exit_code, say
+from .streams import standard_streams
 from ..core.redaction import redact
 
 # %% ../../nbs/cli/90_program.ipynb #commands
 from fine_tune_llm.cli import (  # noqa: F401
+    certify,
     config,
     decide,
     demo,
@@ -40,10 +42,18 @@ def main(
     "Run `ftllm`; always leaves through `SystemExit` with the exit code"
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     words = sys.argv[1:] if args is None else list(args)
+    with standard_streams():
+        raise SystemExit(_run(words))
+
+
+def _run(words):
+    "The exit code of a command; all it has printed is written"
     try:
         code = app(args=words, standalone_mode=False, prog_name="ftllm")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
     except _UsageError as e:
-        raise SystemExit(_show_usage(e)) from e
+        return _show_usage(e)
     except (Exception, KeyboardInterrupt) as e:
         if "--debug" in words:
             import traceback
@@ -51,8 +61,7 @@ def main(
             say(redact("".join(traceback.format_exception(e))), err=True)
         else:
             say(error_paragraph(e), err=True)
-        raise SystemExit(exit_code(e)) from e
-    raise SystemExit(code if isinstance(code, int) else 0)
+        return exit_code(e)
 
 
 def _show_usage(error):

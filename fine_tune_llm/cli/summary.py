@@ -78,9 +78,19 @@ def _accuracy_said(performance):
     baselines = performance["baselines"]
     return (
         f"{_measured(performance['accuracy'])}  "
-        f"(TF-IDF {_measured(baselines['tfidf'])}, "
+        f"(TF-IDF {_measured(baselines['tfidf'])}"
+        f"{_difference_said(baselines['tfidf'].get('difference'))}; "
         f"commonest class {_measured(baselines['majority'])})"
     )
+
+
+def _difference_said(found):
+    "How much better the model is than a baseline, in points, or nothing"
+    if found is None or found["p_value"] is None:
+        return ""
+    gap, low, high = (100 * found[end] for end in ("difference", "low", "high"))
+    ends = f"{found['level']:.0%} {low:+.1f} to {high:+.1f}"
+    return f": {gap:+.1f} points, {ends}, p = {found['p_value']:.2g}"
 
 
 def _recalls_said(per_class, most=4):

@@ -193,7 +193,7 @@ class _Writer:
         if now is None:
             now = time.time()
             if max_age is not None:
-                self._check_clock(now, max_age)
+                _check_clock(self, now, max_age)
         self.flush(10.0)
         with self.io:
             try:
@@ -201,18 +201,6 @@ class _Writer:
             except sqlite3.Error as e:
                 message = f"`{self.path}` cannot be pruned: {e}"
                 raise IntegrityError(message, path=str(self.path)) from e
-
-    def _check_clock(self, now, max_age):
-        "A clock that has jumped would delete everything"
-        since = time.monotonic() - self.opened
-        newest = self.newest + since
-        if now - newest > max_age:
-            raise ConfigurationError(
-                f"the clock is {now - newest:,.0f} seconds, more than `max_age`, ahead "
-                f"of the newest event of `{self.path}`: nothing was deleted",
-                hint="If the clock is right, say so: now=time.time()",
-                argument="now",
-            )
 
     def clear(self):
         "Delete what is too old or too many, if there are such limits"
@@ -237,6 +225,18 @@ def _check_moment(name, moment):
             argument=name,
         )
     return moment
+
+
+def _check_clock(writer, now, max_age):
+    "A clock that has jumped would delete everything"
+    ahead = now - writer.newest - (time.monotonic() - writer.opened)
+    if ahead > max_age:
+        raise ConfigurationError(
+            f"the clock is {ahead:,.0f} seconds, more than `max_age`, ahead "
+            f"of the newest event of `{writer.path}`: nothing was deleted",
+            hint="If the clock is right, say so: now=time.time()",
+            argument="now",
+        )
 
 
 def _check_count(name, value, low=0):

@@ -44,7 +44,7 @@ def json_safe(
     if isinstance(value, (list, tuple)):
         return [json_safe(item) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted((json_safe(item) for item in value), key=str)
+        return sorted((json_safe(item) for item in value), key=repr)
     if hasattr(value, "tolist") and hasattr(value, "shape"):
         if math.prod(value.shape) > _LARGEST_ARRAY:
             return f"[array of shape {tuple(value.shape)}]"

@@ -15,6 +15,7 @@ from numbers import Integral, Real
 from typing import Any
 
 from .errors import DataValidationError
+from .texts import is_blank
 
 # %% ../../nbs/core/22_names.ipynb #649b9266
 def as_name(
@@ -87,12 +88,13 @@ _FLOAT_OF_WHOLE = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0")
 
 def _name_of_text(text):
     "Without blank ends, in NFC; `1.0`, as a float is written, is `1`"
-    text = _BLANK_ENDS.sub("", text)
+    text = _BLANK_ENDS.sub("", text.encode("utf-8", "backslashreplace").decode())
+    if is_blank(text):
+        return None
     if not text.isascii():
-        storable = text.encode("utf-8", "backslashreplace").decode()
-        return unicodedata.normalize("NFC", storable) or None
+        return unicodedata.normalize("NFC", text)
     whole = _FLOAT_OF_WHOLE.fullmatch(text)
-    return (str(int(whole[1])) if whole else text) or None
+    return str(int(whole[1])) if whole else text
 
 
 def _name_of_day(value):

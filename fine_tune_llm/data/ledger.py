@@ -117,7 +117,8 @@ class Units:
     # Number of the unit of each row, by first appearance, -1 for a row that is left out
     # or in the test file, shape (n,)
     unit: np.ndarray
-    stands: np.ndarray  # Was the row drawn to stand for its unit? shape (n,) bool
+    # Was the row drawn to stand for its unit, in its file? shape (n,) bool
+    stands: np.ndarray
     findings: dict[str, int]  # What was found and left out, counted
 
     def counts(
@@ -126,7 +127,8 @@ class Units:
         n_classes: int,  # K
     ) -> np.ndarray:  # Shape (K,)
         "Units of each class, by the rows that stand for them: what the ledger deals"
-        return np.bincount(labels[self.stands], minlength=n_classes)
+        dealt = self.stands & (self.unit >= 0)
+        return np.bincount(labels[dealt], minlength=n_classes)
 
 # %% ../../nbs/data/20_ledger.ipynb #a6ff037d
 def draw_order(
@@ -157,8 +159,9 @@ def find_units(
         others = free & (unit != unit[_first(text, draw, free)[text]])
         free &= ~others
     stands = np.zeros(len(data), bool)
-    drawn = _first(unit, draw, free)
-    stands[drawn[drawn >= 0]] = True
+    for rows in (free, ~is_main):
+        drawn = _first(unit, draw, rows)
+        stands[drawn[drawn >= 0]] = True
     counted = {
         "left_out_as_in_test_file": int((is_main & in_test).sum()),
         "left_out_as_of_cluster_in_test_file": int((is_main & near_test).sum()),
@@ -300,7 +303,7 @@ def split_ledger(
     if rare:
         raise too_rare(rare, len(roles), what=what_is_dealt(data))
     role_of = _role_of_unit(data, units, {role: shares[role] for role in roles}, seed)
-    rows_of = {}
+    rows_of: dict[str, np.ndarray] = {}
     for number, role in enumerate(roles):
         in_role = (units.unit >= 0) & (role_of[units.unit] == number)
         rows_of[role] = np.flatnonzero(
@@ -308,8 +311,13 @@ def split_ledger(
         )
     n_kept = sum(map(len, rows_of.values()))
     if n_test_file:
-        rows_of["test"] = np.arange(len(data) - n_test_file, len(data))
+        rows_of["test"] = tested = np.arange(len(data) - n_test_file, len(data))
+        if data.clusters is not None:
+            rows_of["test"] = tested[units.stands[tested]]
     findings, named = _findings(data, units, n_test_file)
+    findings["left_out_of_test_file"] = (
+        n_test_file - len(rows_of["test"]) if n_test_file else 0
+    )
     findings["repeats_left_out"] = int((units.unit >= 0).sum()) - n_kept
     in_order = {role: rows_of[role] for role in ROLES}
     return Ledger(in_order, units.hashes, seed, findings, named)
@@ -326,13 +334,14 @@ def _role_of_unit(data, units, shares, seed):
     "Number of the role of each unit, -1 for one that is left out; class by class"
     rng = np.random.default_rng(check_seed(seed))
     label_of = np.full(units.unit.max() + 1, -1)
-    label_of[units.unit[units.stands]] = data.labels[units.stands]
+    dealt = units.stands & (units.unit >= 0)
+    label_of[units.unit[dealt]] = data.labels[dealt]
     role_of = np.full(len(label_of), -1)
     for k in range(len(data.classes)):
         of_class = np.flatnonzero(label_of == k)
         order = rng.permutation(len(of_class))
-        dealt = _deal(len(of_class), list(shares.values()))
-        role_of[of_class[order]] = np.repeat(np.arange(len(shares)), dealt)
+        shared = _deal(len(of_class), list(shares.values()))
+        role_of[of_class[order]] = np.repeat(np.arange(len(shares)), shared)
     return role_of
 
 

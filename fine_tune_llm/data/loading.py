@@ -169,7 +169,7 @@ class _Table:
             columns=present[:50],
         )
 
-# %% ../../nbs/data/10_loading.ipynb #5887d7d8
+# %% ../../nbs/data/10_loading.ipynb #548c3cbe
 _CHATS = ("messages", "conversations")
 _USERS = {"user", "human"}
 _ASSISTANTS = {"assistant", "gpt", "model", "bot"}
@@ -206,7 +206,8 @@ def _chat_of(table: _Table, column: str) -> str | None:
     "The column of chats when `column` is missing or is it"
     if table.found(column) is not None:
         values = (row.get(column) for row in table.rows)
-        return column if any(turns(value) for value in values) else None
+        first = next((value for value in values if not _is_missing(value)), None)
+        return column if turns(first) else None
     return next((name for name in _CHATS if table.found(name)), None)
 
 
@@ -281,7 +282,7 @@ def _note_halves(table: _Table, numbers: list[int], what: str) -> None:
             f"half a character (lone surrogate) in {what} is kept as its code ({where})"
         )
 
-# %% ../../nbs/data/10_loading.ipynb #715141fc
+# %% ../../nbs/data/10_loading.ipynb #e3ab0e16
 def _label(value: Any) -> str | None:
     "The name of a class; `None` where it is missing"
     name = as_name(value)
@@ -295,9 +296,14 @@ def _names(
     table: _Table, values: list[Any], kept: list[int], name_of: Callable, what: str
 ) -> list[str | None]:
     "Names of labels or groups; `DataValidationError` lists what is none"
-    faults, names, halves = table.faults(), [], []
+    faults, halves = table.faults(), []
+    names: list[str | None] = []
+    known: dict[str, str] = {}  # labels and groups repeat
     for row in kept:
         value, name = values[row], None
+        if isinstance(value, str) and value in known:
+            names.append(known[value])
+            continue
         try:
             name = name_of(value)
         except DataValidationError:
@@ -317,6 +323,8 @@ def _names(
                 )
             if isinstance(value, str) and value != _without_halves(value):
                 halves.append(table.facts.number(row))
+            elif isinstance(value, str) and name is not None and what != "id":
+                known[value] = name
         names.append(name)
     faults.raise_any()
     _note_halves(table, halves, f"{what}s")

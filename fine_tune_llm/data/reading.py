@@ -426,7 +426,7 @@ def columns_as_rows(
         return None
     return (dict(zip(columns, row)) for row in zip(*values))
 
-# %% ../../nbs/data/06_reading.ipynb #6ec54aa3
+# %% ../../nbs/data/06_reading.ipynb #77f42042
 _BATCH = 16_384  # Rows read at a time; fewer of columns that hold lists or objects
 _MOST_CELLS = 100_000_000  # Values in the columns that are read
 
@@ -476,13 +476,18 @@ def _check_parquet(file: Any, kept: list[str], name: str, limits: Limits) -> Non
         raise limits.refusal(name, "max_columns")
     if facts.num_rows > limits.max_rows:
         raise limits.refusal(name, "max_rows")
+    # Arrow ends the process when it is asked about a damaged column, unless it met the
+    # damage itself before
+    file.scan_contents(kept or None)
+    leaves = [file.schema.column(i).path for i in range(facts.num_columns)]
+    roots = [path if path in kept else path.split(".")[0] for path in leaves]
+    read = [i for i, root in enumerate(roots) if root in kept]
     n_bytes = n_values = 0
     for group in range(facts.num_row_groups):
-        for i in range(facts.num_columns):
+        for i in read:
             column = facts.row_group(group).column(i)
-            if column.path_in_schema.split(".")[0] in kept:
-                n_bytes += column.total_uncompressed_size
-                n_values += column.num_values
+            n_bytes += column.total_uncompressed_size
+            n_values += column.num_values
     if n_bytes > limits.max_bytes:
         raise limits.refusal(name, "max_bytes", what="what it expands to")
     if n_values > _MOST_CELLS:
@@ -530,6 +535,6 @@ def _values(column: Any) -> list[Any]:
         return column.to_pylist()
     index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
     used, place = np.unique(index, return_inverse=True)
-    words = np.empty(len(used), dtype=object)
-    words[:] = [None if i < 0 else column.dictionary[int(i)].as_py() for i in used]
-    return words[place].tolist()
+    words = column.dictionary.take(used[used >= 0]).to_pylist()
+    with_none = [None] * (len(used) - len(words)) + words  # -1 is the first
+    return [with_none[i] for i in place.tolist()]

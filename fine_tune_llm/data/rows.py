@@ -213,7 +213,7 @@ class _Kept:
             tuple(records.notes),
         )
 
-# %% ../../nbs/data/08_rows.ipynb #d0c9f3d3
+# %% ../../nbs/data/08_rows.ipynb #78dd361e
 def read_rows(
     # Path, "-" for standard input, bytes, dicts, columns, a DataFrame (pandas, polars)
     # or an Arrow table
@@ -260,7 +260,11 @@ def read_rows(
 def _bytes_of(source: Any, name: str | None, limits: Limits) -> tuple[bytes, str]:
     "Contents of a file, and its name"
     if isinstance(source, (str, Path)):
-        spoken = "standard input" if str(source) == "-" else str(source)
+        spoken = str(source)
+        if spoken in ("-", "/dev/stdin"):
+            spoken = "standard input"
+        elif spoken.startswith(("/dev/fd/", "/proc/self/fd/")):
+            spoken = "pipe"
         return read_bytes(source, limits), name or spoken
     if isinstance(source, (bytes, bytearray, memoryview)):
         if len(source) > limits.max_bytes:

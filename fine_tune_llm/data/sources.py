@@ -59,9 +59,11 @@ class Limits:
             most=most,
         )
 
-# %% ../../nbs/data/04_sources.ipynb #55ffc800
+# %% ../../nbs/data/04_sources.ipynb #e7c2877b
 _PIPE_WAIT = 10.0  # Seconds until a named pipe must have a writer
 _CHUNK = 2**20
+# without waiting for a writer; on Windows without changing line ends
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 @contextmanager
@@ -77,21 +79,20 @@ def _said_in_words(path: str | Path) -> Iterator[None]:
         if os.path.islink(path):
             why = f"is a link to `{os.readlink(path)}`, which does not exist"
         raise DataLoadingError(f"`{shown}` {why}", hint=hint, path=shown) from e
-    except IsADirectoryError as e:
-        hint = "Name one JSONL, CSV or Parquet file in it"
-        message = f"`{shown}` is a directory"
-        raise DataLoadingError(message, hint=hint, path=shown) from e
     except OSError as e:
-        why = (e.strerror or str(e)).lower()
-        if e.errno == errno.ELOOP:
-            why, hint = "it is a link that leads back to itself", "Name the file"
-        message = f"`{shown}` cannot be read: {why}"
+        message = f"`{shown}` cannot be read: {(e.strerror or str(e)).lower()}"
+        if os.path.isdir(path):
+            message = f"`{shown}` is a directory"
+            hint = "Name one JSONL, CSV or Parquet file in it"
+        elif e.errno == errno.ELOOP:
+            message = f"`{shown}` is a link that leads back to itself"
+            hint = "Name the file"
         raise DataLoadingError(message, hint=hint, path=shown) from e
     except ValueError as e:  # such as a NUL in a path
         message = f"`{shown!r}` is no path: {e}"
         raise DataLoadingError(message, path=shown) from e
 
-# %% ../../nbs/data/04_sources.ipynb #bc31204b
+# %% ../../nbs/data/04_sources.ipynb #dd55c15a
 def read_bytes(
     path: str | Path,  # File, pipe, or "-" for standard input
     limits: Limits | None = None,  # The most that is read; `Limits()` when `None`
@@ -105,7 +106,7 @@ def read_bytes(
     if str(path) == "-":
         return _standard_input(limits)
     with _said_in_words(path):
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, _READ)
         with open(descriptor, "rb", buffering=0) as file:
             return _contents(file, str(path), limits)
 

@@ -87,7 +87,7 @@ def alarms_of(
     "What stands against a promise, and what spoils a classifier without breaking one"
     return [
         {"code": code, "message": message}
-        for part in (_decisions, _sets, _shift, _never_said, _start_kept, _cut)
+        for part in _PARTS
         for code, message in part(evidence)
     ]
 
@@ -173,4 +173,13 @@ def _start_kept(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _cut(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if evidence["data"]["cut"]:
-        yield "texts_cut", f"{evidence['data']['cut']}"
+        yield "texts_cut", evidence["data"]["cut"]
+
+
+def _chosen_after(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if evidence["identity"]["basis"]["how"] == "after":
+        for said in evidence["identity"]["basis_said"]:
+            yield "promise_chosen_after_looking", said.rstrip(".")
+
+
+_PARTS = (_decisions, _sets, _chosen_after, _shift, _never_said, _start_kept, _cut)

@@ -12,22 +12,41 @@ import numpy as np
 
 from .findings import not_evaluated, share
 from ..predictions import Predictions
+from ..stats.paired import compare_rows
 
 # %% ../../nbs/evaluation/20_baseline.ipynb #d231f1f1
 def baselines(
     train: Predictions,  # Of the train role: only texts and labels are used
     test: Predictions,  # Of the test role
+    *,
+    # Class that the model decided for each test row, shape (n,): how far is it from the
+    # baselines?
+    decided: np.ndarray | None = None,
 ) -> dict[str, Any]:  # `majority` and `tfidf`: accuracy with its interval
     "Majority class, and TF-IDF (words and pairs) with logistic regression"
     commonest = np.bincount(train.labels, minlength=train.n_classes).argmax()
-    return {
-        "majority": share((test.labels == commonest).sum(), len(test)),
-        "tfidf": _tfidf_accuracy(train, test),
+    guesses = {
+        "majority": np.full(len(test), commonest),
+        "tfidf": _tfidf_decided(train, test),
     }
+    return {name: _scored(guess, test, decided) for name, guess in guesses.items()}
 
 
-def _tfidf_accuracy(train, test):
-    "Accuracy of a bag of words; not evaluated for texts without words"
+def _scored(guess, test, decided):
+    "Accuracy of a baseline, and how far the model is from it"
+    if isinstance(guess, dict):
+        return guess
+    right = guess == test.labels
+    found = share(right.sum(), len(test))
+    if decided is None or not len(test):
+        return found
+    of_model = np.asarray(decided) == test.labels
+    difference = compare_rows(of_model, right, name="accuracy", seed=0)
+    return found | {"difference": difference.to_dict()}
+
+
+def _tfidf_decided(train, test):
+    "Classes by a bag of words; not evaluated for texts without words"
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -37,7 +56,6 @@ def _tfidf_accuracy(train, test):
         LogisticRegression(C=10, max_iter=2000),
     )
     try:
-        decided = model.fit(train.texts, train.labels).predict(test.texts)
+        return model.fit(train.texts, train.labels).predict(test.texts)
     except ValueError as e:
         return not_evaluated(f"TF-IDF finds no words: {e}")
-    return share((decided == test.labels).sum(), len(test))

@@ -29,6 +29,7 @@ from fine_tune_llm.evaluation.alarms import (
 from .baseline import baselines
 from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions
+from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run
 from ..run.limits import TextsRead
@@ -67,6 +68,8 @@ def identity_of(
     return {
         "name": run.path.name,
         "certificate": run.certificate["id"],
+        "basis": run.certificate["basis"],
+        "basis_said": basis_in_words(run.certificate),
         "model": Path(name).name if Path(name).is_absolute() else name,
         "seed": run.config.seed,
         "fingerprints": run.certificate["fingerprints"],
@@ -156,7 +159,7 @@ def performance_of(
         "aurc": aurc(outcome.probs, labels),
         "per_class": per_class,
         "confusion": table.tolist(),
-        "baselines": baselines(train, outcome.predictions),
+        "baselines": baselines(train, outcome.predictions, decided=outcome.likeliest),
     }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #6398f8ec
@@ -231,7 +234,10 @@ def coverage_of(
         min_rows=min(20, run.config.audit.min_group_size),
     )
     found = coverage(outcome.sets, labels)
+    n_added = int(outcome.added.sum())
     band = None if report.band is None else [float(end) for end in report.band]
+    if band and n_added:
+        band[1] = 1.0  # sets that were given the decided class cover more often
     return {
         "score": promised["score"],
         "alpha": alpha,
@@ -245,6 +251,7 @@ def coverage_of(
         "band_level": 0.99,
         "inside": None if band is None else bool(band[0] <= found <= band[1]),
         "mean_set_size": set_size(outcome.sets),
+        "n_added": n_added,
         "sizes": list(report.sizes),
         "promised": promised,
         "conditional": _conditional(run, outcome, report),
@@ -518,7 +525,7 @@ def out_of_scope_of(
     return {
         "n": len(texts),
         "decided": share(outcome.kept.sum(), len(texts)),
-        "empty_sets": share((~outcome.sets).all(1).sum(), len(texts)),
+        "empty_sets": share((outcome.sets.sum(1) == outcome.added).sum(), len(texts)),
     }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #085a4b9c

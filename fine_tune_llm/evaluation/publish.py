@@ -9,7 +9,7 @@ __all__ = ['write_report']
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..core.files import atomic_write
+from ..core.files import atomic_write, trouble_in_words
 from ..core.locks import single_writer
 from .card import render_card
 from .evidence import audit, write_audit
@@ -28,7 +28,7 @@ def write_report(
         "report.html": render_report(evidence),
         "model_card.md": render_card(evidence, run.config.model.name),
     }
-    with single_writer(run.path):
+    with trouble_in_words(run.path), single_writer(run.path):
         write_audit(run, evidence)
         for name, text in pages.items():
             with atomic_write(run.path / name) as path:

@@ -57,7 +57,8 @@ class Decision(BaseModel):
     )
     prediction_set: tuple[str, ...] = Field(
         description="Classes that hold the true one with the promised probability, "
-        "likeliest first; empty when the text could not be read"
+        "likeliest first; the one decided is among them. Empty when the text could not "
+        "be read, or when no class is likely enough and none was decided"
     )
     cut: bool = Field(
         False, description="Is the text longer than what the model read of it?"
@@ -161,6 +162,8 @@ def unread(
         abstain_reason=why,
         confidence=None,
         prediction_set=(),
+        rationale=None,
+        cut=False,
         error=why,
         certificate=certificate,
     )

@@ -156,10 +156,11 @@ def _package_folder(package):
     return None
 
 
-def _weights_hash(folder):
+def _hash_files(folder):
+    "Fingerprint of every file that decides what the network is, by name"
     kinds = ("*.safetensors", "*.safetensors.index.json", "config.json")
     files = [file for kind in kinds for file in Path(folder).glob(kind)]
-    return sha256_json({file.name: sha256_file(file) for file in sorted(files)})
+    return {file.name: sha256_file(file) for file in sorted(files)}
 
 # %% ../../nbs/models/20_hub.ipynb #756944b6
 def find_model(
@@ -181,8 +182,7 @@ def find_model(
         )
     else:
         folder = _downloaded(name, entry, local)
-    _check_files(name, folder, entry)
-    return Source(name, folder, _weights_hash(folder))
+    return Source(name, folder, sha256_json(_checked_hashes(name, folder, entry)))
 
 
 def _downloaded(name: str, entry: Entry | None, local: bool) -> str:
@@ -204,7 +204,8 @@ def _downloaded(name: str, entry: Entry | None, local: bool) -> str:
     )
 
 
-def _check_files(name, folder, entry):
+def _checked_hashes(name, folder, entry):
+    "Fingerprints by file name; a `ModelLoadError` for other weights than are known"
     has_weights = any(Path(folder).glob("*.safetensors"))
     if not has_weights or not (Path(folder) / "config.json").is_file():
         raise ModelLoadError(
@@ -212,13 +213,20 @@ def _check_files(name, folder, entry):
             hint="Name a folder written by save_pretrained",
             model=name,
         )
+    try:
+        found = _hash_files(folder)
+    except OSError as e:
+        raise ModelLoadError(
+            f"model {name!r} cannot be read: {e.filename}: {e.strerror}", model=name
+        ) from e
     wanted = entry.sha256 if entry else None
-    if wanted and sha256_file(Path(folder) / "model.safetensors") != wanted:
+    if wanted and found.get("model.safetensors") != wanted:
         raise ModelLoadError(
             f"model.safetensors of {name!r} has another checksum than {wanted[:16]}...",
             hint="Delete that copy and fetch it again",
             model=name,
         )
+    return found
 
 # %% ../../nbs/models/20_hub.ipynb #de932349
 @contextmanager

@@ -12,6 +12,7 @@ import lazy_loader
 _WORDS = {
     "classifier": ["CertifiedClassifier", "fit_classifier"],
     "certificate": ["derive_certificate", "promises"],
+    "recertify": ["FAMILY", "recertified"],
     "directory": ["Run", "decide", "read_events"],
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],

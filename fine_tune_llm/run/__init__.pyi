@@ -4,6 +4,8 @@ from .classifier import CertifiedClassifier as CertifiedClassifier
 from .classifier import fit_classifier as fit_classifier
 from .certificate import derive_certificate as derive_certificate
 from .certificate import promises as promises
+from .recertify import FAMILY as FAMILY
+from .recertify import recertified as recertified
 from .directory import Run as Run
 from .directory import decide as decide
 from .directory import read_events as read_events
@@ -16,6 +18,7 @@ from .journey import fit as fit
 
 __all__ = [
     "CertifiedClassifier",
+    "FAMILY",
     "PREDICTED_FOR",
     "Run",
     "decide",
@@ -26,6 +29,7 @@ __all__ = [
     "make_key",
     "promises",
     "read_events",
+    "recertified",
     "sign_run",
     "verify_run",
 ]

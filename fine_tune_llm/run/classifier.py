@@ -168,7 +168,11 @@ class CertifiedClassifier:
         self,
         predictions: Predictions,  # With logits, and the group columns in use
     ) -> Outcome:
-        "What is said about the rows; every number of it is computed here and once"
+        """What is said about the rows; every number of it is computed here and once
+
+        A decided row's sets hold the class that was decided: where they did not, it is
+        added. Sets only grow by it, so they cover as promised.
+        """
         probs = self.calibrator.predict_proba(predictions.logits)
         sets = self._sets(predictions, probs)
         if self.selective is None:
@@ -177,11 +181,15 @@ class CertifiedClassifier:
         else:
             judged = judge(probs, self.selective.score, self.selective.cost)
             needed = self._needed(predictions)
+        decided = np.where(judged.conf >= needed, judged.best, -1)
+        added = _add_decided(sets, decided)
+        first = self.conformal.alphas_[0]
         return Outcome(
             predictions,
             probs,
-            sets=sets.pop(self.conformal.alphas_[0]),
-            decided=np.where(judged.conf >= needed, judged.best, -1),
+            sets=sets.pop(first),
+            decided=decided,
+            added=added[first],
             conf=judged.conf,
             needed=needed,
             more_sets=sets,
@@ -209,6 +217,17 @@ class CertifiedClassifier:
             return np.full(len(predictions), thresholds[None])
         names = group_names(groups, len(predictions))
         return np.array([thresholds.get(name, np.inf) for name in names])
+
+# %% ../../nbs/run/05_classifier.ipynb #dec1ded0
+def _add_decided(sets, decided):
+    "Put decided classes into the sets of each alpha, in place; where they were missing"
+    rows = np.flatnonzero(decided >= 0)
+    added = {}
+    for alpha, members in sets.items():
+        added[alpha] = np.zeros(len(decided), bool)
+        added[alpha][rows] = ~members[rows, decided[rows]]
+        members[rows, decided[rows]] = True
+    return added
 
 # %% ../../nbs/run/05_classifier.ipynb #7dc537fe
 @dataclass(frozen=True, eq=False)
@@ -247,6 +266,7 @@ def fit_classifier(
         probs["calibration"],
         calibration.labels,
         groups=group_column(calibration, set_group(config)),
+        rare_from=_rows_that_tell_rare(validation, config),
     )
     selective = make_selective(config, calibration.classes)
     refusal = None
@@ -258,6 +278,14 @@ def fit_classifier(
         calibrator, conformal, selective, set_group(config), config.risk.group
     )
     return Fitted(classifier, choice, refusal)
+
+
+def _rows_that_tell_rare(validation, config):
+    "Rows by which rare cells are told, so that what is promised to them is exact"
+    if config.conformal.rare != "marginal" or config.conformal.condition == "cluster":
+        return None
+    groups = group_column(validation, set_group(config))
+    return (validation.labels,) if groups is None else (validation.labels, groups)
 
 
 def _certify(selective, validation, calibration, probs, group):

@@ -54,6 +54,7 @@ from fine_tune_llm.run.certificate import (
     void,
 )
 from .inputs import Inputs, check_inputs
+from .recertify import recertified
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
 def differences(
@@ -332,6 +333,29 @@ class Run:
             decisions = decide_part(self, part, rationale=rationale)
             tell_decisions(self.path, decisions, bus=bus, record=record)
             yield from decisions
+
+    def certify(
+        self,
+        *,
+        alpha: float | None = None,  # Miss rate of the prediction sets, in (0, 1)
+        target_risk: float | None = None,  # Error rate among decisions, in (0, 1)
+        delta: float | None = None,  # Chance that it may fail, in (0, 1)
+        # Other settings of sections conformal and risk, by full name
+        config: dict[str, Any] | None = None,
+        calibration: Any = None,  # Fresh labelled texts; the stored role when `None`
+        family: bool = False,  # Must the promise survive being chosen after looking?
+    ) -> "Run":
+        """Promise something else, from stored predictions and without training
+
+        The new run lies in `certificates/` of this one. Its certificate says whether
+        the promise was chosen after looking at the rows it rests on; fresh rows, or
+        `family`, make it exact. See `run.recertify`.
+        """
+        named = {"alpha": alpha, "target_risk": target_risk, "delta": delta}
+        asked = {name: value for name, value in named.items() if value is not None}
+        asked |= config or {}
+        folder = recertified(self, asked, calibration=calibration, family=family)
+        return type(self).load(folder, device=self.device)
 
     def events(
         self,

@@ -70,7 +70,7 @@ def check_inputs(
     """Texts to decide on, with what is wrong with single rows
 
     `DataValidationError` for what concerns all of them: ids or groups of another
-    length, and a text that is no string.
+    length, an id of several rows, and a text that is no string.
     """
     texts = [texts] if isinstance(texts, str) else list(texts)
     for row, text in enumerate(texts):
@@ -79,6 +79,8 @@ def check_inputs(
                 f"`texts` row {row} is no text: {text!r:.60}", row=row
             )
     ids = range(len(texts)) if ids is None else _as_many("ids", ids, texts)
+    names = tuple(_id_of(value, row) for row, value in enumerate(ids))
+    _check_distinct(names)
     columns = {
         name: np.array(_as_many(f"groups[{name!r}]", values, texts), dtype=object)
         for name, values in (groups or {}).items()
@@ -86,7 +88,7 @@ def check_inputs(
     troubles = ((row, _trouble(text, max_chars)) for row, text in enumerate(texts))
     return Inputs(
         tuple(text or "" for text in texts),
-        tuple(_id_of(value, row) for row, value in enumerate(ids)),
+        names,
         columns,
         {row: trouble for row, trouble in troubles if trouble},
     )
@@ -103,9 +105,30 @@ def _as_many(name: str, values: Sequence[Any], texts: Sequence) -> list:
     return values
 
 
+def _check_distinct(names):
+    "By its id a decision is found again: no two rows may have one"
+    if len(set(names)) == len(names):
+        return
+    rows_of: dict[str, list[int]] = {}
+    for row, name in enumerate(names):
+        rows_of.setdefault(name, []).append(row)
+    doubled = {name: rows for name, rows in rows_of.items() if len(rows) > 1}
+    said = [
+        f"{name!r:.60} (rows {', '.join(map(str, rows[:5]))})"
+        for name, rows in [*doubled.items()][:5]
+    ]
+    more = f" and {len(doubled) - 5} more" if len(doubled) > 5 else ""
+    raise DataValidationError(
+        f"{len(doubled)} of the `ids` stand on several rows: {', '.join(said)}{more}",
+        hint="Make them distinct, or leave them out: rows are numbered then",
+        argument="ids",
+        ids=[*doubled][:50],
+    )
+
+
 def _id_of(value, row):
     name = as_name(value)
-    return str(row) if name is None else name
+    return f"row {row}" if name is None else name
 
 
 def _trouble(text, max_chars):

@@ -32,10 +32,10 @@ from fine_tune_llm.core.events import (
     StageFinished,
 )
 from fine_tune_llm.core.files import (
-    full_disk_in_words,
     read_json,
     sha256_json,
     sha256_tree,
+    trouble_in_words,
     write_json,
 )
 from ..core.locks import remove_work, single_writer, work_folder
@@ -59,7 +59,11 @@ from fine_tune_llm.models.text_model import (
 )
 from ..models.weights import check_model
 from ..predictions import Predictions
-from .certificate import settings_hash, write_certificate
+from fine_tune_llm.run.certificate import (
+    check_unchanged,
+    settings_hash,
+    write_certificate,
+)
 from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
@@ -72,6 +76,7 @@ from fine_tune_llm.run.stages import (
     read_stages,
     record_files,
 )
+from .start import starting_run
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
@@ -100,7 +105,7 @@ def read_data(
             hint="A class must be seen in training",
             labels=new,
         )
-    for column in {set_group(config), config.risk.group} & set(asked.group):
+    for column in sorted({set_group(config), config.risk.group} & set(asked.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     return _joined(main, held_out), len(held_out)
 
@@ -236,6 +241,7 @@ class Job:
     record: dict[str, Any]  # What data.json says
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
+    start: Run | None = None  # Whose adapter is trained on
 
     def rows(
         self,
@@ -260,6 +266,31 @@ def _begin_training(
     return made_from
 
 
+def _first_model(job):
+    "A fresh adapter, or that of the run that training starts from"
+    config = job.config
+    if job.start is not None:
+        model = load_adapter(
+            config.model.name,
+            job.start.path / "adapter",
+            job.start.path / "tokenizer",
+            max_length=config.model.max_length,
+            trainable=True,
+        )
+        names = ("adapter", "tokenizer")
+        check_unchanged(job.start.path, job.start.certificate, names)
+        return model
+    return load_model(
+        config.model.name,
+        len(job.dataset.classes),
+        seed=config.seed,
+        lora=config.lora,
+        max_length=config.model.max_length,
+        pooling=config.model.pooling,
+        dropout=config.training.dropout,
+    )
+
+
 def train_stage(
     job: Job,  # What there is to do
 ) -> None:
@@ -269,16 +300,8 @@ def train_stage(
     done = files_done(job.folder, "training", *parts, made_from=made_from)
     if len(done) == len(parts):
         return
-    model = load_model(
-        config.model.name,
-        len(job.dataset.classes),
-        seed=config.seed,
-        lora=config.lora,
-        max_length=config.model.max_length,
-        pooling=config.model.pooling,
-        dropout=config.training.dropout,
-    )
     work = work_folder(job.folder).absolute()
+    model = _first_model(job)
     train(
         model,
         job.rows("train", "fit"),
@@ -289,6 +312,7 @@ def train_stage(
         loss=config.loss,
         metrics=config.monitoring.metrics,
         device=config.model.device,
+        warm=job.start is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -476,7 +500,7 @@ def _listeners(bus, progress):
     return listeners
 
 
-def _job_of(data, test, folder, config, progress):
+def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
     dataset, n_test = read_data(data, test, config)
     asked = config.data
@@ -490,7 +514,7 @@ def _job_of(data, test, folder, config, progress):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger)
+    config, read = settled(config, folder, dataset, ledger=ledger)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -499,10 +523,13 @@ def _job_of(data, test, folder, config, progress):
         "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
     }
+    if start is not None:
+        start = starting_run(start, config, record)
+        record["start"] = {"certificate": start.certificate["id"]}
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars)
+    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
 
 
 _WARNINGS = {
@@ -514,6 +541,8 @@ _WARNINGS = {
     "rows_left_out_for_conflicts": "rows are left out: their texts have several labels",
     "rows_left_out_as_rare": "rows of rare classes are left out",
     "rows_merged": "rows of rare classes are merged into one class",
+    "left_out_of_test_file": "rows of the test file are left out: one row of each "
+    "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
 }
@@ -536,7 +565,8 @@ def _warn_of_cuts(read, ledger):
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
-    data: Any,  # Path to JSON lines or CSV, a list of dicts or a DataFrame
+    # What `load` reads: a path to JSON lines, CSV or Parquet, dicts, a DataFrame
+    data: Any,
     *,
     out: str | Path,  # Run directory to make, or to resume
     # Seed of the split, the adapter and the order of rows; the configured one, which is
@@ -555,7 +585,9 @@ def fit(
     target_risk: float | None = None,  # Error rate allowed among decisions, in (0, 1)
     delta: float | None = None,  # Chance that the certificate may fail, in (0, 1)
     epochs: int | None = None,  # Passes over the train role at most
-    preset: str | None = None,  # Where to start from, such as "minilm-cpu"
+    preset: str | None = None,  # Settings to begin with, such as "minilm-cpu"
+    # A finished run to train on from, as a new version in `out`
+    start: str | Path | None = None,
     # Everything else: a nested dict, one or more files, or a resolved `Config`
     config: Any = None,
     # Take up edits of live settings in config.yaml while it works; needs watchfiles
@@ -583,12 +615,13 @@ def fit(
         "seed": seed,
     }
     folder = Path(out)
-    job = _job_of(data, test, folder, fit_settings(config, preset, given), progress)
+    asked = fit_settings(config, preset, given)
+    job = _job_of(data, test, folder, asked, progress, start)
     claim_folder(folder, job.config, job.record)
     with (
         single_writer(folder),
         log_context(run=folder.name),
-        full_disk_in_words(folder),
+        trouble_in_words(folder),
     ):
         claim_folder(folder, job.config, job.record)  # now nobody else can
         with own_turn(job.config.training.threads):

@@ -57,6 +57,7 @@ def settled(
     config: Config,  # Settings as asked for
     folder: Path,  # The run directory, there or not
     dataset: Dataset,  # All rows
+    *,
     ledger: Ledger,  # Which row has which role
 ) -> tuple[Config, TextsRead]:  # With numbers for what was left open
     "Settings that say what is done; `ConfigurationError` when it does not fit in here"

@@ -150,6 +150,7 @@ _WORDS = {
         "cov_gap",
         "coverage_by",
         "coverage_report",
+        "excess_risk",
         "size_stratified",
         "worst_gap",
         "worst_slab",
@@ -190,6 +191,7 @@ _WORDS = {
     "subgroup_calibration": ["Multicalibration", "multicalibration"],
     "power": ["detectable_gap", "rows_for_gap"],
     "fairness": ["Fairness", "group_report"],
+    "paired": ["Difference", "compare", "compare_rows"],
     "plots": [
         "plot_certificate",
         "plot_confidence",

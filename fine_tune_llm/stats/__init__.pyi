@@ -133,6 +133,7 @@ from .conditional_coverage import WorstSlab as WorstSlab
 from .conditional_coverage import cov_gap as cov_gap
 from .conditional_coverage import coverage_by as coverage_by
 from .conditional_coverage import coverage_report as coverage_report
+from .conditional_coverage import excess_risk as excess_risk
 from .conditional_coverage import size_stratified as size_stratified
 from .conditional_coverage import worst_gap as worst_gap
 from .conditional_coverage import worst_slab as worst_slab
@@ -187,6 +188,9 @@ from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
 from .fairness import Fairness as Fairness
 from .fairness import group_report as group_report
+from .paired import Difference as Difference
+from .paired import compare as compare
+from .paired import compare_rows as compare_rows
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -220,6 +224,7 @@ __all__ = [
     "CoverageReport",
     "CoverageTable",
     "CrossConformal",
+    "Difference",
     "DirichletScaling",
     "DtACI",
     "EnsembleTemperature",
@@ -295,6 +300,8 @@ __all__ = [
     "check_sets",
     "classwise_ece",
     "clopper_pearson",
+    "compare",
+    "compare_rows",
     "compile_times",
     "conf_right",
     "confidence_auroc",
@@ -318,6 +325,7 @@ __all__ = [
     "entropy_adaptive",
     "entropy_score",
     "evidence",
+    "excess_risk",
     "expected_cost",
     "first_safe",
     "fit_if_better",

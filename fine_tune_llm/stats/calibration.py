@@ -21,7 +21,10 @@ from fine_tune_llm.core.errors import (
     ConvergenceError,
 )
 from ..core.printable import for_markdown
-from .arrays import check_labels
+from fine_tune_llm.stats.arrays import (
+    check_labels,
+    same_rows,
+)
 from fine_tune_llm.stats.binary_calibration import (
     BetaCalibration,
     IsotonicCalibration,
@@ -247,6 +250,7 @@ def _check_candidates(candidates):
     return dict(zip(names, made))
 
 # %% ../../nbs/stats/39_calibration.ipynb #0128a506
+@same_rows
 def select_calibrator(
     logits: Any = None,  # Shape (n, K), of the validation role; probabilities by name
     labels: Any = None,  # True classes, shape (n,)
@@ -271,6 +275,7 @@ def select_calibrator(
     return _choose(_check_candidates(candidates), folded, seed)
 
 
+@same_rows
 def fit_if_better(
     calibrator: Calibrator,  # Not fitted
     logits: Any = None,  # Shape (n, K), of the validation role; probabilities by name

@@ -23,6 +23,7 @@ from fine_tune_llm.stats.arrays import (
     check_probs,
     check_weights,
     row_max,
+    same_rows,
 )
 from .estimator import Estimator
 from .kernels import by_rows, kernel, readable
@@ -165,6 +166,7 @@ class Calibrator(Estimator):
     learns: ClassVar[tuple[str, ...]] = ()  # Names that a saved one must have
     no_weights: ClassVar[str] = "it does not take them"
 
+    @same_rows
     def fit(
         self,
         # Shape (n, K), from the validation role; probabilities go by name

@@ -18,7 +18,13 @@ from fine_tune_llm.core.errors import (
     PredictionError,
 )
 from ..core.printable import code_for_markdown
-from .arrays import as_float_array, check_probs, group_codes
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    check_probs,
+    group_codes,
+    same_rows,
+)
 from fine_tune_llm.stats.conformal_cells import (
     CONDITIONS,
     cell_table,
@@ -26,6 +32,7 @@ from fine_tune_llm.stats.conformal_cells import (
     check_groups_given,
     find_clusters,
     fit_thresholds,
+    merge_rare,
     pools,
     sorted_by_cell,
 )
@@ -35,6 +42,7 @@ from .quantiles import check_alphas, index_of_alpha, rows_needed
 from .scorer import Scorer
 from .scores import row_uniforms
 from .sets import PredictionSets
+from .units import check_weights, cluster_codes, unit_of
 
 # %% ../../nbs/stats/45_conformal.ipynb #2e08c948
 def _check_choice(name, value, legal):
@@ -87,14 +95,15 @@ def _checked_scorer(classifier):
 def _p_among(
     scores: np.ndarray,  # Any shape
     calibration: np.ndarray,  # Sorted scores of a cell, shape (m,)
+    reach: np.ndarray,  # Weight of the first 0, 1, ... of them, shape (m+1,)
     tie_share: np.ndarray,  # What equal scores count, shape of `scores`
 ) -> np.ndarray:  # Shape of `scores`
     "p-values of scores among those of a cell"
-    left = np.searchsorted(calibration, scores, "left")
-    right = np.searchsorted(calibration, scores, "right")
+    left = reach[np.searchsorted(calibration, scores, "left")]
+    right = reach[np.searchsorted(calibration, scores, "right")]
     share = tie_share if len(calibration) else 1.0
-    larger = len(calibration) - right
-    return (larger + share * (right - left + 1)) / (len(calibration) + 1)
+    larger = reach[-1] - right
+    return (larger + share * (right - left + 1)) / (reach[-1] + 1)
 
 
 def _shared_p(by_cell, alphas):
@@ -122,7 +131,8 @@ def _p_of_labels(scores, cells, by_cell, tie_share, shared):
     for cell in np.unique(cells):
         at = cells == cell
         calibration = by_cell.of(cell)
-        p_values = _p_among(scores[at], calibration, tie_share[at])
+        reach = by_cell.reach_of(cell)
+        p_values = _p_among(scores[at], calibration, reach, tie_share[at])
         if shared is not None and shared[0][cell]:
             above_all = np.searchsorted(calibration, scores[at]) == len(calibration)
             by_gap = shared[1][np.searchsorted(by_cell.all_sorted, scores[at])]
@@ -167,11 +177,16 @@ def _shared_cells(classifier):
     return sharing, _shared_p(classifier.calibration_, classifier.alphas_)
 
 # %% ../../nbs/stats/45_conformal.ipynb #363cbf79
+def _shares_rare(classifier):
+    "Do cells with too few rows share a threshold told by calibration rows?"
+    return getattr(classifier, "shares_rare_", classifier.rare == "marginal")
+
+
 def _p_by_blocks(classifier, probs, rows, tie_share, ids):
     "p-values of checked probabilities; `rows` are those of the table of cells"
     scorer = _checked_scorer(classifier)
     by_cell = classifier.calibration_
-    shared = _shared_cells(classifier) if classifier.rare == "marginal" else None
+    shared = _shared_cells(classifier) if _shares_rare(classifier) else None
     table = classifier.cells_.table_with_unseen
     u = scorer.uniforms(probs, ids)
 
@@ -194,12 +209,36 @@ class _Assigned:
     scores: np.ndarray  # Its score, shape (n,)
 
 
-def _assign(condition, rows, groups):
+def _cells_elsewhere(table, names, rare_from, n_classes):
+    "Cells of rows outside the calibration role, -1 for groups that it has not"
+    if not isinstance(rare_from, (tuple, list)) or len(rare_from) not in (1, 2):
+        raise PredictionError(
+            "`rare_from` must be (labels,) or (labels, groups)", argument="rare_from"
+        )
+    n = len(rare_from[0])
+    labels = check_labels(rare_from[0], n, n_classes)
+    group = np.zeros(n, np.int64)
+    if names != (None,):
+        if len(rare_from) == 1:
+            raise PredictionError(
+                "`rare_from` needs the groups of its rows: (labels, groups)",
+                argument="rare_from",
+            )
+        found, code = group_codes(rare_from[1], n)
+        index = {name: i for i, name in enumerate(names)}
+        group = np.array([index.get(name, -1) for name in found])[code]
+    return np.where(group >= 0, cells_of(table, group, labels), -1)
+
+
+def _assign(condition, rows, groups, rare_from, alphas):
     "All rows, by class and group as the condition says"
     names, group = (None,), np.zeros(len(rows.labels), np.int64)
     if groups is not None:
         names, group = group_codes(groups, len(rows.labels))
     table = cell_table(condition, len(names), rows.probs.shape[1])
+    if rare_from is not None:
+        elsewhere = _cells_elsewhere(table, names, rare_from, rows.n_classes)
+        table = merge_rare(table, elsewhere, len(rows.labels), alpha=min(alphas))
     return _Assigned(names, table, cells_of(table, group, rows.labels), rows.scores)
 
 
@@ -219,6 +258,34 @@ def _assign_clusters(classifier, rows, alphas, ids):
     kept = found.for_thresholds
     cells = found.of_class[rows.labels[kept]]
     return _Assigned((None,), found.of_class[None], cells, rows.scores[kept])
+
+# %% ../../nbs/stats/45_conformal.ipynb #3d964668
+def _named(groups, probs):
+    "Groups of the rows, where a function says them"
+    return groups(check_probs(probs)) if callable(groups) else groups
+
+
+def _rows_given(labels):
+    "Rows, as far as the labels say"
+    return len(labels) if hasattr(labels, "__len__") else 0
+
+
+def _shares_of_rows(condition, cluster, weights, n):
+    "What each row counts beside a new one, in [0, 1], shape (n,); `None` for all 1"
+    if cluster is None and weights is None:
+        return None
+    if condition == "cluster":
+        raise ConfigurationError(
+            "condition='cluster' finds clusters of classes on independent rows, and "
+            "these come in clusters or have weights",
+            hint="Use condition='class', with rare_from= for rare classes",
+            argument="condition",
+        )
+    shares = np.ones(n) if weights is None else weights
+    if cluster is not None:
+        unit = cluster_codes(cluster, n)
+        shares = shares / np.bincount(unit)[unit]
+    return shares
 
 # %% ../../nbs/stats/45_conformal.ipynb #bdc018ba
 class ConformalClassifier(Estimator):
@@ -262,42 +329,70 @@ class ConformalClassifier(Estimator):
         self.clusters = clusters
         self.cluster_share = cluster_share
 
+    @same_rows
     def fit(
         self,
         probs: np.ndarray,  # Probabilities of calibration rows, shape (n, K)
         labels: np.ndarray,  # Their true classes, shape (n,)
         *,
-        groups: Any = None,  # Their groups, shape (n,), when the promise is by group
+        # Their groups, shape (n,), when the promise is by group; or any function of the
+        # probabilities, which `predict` takes too
+        groups: Any = None,
         # Their names, shape (n,), to draw uniform numbers from instead of the rows'
         # content; all different, also from those to come
         ids: Any = None,
+        # (labels,) or (labels, groups) of rows outside calibration, such as training:
+        # they say which cells are rare, and these share a cell, exactly promised
+        rare_from: Any = None,
+        # Who or what each row comes from, (n,), where several rows come from one: the
+        # promise is for a row drawn at random from a new cluster
+        cluster: Any = None,
+        # How much more common each row is where sets will be used, (n,)
+        weights: Any = None,
+        max_weight: float | None = None,  # Largest there can be; needed with `weights`
     ) -> Self:
         """Learn the thresholds from calibration rows
 
         With too few rows one is infinite, and `rows_missing_` says how many are wanted.
+        By cluster each row counts 1 over the rows of its cluster, and a new row 1
+        (hierarchical conformal prediction, Lee, Barber and Willett 2023); by weight a
+        new row counts as much as the heaviest can (Tibshirani et al. 2019). In both,
+        cells with too little weight take every label.
         """
         alphas, scorer = check_alphas(self.alpha), _checked_scorer(self)
+        groups = _named(groups, probs)
         check_groups_given(self.condition, groups)
+        n = _rows_given(labels)
+        shares = _shares_of_rows(
+            self.condition, cluster, check_weights(weights, max_weight, n), n
+        )
         rows = scorer.of_labels(probs, labels, ids=ids)
         if self.condition == "cluster":
             assigned = _assign_clusters(self, rows, alphas, ids)
         else:
-            assigned = _assign(self.condition, rows, groups)
+            assigned = _assign(self.condition, rows, groups, rare_from, alphas)
         n_cells = int(assigned.table.max()) + 1
-        self.calibration_ = sorted_by_cell(assigned.scores, assigned.cells, n_cells)
+        self.calibration_ = sorted_by_cell(
+            assigned.scores, assigned.cells, n_cells, weights=shares
+        )
+        self.shares_rare_ = (
+            self.rare == "marginal" and rare_from is None and shares is None
+        )
+        self.unit_ = unit_of(cluster, weights)
         self.cells_ = fit_thresholds(
             self.calibration_,
             assigned.table,
             alphas,
             condition=self.condition,
             groups=assigned.groups,
-            share_rare=self.rare == "marginal",
+            share_rare=self.shares_rare_,
         )
         self.alphas_, self.n_, self.n_classes_ = alphas, self.cells_.n, rows.n_classes
         self.threshold_ = float(self.cells_.marginal[0])
         self.rows_missing_ = max(0, rows_needed(min(alphas)) - self.n_)
         return self
 
+    @same_rows
     def predict(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)
@@ -311,6 +406,7 @@ class ConformalClassifier(Estimator):
         "Prediction sets; `NotFittedError` before `fit`"
         self.check_fitted()
         n = _count_rows(probs, self.n_classes_)
+        groups = _named(groups, probs)
         return _checked_scorer(self).below(
             probs,
             self.cells_.in_use(index_of_alpha(alpha, self.alphas_)),
@@ -320,6 +416,7 @@ class ConformalClassifier(Estimator):
             sparse=sparse,
         )
 
+    @same_rows
     def p_values(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)
@@ -335,7 +432,8 @@ class ConformalClassifier(Estimator):
         the calibration scores were not saved. Random ties need `seed`.
         """
         self.check_fitted()
-        rows = self.cells_.group_rows(groups, _count_rows(probs, self.n_classes_))
+        n = _count_rows(probs, self.n_classes_)
+        rows = self.cells_.group_rows(_named(groups, probs), n)
         _check_kept(self)
         probs = check_probs(probs)
         tie_share = _tie_share(ties, probs, self.seed, ids)

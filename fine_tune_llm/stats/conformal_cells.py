@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CONDITIONS', 'has_groups', 'cell_table', 'cells_of', 'CellScores', 'sorted_by_cell', 'pools', 'pooled_threshold',
-           'own_thresholds', 'CellThresholds', 'check_groups_given', 'fit_thresholds', 'Clusters', 'find_clusters']
+           'own_thresholds', 'merge_rare', 'CellThresholds', 'check_groups_given', 'fit_thresholds', 'Clusters',
+           'find_clusters']
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #ab835688
 import math
@@ -23,6 +24,7 @@ from fine_tune_llm.stats.quantiles import (
     conformal_quantile,
     conformal_rank,
     rows_needed,
+    weighted_ranks,
 )
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #8446b6df
@@ -61,6 +63,8 @@ class CellScores:
     scores: np.ndarray  # Shape (n,)
     # Where each cell begins, where rows of no cell begin, and n; shape (cells + 2,)
     start: np.ndarray
+    # Share of a new row's weight that each has, in [0, 1], shape (n,); 1 when `None`
+    weights: np.ndarray | None = None
 
     @property
     def n_rows(self) -> np.ndarray:
@@ -73,6 +77,17 @@ class CellScores:
     ) -> np.ndarray:  # Empty for -1
         "Sorted scores of a cell"
         return self.scores[self.start[cell] : self.start[cell + 1]]
+
+    def reach_of(
+        self,
+        cell: int,  # Number of a cell, or -1
+    ) -> np.ndarray:  # Shape (rows of the cell + 1,), from 0
+        "Weight of the first 0, 1, ... scores of a cell"
+        some = slice(self.start[cell], self.start[cell + 1])
+        each = np.ones(len(self.of(cell)))
+        if self.weights is not None:
+            each = self.weights[some]
+        return np.concatenate([[0.0], each.cumsum()])
 
     @property
     def largest(self) -> np.ndarray:
@@ -87,24 +102,32 @@ class CellScores:
 
     def to_dict(self) -> dict[str, Any]:
         "JSON-safe, every digit kept"
-        return {"scores": pack(self.scores), "start": pack(self.start)}
+        saved = {"scores": pack(self.scores), "start": pack(self.start)}
+        if self.weights is not None:
+            saved["weights"] = pack(self.weights)
+        return saved
 
     @classmethod
     def from_dict(cls, saved: dict[str, Any]) -> Self:
         "Rebuild from `to_dict`"
-        return cls(unpack(saved["scores"]), unpack(saved["start"]))
+        weights = unpack(saved["weights"]) if "weights" in saved else None
+        return cls(unpack(saved["scores"]), unpack(saved["start"]), weights)
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #db3015d4
 def sorted_by_cell(
     scores: np.ndarray,  # Scores, shape (n,)
     cells: np.ndarray,  # Cell of each, whole numbers, shape (n,); -1 for none
     n_cells: int,  # How many cells there are
+    *,
+    # Share of a new row's weight that each has, shape (n,); all 1 when `None`
+    weights: np.ndarray | None = None,
 ) -> CellScores:
     "Scores of each cell, sorted"
     cells = np.where(cells < 0, n_cells, cells)
     n_rows = np.bincount(cells, minlength=n_cells + 1)
     start = np.concatenate([[0], n_rows.cumsum()])
-    return CellScores(scores[np.lexsort((scores, cells))], start)
+    order = np.lexsort((scores, cells))
+    return CellScores(scores[order], start, None if weights is None else weights[order])
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #679bd96a
 def pools(
@@ -145,12 +168,44 @@ def own_thresholds(
 ) -> np.ndarray:  # Shape (cells,); `inf` for a cell with too few rows
     "The threshold of each cell, from its own rows"
     n_rows = by_cell.n_rows
+    if by_cell.weights is not None:
+        return _own_weighted(by_cell, alpha)
     ranks = {n: conformal_rank(n, alpha) for n in np.unique(n_rows).tolist()}
     rank = np.array([ranks[n] for n in n_rows.tolist()], dtype=np.int64)
     enough = rank <= n_rows
     found = np.full(len(n_rows), math.inf)
     found[enough] = by_cell.scores[(by_cell.start[:-2] + rank - 1)[enough]]
     return found
+
+
+def _own_weighted(by_cell, alpha):
+    "By weight, a new row having as much as any row can"
+    found = []
+    for cell in range(len(by_cell.n_rows)):
+        at = slice(by_cell.start[cell], by_cell.start[cell + 1])
+        rank = int(weighted_ranks(by_cell.weights[at], np.ones(1), alpha)[0])
+        found.append(np.append(by_cell.scores[at], math.inf)[rank])
+    return np.array(found)
+
+
+def merge_rare(
+    table: np.ndarray,  # Cell of each group and class, shape (G, 1) or (G, K)
+    cells: np.ndarray,  # Cells of rows outside the calibration role, (m,); -1 for none
+    n: int,  # Calibration rows
+    *,
+    alpha: float,  # Least miss rate asked for, in (0, 1)
+) -> np.ndarray:  # The same table, rare cells being one, numbered without gaps
+    """Cells that will have too few rows become one, told without calibration rows
+
+    A cell is rare when, at its share of those rows, fewer than twice the rows that a
+    threshold needs are to be expected.
+    """
+    n_cells = int(table.max()) + 1
+    counts = np.bincount(cells[cells >= 0], minlength=n_cells)
+    expected = counts * n / max(1, len(cells))
+    rare = expected < 2 * rows_needed(alpha)
+    merged = np.where(rare, n_cells, np.arange(n_cells))
+    return np.unique(merged[table], return_inverse=True)[1].reshape(table.shape)
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #34857ff2
 @savable
@@ -279,6 +334,8 @@ def _cell_names(cells):
                 parts.append(f"class {label}")
             if cells.condition == "cluster":
                 parts.append(f"cluster {cell}" if cell >= 0 else "no cluster")
+            elif (cells.table == cell).sum() > 1:
+                parts.append("with all that are rare")
             yield ", ".join(parts) or "all rows", group, label, cell
 
 
@@ -335,6 +392,15 @@ def _promise_line(row):
     return f"| {' | '.join(cells)} |"
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #bb324727
+def _of_all(by_cell, alpha):
+    "The threshold of all rows"
+    if by_cell.weights is None:
+        return conformal_quantile(by_cell.scores, alpha)
+    return conformal_quantile(
+        by_cell.scores, alpha, weights=by_cell.weights, new_weight=1.0
+    )
+
+
 def fit_thresholds(
     by_cell: CellScores,  # Calibration scores
     table: np.ndarray,  # Cell of each group and class, shape (G, 1) or (G, K)
@@ -345,7 +411,7 @@ def fit_thresholds(
     share_rare: bool = True,  # Cells with too few rows share a threshold; else infinite
 ) -> CellThresholds:
     "A threshold for each cell at each alpha"
-    marginal = np.array([conformal_quantile(by_cell.scores, a) for a in alphas])
+    marginal = np.array([_of_all(by_cell, alpha) for alpha in alphas])
     pooled = np.full(len(alphas), math.inf)
     if share_rare and condition:
         pooled = np.array(
@@ -364,7 +430,8 @@ def fit_thresholds(
         thresholds=own,
     )
     shared = np.maximum(pooled[:, None], by_cell.largest)
-    found.thresholds[found.too_few] = shared[found.too_few]
+    if by_cell.weights is None:
+        found.thresholds[found.too_few] = shared[found.too_few]
     return found
 
 # %% ../../nbs/stats/44_conformal_cells.ipynb #b26deef0

@@ -24,6 +24,7 @@ from fine_tune_llm.stats.arrays import (
     class_index,
     class_names,
     number_array,
+    same_rows,
 )
 from .estimator import reading, savable
 from .kernels import readable
@@ -373,6 +374,7 @@ def _without_minus_one(decided, names):
     return np.where(decided == -1, None, decided.astype(object))
 
 # %% ../../nbs/stats/50_costs.ipynb #bf9ebbf4
+@same_rows
 def realised_cost(
     # Decided classes, shape (n,): indices, -1 for an abstention, or names and `None`
     decided: "ArrayLike",

@@ -12,7 +12,10 @@ import numpy as np
 
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.printable import code_for_markdown
-from .arrays import check_probs
+from fine_tune_llm.stats.arrays import (
+    check_probs,
+    same_rows,
+)
 from .conformal_cells import sorted_by_cell
 from .estimator import Estimator
 from fine_tune_llm.stats.quantiles import (
@@ -96,6 +99,7 @@ class CrossConformal(Estimator):
         self.randomize = randomize
         self.settings = settings
 
+    @same_rows
     def fit(
         self,
         # Of each row from the model that was trained without its fold, shape (n, K)

@@ -23,6 +23,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     class_names,
     group_codes,
+    same_rows,
     top_of_rows,
 )
 from .costs import check_decided
@@ -224,6 +225,7 @@ class GroupCounts:
     conf: np.ndarray | None
 
     @classmethod
+    @same_rows
     def from_arrays(
         cls,
         # True classes, shape (n,): indices, or names when `classes` is given; numbers

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..core.checks import check_number, check_seed
 from ..core.errors import PredictionError
+from .arrays import same_rows
 from .shift import check_features
 from .streams import MONITORS, StreamMonitor, seeded_uniforms
 
@@ -98,6 +99,7 @@ class LateLabels(StreamMonitor):
         self.step_ += len(values)
         return is_audited
 
+    @same_rows
     def arrive(
         self,
         ids: Any,  # Rows whose labels came, shape (m,)

@@ -17,14 +17,16 @@ import numpy as np
 from ..core.checks import check_number
 from ..core.errors import CertificateError, ConfigurationError
 from ..core.printable import code_for_markdown
+from .arrays import same_rows
 from fine_tune_llm.stats.bounds import (
     check_losses,
+    one_setting,
     p_value,
     risk_test,
-    rows_that_would_do,
 )
 from .estimator import Estimator, reading, savable
 from .multiple_testing import CORRECTIONS
+from .planning import Evidence, rows_to_pass
 
 # %% ../../nbs/stats/16_learn_then_test.ipynb #18565eec
 _THEOREMS = dict(
@@ -154,6 +156,7 @@ class LearnThenTest(Estimator):
         self.bound = bound
         self.seed = seed
 
+    @same_rows
     def fit(
         self,
         # Loss of each calibration row under each setting, shape (n, m), in [0, bound]
@@ -224,25 +227,27 @@ def _nothing_passed(learner, scaled, p, method):
     n, m = scaled.shape
     in_order = learner.correction == "fixed"
     best = 0 if in_order else int(p.argmin())
-    need = rows_that_would_do(
-        learner.target_risk / learner.bound,
-        learner.delta if in_order else learner.delta / m,
-        method=method,
-        losses=scaled[:, best],
-        seed=learner.seed,
+    wanted = rows_to_pass(
+        Evidence(
+            one_setting(scaled[:, best]),
+            learner.target_risk / learner.bound,
+            n,
+            method=method,
+            seed=learner.seed,
+        ),
+        [0],
+        [learner.delta if in_order else learner.delta / m],
     )
-    hint = "No number of rows like these would do"
-    if need:
-        hint = f"About {need} rows like these would do, with a chance of 80%"
     which = "the first of the sequence" if in_order else "the best"
     mean = scaled[:, best].mean() * learner.bound
     return CertificateError(
         f"no setting of {m} can be certified for a mean loss of "
         f"{learner.target_risk:g} at delta {learner.delta:g}: {which} has mean loss "
         f"{mean:.4g} on {n} rows, p-value {p[best]:.3g}",
-        hint=hint,
+        hint=wanted.hint("rows"),
         n=n,
-        rows_that_would_do=need,
+        rows_that_would_do=wanted.rows,
+        chance=wanted.chance,
         target_risk=learner.target_risk,
         delta=learner.delta,
     )

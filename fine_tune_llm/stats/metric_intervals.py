@@ -452,9 +452,10 @@ def rank_interval(
 # %% ../../nbs/stats/25_metric_intervals.ipynb #a6b8c8c9
 def newcombe_range(
     auroc: float,  # As seen, in [0, 1]
+    asked: Asked,  # Level
+    *,
     n_positive: float,  # Rows of one kind, or as many as say as much
     n_other: float,  # Of the other kind
-    asked: Asked,  # Level
 ) -> Range:
     "Ends at which the AUROC seen is just not in a tail"
     from scipy.optimize import brentq
@@ -492,8 +493,12 @@ def auroc_range(
     "Range of an AUROC (Newcombe 2006)"
     if not (table.n_positive and table.n_other):
         return Range(0.0, 1.0, "not evaluated: one kind is absent")
-    n_positive, n_other = int(table.n_positive), int(table.n_other)
-    return newcombe_range(float(table.auroc()), n_positive, n_other, asked)
+    return newcombe_range(
+        float(table.auroc()),
+        asked,
+        n_positive=int(table.n_positive),
+        n_other=int(table.n_other),
+    )
 
 # %% ../../nbs/stats/25_metric_intervals.ipynb #a52a4195
 def auroc_interval(
@@ -646,7 +651,9 @@ def _curve_of_units(metric, probs, labels, asked, design, values, settings):
         say = 1.0  # for how many rows of either kind a unit speaks
         if 0 < value < 1 and sd > 0:
             say = hanley_mcneil(value, *units) / sd**2
-        return newcombe_range(value, units[0] * say, units[1] * say, asked)
+        return newcombe_range(
+            value, asked, n_positive=units[0] * say, n_other=units[1] * say
+        )
     if units[0] < 2 or not 0 < value < 1 or not sd > 0:
         _, low, high = design.share_ends(~right, level=asked.level)
         return Range(0.0, high, "Korn-Graubard of the share wrong")

@@ -17,6 +17,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_probs,
     conf_right,
+    same_rows,
     top_of_rows,
 )
 from .exact import exact_mean
@@ -24,6 +25,7 @@ from .kernels import by_rows
 from .row_weights import check_weights, weighted_mean
 
 # %% ../../nbs/stats/20_metrics.ipynb #7df27d8d
+@same_rows
 def check_rows(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
@@ -78,6 +80,7 @@ def top_k_accuracy(
     return weighted_mean(found, check_weights(weights, len(found)))
 
 # %% ../../nbs/stats/20_metrics.ipynb #92f17de4
+@same_rows
 def confusion(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     labels: np.ndarray,  # True classes, shape (n,)
@@ -111,6 +114,7 @@ class ClassCounts:
     decided: np.ndarray  # Decided as the class
 
     @classmethod
+    @same_rows
     def of(
         cls, probs: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
     ) -> "ClassCounts":

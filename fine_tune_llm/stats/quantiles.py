@@ -17,7 +17,12 @@ import numpy as np
 
 from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError, PredictionError
-from .arrays import as_float_array, check_labels, check_weights
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    check_weights,
+    same_rows,
+)
 from .sets import PredictionSets, check_sets
 
 # %% ../../nbs/stats/42_quantiles.ipynb #a84e281f
@@ -59,7 +64,7 @@ def check_alphas(
             f"alpha={largest:g} asks for sets that hold the true label only "
             f"{1 - largest:.0%} of the time. Did you mean alpha={1 - largest:g}?",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,  # the caller of a door, which `same_rows` wraps
         )
     return checked
 
@@ -96,6 +101,7 @@ def _ranks(n, alpha):
     return -((n + 1) * (miss - whole) // whole)
 
 # %% ../../nbs/stats/42_quantiles.ipynb #95b6000b
+@same_rows
 def conformal_quantile(
     scores: np.ndarray,  # Scores of the true labels on calibration rows, shape (n,)
     alpha: float = 0.1,  # Miss rate asked for, in (0, 1)
@@ -237,6 +243,7 @@ def coverage_slack(
     return float(brentq(too_likely, 0.0, 1.0, xtol=1e-12))
 
 # %% ../../nbs/stats/42_quantiles.ipynb #71a8eb0e
+@same_rows
 def covered(
     sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
     labels: np.ndarray,  # True classes, shape (n,)

@@ -29,6 +29,7 @@ from fine_tune_llm.stats.arrays import (
     check_labels,
     check_probs,
     number_array,
+    same_rows,
 )
 from .estimator import Estimator
 from .kernels import readable
@@ -112,6 +113,7 @@ class Misses:
         return float(np.nextafter(1, 2))
 
 # %% ../../nbs/stats/58_risk_control.ipynb #224e6730
+@same_rows
 def misses_of_classes(
     probs: np.ndarray,  # Checked probabilities, shape (n, K)
     labels: "ArrayLike",  # The true class of each row, shape (n,)
@@ -124,6 +126,7 @@ def misses_of_classes(
     return Misses(own, miss_cost[y], float(miss_cost.max()), n)
 
 # %% ../../nbs/stats/58_risk_control.ipynb #1d65f548
+@same_rows
 def misses_of_labels(
     probs: np.ndarray,  # Numbers in [0, 1], shape (n, K)
     labels: "ArrayLike",  # Is each label true? shape (n, K) bool
@@ -231,6 +234,7 @@ class ConformalRiskControl(Estimator):
         self.bound = bound
         self.grid = grid
 
+    @same_rows
     def fit(
         self,
         # Of calibration rows, shape (n, K); rows with several true labels need not sum

@@ -23,6 +23,7 @@ from fine_tune_llm.stats.arrays import (
     prob_rows,
     row_is_distribution,
     row_max,
+    same_rows,
 )
 from .kernels import by_rows, kernel
 from fine_tune_llm.stats.scores import (
@@ -505,6 +506,7 @@ class Scorer:
             raise PredictionError(f"score {self.name!r} returned nan", argument="score")
         return scores
 
+    @same_rows
     def of_labels(
         self,
         probs: np.ndarray,  # Probabilities, shape (n, K)

@@ -17,7 +17,11 @@ import numpy as np
 from ..core.checks import check_seed
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.registry import Registry
-from .arrays import as_float_array, group_names
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    group_names,
+    same_rows,
+)
 from .kernels import by_rows, kernel
 
 # %% ../../nbs/stats/40_scores.ipynb #2c0e7dd9
@@ -281,6 +285,7 @@ def id_bits(
     return bits
 
 # %% ../../nbs/stats/40_scores.ipynb #2c1e01e1
+@same_rows
 def row_uniforms(
     probs: np.ndarray,  # Probabilities, shape (n, K)
     *,

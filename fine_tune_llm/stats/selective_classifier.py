@@ -9,7 +9,7 @@ __all__ = ['all_targets', 'check_transitions', 'cost_matrix', 'walk_plan', 'grou
 # %% ../../nbs/stats/56_selective_classifier.ipynb #dfbe0a15
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +25,7 @@ from fine_tune_llm.stats.arrays import (
     group_codes,
     group_names,
     number_array,
+    same_rows,
 )
 from .bounds import Nested, risk_bounds, risk_test
 from fine_tune_llm.stats.certificates import (
@@ -33,6 +34,7 @@ from fine_tune_llm.stats.certificates import (
     SelectiveCertificate,
     Target,
     WalkPlan,
+    loss_test,
     settle,
     target_losses,
 )
@@ -43,11 +45,18 @@ from fine_tune_llm.stats.costs import (
     markdown_row,
 )
 from .estimator import Estimator
+from .planning import at_settings
 from fine_tune_llm.stats.selection import (
     CONFIDENCES,
     check_grid,
     first_threshold,
     judge,
+)
+from fine_tune_llm.stats.units import (
+    UnitLosses,
+    check_weights,
+    cluster_codes,
+    unit_of,
 )
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #7f93af20
@@ -161,6 +170,7 @@ def _main_target(classifier, cost):
     return Target("cost", risk, loss=cost.cost, weight=classifier.weight)
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #2b3df810
+@same_rows
 def group_losses(
     plan: WalkPlan,  # What was settled before the rows were seen
     probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -168,6 +178,8 @@ def group_losses(
     *,
     groups: "ArrayLike | None",  # A group per row, shape (n,); all are one when `None`
     n_classes: int | None = None,  # K that is wanted
+    cluster: "ArrayLike | None" = None,  # Of each row, (n,), where rows come in some
+    weights: np.ndarray | None = None,  # Over the largest there can be, shape (n,)
 ) -> tuple[dict[str | None, GroupLosses], int]:  # By group, `None` for all; and K
     "What rows say about every target"
     judged = judge(probs, plan.score, plan.cost)
@@ -182,14 +194,22 @@ def group_losses(
         names = group_names(groups, n)
         rows_of = {name: names == name for name in sorted(set(names))}
     y = check_labels(labels, n, K, classes=plan.classes)
+    codes = None if cluster is None else cluster_codes(cluster, n)
     losses = {}
     for group, rows in rows_of.items():
         some = judged.take(rows)
-        by_target = [
-            target_losses(target, some, y[rows], grid=plan.grid, classes=plan.classes)
+        units = {
+            "cluster": None if codes is None else codes[rows],
+            "weights": None if weights is None else weights[rows],
+        }
+        names = {"grid": plan.grid, "classes": plan.classes}
+        by_target = tuple(
+            target_losses(target, some, y[rows], **names, **units)
             for target in plan.targets
-        ]
-        losses[group] = GroupLosses(len(some.conf), tuple(by_target))
+        )
+        first = by_target[0]
+        n_units = len(first.loss) if isinstance(first, UnitLosses) else None
+        losses[group] = GroupLosses(len(some.conf), by_target, n_units)
     return losses, K
 
 
@@ -279,15 +299,31 @@ class SelectiveClassifier(Estimator):
         # (probs, labels) or (probs, labels, groups) of rows outside calibration, such
         # as the validation role: they choose where the walks start
         pilot: Sequence[Any] | None = None,
+        # Who or what each row comes from, (n,), where several rows come from one: then
+        # clusters are independent and not rows, and the promise is for a row drawn at
+        # random from a cluster drawn at random
+        cluster: "ArrayLike | None" = None,
+        # How much more common each row is in the population that is promised, (n,)
+        weights: "ArrayLike | None" = None,
+        max_weight: float | None = None,  # Largest there can be; needed with `weights`
     ) -> "SelectiveClassifier":
         """Find the thresholds and certify them
 
+        With `cluster` or `weights` units are tested by a bound on a mean ("hb", or
+        "wsr" with a seed); the exact test counts independent rows of equal weight.
         Raises `CertificateError` when the main target can be certified nowhere. Its
         hint says how many rows would do.
         """
         self.forget()
-        plan = walk_plan(self)
-        losses, n_classes = group_losses(plan, probs, labels, groups=groups)
+        plan = replace(walk_plan(self), unit=unit_of(cluster, weights))
+        losses, n_classes = group_losses(
+            plan,
+            probs,
+            labels,
+            groups=groups,
+            cluster=cluster,
+            weights=check_weights(weights, max_weight, np.shape(labels)[0]),
+        )
         settled = settle(plan, losses, _pilot_losses(plan, pilot, losses, n_classes))
         self.thresholds_ = settled.thresholds
         self.certificates_ = settled.certificates
@@ -298,6 +334,7 @@ class SelectiveClassifier(Estimator):
             self.threshold_ = settled.thresholds[None]
         return self
 
+    @same_rows
     def decide(
         self,
         probs: "ArrayLike",  # Probabilities, shape (n, K)
@@ -379,6 +416,7 @@ def _refusal_row(refusal):
     return markdown_row([*said, "", "", ""])
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #deab6887
+@same_rows
 def certify(
     conf: "ArrayLike",  # Confidence on calibration rows, shape (n,), in [0, 1]
     right: "ArrayLike",  # Was the decision right? shape (n,) bool
@@ -420,6 +458,7 @@ def _losses_of_right(plan, conf, right):
     return GroupLosses(len(confidence), (nested,))
 
 # %% ../../nbs/stats/56_selective_classifier.ipynb #99c35b90
+@same_rows
 def selective_risk(
     decided: "ArrayLike",  # Decided classes, indices, -1 for an abstention, shape (n,)
     labels: "ArrayLike",  # True classes, indices, shape (n,)
@@ -458,6 +497,7 @@ def certificate_curve(
     labels: "ArrayLike",  # Their true classes, shape (n,)
     *,
     groups: "ArrayLike | None" = None,  # Their groups, when fitted with groups
+    cluster: "ArrayLike | None" = None,  # Their clusters, when fitted with clusters
     group: str | None = None,  # The group to show
     target: int = 0,  # Which of its targets, 0 the main one
     # Thresholds to show, at least 2 and at most so many; the chosen one is among them
@@ -477,27 +517,37 @@ def certificate_curve(
     classifier.check_fitted()
     points = check_number("points", points, 2, high=math.inf, whole=True)
     number = check_number("target", target, 0, high=math.inf, whole=True)
-    plan = walk_plan(classifier)
+    plan = replace(walk_plan(classifier), unit=unit_of(cluster, None))
     certificate = _find_certificate(classifier, plan, group, number)
     if (None in classifier.thresholds_) != (groups is None) or certificate is None:
         raise _no_such_certificate(classifier, group, number)
+    if certificate.unit != plan.unit:
+        raise ConfigurationError(
+            f"the certificate is about a {certificate.unit}, and `cluster` says "
+            f"{plan.unit}",
+            hint="Pass cluster= as to fit; weighted rows have no curve",
+            argument="cluster",
+        )
     losses, _ = group_losses(
-        plan, probs, labels, groups=groups, n_classes=classifier.n_classes_
+        plan,
+        probs,
+        labels,
+        groups=groups,
+        n_classes=classifier.n_classes_,
+        cluster=cluster,
     )
     index = int(np.argmax(plan.grid == certificate.threshold))
     claim = _calibration_claim(plan, losses, certificate, number, index)
     nested = claim.losses
     decided = np.cumsum(np.bincount(nested.enter, minlength=nested.m + 1)[: nested.m])
     shown = _shown_thresholds(decided, index, points)
-    few = Nested(
-        nested.loss, np.searchsorted(shown, nested.enter), len(shown), nested.skip
-    )
+    few = at_settings(nested, shown)
     rows, total = few.totals()
     mean_loss = np.divide(total, rows, out=np.full(len(shown), np.nan), where=rows > 0)
-    _, test = risk_test(plan.method, nested.loss, plan.seed)
+    _, test = loss_test(plan, nested)
     return RiskCurve(
         threshold=plan.grid[shown],
-        selective_coverage=decided[shown] / len(nested.loss),
+        selective_coverage=decided[shown] / len(claim.row_losses),
         risk=claim.target.bound * mean_loss,
         bound=claim.target.bound * risk_bounds(few, plan.delta, test),
         target_risk=claim.target.risk,
@@ -533,7 +583,7 @@ def _calibration_claim(plan, losses, certificate, number, index):
     if group in losses:
         nested = losses[group].by_target[number]
         claim = Claim(plan.targets[number], group, losses[group].n, nested)
-        counted = (len(nested.loss), *claim.decided_at(index))
+        counted = (len(claim.row_losses), *claim.decided_at(index))
         if counted == (certificate.n, certificate.n_decided, certificate.n_errors):
             return claim
     raise PredictionError(

@@ -17,7 +17,11 @@ from fine_tune_llm.core.errors import (
     NotFittedError,
     PredictionError,
 )
-from .arrays import check_labels, top_of_rows
+from fine_tune_llm.stats.arrays import (
+    check_labels,
+    same_rows,
+    top_of_rows,
+)
 from fine_tune_llm.stats.calibration_error import (
     Reliability,
     check_bins,
@@ -115,6 +119,7 @@ class StreamingCalibration:
         self._lock = threading.Lock()
         self._sums = StreamSums.zero(self.n_bins)
 
+    @same_rows
     def update(
         self,
         probs: np.ndarray,  # Probabilities of a batch, (n, K), K as before

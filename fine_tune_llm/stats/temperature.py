@@ -16,7 +16,12 @@ import numpy as np
 
 from ..core.checks import check_number
 from ..core.errors import CalibrationError, ConfigurationError
-from .arrays import SMALL_SIZE, check_labels, check_weights
+from fine_tune_llm.stats.arrays import (
+    SMALL_SIZE,
+    check_labels,
+    check_weights,
+    same_rows,
+)
 from fine_tune_llm.stats.calibrators import (
     CALIBRATORS,
     Calibrator,
@@ -244,6 +249,7 @@ def _warn_at_bound(temperature, bounds, stacklevel):
         )
 
 
+@same_rows
 def best_temperature(
     logits: Any = None,  # Shape (n, K), finite
     labels: Any = None,  # True classes, shape (n,)
@@ -274,7 +280,7 @@ def best_temperature(
         tol=tol,
         prior_rows=prior_rows,
     )
-    _warn_at_bound(found, checked, 3)
+    _warn_at_bound(found, checked, 4)
     return found
 
 # %% ../../nbs/stats/32_temperature.ipynb #6e812756
@@ -317,7 +323,7 @@ class TemperatureScaling(Calibrator):
         self.temperature_ = temperature_of(
             rows, y, bounds, weights=weights, prior_rows=self.prior_rows
         )
-        _warn_at_bound(self.temperature_, bounds, 4)
+        _warn_at_bound(self.temperature_, bounds, 5)
 
     def _apply(self, rows):
         return tempered(rows, 1 / self.temperature_)

@@ -18,6 +18,7 @@ from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_logits,
     check_probs,
+    same_rows,
     top_of_rows,
 )
 from .intervals import Interval
@@ -126,6 +127,7 @@ def _table_of(scores, positive, weights=None):
     return RankTable.of(score, truth.astype(bool), by_row)
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #63da9c93
+@same_rows
 def auroc(
     scores: np.ndarray,  # Any scale, larger for positives, shape (n,)
     positive: np.ndarray,  # Is it one? shape (n,) bool
@@ -136,6 +138,7 @@ def auroc(
     return float(_table_of(scores, positive, weights).auroc())
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #5e05bf56
+@same_rows
 def auprc(
     scores: np.ndarray,  # Any scale, larger for positives, shape (n,)
     positive: np.ndarray,  # Is it one? shape (n,) bool
@@ -146,6 +149,7 @@ def auprc(
     return float(_table_of(scores, positive, weights).average_precision())
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #15c99e7d
+@same_rows
 def fpr_at_tpr(
     scores: np.ndarray,  # Any scale, larger for positives, shape (n,)
     positive: np.ndarray,  # Is it one? shape (n,) bool

@@ -48,7 +48,17 @@ MISSING += [
     Decimal("nan"),
     pa.scalar(None),
 ]
-MISSING += ["", "  ", "\u200b\ufeff", b"", np.array(np.nan), torch.tensor(float("nan"))]
+MISSING += [
+    "",
+    "  ",
+    "\u3164",
+    "\ufe0f",
+    "\x00",
+    "\u200b\ufeff",
+    b"",
+    np.array(np.nan),
+    torch.tensor(float("nan")),
+]
 APART = ["1", "01", "001", "-1", "1.5", "1.10", "1.00", "0", "-0", "1e0", "True"]
 APART += ["true", "a", "A", "nan", "NaN", "NA", "null", "None", "\ud800", "\udc80", "?"]
 

@@ -22,6 +22,8 @@ from fine_tune_llm.data.rows import read_rows
 from fine_tune_llm.data.sources import Limits, expand, read_bytes
 from fine_tune_llm.testing import mutants, toy_rows
 
+# damaged copies of each file: FTLLM_MUTANTS=4000 makes some 50,000
+MUTANTS = int(os.environ.get("FTLLM_MUTANTS", 120))
 ROWS = [dict(row, group=i % 3, note="é–ß") for i, row in enumerate(toy_rows(32)[10:22])]
 CSV = "text,label,group,note\n" + "".join(
     f'"{r["text"]}, ""or""\nnot",{r["label"]},{r["group"]},{r["note"]}\n' for r in ROWS
@@ -65,7 +67,7 @@ def test_well_files_are_read(name):
 @pytest.mark.parametrize("name", WELL)
 def test_mutants(name, refusal):
     "About 1,500 damaged files: a dataset or an error of ours, soon, in little memory"
-    for damaged in mutants(WELL[name], 120, seed=len(name)):
+    for damaged in mutants(WELL[name], MUTANTS, seed=len(name)):
 
         def call(damaged=damaged):
             load(damaged, group=["group"], name=name, limits=Limits(max_bytes=2**22))

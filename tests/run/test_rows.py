@@ -108,6 +108,19 @@ def test_the_same_bytes_under_another_name_resume(go, run, rows):
         go("people", other, cluster="who")
 
 
+def test_doubled_ids_are_refused_where_decisions_are_found_by_them(run, tmp_path):
+    from fine_tune_llm.cli.program import main
+
+    for ids in (["a", "b", "a"], [1, 2, 1.0], ["1", None, "1.0"]):
+        with pytest.raises(DataValidationError, match="rows 0, 2"):
+            run.decide(["boil it", "rake it", "salt it"], ids=ids)
+    said = tmp_path / "said.jsonl"
+    words = [run.path, CASES / "duplicate_ids.jsonl", "-o", said]
+    with pytest.raises(SystemExit) as stopped:
+        main(["decide", *map(str, words)])
+    assert stopped.value.code == 2 and not said.exists()
+
+
 @pytest.mark.parametrize("name", ["posts", "tags", "three"])
 def test_conflicts_are_trained_or_refused_before_anything_is_written(go, name):
     "They died of a size mismatch after a directory was made"

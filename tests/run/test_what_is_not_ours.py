@@ -6,6 +6,7 @@ import pytest
 
 from fine_tune_llm.config.files import save_config
 from fine_tune_llm.core.errors import ConfigurationError, RunError
+from fine_tune_llm.evaluation.publish import write_report
 from fine_tune_llm.run.journey import fit, fit_settings
 from fine_tune_llm.testing import toy_rows
 
@@ -21,6 +22,11 @@ MINE = {".work/thesis.txt", ".env", ".data.tmp-1/rows.csv", ".notes.tmp-00000000
 def go(tiny, out, **more):
     given = {"seed": 0, "epochs": 1, "target_risk": 0.2, "config": SETTINGS} | more
     return fit(ROWS, out=out, model=str(tiny / "bert"), progress=False, **given)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny, tmp_path_factory):
+    return go(tiny, tmp_path_factory.mktemp("finished") / "run")
 
 
 def put(folder, names):
@@ -98,3 +104,20 @@ def test_data_json_that_is_no_file(tiny, tmp_path):
         path.rmdir() if path.is_dir() else path.unlink()
         (tmp_path / "data.json").rename(path)
     go(tiny, run.path)
+
+
+@pytest.mark.parametrize("name", ["audit.json", "report.html", "model_card.md"])
+def test_a_report_that_cannot_be_written(finished, name):
+    (finished.path / name).mkdir()
+    with pytest.raises(RunError, match=f"{name}` cannot be read or written: is a dir"):
+        write_report(finished)
+    (finished.path / name).rmdir()
+
+
+def test_a_stage_that_cannot_be_written(tiny, finished):
+    (finished.path / "certificate.json").rename(finished.path.parent / "kept")
+    (finished.path / "predictions").rename(finished.path.parent / "predictions")
+    (finished.path / "predictions").write_text("mine")
+    with pytest.raises(RunError, match="predictions.* cannot be read or written"):
+        go(tiny, finished.path)
+    assert (finished.path / "predictions").read_text() == "mine"

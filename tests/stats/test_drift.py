@@ -352,7 +352,6 @@ def test_states_of_others_are_refused():
         "dtaci",
         "rolling_risk",
         "conformal_pid",
-        "weighted_conformal",
         "label_free_trigger",
         "late_labels",
     }
@@ -376,7 +375,6 @@ def test_weights():
     x, z = r.normal(size=(1000, 1)), r.normal(size=(1000, 1)) + 1
     s = r.normal(size=1000)
     w = WeightedConformal(seed=0).fit(s, x, z)
-    np.testing.assert_array_equal(through(w).thresholds(z), w.thresholds(z))
     np.testing.assert_allclose(
         np.log(w.weights(z)), np.clip(z[:, 0] - 0.5, -np.log(20), np.log(20)), atol=0.4
     )
@@ -437,7 +435,8 @@ def test_weighted_quantile_counts_copies(rows, new, alpha):
     "Whole weights are copies of rows: the same as the definition, counted"
     s, w = np.array(rows).T
     got = weighted_quantile(s, w, [new], alpha=alpha)[0]
-    need = (1 - alpha) * (w.sum() + new)
+    total = w.sum() + new  # without any weight nothing is reached
+    need = (1 - alpha) * total if total else np.inf
     want = next(
         (v for v in np.sort(np.unique(s)) if w[s <= v].sum() >= need - 1e-9), np.inf
     )
@@ -504,3 +503,46 @@ def test_two_sample_p_values_by_counting_all_choices(n, m):
     p = two_sample_p_value(reference, block)
     assert abs(p - by_chance) <= 1e-9 + 4 * (p * (1 - p) / 4000) ** 0.5
     assert two_sample_p_value(block, reference) == pytest.approx(p)
+
+
+def test_every_monitor_is_fed_and_survives_a_file():
+    "What has no stream is no monitor; `LateLabels` is fed by `issue` and `arrive`"
+    fed = {name for name in MONITORS if hasattr(MONITORS.get(name), "update")}
+    assert fed == set(MONITORS) - {"late_labels"}
+    r = np.random.default_rng(0)
+    x, z = r.normal(size=(500, 1)), r.normal(size=(500, 1)) + 0.5
+    fitted = WeightedConformal(seed=0).fit(np.abs(x[:, 0]), x, z)
+    again = WeightedConformal.from_dict(json.loads(json.dumps(fitted.to_dict())))
+    np.testing.assert_array_equal(again.thresholds(z), fitted.thresholds(z))
+    assert "balance" in fitted._repr_markdown_()
+
+
+def moved_logits(rng, n, shift):
+    "(features, logits, was the truth's score large?) where one feature makes it hard"
+    x = rng.normal(size=(n, 4))
+    x[:, 0] += shift
+    logits = x[:, 1:] * 2
+    hard = 1 / (1 + np.exp(-1.5 * x[:, :1]))
+    return x, logits, np.abs(rng.normal(size=n)) * (0.2 + 2 * hard[:, 0])
+
+
+def test_weights_from_logits_that_do_not_tell_are_refused_by_features():
+    source, target = np.random.default_rng(1), np.random.default_rng(2)
+    x, logits, scores = moved_logits(source, 3000, 0)
+    z, new_logits, new_scores = moved_logits(target, 3000, 1.0)
+    blind = WeightedConformal(seed=0).fit(scores, logits, new_logits)
+    assert (new_scores <= blind.thresholds(new_logits)).mean() < 0.86
+    with pytest.raises(CertificateError, match="do not make source like target"):
+        WeightedConformal(seed=0).fit(scores, logits, new_logits, watched=(x, z))
+    seeing = WeightedConformal(seed=0).fit(scores, x, z, watched=(x, z))
+    assert abs((new_scores <= seeing.thresholds(z)).mean() - 0.9) < 0.03
+
+
+def test_a_shift_that_is_no_straight_line_is_refused():
+    "Farther out on both sides: a line weighs all rows alike, and coverage falls"
+    r = np.random.default_rng(3)
+    x, z = r.normal(size=(3000, 2)), r.normal(size=(3000, 2)) * 1.6
+    scores = np.abs(x[:, 0])
+    with pytest.raises(CertificateError, match="or its square, still differs") as e:
+        WeightedConformal(seed=0).fit(scores, x, z)
+    assert e.value.context["balance"] > 0.1

@@ -92,7 +92,7 @@ def test_ids_are_text(many):
         )
     ]
     assert same == same[:1] * 5
-    assert len(set(row_uniforms(many[:4], seed=1, ids=["7", "07", "+7", " 7"]))) == 4
+    assert len(set(row_uniforms(many[:3], seed=1, ids=["7", "07", "+7"]))) == 3
     assert same[0] != row_uniforms(two, seed=1, ids=["a", "b"]).tolist()
 
 

@@ -165,7 +165,7 @@ def test_groups_are_known_by_their_names():
     )
     d = one.decide([[0.99, 0.01]] * 4, groups=np.array([1.0, 2.0, np.nan, 3.0]))
     assert d.tolist() == [0, 0, 0, -1]
-    assert [*one.thresholds_] == ["1", "2", "missing"]
+    assert [*one.thresholds_] == ["1", "2", "(missing)"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,154 @@
+"Another promise for a finished run: what it costs, what it is worth, what it refuses"
+
+import json
+
+import numpy as np
+import pytest
+
+import fine_tune_llm as ft
+from fine_tune_llm.core.errors import (
+    CertificateError,
+    ConfigurationError,
+    DataValidationError,
+    LeakageError,
+)
+from fine_tune_llm.evaluation import audit
+from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.recertify import FAMILY
+from fine_tune_llm.stats.selective_classifier import SelectiveClassifier
+from fine_tune_llm.testing import synthetic_problem, toy_rows
+
+ROWS = toy_rows(512)
+SETTINGS = {
+    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
+    "lora": {"r": 4},
+    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tiny, tmp_path_factory):
+    return ft.fit(
+        ROWS[:400],
+        out=tmp_path_factory.mktemp("recertify") / "run",
+        model=str(tiny / "bert"),
+        seed=0,
+        epochs=4,
+        target_risk=0.3,
+        config=SETTINGS,
+        progress=False,
+    )
+
+
+def test_another_target_from_stored_predictions(run):
+    before = (run.path / "certificate.json").read_bytes()
+    made = run.certify(target_risk=0.2, alpha=0.2)
+    assert made.path.parent == run.path / "certificates"
+    assert made.config.risk.target_risk == 0.2 and made.conformal.alphas_ == (0.2,)
+    assert made.certificate["basis"]["how"] == "after"
+    assert "chosen after the calibration rows" in made._repr_markdown_()
+    codes = [alarm["code"] for alarm in audit(made)["alarms"]]
+    assert "promise_chosen_after_looking" in codes
+    assert (run.path / "certificate.json").read_bytes() == before
+    assert run.certify(target_risk=0.2, alpha=0.2).certificate == made.certificate
+    assert Run.load(run.path).certificate == run.certificate
+    text = "she said rake the leaves off the lawn"
+    assert made.decide(text)[0].certificate == made.certificate["id"]
+
+
+def test_the_same_as_a_fit_for_that_target(run, tiny, tmp_path):
+    fitted = ft.fit(
+        ROWS[:400],
+        out=tmp_path / "again",
+        model=str(tiny / "bert"),
+        seed=0,
+        epochs=4,
+        target_risk=0.2,
+        config=SETTINGS,
+        progress=False,
+    )
+    made = run.certify(target_risk=0.2)
+    assert made.certificate["promises"] == fitted.certificate["promises"]
+
+
+def test_a_family_shares_delta(run):
+    made = run.certify(target_risk=0.2, family=True)
+    assert made.config.risk.delta == pytest.approx(0.1 / len(FAMILY))
+    codes = [alarm["code"] for alarm in audit(made)["alarms"]]
+    assert "promise_chosen_after_looking" not in codes
+    with pytest.raises(ConfigurationError, match="none of the family"):
+        run.certify(target_risk=0.123, family=True)
+
+
+def test_fresh_rows_make_a_promise_exact(run):
+    made = run.certify(target_risk=0.2, calibration=ROWS[400:])
+    assert made.certificate["basis"]["how"] == "fresh"
+    assert len(made.predictions("calibration")) == 112
+    assert len(run.predictions("calibration")) == len(
+        Run.load(run.path).predictions("calibration")
+    )
+    hashes = made.data["ledger"]["roles"]["calibration"]
+    others = {h for role in run.data["ledger"]["roles"].values() for h in role}
+    assert not others & set(hashes)
+
+
+def test_rows_that_were_seen_are_refused(run):
+    with pytest.raises(LeakageError, match="texts that are in the"):
+        run.certify(target_risk=0.2, calibration=ROWS[:300])
+    with pytest.raises(DataValidationError, match="does not know: attic"):
+        rows = [*ROWS[400:], {"text": "dust", "label": "attic"}]
+        run.certify(target_risk=0.2, calibration=rows)
+    with pytest.raises(ConfigurationError, match="got training.epochs"):
+        run.certify(config={"training.epochs": 5})
+    assert not [p for p in (run.path / "certificates").iterdir() if ".tmp" in p.name]
+
+
+def test_tampering_with_the_new_certificate_is_found(run):
+    made = run.certify(target_risk=0.25)
+    file = made.path / "certificate.json"
+    certificate = json.loads(file.read_text())
+    certificate["basis"] = {"how": "before", "from": None, "asked": {}}
+    file.unlink()
+    file.write_text(json.dumps(certificate))
+    with pytest.raises(CertificateError, match="void"):
+        Run.load(made.path)
+
+
+def test_the_command(run, ftllm, tmp_path):
+    said = ftllm("certify", run.path, "--target-risk", 0.2, cwd=tmp_path)
+    assert said.stdout.startswith("WARNING: This promise was chosen after")
+    family = ftllm("certify", run.path, "--target-risk", 0.2, "--family", cwd=tmp_path)
+    assert "WARNING: This promise was chosen" not in family.stdout
+    wrong = ftllm("certify", run.path, "--set", "training.epochs=9", cwd=tmp_path)
+    assert wrong.returncode == 2 and "training.epochs" in wrong.stderr
+
+
+def chosen_risk(problem, half, delta):
+    "The smallest target that decides two in three, certified at delta; its true risk"
+    probs = np.exp(problem.logits - problem.logits.max(1, keepdims=True))
+    probs /= probs.sum(1, keepdims=True)
+    for target in FAMILY:
+        try:
+            fitted = SelectiveClassifier(target, delta, seed=0).fit(
+                probs[:half], problem.labels[:half]
+            )
+        except CertificateError:
+            continue
+        decided = fitted.decide(probs[half:])
+        kept = decided >= 0
+        if kept.mean() > 0.6:
+            rows = np.flatnonzero(kept)
+            right = problem.true_probs[half:][rows, decided[rows]]
+            return target, 1 - right.mean()
+    return None
+
+
+def test_a_target_picked_from_the_family_keeps_its_word():
+    fails = n = 0
+    for seed in range(60):
+        problem = synthetic_problem(6300, 3, seed=seed, spread=1.5)
+        found = chosen_risk(problem, 300, 0.1 / len(FAMILY))
+        if found:
+            n += 1
+            fails += found[1] > found[0]
+    assert n > 30 and fails / n <= 0.1 + 4 * (0.1 * 0.9 / n) ** 0.5  # 4 sigma

@@ -1,0 +1,72 @@
+"A finished run is trained on as a new version; what it has seen may not judge it"
+
+import json
+
+import numpy as np
+import pytest
+
+import fine_tune_llm as ft
+from fine_tune_llm.core.errors import ConfigurationError, LeakageError
+from fine_tune_llm.testing import toy_rows
+
+ROWS = toy_rows(512)
+SETTINGS = {
+    "training": {"learning_rate": 3e-3, "dropout": 0.0, "precision": "fp32"},
+    "lora": {"r": 4},
+    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
+}
+
+
+@pytest.fixture(scope="module")
+def go(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("start")
+
+    def fit(name, **more):
+        given = {"seed": 0, "epochs": 1, "target_risk": 0.3, "config": SETTINGS} | more
+        model = str(tiny / "bert")
+        return ft.fit(ROWS, out=folder / name, model=model, progress=False, **given)
+
+    return fit
+
+
+def test_a_finished_run_is_trained_on(go):
+    first = go("first")
+    before = (first.path / "certificate.json").read_bytes()
+    second = go("second", start=first.path, epochs=3)
+    assert second.data["start"] == {"certificate": first.certificate["id"]}
+    assert second.data["ledger"] == first.data["ledger"]
+    start, *epochs = second.events("training.evaluated")
+    kept = [
+        e.metrics["eval_nll_calibrated"] for e in first.events("training.evaluated")
+    ]
+    assert start.metrics["eval_nll_calibrated"] == pytest.approx(min(kept), abs=1e-6)
+    best = min(e.metrics["eval_nll_calibrated"] for e in epochs)
+    assert best < start.metrics["eval_nll_calibrated"]
+    moved = second.predictions("test").logits - first.predictions("test").logits
+    assert np.abs(moved).max() > 0.01
+    assert (first.path / "certificate.json").read_bytes() == before
+    again = go("second", start=first.path, epochs=3)
+    assert again.certificate == second.certificate
+
+
+def test_what_was_seen_may_not_judge(go):
+    first = go("first")
+    with pytest.raises(LeakageError, match="were in the train role of the run"):
+        go("other-split", start=first.path, seed=1)
+    with pytest.raises(ConfigurationError, match="lora.r is 4 there and 8 here"):
+        go("other-adapter", start=first.path, config=SETTINGS | {"lora": {"r": 8}})
+    assert not (first.path.parent / "other-split").exists()
+
+
+def test_the_command(go, tiny, ftllm, tmp_path):
+    first = go("first")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS))
+    (tmp_path / "same.yaml").write_text(json.dumps(SETTINGS))
+    said = ftllm(
+        *("fit", "rows.jsonl", "--start", first.path, "--out", "second"),
+        *("--model", tiny / "bert", "--config", "same.yaml", "--target-risk", 0.3),
+        cwd=tmp_path,
+    )
+    assert said.returncode in (0, 3, 5), said.stderr
+    data = json.loads((tmp_path / "second" / "data.json").read_text())
+    assert data["start"] == {"certificate": first.certificate["id"]}
