@@ -124,7 +124,7 @@ def open_file(
         opened, db = db, None
         return opened
     except (sqlite3.Error, UnicodeDecodeError) as e:
-        if "full" in str(e):
+        if "full" in str(e) or "disk I/O" in str(e):
             raise ResourceError(
                 f"`{path}` cannot be opened as an event store: {e}",
                 hint="Free some disk space",

@@ -412,6 +412,7 @@ def load_adapter(
     device: str = "cpu",
     # Take the base model from this machine only, as when a run is opened
     local: bool = False,
+    trainable: bool = False,  # Shall adapter and head learn on?
 ) -> TextModel:  # In evaluation mode
     """A trained model back from disk, head included
 
@@ -426,7 +427,7 @@ def load_adapter(
     settings = _read_adapter_settings(folder / "adapter_config.json")
     with torch.random.fork_rng(devices=[]):
         net = _build(source, n_classes, 0.0, pooling)
-        settings.inference_mode = True
+        settings.inference_mode = not trainable
         try:
             net = PeftModel(net, settings)
         except (AttributeError, TypeError, ValueError, RuntimeError) as e:
