@@ -385,6 +385,7 @@ def read_certificate(
         *_other_keys("", found, _KEYS),
         *_other_keys("fingerprints.", found.get("fingerprints"), set(FINGERPRINTS)),
     ]
+    wrong += _wrong_basis(found.get("basis"))
     if not isinstance(found.get("files"), dict):
         wrong.append("`files` is no list of files")
     if wrong:
@@ -404,6 +405,20 @@ def _other_keys(prefix, value, keys):
     yield from (f"`{prefix}{name}` is missing" for name in sorted(keys - value.keys()))
     for name in sorted(value.keys() - keys):
         yield f"`{prefix}{name:.40}` has no place there"
+
+
+def _wrong_basis(basis):
+    "What is wrong with the note of how a promise was chosen, in words"
+    wrong = [*_other_keys("basis.", basis, {"how", "from", "asked"})]
+    if wrong:
+        return wrong
+    how, first, asked = basis["how"], basis["from"], basis["asked"]
+    if how == "before":
+        fits = first is None and asked == {}
+    else:
+        fits = how in ("after", "family", "fresh") and isinstance(first, str)
+    texts = isinstance(asked, dict) and all(isinstance(v, str) for v in asked.values())
+    return [] if fits and texts else ["`basis` contradicts itself"]
 
 # %% ../../nbs/run/10_certificate.ipynb #94ccb6c4
 def same_numbers(

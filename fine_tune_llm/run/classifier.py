@@ -266,6 +266,7 @@ def fit_classifier(
         probs["calibration"],
         calibration.labels,
         groups=group_column(calibration, set_group(config)),
+        rare_from=_rows_that_tell_rare(validation, config),
     )
     selective = make_selective(config, calibration.classes)
     refusal = None
@@ -277,6 +278,14 @@ def fit_classifier(
         calibrator, conformal, selective, set_group(config), config.risk.group
     )
     return Fitted(classifier, choice, refusal)
+
+
+def _rows_that_tell_rare(validation, config):
+    "Rows by which rare cells are told, so that what is promised to them is exact"
+    if config.conformal.rare != "marginal" or config.conformal.condition == "cluster":
+        return None
+    groups = group_column(validation, set_group(config))
+    return (validation.labels,) if groups is None else (validation.labels, groups)
 
 
 def _certify(selective, validation, calibration, probs, group):
