@@ -58,7 +58,8 @@ def other_settings(
     With `family` delta is shared out: among the targets of `FAMILY`, and, when both are
     asked for, between decisions and sets.
     """
-    named = _by_full_name({_NAMED.get(name, name): asked[name] for name in asked})
+    given = {name: value for name, value in asked.items() if value is not None}
+    named = _by_full_name({_NAMED.get(name, name): given[name] for name in given})
     other = [name for name in named if name.split(".")[0] not in ("conformal", "risk")]
     if other or not named:
         raise ConfigurationError(
@@ -207,7 +208,11 @@ def recertified(
     calibration: Any = None,  # Fresh labelled texts; the stored role when `None`
     family: bool = False,  # Must the promise survive being chosen after looking?
 ) -> Path:  # A run directory below `certificates/` of the run
-    "Certify a run for other promises; the folder is there whole or not at all"
+    """Certify a run for other promises; the folder is there whole or not at all
+
+    Its certificate says whether the promise was chosen after looking at the rows it
+    rests on; fresh rows, or `family`, make it exact.
+    """
     if family and calibration is not None:
         raise ConfigurationError(
             "`family` and fresh `calibration` rows were both given: one is enough",
@@ -220,7 +225,7 @@ def recertified(
     basis = {
         "how": "fresh" if fresh else "family" if family else "after",
         "from": run.certificate["id"],
-        "asked": {name: str(value) for name, value in asked.items()},
+        "asked": {k: str(value) for k, value in asked.items() if value is not None},
     }
     source = fresh.source if fresh else None
     name = sha256_json([config.fixed(), basis, source])[:12]
