@@ -304,9 +304,7 @@ def split_ledger(
         )
     n_kept = sum(map(len, rows_of.values()))
     if n_test_file:
-        rows_of["test"] = tested = np.arange(len(data) - n_test_file, len(data))
-        if data.clusters is not None:
-            rows_of["test"] = tested[units.stands[tested]]
+        rows_of["test"] = _rows_of_test_file(data, units, n_test_file)
     findings, named = _findings(data, units, n_test_file)
     findings["left_out_of_test_file"] = (
         n_test_file - len(rows_of["test"]) if n_test_file else 0
@@ -314,6 +312,12 @@ def split_ledger(
     findings["repeats_left_out"] = int((units.unit >= 0).sum()) - n_kept
     in_order = {role: rows_of[role] for role in ROLES}
     return Ledger(in_order, units.hashes, seed, findings, named)
+
+
+def _rows_of_test_file(data, units, n_test_file):
+    "Rows of the test file; of a cluster one that stands for it"
+    rows = np.arange(len(data) - n_test_file, len(data))
+    return rows if data.clusters is None else rows[units.stands[rows]]
 
 
 def what_is_dealt(
