@@ -27,7 +27,7 @@ from fine_tune_llm.core.errors import (
     LeakageError,
 )
 from ..core.files import atomic_dir, sha256_json, write_json
-from ..data.ledger import text_hash
+from ..data.fingerprints import text_hash
 from ..data.loading import Dataset, load, load_options
 from ..predictions import Predictions
 from .certificate import void, write_certificate
