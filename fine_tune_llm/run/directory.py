@@ -352,9 +352,10 @@ class Run:
         `family`, make it exact. See `run.recertify`.
         """
         named = {"alpha": alpha, "target_risk": target_risk, "delta": delta}
-        asked = {name: value for name, value in named.items() if value is not None}
-        asked |= config or {}
-        folder = recertified(self, asked, calibration=calibration, family=family)
+        named = {name: value for name, value in named.items() if value is not None}
+        folder = recertified(
+            self, named, config=config, calibration=calibration, family=family
+        )
         return type(self).load(folder, device=self.device)
 
     def events(
