@@ -136,6 +136,23 @@ def _why_not(folder, error):
 _FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
 
 
+_PARTS = {"adapter", "tokenizer", "predictions", "history", "certificates"}
+
+
+def _check_not_inside(folder):
+    "`RunError` for a place within the parts of another run: its certificate would end"
+    full = Path(os.path.realpath(folder))
+    for part in (full, *full.parents):
+        run = part.parent
+        if part.name in _PARTS and (run / "certificate.json").is_file():
+            raise RunError(
+                f"`{folder}` is within `{part.name}/` of the run `{run}`, and a file "
+                "there makes its certificate void",
+                hint="Choose a directory outside of it",
+                path=str(folder),
+            )
+
+
 def _check_free(folder):
     "`RunError` when something else lies in the folder, which stays as it is"
     here = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -145,6 +162,7 @@ def _check_free(folder):
             f"`{work}` was not made by a run, and would be in the way",
             hint="Move it away, or choose another directory",
         )
+    _check_not_inside(folder)
     foreign = sorted(n for n in here if n not in _FIRST and not n.startswith("."))
     is_run = "config.yaml" in here and (folder / "data.json").is_file()
     if foreign and not is_run:
