@@ -33,6 +33,7 @@ from ..core.files import read_json
 from ..core.locks import is_own_work
 from ..core.logs import get_logger
 from ..core.texts import is_blank
+from ..data.ledger import ROLES
 from fine_tune_llm.inference.decision import (
     Decision,
     Decisions,
@@ -53,7 +54,7 @@ from fine_tune_llm.run.certificate import (
     verify_certificate,
     void,
 )
-from .inputs import Inputs, check_inputs
+from .inputs import Inputs, check_inputs, list_texts
 from .recertify import recertified
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
@@ -263,6 +264,11 @@ class Run:
         role: str,  # "train", "validation", "calibration" or "test"
     ) -> Predictions:
         "Stored predictions of a role"
+        if role not in ROLES:
+            raise ConfigurationError(
+                f"`role` must be one of {', '.join(ROLES)}, got {role!r:.60}",
+                argument="role",
+            )
         if role in self._outcomes:
             return self._outcomes[role].predictions
         with _unchanged(self, f"{role}_rows"):
@@ -289,7 +295,10 @@ class Run:
         texts: str | Sequence[str],  # One text or n texts
     ) -> np.ndarray:  # Shape (n, K)
         "Calibrated probabilities of new texts"
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = list_texts(texts)
+        for row, text in enumerate(texts):
+            if text is None:
+                raise DataValidationError(f"`texts` row {row} has no text", row=row)
         if not texts:
             return np.empty((0, len(self.classes)))
         return self.calibrator.predict_proba(self.model.logits(texts))
@@ -469,9 +478,9 @@ def check_texts(
     texts: str | Sequence[str],  # One text or n texts
 ) -> list[str]:  # n texts
     "Texts, or a `DataValidationError` that names the row that is none"
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = list_texts(texts)
     for i, text in enumerate(texts):
-        if not isinstance(text, str) or is_blank(text):
+        if text is None or is_blank(text):
             raise DataValidationError(f"`texts` row {i} is no text: {text!r}", row=i)
     return texts
 
