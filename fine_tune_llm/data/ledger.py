@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_seed
+from ..core.checks import check_choice, check_seed
 from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataValidationError,
@@ -61,8 +61,8 @@ class Ledger:
         purpose: str,
     ) -> np.ndarray:  # Row indices
         "Hand out a role's rows for its purpose; `LeakageError` for any other"
-        _check_word("role", role, self.roles)
-        _check_word("purpose", purpose, PURPOSES)
+        check_choice("role", role, self.roles)
+        check_choice("purpose", purpose, PURPOSES)
         if PURPOSES[purpose] != role:
             raise self._leakage(role, purpose)
         self.uses.append((role, purpose))
@@ -99,13 +99,6 @@ class Ledger:
         for role, rows in self.roles.items():
             lines.append(f"| {role} | {len(rows)} | {', '.join(_purposes_of(role))} |")
         return "\n".join(lines)
-
-
-def _check_word(argument, word, known):
-    if word not in known:
-        raise ConfigurationError(
-            f"`{argument}` must be one of {', '.join(known)}, got {word!r}"
-        )
 
 # %% ../../nbs/data/20_ledger.ipynb #8054221b
 @dataclass(frozen=True, eq=False)
