@@ -349,3 +349,12 @@ def test_imports_keep_to_cells_of_their_own(book):
 def test_no_notebook_shows_an_error(book):
     outputs = [o for c in book.cells for o in c.outputs]
     assert not [o["ename"] for o in outputs if o["output_type"] == "error"]
+
+
+def test_nothing_is_cut_at_the_edge_of_a_page():
+    "Long lines of code wrap, and so do the cells of tables"
+    css = (ROOT / "nbs" / "styles.css").read_text()
+    for selector in ("pre, pre code", "main table", "main table code"):
+        rule = re.search(rf"(?m)^{re.escape(selector)}[^{{}}]*{{([^}}]*)}}", css)
+        assert rule and "overflow-wrap" in rule[1], selector
+    assert "white-space: pre-wrap" in css

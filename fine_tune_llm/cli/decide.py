@@ -77,7 +77,7 @@ class Tally:
 
     def add(
         self,
-        decision: "Decision",  # From `Run.decide_each`
+        decision: "Decision",  # From `decide_each`
     ) -> None:
         "Count one more"
         self.total += 1
@@ -185,10 +185,11 @@ def decide(
         **reading_options(run, text),
     )
 
-    from fine_tune_llm.run.directory import Run
+    from fine_tune_llm.run.directory import Run, decide_each
 
     finished = Run.load(run)
-    decisions = finished.decide_each(
+    decisions = decide_each(
+        finished,
         dataset.texts,
         ids=dataset.ids,
         groups=dataset.groups,

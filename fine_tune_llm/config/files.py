@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tomlkit
 import yaml
-from tomlkit.exceptions import ParseError
+from tomlkit.exceptions import ParseError, TOMLKitError
 from tomlkit.items import AoT, Comment, Table, Whitespace
 
 from .layers import make_config
@@ -220,6 +220,8 @@ def _read_toml(text, lines):
         if "nested more than" in str(e):
             raise _too_deep(e.line) from e
         raise _RefusedLine(e.line, re.sub(r" at line \d+ col \d+$", "", str(e))) from e
+    except (TOMLKitError, ValueError) as e:  # it names a key, but no line
+        raise _RefusedLine(1, str(e).rstrip(".")) from e
     _note_toml_lines(document.body, "", 1, lines)
     values = document.unwrap()
     _refuse_deep(values)

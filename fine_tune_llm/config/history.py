@@ -191,10 +191,27 @@ def utc_now() -> str:  # Such as "2026-01-02T03:04:05+00:00"
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+_KINDS = dict(number=int, time=str, author=str, note=str)
+_KINDS |= dict(diff=dict, values=dict, places=dict)
+
+
 def _read_version(path):
-    try:
-        return Version(**read_json(path))
-    except TypeError as e:
-        raise IntegrityError(
-            f"`{path}` is not a version of settings", path=str(path)
-        ) from e
+    found = read_json(path)
+    if not isinstance(found, dict) or found.keys() != _KINDS.keys():
+        raise _no_version(path, "it has other keys")
+    for name, kind in _KINDS.items():
+        if not isinstance(found[name], kind):
+            raise _no_version(path, f"its `{name}` is no {kind.__name__}")
+    pairs = [
+        isinstance(pair, list) and len(pair) == 2 for pair in found["diff"].values()
+    ]
+    places = [isinstance(place, str) for place in found["places"].values()]
+    if not all(pairs + places):
+        raise _no_version(path, "its `diff` or its `places` are damaged")
+    return Version(**found)
+
+
+def _no_version(path, why):
+    return IntegrityError(
+        f"`{path}` is not a version of settings: {why}", path=str(path)
+    )

@@ -56,7 +56,7 @@ def _connect(path, readonly):
         try:
             db.execute("select * from sqlite_master").fetchone()
             return db
-        except sqlite3.Error as e:
+        except (sqlite3.Error, UnicodeDecodeError) as e:
             db.close()
             if mode == modes[-1] or not isinstance(e, sqlite3.OperationalError):
                 raise
@@ -123,7 +123,7 @@ def open_file(
         db.execute("pragma synchronous=normal")
         opened, db = db, None
         return opened
-    except sqlite3.Error as e:
+    except (sqlite3.Error, UnicodeDecodeError) as e:
         if "full" in str(e) or "disk I/O" in str(e):
             raise ResourceError(
                 f"`{path}` cannot be opened as an event store: {e}",

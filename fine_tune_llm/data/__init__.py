@@ -11,8 +11,8 @@ import lazy_loader
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
-    "records": ["LOADERS", "Records"],
-    "reading": ["csv_rows", "jsonl", "parquet"],
+    "records": ["Records"],
+    "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],

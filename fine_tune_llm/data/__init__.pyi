@@ -3,8 +3,8 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
-from .records import LOADERS as LOADERS
 from .records import Records as Records
+from .reading import LOADERS as LOADERS
 from .reading import csv_rows as csv_rows
 from .reading import jsonl as jsonl
 from .reading import parquet as parquet

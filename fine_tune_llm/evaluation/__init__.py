@@ -12,6 +12,7 @@ import lazy_loader
 _WORDS = {
     "findings": ["not_evaluated", "share"],
     "baseline": ["baselines"],
+    "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
     "evidence": ["GROUP_MEASURES", "audit", "write_audit"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],

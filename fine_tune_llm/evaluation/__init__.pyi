@@ -3,6 +3,7 @@
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
 from .baseline import baselines as baselines
+from .differences import compare_outcomes as compare_outcomes
 from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
@@ -22,6 +23,7 @@ __all__ = [
     "alarms_of",
     "audit",
     "baselines",
+    "compare_outcomes",
     "contradicted",
     "fig_reliability",
     "fig_risk_coverage",

@@ -31,7 +31,7 @@ from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
-from ..run.directory import Run
+from ..run.directory import Run, outcome_of
 from ..run.limits import TextsRead
 from ..stats.arrays import class_index, group_names
 from ..stats.calibration_error import reliability
@@ -521,7 +521,7 @@ def out_of_scope_of(
         )
     if run.classifier.risk_group or run.classifier.set_group:
         return not_evaluated("promises are by group, and these texts have none")
-    outcome = run.outcome_of(texts)
+    outcome = outcome_of(run, texts)
     return {
         "n": len(texts),
         "decided": share(outcome.kept.sum(), len(texts)),

@@ -372,10 +372,10 @@ def _read_adapter_settings(file):
     try:
         asked = _adapter_settings(**{name: said[name] for name in _VARIES})
         ours = asked.to_dict()
+        ours["target_modules"] = sorted(ours["target_modules"])
+        known = json.loads(json.dumps(ours, default=sorted))
     except (KeyError, TypeError, ValueError) as e:
         raise AdapterError(f"`{file}` describes no adapter: {e!r}") from e
-    ours["target_modules"] = sorted(ours["target_modules"])
-    known = json.loads(json.dumps(ours, default=sorted))
     other = [
         name
         for name, value in said.items()

@@ -13,7 +13,7 @@ _WORDS = {
     "classifier": ["CertifiedClassifier", "fit_classifier"],
     "certificate": ["derive_certificate", "promises"],
     "recertify": ["FAMILY", "recertified"],
-    "directory": ["Run", "decide", "read_events"],
+    "directory": ["Run", "decide", "decide_each", "read_events"],
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
 }

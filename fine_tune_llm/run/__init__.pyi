@@ -8,6 +8,7 @@ from .recertify import FAMILY as FAMILY
 from .recertify import recertified as recertified
 from .directory import Run as Run
 from .directory import decide as decide
+from .directory import decide_each as decide_each
 from .directory import read_events as read_events
 from .signature import load_signed as load_signed
 from .signature import make_key as make_key
@@ -22,6 +23,7 @@ __all__ = [
     "PREDICTED_FOR",
     "Run",
     "decide",
+    "decide_each",
     "derive_certificate",
     "fit",
     "fit_classifier",

@@ -104,7 +104,8 @@ def _check_only_targets(before, after, named):
 def _by_full_name(settings):
     "Full names for short ones, and sections taken apart: `risk.miss`, not `risk`"
     named = {}
-    full = {_NAMED.get(name, name): value for name, value in settings.items()}
+    given = {name: value for name, value in settings.items() if value is not None}
+    full = {_NAMED.get(name, name): value for name, value in given.items()}
     for section, values in nest_settings(full).items():
         inside = values if isinstance(values, dict) else {}
         named |= {f"{section}.{name}": value for name, value in inside.items()}
@@ -258,7 +259,11 @@ def recertified(
     calibration: Any = None,  # Fresh labelled texts; the stored role when `None`
     family: bool = False,  # Must the promise survive being chosen after looking?
 ) -> Path:  # A run directory below `certificates/` of the run
-    "Certify a run for other promises; the folder is there whole or not at all"
+    """Certify a run for other promises; the folder is there whole or not at all
+
+    Its certificate says whether the promise was chosen after looking at the rows it
+    rests on; fresh rows, or `family`, make it exact.
+    """
     if family and calibration is not None:
         raise ConfigurationError(
             "`family` and fresh `calibration` rows were both given: one is enough",
@@ -282,7 +287,7 @@ def _recertified(run, asked, calibration, family):
     basis = {
         "how": "fresh" if fresh else "family" if family else "after",
         "from": run.certificate["id"],
-        "asked": {name: str(value) for name, value in asked.items()},
+        "asked": {k: str(value) for k, value in asked.items() if value is not None},
     }
     source = fresh.source if fresh else None
     name = sha256_json([config.fixed(), basis, source])[:12]

@@ -150,6 +150,7 @@ _WORDS = {
         "cov_gap",
         "coverage_by",
         "coverage_report",
+        "excess_risk",
         "size_stratified",
         "worst_gap",
         "worst_slab",

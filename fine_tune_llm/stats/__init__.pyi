@@ -133,6 +133,7 @@ from .conditional_coverage import WorstSlab as WorstSlab
 from .conditional_coverage import cov_gap as cov_gap
 from .conditional_coverage import coverage_by as coverage_by
 from .conditional_coverage import coverage_report as coverage_report
+from .conditional_coverage import excess_risk as excess_risk
 from .conditional_coverage import size_stratified as size_stratified
 from .conditional_coverage import worst_gap as worst_gap
 from .conditional_coverage import worst_slab as worst_slab
@@ -324,6 +325,7 @@ __all__ = [
     "entropy_adaptive",
     "entropy_score",
     "evidence",
+    "excess_risk",
     "expected_cost",
     "first_safe",
     "fit_if_better",

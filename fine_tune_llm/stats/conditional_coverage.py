@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['CoverageTable', 'coverage_by', 'cov_gap', 'size_stratified', 'worst_gap', 'worst_window', 'WorstSlab', 'worst_slab',
-           'CoverageReport', 'coverage_report']
+           'excess_risk', 'CoverageReport', 'coverage_report']
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #3e6f83cc
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
     as_float_array,
     check_labels,
+    class_names,
     group_codes,
     same_rows,
 )
@@ -74,6 +76,21 @@ class CoverageTable:
             rows.append(row)
         return rows
 
+    def short_of(
+        self,
+        want: float,  # Coverage that was asked for, in (0, 1)
+    ) -> list[dict[str, Any]]:  # Rows as of `rows`, least coverage first
+        """Cells whose coverage was below what was asked for
+
+        Each has `proven` too: does its whole interval lie below?
+        """
+        short = [
+            row | {"proven": row["high"] < want}
+            for row in self.rows()
+            if row["reason"] is None and row["coverage"] < want
+        ]
+        return sorted(short, key=lambda row: row["coverage"])
+
     def worst(self) -> dict[str, Any] | None:
         "The row with the least coverage; `None` when no cell was evaluated"
         evaluated = [row for row in self.rows() if row["reason"] is None]
@@ -122,6 +139,7 @@ def coverage_by(
     labels: np.ndarray,  # True classes, shape (n,)
     by: Any = None,  # Group of each row, shape (n,); the true class when `None`
     *,
+    classes: Sequence[str] | None = None,  # Names of the K classes; numbers when `None`
     level: float = 0.95,  # Probability that all intervals hold the truth, in (0, 1)
     min_rows: int = 1,  # Cells with fewer rows are not evaluated
 ) -> CoverageTable:  # One cell for each class, or for each group that occurs
@@ -130,6 +148,8 @@ def coverage_by(
     hit = covered(sets, labels)
     if by is None:
         names = [f"class {k}" for k in range(sets.shape[1])]
+        if classes is not None:
+            names = class_names(classes, sets.shape[1])
         code = check_labels(labels, *sets.shape)
     else:
         names, code = group_codes(by, len(hit), argument="by")
@@ -338,6 +358,42 @@ def _share_interval(hit, level):
     low, high = clopper_pearson(k, n, level)
     share = float(hit.mean()) if n else math.nan
     return Interval(share, float(low), float(high), level, "Clopper-Pearson")
+
+# %% ../../nbs/stats/48_conditional_coverage.ipynb #6957434b
+def excess_risk(
+    x: np.ndarray,  # Features of the rows, or their probabilities, shape (n, d)
+    sets: PredictionSets | np.ndarray,  # Prediction sets, (n, K) bool if an array
+    labels: np.ndarray,  # True classes, shape (n,)
+    *,
+    alpha: float,  # Miss rate asked for, in (0, 1)
+    seed: int,  # Deals the folds
+    folds: int = 5,  # At least 2
+    level: float = 0.95,  # Of the interval
+) -> Interval:  # In squared units; below 0 where the model gains nothing
+    """What a model of the hits gains on the constant `1-alpha`, cross-fitted (ERT)
+
+    A lower bound on the mean squared distance of conditional coverage from `1-alpha`.
+    """
+    from scipy.special import ndtri
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    hit = covered(sets, labels).astype(np.float64)
+    x, want = _check_features(x, len(hit)), 1 - check_alpha(alpha)
+    folds = check_number("folds", folds, 2, whole=True)
+    fold = keyed_generator(seed, "folds of hits").permutation(len(hit)) % folds
+    said = np.full(len(hit), hit.mean())
+    for k in range(folds):
+        train, rest = fold != k, fold == k
+        if hit[train].min() < hit[train].max():
+            model = HistGradientBoostingClassifier(
+                max_iter=50, learning_rate=0.05, max_leaf_nodes=8, random_state=0
+            )
+            model.fit(x[train], hit[train])
+            said[rest] = model.predict_proba(x[rest])[:, 1]
+    gain = (want - hit) ** 2 - (said - hit) ** 2
+    far = -ndtri((1 - level) / 2) * gain.std(ddof=1) / len(gain) ** 0.5
+    mean = float(gain.mean())
+    return Interval(mean, mean - far, mean + far, level, "normal, cross-fitted")
 
 # %% ../../nbs/stats/48_conditional_coverage.ipynb #0cfc3b34
 @dataclass(frozen=True)

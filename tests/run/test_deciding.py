@@ -76,7 +76,7 @@ def test_many_texts_are_scored_a_part_at_a_time(run, monkeypatch):
     texts = [row["text"] for row in ROWS] * 2
     assert len(run.decide(texts, rationale=True)) == 1024
     assert len(at_once) == 4 and max(at_once) <= 256 * 24
-    first = next(run.decide_each(texts))  # before the rest is looked at
+    first = next(directory.decide_each(run, texts))  # before the rest is looked at
     assert first.id == "0"
 
 

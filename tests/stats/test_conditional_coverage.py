@@ -8,6 +8,7 @@ from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.conditional_coverage import (
     coverage_by,
     coverage_report,
+    excess_risk,
     size_stratified,
     worst_slab,
     worst_window,
@@ -109,3 +110,27 @@ def test_what_was_not_fitted(rows):
         coverage_report(p[:9] > 0.2, y[:9], alpha=0.1, fitted=1000)
     with pytest.raises(ConfigurationError, match="must be a fitted ConformalClass"):
         coverage_report(p[:9] > 0.2, y[:9], alpha=0.1, fitted=ConformalClassifier())
+
+
+def test_excess_risk_finds_what_coverage_hides():
+    "Coverage .8 on one side and 1 on the other is .9: the distance squared is .01"
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(6000, 3))
+    labels = np.zeros(6000, int)
+    uneven = rng.random(6000) < np.where(x[:, 0] > 0, 0.8, 1.0)
+    even = rng.random(6000) < 0.9
+    found = excess_risk(x, uneven[:, None], labels, alpha=0.1, seed=0)
+    assert 0 < found.low <= found.value <= 0.0105 and found.high > 0.008
+    nothing = excess_risk(x, even[:, None], labels, alpha=0.1, seed=0)
+    assert nothing.low <= 0 < 0.002 and nothing.value < 0.002
+
+
+def test_a_table_by_class_names_who_falls_short():
+    labels = np.repeat([0, 1, 2], 100)
+    sets = np.eye(3, dtype=bool)[labels]
+    sets[150:200] = False  # half of the second class
+    sets[295:] = False
+    table = coverage_by(sets, labels, classes=["ham", "spam", "news"])
+    short = table.short_of(0.97)
+    assert [row["cell"] for row in short] == ["spam", "news"]
+    assert [row["proven"] for row in short] == [True, False]
