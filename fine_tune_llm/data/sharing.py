@@ -25,7 +25,6 @@ from fine_tune_llm.data.ledger import (
     rare_classes,
     split_ledger,
     too_rare,
-    what_is_dealt,
 )
 from .loading import Dataset
 
@@ -132,7 +131,7 @@ def _settle_rare(rows, policy, min_rows):
             return rows, counted, named
         if policy == "error" or not _can_go_on(rows, rare, policy):
             hint = _HINTS[policy] + _gone_to_test(units)
-            raise too_rare(rare, needed, what=what_is_dealt(rows.data), hint=hint)
+            raise too_rare(rows.data, rare, needed, hint=hint)
         is_rare = np.isin(rows.data.labels, _class_numbers(rows.data, rare))
         rows = rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare)
         what = {"drop": "left_out_as_rare", "merge": "merged"}[policy]
