@@ -34,7 +34,8 @@ from fine_tune_llm.core.files import (
     trouble_in_words,
     write_json,
 )
-from ..data.ledger import ROLES, text_hash
+from ..data.fingerprints import text_hash
+from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
