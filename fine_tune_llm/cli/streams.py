@@ -106,7 +106,7 @@ def _text(raw, like, **more):
     )
 
 
-def _checked(stream, real, quiet):
+def _checked_stream(stream, real, quiet):
     "A stream of this process that is no terminal, so that it may fail, is checked"
     if stream is not real or (stream is not None and stream.isatty()):
         return stream
@@ -122,8 +122,8 @@ def standard_streams() -> Iterator[None]:
     """
     before = sys.stdin, sys.stdout, sys.stderr
     _take_numbers()
-    sys.stdout = _checked(sys.stdout, sys.__stdout__, quiet=False)
-    sys.stderr = _checked(sys.stderr, sys.__stderr__, quiet=True)
+    sys.stdout = _checked_stream(sys.stdout, sys.__stdout__, quiet=False)
+    sys.stderr = _checked_stream(sys.stderr, sys.__stderr__, quiet=True)
     if sys.stdin is None:
         sys.stdin = _text(io.BufferedReader(ClosedInput()), None)
     try:

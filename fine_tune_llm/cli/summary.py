@@ -69,7 +69,7 @@ def _percent(share):
     return f"{100 * share:.1f}%"
 
 
-def _measured(found):
+def _share_said(found):
     "A share that was measured, or that it was not"
     return _percent(found["value"]) if "value" in found else "not evaluated"
 
@@ -77,10 +77,10 @@ def _measured(found):
 def _accuracy_said(performance):
     baselines = performance["baselines"]
     return (
-        f"{_measured(performance['accuracy'])}  "
-        f"(TF-IDF {_measured(baselines['tfidf'])}"
+        f"{_share_said(performance['accuracy'])}  "
+        f"(TF-IDF {_share_said(baselines['tfidf'])}"
         f"{_difference_said(baselines['tfidf'].get('difference'))}; "
-        f"commonest class {_measured(baselines['majority'])})"
+        f"commonest class {_share_said(baselines['majority'])})"
     )
 
 
@@ -101,7 +101,8 @@ def _recalls_said(per_class, most=4):
     if len(order) > most + 1:
         order = [*order[:most], "...", order[-1]]
     said = [
-        name if name == "..." else f"{name} {_measured(known[name])}" for name in order
+        name if name == "..." else f"{name} {_share_said(known[name])}"
+        for name in order
     ]
     return ", ".join(said) or "not evaluated"
 
@@ -141,14 +142,14 @@ def _decisions_said(selective):
     return (
         f"{promised}, "
         f"with probability at least {_percent(1 - certificate['delta'])}; "
-        f"on the test role {_measured(test['decided'])} decided, "
-        f"{_measured(test['wrong'])} of these wrong"
+        f"on the test role {_share_said(test['decided'])} decided, "
+        f"{_share_said(test['wrong'])} of these wrong"
     )
 
 
 def _out_of_scope_said(found):
     return (
-        f"{_measured(found['decided'])} of {found['n']} decided all the same "
+        f"{_share_said(found['decided'])} of {found['n']} decided all the same "
         "(no promise covers them)"
     )
 

@@ -146,7 +146,9 @@ class ConfigManager:
             raise
         finally:
             if self._config != before:
-                _announce(self.publish, "config_changed", **_facts(self, before))
+                _announce(
+                    self.publish, "config_changed", **_version_facts(self, before)
+                )
                 _call(self._listeners, before, self._config)
         return self.version
 
@@ -250,7 +252,7 @@ def _announce(publish, what, **data):
         log.warning("event not recorded", type=f"system.{what}", error=repr(e))
 
 
-def _facts(manager, before):
+def _version_facts(manager, before):
     "What an event says about a change"
     newest = manager.history()[-1]
     diff = config_diff(before, manager.config)

@@ -50,7 +50,7 @@ _WORDS = {
         "error_table",
     ],
     "texts": ["is_blank", "visible"],
-    "checks": ["as_fraction", "check_number", "check_seed", "near"],
+    "checks": ["as_fraction", "check_choice", "check_number", "check_seed", "near"],
     "names": ["as_name", "name_order"],
     "redaction": ["hide", "redact"],
     "logs": [

@@ -39,6 +39,7 @@ from .errors import error_table as error_table
 from .texts import is_blank as is_blank
 from .texts import visible as visible
 from .checks import as_fraction as as_fraction
+from .checks import check_choice as check_choice
 from .checks import check_number as check_number
 from .checks import check_seed as check_seed
 from .checks import near as near
@@ -147,6 +148,7 @@ __all__ = [
     "atomic_dirs",
     "atomic_write",
     "capture_logs",
+    "check_choice",
     "check_number",
     "check_seed",
     "code_for_markdown",

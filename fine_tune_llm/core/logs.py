@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from .errors import ConfigurationError
+from .checks import check_choice
 from .printable import cut, for_json, for_terminal
 from .redaction import clean_text, redact
 
@@ -152,10 +152,7 @@ def configure_logging(
     What libraries say by `logging` and `warnings` is included. Nothing is configured
     until this is called.
     """
-    if level not in _LEVELS:
-        raise ConfigurationError(
-            f"`level` must be one of {', '.join(_LEVELS)}, got {level!r}"
-        )
+    check_choice("level", level, _LEVELS)
     late = _LateStream(stream)
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

@@ -39,7 +39,7 @@ def _is_shown(text, i):
     return char in _JOINERS and len(beside) == 2 and not any(map(str.isascii, beside))
 
 
-def _code_of(char):
+def _escape_of(char):
     "A character as Python writes it: `\\x1b`, `\\u202e`"
     return char.encode("unicode_escape", "surrogatepass").decode()
 
@@ -49,7 +49,7 @@ def _only_seen(text, kept=""):
     if text.isprintable():
         return text
     return "".join(
-        char if char in kept or _is_shown(text, i) else _code_of(char)
+        char if char in kept or _is_shown(text, i) else _escape_of(char)
         for i, char in enumerate(text)
     )
 

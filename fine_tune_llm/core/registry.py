@@ -192,7 +192,7 @@ def _loaded(point, what, facts):
         ) from e
 
 # %% ../../nbs/core/50_registry.ipynb #ed653b07
-def _check_name(kind, name):
+def _check_component(kind, name):
     if isinstance(name, str) and name.strip():
         return name
     raise ConfigurationError(
@@ -302,7 +302,7 @@ class Registry:
         `ConfigurationError` for a taken one, unless the same definition is run again.
         """
         module = sys._getframe(1).f_globals.get("__name__", "__main__")
-        _check_name(self.kind, name)
+        _check_component(self.kind, name)
 
         def put(component):
             entry = _Entry(component, doc or _first_line(component), module)
@@ -349,7 +349,7 @@ class Registry:
         return self._points
 
     def _find(self, name):
-        _check_name(self.kind, name)
+        _check_component(self.kind, name)
         points = self._points
         if points is None or name not in {**self._own, **points}:
             points = self._scan()

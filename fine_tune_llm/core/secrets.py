@@ -160,7 +160,7 @@ def _check_name(name):
         )
 
 
-def _check_value(name, value):
+def _check_secret(name, value):
     if not isinstance(value, str) or len(value) < 4:
         raise SecretError(
             f"the secret `{name}` must be a text of at least 4 characters: "
@@ -200,7 +200,7 @@ class Vault:
     ) -> None:
         "Keep a value; it is hidden in logs from now on"
         _check_name(name)
-        _check_value(name, value)
+        _check_secret(name, value)
         hide(value)
         self._change(lambda secrets: {**secrets, name: value})
 
@@ -291,7 +291,7 @@ class Secret:
                 hint=f"Set {variable}, or keep it with Vault().put({self.name!r}, ...)",
                 name=self.name,
             )
-        _check_value(self.name, value)
+        _check_secret(self.name, value)
         hide(value)
         return value
 

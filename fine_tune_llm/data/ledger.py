@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_seed
+from ..core.checks import check_choice, check_seed
 from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataValidationError,
@@ -61,8 +61,8 @@ class Ledger:
         purpose: str,
     ) -> np.ndarray:  # Row indices
         "Hand out a role's rows for its purpose; `LeakageError` for any other"
-        _check_word("role", role, self.roles)
-        _check_word("purpose", purpose, PURPOSES)
+        check_choice("role", role, self.roles)
+        check_choice("purpose", purpose, PURPOSES)
         if PURPOSES[purpose] != role:
             raise self._leakage(role, purpose)
         self.uses.append((role, purpose))
@@ -99,13 +99,6 @@ class Ledger:
         for role, rows in self.roles.items():
             lines.append(f"| {role} | {len(rows)} | {', '.join(_purposes_of(role))} |")
         return "\n".join(lines)
-
-
-def _check_word(argument, word, known):
-    if word not in known:
-        raise ConfigurationError(
-            f"`{argument}` must be one of {', '.join(known)}, got {word!r}"
-        )
 
 # %% ../../nbs/data/20_ledger.ipynb #8054221b
 @dataclass(frozen=True, eq=False)
@@ -311,9 +304,7 @@ def split_ledger(
         )
     n_kept = sum(map(len, rows_of.values()))
     if n_test_file:
-        rows_of["test"] = tested = np.arange(len(data) - n_test_file, len(data))
-        if data.clusters is not None:
-            rows_of["test"] = tested[units.stands[tested]]
+        rows_of["test"] = _rows_of_test_file(data, units, n_test_file)
     findings, named = _findings(data, units, n_test_file)
     findings["left_out_of_test_file"] = (
         n_test_file - len(rows_of["test"]) if n_test_file else 0
@@ -321,6 +312,12 @@ def split_ledger(
     findings["repeats_left_out"] = int((units.unit >= 0).sum()) - n_kept
     in_order = {role: rows_of[role] for role in ROLES}
     return Ledger(in_order, units.hashes, seed, findings, named)
+
+
+def _rows_of_test_file(data, units, n_test_file):
+    "Rows of the test file; of a cluster one that stands for it"
+    rows = np.arange(len(data) - n_test_file, len(data))
+    return rows if data.clusters is None else rows[units.stands[rows]]
 
 
 def what_is_dealt(

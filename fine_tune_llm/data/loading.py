@@ -7,14 +7,14 @@ __all__ = ['Dataset', 'Places', 'turns', 'load', 'load_options']
 
 # %% ../../nbs/data/10_loading.ipynb #e02b0465
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import near
+from ..core.checks import check_choice, near
 from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataValidationError,
@@ -362,7 +362,7 @@ def load(
     `SchemaError` that names the nearest.
     """
     text, label, cluster, groups = _check_columns(text, label, group, cluster)
-    _check_choice("on_empty", on_empty, ("error", "skip", "keep"))
+    check_choice("on_empty", on_empty, ("error", "skip", "keep"))
     named = [column for column in (label, cluster) if column is not None]
     columns = [text, *named, *groups, "id", *_CHATS]
     rows, facts = read_rows(
@@ -480,14 +480,6 @@ def _check_columns(text: Any, label: Any, group: Any, cluster: Any) -> tuple:
 def _is_column(name: Any) -> bool:
     is_number = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
     return isinstance(name, str) or is_number
-
-
-def _check_choice(argument: str, value: Any, choices: Iterable[str]) -> None:
-    if value not in choices:
-        raise ConfigurationError(
-            f"`{argument}` must be one of {', '.join(choices)}, got {value!r}",
-            argument=argument,
-        )
 
 # %% ../../nbs/data/10_loading.ipynb #bfc8fb06
 def load_options(

@@ -34,7 +34,7 @@ _NAMED = {"comma": ",", "tab": "\t", "\\t": "\t", "semicolon": ";", "bar": "|"}
 _CELL = 2**31 - 1  # Characters of a cell; `Limits` and `max_chars` are below it
 
 
-def _reader(text: str, separator: str, *, quotes: bool, limits: Limits, name: str):
+def _csv_reader(text: str, separator: str, *, quotes: bool, limits: Limits, name: str):
     "Records as lists of cells, from lines that were looked at"
     if csv.field_size_limit() < _CELL:
         csv.field_size_limit(_CELL)
@@ -65,7 +65,7 @@ def _find_separator(text: str, quoting: str, limits: Limits, name: str) -> str:
 
     def fit(separator: str) -> tuple[int, int, bool]:
         quotes = _has_quotes(quoting, separator)
-        reader = _reader(text, separator, quotes=quotes, limits=limits, name=name)
+        reader = _csv_reader(text, separator, quotes=quotes, limits=limits, name=name)
         widths = []
         try:
             widths.extend(len(record) for record in islice(reader, 40) if record)
@@ -111,7 +111,7 @@ def csv_rows(
             argument="separator",
         )
     quotes = _has_quotes(quoting, separator)
-    reader = _reader(text, separator, quotes=quotes, limits=limits, name=name)
+    reader = _csv_reader(text, separator, quotes=quotes, limits=limits, name=name)
     cells = _Cells(name, reader, separator, quotes)
     line, first = next(cells.records(), (1, []))
     if len(first) > limits.max_columns:
@@ -342,7 +342,7 @@ def _items(text: str, start: int, name: str) -> Iterator[tuple[int, dict[str, An
     while not text.startswith("]", at):
         line, seen = line + text.count("\n", seen, at), at
         try:
-            value, at = _item(text, at)
+            value, at = _array_item(text, at)
         except (ValueError, RecursionError) as e:
             where = text.count("\n", 0, e.pos) + 1 if hasattr(e, "pos") else line
             _fault_of(faults, where, e)
@@ -359,7 +359,7 @@ def _items(text: str, start: int, name: str) -> Iterator[tuple[int, dict[str, An
     faults.raise_any()
 
 
-def _item(text: str, at: int) -> tuple[Any, int]:
+def _array_item(text: str, at: int) -> tuple[Any, int]:
     "A value of an array, and where the next one or the bracket stands"
     value, at = _JSON.raw_decode(text, at)
     at = _SPACE.match(text, at).end()

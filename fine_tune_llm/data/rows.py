@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import ConfigurationError, DataLoadingError
+from ..core.checks import check_choice
+from ..core.errors import DataLoadingError
 from ..core.names import as_name
 from .reading import columns_as_rows
 from fine_tune_llm.data.records import (
@@ -129,7 +130,7 @@ def _from_memory(source: Any, name: str, wanted: Wanted | None) -> Records | Non
     return None
 
 
-def _digest(rows: list[dict[str, Any]]) -> str:
+def _rows_digest(rows: list[dict[str, Any]]) -> str:
     "Fingerprint of rows in memory"
     sha = hashlib.sha256()
     for row in rows:
@@ -234,15 +235,13 @@ def read_rows(
     "Rows from a file that a loader knows, or from memory; `DataLoadingError` if not"
     limits = limits or Limits()
     wanted = None if columns is None else Wanted(columns)
-    if quoting not in ("auto", "quotes", "none"):
-        message = f"`quoting` must be auto, quotes or none, got {quoting!r}"
-        raise ConfigurationError(message, argument="quoting")
+    check_choice("quoting", quoting, ("auto", "quotes", "none"))
     records = _from_memory(source, name or "rows", wanted)
     if records is not None:
         kept = _Kept(name or "rows", wanted, limits)
         kept.add_all(records)
-        return kept.rows, kept.facts(records, _digest(kept.rows))
-    raw, name = _bytes_of(source, name, limits)
+        return kept.rows, kept.facts(records, _rows_digest(kept.rows))
+    raw, name = _bytes_and_name(source, name, limits)
     options: dict[str, Any] = {
         "encoding": encoding,
         "separator": separator,
@@ -257,7 +256,7 @@ def read_rows(
     return kept.rows, kept.facts(records, hashlib.sha256(raw).hexdigest())
 
 
-def _bytes_of(source: Any, name: str | None, limits: Limits) -> tuple[bytes, str]:
+def _bytes_and_name(source: Any, name: str | None, limits: Limits) -> tuple[bytes, str]:
     "Contents of a file, and its name"
     if isinstance(source, (str, Path)):
         spoken = str(source)

@@ -12,8 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..core.checks import check_number
-from ..core.errors import ConfigurationError, DataValidationError
+from ..core.checks import check_choice, check_number
+from ..core.errors import DataValidationError
 from ..core.names import name_order
 from .fingerprints import text_hash
 from fine_tune_llm.data.ledger import (
@@ -44,7 +44,7 @@ class _Rows:
         n_test_file = int(kept[len(kept) - self.n_test_file :].sum())
         data = self.data
         names = [data.classes[k] for k in data.labels[rows]]
-        classes, labels = _coded(names)
+        classes, labels = _classes_and_labels(names)
         some = replace(
             data,
             texts=tuple(data.texts[row] for row in rows),
@@ -59,11 +59,11 @@ class _Rows:
 
     def rename(self, names):
         "The same rows under other labels"
-        classes, labels = _coded(names)
+        classes, labels = _classes_and_labels(names)
         return replace(self, data=replace(self.data, labels=labels, classes=classes))
 
 
-def _coded(names):
+def _classes_and_labels(names):
     "Classes in order, and the index of each row's"
     classes = tuple(sorted(set(names), key=name_order))
     index = {name: k for k, name in enumerate(classes)}
@@ -134,7 +134,7 @@ def _settle_rare(rows, policy, min_rows):
             raise too_rare(
                 rare, needed, what=what_is_dealt(rows.data), hint=_HINTS[policy]
             )
-        is_rare = np.isin(rows.data.labels, _places(rows.data, rare))
+        is_rare = np.isin(rows.data.labels, _class_numbers(rows.data, rare))
         rows = rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare)
         what = {"drop": "left_out_as_rare", "merge": "merged"}[policy]
         counted[f"rows_{what}"] = counted.get(f"rows_{what}", 0) + int(is_rare.sum())
@@ -154,7 +154,7 @@ def _can_go_on(rows, rare, policy):
     return n_left >= 2 if policy == "drop" else [*rare] != [OTHER] and n_left >= 1
 
 
-def _places(data, names):
+def _class_numbers(data, names):
     return [k for k, name in enumerate(data.classes) if name in names]
 
 
@@ -182,8 +182,8 @@ def share_out(
     `DataValidationError` names what the policies do not settle. Every class of the
     result has a row in every role that is dealt.
     """
-    _check_policy("conflicts", conflicts, ("soft", "error", "first", "drop"))
-    _check_policy("rare", rare, ("error", "drop", "merge"))
+    check_choice("conflicts", conflicts, ("soft", "error", "first", "drop"))
+    check_choice("rare", rare, ("error", "drop", "merge"))
     min_rows = check_number("min_rows", min_rows, whole=True)
     if data.labels is None:
         raise DataValidationError(
@@ -200,11 +200,3 @@ def share_out(
         findings={**ledger.findings, **counted, **more},
         named={**ledger.named, **named},
     )
-
-
-def _check_policy(argument, policy, known):
-    if policy not in known:
-        raise ConfigurationError(
-            f"`{argument}` must be one of {', '.join(known)}, got {policy!r}",
-            argument=argument,
-        )

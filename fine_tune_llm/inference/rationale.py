@@ -37,7 +37,7 @@ def _stretches(text, max_parts):
     return [(part[0][0], part[-1][1]) for part in parts]
 
 
-def _without(text, start, end):
+def _text_without(text, start, end):
     "The text without a stretch, spaces closed"
     return " ".join((text[:start] + text[end:]).split())
 
@@ -94,7 +94,7 @@ def occlusion(
 def _scores_without(predict_proba, texts, cuts, likeliest):
     "Probability of each text's class after each of its cuts; one call for all"
     shorter = [
-        _without(text, start, end)
+        _text_without(text, start, end)
         for text, spans in zip(texts, cuts, strict=True)
         for start, end in spans
     ]

@@ -26,7 +26,7 @@ def text_lengths(
     shape = read_config(source)
     tokenizer = read_tokenizer(source.folder, model)
     with quiet():
-        counts = [n for part in _parts(texts) for n in _counted(tokenizer, part)]
+        counts = [n for part in _parts(texts) for n in _token_counts(tokenizer, part)]
     positions = getattr(shape, "max_position_embeddings", None) or _ENDLESS
     limit = min(positions, tokenizer.model_max_length, _ENDLESS)
     return np.array(counts, dtype=np.int64), int(limit)
@@ -38,7 +38,7 @@ def _parts(texts, size=1024):
         yield list(texts[start : start + size])
 
 
-def _counted(tokenizer, texts):
+def _token_counts(tokenizer, texts):
     encoded = tokenizer(
         texts,
         add_special_tokens=True,

@@ -116,7 +116,7 @@ def claim_folder(
         if isinstance(e, FineTuneLLMError):
             raise
         raise ConfigurationError(
-            f"`out`={str(folder)!r} cannot be written: {_why_not(folder, e)}",
+            f"`out`={str(folder)!r} cannot be written: {_why_no_directory(folder, e)}",
             hint="Choose a directory you may write to",
             argument="out",
         ) from e
@@ -124,7 +124,7 @@ def claim_folder(
         _check_same_run(folder, config, data)
 
 
-def _why_not(folder, error):
+def _why_no_directory(folder, error):
     "Why no directory can be made there"
     if folder.is_symlink() and not folder.exists():
         return "it is a link to nothing"

@@ -107,7 +107,7 @@ def read_data(
         )
     for column in sorted({set_group(config), config.risk.group} & set(asked.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
-    return _joined(main, held_out), len(held_out)
+    return _with_test_file(main, held_out), len(held_out)
 
 
 def _first_places(dataset, names):
@@ -129,7 +129,7 @@ def _check_same_groups(column, main, held_out):
         )
 
 
-def _joined(main, held_out):
+def _with_test_file(main, held_out):
     "Rows of the data, then of the test file"
     index = {name: k for k, name in enumerate(main.classes)}
     labels = [index[held_out.classes[y]] for y in held_out.labels]

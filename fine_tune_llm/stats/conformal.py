@@ -182,8 +182,11 @@ def _shares_rare(classifier):
     return getattr(classifier, "shares_rare_", classifier.rare == "marginal")
 
 
-def _p_by_blocks(classifier, probs, rows, tie_share, ids):
-    "p-values of checked probabilities; `rows` are those of the table of cells"
+def _p_by_blocks(classifier, probs, rows, ties, ids):
+    "p-values of probabilities; `rows` are those of the table of cells"
+    _check_kept(classifier)
+    probs = check_probs(probs)
+    tie_share = _tie_share(ties, probs, classifier.seed, ids)
     scorer = _checked_scorer(classifier)
     by_cell = classifier.calibration_
     shared = _shared_cells(classifier) if _shares_rare(classifier) else None
@@ -208,6 +211,11 @@ class _Assigned:
     cells: np.ndarray  # Cell of each row, shape (n,)
     scores: np.ndarray  # Its score, shape (n,)
 
+    def by_cell(self, shares):
+        "Scores sorted within each cell; each row counts its share"
+        n_cells = int(self.table.max()) + 1
+        return sorted_by_cell(self.scores, self.cells, n_cells, weights=shares)
+
 
 def _cells_elsewhere(table, names, rare_from, n_classes):
     "Cells of rows outside the calibration role, -1 for groups that it has not"
@@ -230,7 +238,7 @@ def _cells_elsewhere(table, names, rare_from, n_classes):
     return np.where(group >= 0, cells_of(table, group, labels), -1)
 
 
-def _assign(condition, rows, groups, rare_from, alphas):
+def _assign_by_names(condition, rows, groups, rare_from, alphas):
     "All rows, by class and group as the condition says"
     names, group = (None,), np.zeros(len(rows.labels), np.int64)
     if groups is not None:
@@ -259,10 +267,43 @@ def _assign_clusters(classifier, rows, alphas, ids):
     cells = found.of_class[rows.labels[kept]]
     return _Assigned((None,), found.of_class[None], cells, rows.scores[kept])
 
+
+def _assign(classifier, rows, alphas, ids, *, groups, rare_from):
+    "The rows that thresholds are taken from, each with its cell"
+    if classifier.condition == "cluster":
+        return _assign_clusters(classifier, rows, alphas, ids)
+    return _assign_by_names(classifier.condition, rows, groups, rare_from, alphas)
+
 # %% ../../nbs/stats/45_conformal.ipynb #3d964668
 def _named(groups, probs):
     "Groups of the rows, where a function says them"
     return groups(check_probs(probs)) if callable(groups) else groups
+
+
+def _fit_cells(classifier, assigned, alphas):
+    "Thresholds of the cells, from the scores of each"
+    return fit_thresholds(
+        classifier.calibration_,
+        assigned.table,
+        alphas,
+        condition=classifier.condition,
+        groups=assigned.groups,
+        share_rare=classifier.shares_rare_,
+    )
+
+
+def _learned_for_markdown(classifier):
+    "What it was fitted on, and its cells"
+    if not classifier.learned:
+        return "not fitted"
+    rows = f"{classifier.n_:,} rows of {classifier.n_classes_:,} classes"
+    return f"fitted on {rows}\n\n{classifier.cells_._repr_markdown_()}"
+
+
+def _group_rows(classifier, probs, groups):
+    "Row of the table of cells for each row of `probs`, shape (n,)"
+    n = _count_rows(probs, classifier.n_classes_)
+    return classifier.cells_.group_rows(_named(groups, probs), n)
 
 
 def _rows_given(labels):
@@ -270,8 +311,9 @@ def _rows_given(labels):
     return len(labels) if hasattr(labels, "__len__") else 0
 
 
-def _shares_of_rows(condition, cluster, weights, n):
+def _shares_of_rows(condition, n, cluster, weights, max_weight):
     "What each row counts beside a new one, in [0, 1], shape (n,); `None` for all 1"
+    weights = check_weights(weights, max_weight, n)
     if cluster is None and weights is None:
         return None
     if condition == "cluster":
@@ -362,31 +404,17 @@ class ConformalClassifier(Estimator):
         alphas, scorer = check_alphas(self.alpha), _checked_scorer(self)
         groups = _named(groups, probs)
         check_groups_given(self.condition, groups)
-        n = _rows_given(labels)
         shares = _shares_of_rows(
-            self.condition, cluster, check_weights(weights, max_weight, n), n
+            self.condition, _rows_given(labels), cluster, weights, max_weight
         )
         rows = scorer.of_labels(probs, labels, ids=ids)
-        if self.condition == "cluster":
-            assigned = _assign_clusters(self, rows, alphas, ids)
-        else:
-            assigned = _assign(self.condition, rows, groups, rare_from, alphas)
-        n_cells = int(assigned.table.max()) + 1
-        self.calibration_ = sorted_by_cell(
-            assigned.scores, assigned.cells, n_cells, weights=shares
-        )
+        assigned = _assign(self, rows, alphas, ids, groups=groups, rare_from=rare_from)
+        self.calibration_ = assigned.by_cell(shares)
         self.shares_rare_ = (
             self.rare == "marginal" and rare_from is None and shares is None
         )
         self.unit_ = unit_of(cluster, weights)
-        self.cells_ = fit_thresholds(
-            self.calibration_,
-            assigned.table,
-            alphas,
-            condition=self.condition,
-            groups=assigned.groups,
-            share_rare=self.shares_rare_,
-        )
+        self.cells_ = _fit_cells(self, assigned, alphas)
         self.alphas_, self.n_, self.n_classes_ = alphas, self.cells_.n, rows.n_classes
         self.threshold_ = float(self.cells_.marginal[0])
         self.rows_missing_ = max(0, rows_needed(min(alphas)) - self.n_)
@@ -405,12 +433,10 @@ class ConformalClassifier(Estimator):
     ) -> np.ndarray | PredictionSets:  # Is the label in the row's set? (n, K) bool
         "Prediction sets; `NotFittedError` before `fit`"
         self.check_fitted()
-        n = _count_rows(probs, self.n_classes_)
-        groups = _named(groups, probs)
         return _checked_scorer(self).below(
             probs,
             self.cells_.in_use(index_of_alpha(alpha, self.alphas_)),
-            rows=self.cells_.group_rows(groups, n),
+            rows=_group_rows(self, probs, groups),
             ids=ids,
             top1=self.empty == "top1",
             sparse=sparse,
@@ -432,12 +458,7 @@ class ConformalClassifier(Estimator):
         the calibration scores were not saved. Random ties need `seed`.
         """
         self.check_fitted()
-        n = _count_rows(probs, self.n_classes_)
-        rows = self.cells_.group_rows(_named(groups, probs), n)
-        _check_kept(self)
-        probs = check_probs(probs)
-        tie_share = _tie_share(ties, probs, self.seed, ids)
-        return _p_by_blocks(self, probs, rows, tie_share, ids)
+        return _p_by_blocks(self, probs, _group_rows(self, probs, groups), ties, ids)
 
     def to_dict(
         self,
@@ -457,8 +478,4 @@ class ConformalClassifier(Estimator):
             raise ValueError("`cells_` does not fit together with `alphas_` and `n_`")
 
     def _repr_markdown_(self) -> str:
-        said = f"{code_for_markdown(self)}, "
-        if not self.learned:
-            return said + "not fitted"
-        learned = f"fitted on {self.n_:,} rows of {self.n_classes_:,} classes\n\n"
-        return said + learned + self.cells_._repr_markdown_()
+        return f"{code_for_markdown(self)}, {_learned_for_markdown(self)}"

@@ -117,6 +117,13 @@ def _check_each(what, values, is_right):
         row=row,
     )
 
+
+def _add_sets(columns, sets, labels, n_classes):
+    "Columns of whether sets hold the true class, and of how many classes they hold"
+    covered, size = _covered_and_size(sets, labels, n_classes)
+    columns.add("covered", covered, 2)
+    columns.add("size", size, n_classes + 1)
+
 # %% ../../nbs/stats/70_groups.ipynb #e2718dd8
 def _attribute_codes(groups, n):
     "Attribute -> its distinct values and the index of each row's, in a checked order"
@@ -268,9 +275,7 @@ class GroupCounts:
         decided = check_decided(decided, n, n_classes, classes=known)
         columns.add("decided", decided + 1, n_classes + 1)
         if sets is not None:
-            covered, size = _covered_and_size(sets, labels, n_classes)
-            columns.add("covered", covered, 2)
-            columns.add("size", size, n_classes + 1)
+            _add_sets(columns, sets, labels, n_classes)
         table, index = columns.distinct()
         table["decided"] -= 1
         return cls(

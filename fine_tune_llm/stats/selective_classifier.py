@@ -377,16 +377,21 @@ class SelectiveClassifier(Estimator):
     def _repr_markdown_(self) -> str:
         if not self.learned:
             return f"{code_for_markdown(self)}, not fitted"
-        lines = [
-            f"With probability at least {1 - self.delta:.0%}, all together:",
-            "",
-            "| | mean loss | decide from confidence | decided of the calibration rows "
-            "| bound on the mean loss, alone |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [_promise_row(certificate) for certificate in self.certificates_]
-        lines += [_refusal_row(refusal) for refusal in self.refusals_]
-        return "\n".join(lines)
+        return _promises_table(self)
+
+
+def _promises_table(classifier):
+    "What a fitted classifier promises and refused, as a Markdown table"
+    lines = [
+        f"With probability at least {1 - classifier.delta:.0%}, all together:",
+        "",
+        "| | mean loss | decide from confidence | decided of the calibration rows "
+        "| bound on the mean loss, alone |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [_promise_row(certificate) for certificate in classifier.certificates_]
+    lines += [_refusal_row(refusal) for refusal in classifier.refusals_]
+    return "\n".join(lines)
 
 
 def _promise_row(certificate):

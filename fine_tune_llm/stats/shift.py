@@ -132,7 +132,7 @@ def worst_balance(
     beyond = (np.abs(mean - both[1].mean(0)) - by_chance) / spread
     return max(0.0, float(beyond.max()))
 
-# %% ../../nbs/stats/67_shift.ipynb #fc092c30
+# %% ../../nbs/stats/67_shift.ipynb #b2d1f0a1
 def _pair(watched, source):
     "Features to be balanced, of both kinds of rows"
     if not isinstance(watched, (tuple, list)) or len(watched) != 2:
@@ -147,10 +147,75 @@ def _pair(watched, source):
         )
     return first, check_features(watched[1], "watched target", first.shape[1])
 
+# %% ../../nbs/stats/67_shift.ipynb #b2d1f0a2
+def _checked_rows(scores, source, target, folds):
+    "What `fit` learns from, checked"
+    scores = check_stream(scores, "scores")
+    source = check_features(source, "source")
+    target = check_features(target, "target", source.shape[1])
+    if len(scores) != len(source):
+        raise PredictionError(
+            f"`scores` and `source` differ in length: {len(scores)} and {len(source)}",
+            argument="source",
+        )
+    if min(len(source), len(target)) < folds:
+        raise CertificateError(
+            f"{len(source)} source and {len(target)} target rows are fewer than the "
+            f"{folds} folds"
+        )
+    return scores, source, target
 
+
+def _cross_fit(source, target, estimator):
+    "A line for each fold, and each row's log ratio by a line that has not seen it"
+    rng = keyed_generator(estimator.seed, "folds")
+    source_fold = rng.permutation(len(source)) % estimator.folds
+    target_fold = rng.permutation(len(target)) % estimator.folds
+    models = np.array(
+        [
+            _log_density_ratio(
+                source[source_fold != k], target[target_fold != k], estimator.penalty
+            )
+            for k in range(estimator.folds)
+        ]
+    )
+
+    def held_out(rows, fold):
+        return (rows * models[fold, :-1]).sum(1) + models[fold, -1]
+
+    return models, held_out(source, source_fold), held_out(target, target_fold)
+
+# %% ../../nbs/stats/67_shift.ipynb #b2d1f0a3
 _MOST_CLIPPED = 0.1  # share of target rows above the clip: mass the quantile cannot see
 
 
+def _overlap(on_source, on_target, *, clip, floor):
+    "How far source and target overlap, or a `CertificateError` when too little"
+    found = {
+        "effective_rows": effective_rows(np.exp(on_source - on_source.max())),
+        "auc": _auc(on_source, on_target),
+        "clipped": float((on_target > math.log(clip)).mean()),
+    }
+    if found["effective_rows"] < floor:
+        what = (
+            f"the weights leave {found['effective_rows']:.1f} effective rows of "
+            f"{len(on_source)}, fewer than {floor:g}"
+        )
+    elif found["clipped"] > _MOST_CLIPPED:
+        what = (
+            f"{found['clipped']:.0%} of the target rows have weights above "
+            f"{clip:g}, more than {_MOST_CLIPPED:.0%}"
+        )
+    else:
+        return found
+    raise CertificateError(
+        f"{what}: source and target hardly overlap (AUC {found['auc']:.2f})",
+        hint="Label rows of the new kind, or use fewer features",
+        floor=floor,
+        **found,
+    )
+
+# %% ../../nbs/stats/67_shift.ipynb #fc092c30
 class WeightedConformal(Estimator):
     "Conformal thresholds for inputs that moved, weighed by a classifier on features"
 
@@ -205,26 +270,14 @@ class WeightedConformal(Estimator):
         that have not seen them are still unlike the target: then the weights are wrong.
         """
         self.forget()
-        scores = check_stream(scores, "scores")
-        source = check_features(source, "source")
-        target = check_features(target, "target", source.shape[1])
-        if len(scores) != len(source):
-            raise PredictionError(
-                f"`scores` and `source` differ in length: {len(scores)} and "
-                f"{len(source)}",
-                argument="source",
-            )
-        if min(len(source), len(target)) < self.folds:
-            raise CertificateError(
-                f"{len(source)} source and {len(target)} target rows are fewer than "
-                f"the {self.folds} folds"
-            )
-        models, on_source, on_target = self._cross_fit(source, target)
-        overlap = self._overlap(on_source, on_target)
+        scores, source, target = _checked_rows(scores, source, target, self.folds)
+        models, on_source, on_target = _cross_fit(source, target, self)
+        overlap = _overlap(on_source, on_target, clip=self.clip, floor=self.floor)
         weights = self._clipped_ratio(on_source)
         balance = worst_balance(source, target, weights)
         if watched is not None:
-            balance = max(balance, worst_balance(*_pair(watched, source), weights))
+            first, second = _pair(watched, source)
+            balance = max(balance, worst_balance(first, second, weights))
         if balance > self.most_unbalanced:
             raise CertificateError(
                 f"the weights do not make source like target: a feature, or its "
@@ -243,51 +296,6 @@ class WeightedConformal(Estimator):
         self.clipped_ = overlap["clipped"]
         self.balance_ = balance
         return self
-
-    def _cross_fit(self, source, target):
-        "A line for each fold, and each row's log ratio by a line that has not seen it"
-        rng = keyed_generator(self.seed, "folds")
-        source_fold = rng.permutation(len(source)) % self.folds
-        target_fold = rng.permutation(len(target)) % self.folds
-        models = np.array(
-            [
-                _log_density_ratio(
-                    source[source_fold != k], target[target_fold != k], self.penalty
-                )
-                for k in range(self.folds)
-            ]
-        )
-
-        def held_out(rows, fold):
-            return (rows * models[fold, :-1]).sum(1) + models[fold, -1]
-
-        return models, held_out(source, source_fold), held_out(target, target_fold)
-
-    def _overlap(self, on_source, on_target):
-        "How far source and target overlap, or a `CertificateError` when too little"
-        found = {
-            "effective_rows": effective_rows(np.exp(on_source - on_source.max())),
-            "auc": _auc(on_source, on_target),
-            "clipped": float((on_target > math.log(self.clip)).mean()),
-        }
-        if found["effective_rows"] < self.floor:
-            what = (
-                f"the weights leave {found['effective_rows']:.1f} effective rows of "
-                f"{len(on_source)}, fewer than {self.floor:g}"
-            )
-        elif found["clipped"] > _MOST_CLIPPED:
-            what = (
-                f"{found['clipped']:.0%} of the target rows have weights above "
-                f"{self.clip:g}, more than {_MOST_CLIPPED:.0%}"
-            )
-        else:
-            return found
-        raise CertificateError(
-            f"{what}: source and target hardly overlap (AUC {found['auc']:.2f})",
-            hint="Label rows of the new kind, or use fewer features",
-            floor=self.floor,
-            **found,
-        )
 
     def _clipped_ratio(self, log_ratio):
         reach = math.log(self.clip)

@@ -106,8 +106,12 @@ def unit_losses(
     np.add.at(lost, (unit, enter), share * loss)
     from_start = np.where(counted, 0, m)
     np.add.at(kept, (unit, enter if skip else from_start), share)
-    summed = [sums[:, :m].cumsum(1) for sums in (lost, kept)]
-    return UnitLosses(*summed, enter[counted], loss[counted])
+    return UnitLosses(
+        loss=lost[:, :m].cumsum(1),
+        kept=kept[:, :m].cumsum(1),
+        enter=enter[counted],
+        row_loss=loss[counted],
+    )
 
 # %% ../../nbs/stats/13_units.ipynb #2dd8158b
 def units_test(
