@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .app import EXIT_CODES, RUN, SET, app
+from .app import DEVICE, EXIT_CODES, RUN, SET, app
 from .fit import out_of_scope_texts
 from .summary import finish_run
 
@@ -68,6 +68,7 @@ def certify(
             "targets that share delta.",
         ),
     ] = False,
+    device: Annotated[str, DEVICE] = "auto",
     set_: Annotated[list[str] | None, SET] = None,
 ) -> None:
     """Promise something else for a finished run, without training.
@@ -79,7 +80,7 @@ def certify(
     from fine_tune_llm.config.layers import cli_layer
     from fine_tune_llm.run.directory import Run
 
-    finished = Run.load(run)
+    finished = Run.load(run, device=device)
     made = finished.certify(
         alpha=alpha,
         target_risk=target_risk,

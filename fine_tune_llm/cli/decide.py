@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fine_tune_llm.cli.app import (
+    DEVICE,
     ENCODING,
     EXIT_CODES,
     RUN,
@@ -159,6 +160,7 @@ def decide(
     text: Annotated[str | None, TEXT_OF_RUN] = None,
     encoding: Annotated[str | None, ENCODING] = None,
     separator: Annotated[str | None, SEPARATOR] = None,
+    device: Annotated[str, DEVICE] = "auto",
     rationale: Annotated[
         bool,
         typer.Option(help="Measure the words that moved each decision (slower)."),
@@ -187,7 +189,7 @@ def decide(
 
     from fine_tune_llm.run.directory import Run, decide_each
 
-    finished = Run.load(run)
+    finished = Run.load(run, device=device)
     decisions = decide_each(
         finished,
         dataset.texts,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from .app import EXIT_CODES, RUN, TEXT_OF_RUN, app
+from .app import DEVICE, EXIT_CODES, RUN, TEXT_OF_RUN, app
 from .decide import reading_options
 from .fit import out_of_scope_texts
 from .summary import finish_run
@@ -37,6 +37,7 @@ def report(
         ),
     ] = None,
     text: Annotated[str | None, TEXT_OF_RUN] = None,
+    device: Annotated[str, DEVICE] = "auto",
 ) -> None:
     """Check the certificate, measure again and write the report.
 
@@ -50,7 +51,7 @@ def report(
 
     from fine_tune_llm.run.directory import Run
 
-    finished = Run.load(run)
+    finished = Run.load(run, device=device)
     if texts is None:
         texts = out_of_scope_texts(finished.config)
     finish_run(finished, texts)

@@ -146,9 +146,7 @@ class ConfigManager:
             raise
         finally:
             if self._config != before:
-                _announce(
-                    self.publish, "config_changed", **_version_facts(self, before)
-                )
+                _announce(self.publish, "config_changed", **_what_changed(self, before))
                 _call(self._listeners, before, self._config)
         return self.version
 
@@ -252,7 +250,7 @@ def _announce(publish, what, **data):
         log.warning("event not recorded", type=f"system.{what}", error=repr(e))
 
 
-def _version_facts(manager, before):
+def _what_changed(manager, before):
     "What an event says about a change"
     newest = manager.history()[-1]
     diff = config_diff(before, manager.config)

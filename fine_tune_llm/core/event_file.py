@@ -38,13 +38,15 @@ _CREATE = (
 def _connect(path, readonly):
     """A connection that works
 
-    A file in a folder that may not be written is opened as immutable once its writer
-    has closed it.
+    Once its writer has closed it, a file that nobody may write, or one in a folder that
+    may not be written, is opened as immutable: SQLite puts nothing beside it.
     """
     modes = ["mode=rwc"]
     if readonly:
         is_open = Path(f"{path}-wal").exists()
         modes = ["mode=rw"] if is_open else ["mode=rw", "immutable=1"]
+        if not is_open and not path.stat().st_mode & 0o222:
+            modes = ["immutable=1"]
     for mode in modes:
         db = sqlite3.connect(
             f"{path.resolve().as_uri()}?{mode}",

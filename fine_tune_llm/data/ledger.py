@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'PURPOSES', 'Ledger', 'Units', 'draw_order', 'find_units', 'rare_classes', 'too_rare', 'split_ledger',
-           'what_is_dealt', 'conflicting_texts']
+           'conflicting_texts']
 
 # %% ../../nbs/data/20_ledger.ipynb #10cfad44
 import math
@@ -228,13 +228,14 @@ def rare_classes(
 
 
 def too_rare(
+    data: Dataset,  # Labelled texts
     rare: Mapping[str, int],  # From `rare_classes`
     needed: int,  # Units that a class must have
     *,
-    what: str = "text",  # What is counted: a distinct text, or a cluster
     hint: str = "",  # What to do beside adding rows
 ) -> DataValidationError:  # To be raised
-    "The error that names all classes that are too rare, each with its count"
+    "The error that names all classes that are too rare, with counts and first rows"
+    what = _what_is_dealt(data)
     why = f"needs at least {needed}"
     by_count: dict[int, list[str]] = {}
     for name, n in [*rare.items()][:_MOST_NAMED]:
@@ -253,7 +254,7 @@ def too_rare(
             f"one per role: {'; '.join(said)}{f' and {more} more' if more > 0 else ''}"
         )
     return DataValidationError(
-        message,
+        f"{message} ({_first_places(data, rare)})",
         hint="Add rows, merge the class with another or remove it" + hint,
         label=next(iter(rare)),
         rows=min(rare.values()),
@@ -263,6 +264,19 @@ def too_rare(
 
 def _distinct(what, n):
     return f"distinct {what}{'' if n == 1 else 's'}"
+
+
+def _first_places(data, names, most=5):
+    "Where the first rows of some classes stand"
+    wanted = [k for k, name in enumerate(data.classes) if name in names]
+    rows = np.flatnonzero(np.isin(data.labels, wanted))
+    said = [data.place(int(row)) for row in rows[:most]]
+    return ", ".join(said + ["..."] * (len(rows) > most))
+
+
+def _what_is_dealt(data):
+    "What a unit of these rows is called"
+    return "text" if data.clusters is None else "cluster"
 
 # %% ../../nbs/data/20_ledger.ipynb #592a6365
 def split_ledger(
@@ -294,7 +308,7 @@ def split_ledger(
     units = find_units(data, draw=draw, n_test_file=n_test_file)
     rare = rare_classes(data, units, len(roles))
     if rare:
-        raise too_rare(rare, len(roles), what=what_is_dealt(data))
+        raise too_rare(data, rare, len(roles))
     role_of = _role_of_unit(data, units, {role: shares[role] for role in roles}, seed)
     rows_of: dict[str, np.ndarray] = {}
     for number, role in enumerate(roles):
@@ -318,13 +332,6 @@ def _rows_of_test_file(data, units, n_test_file):
     "Rows of the test file; of a cluster one that stands for it"
     rows = np.arange(len(data) - n_test_file, len(data))
     return rows if data.clusters is None else rows[units.stands[rows]]
-
-
-def what_is_dealt(
-    data: Dataset,  # Rows to be shared out
-) -> str:  # "text", or "cluster"
-    "What a unit of these rows is called"
-    return "text" if data.clusters is None else "cluster"
 
 # %% ../../nbs/data/20_ledger.ipynb #8d481512
 def _role_of_unit(data, units, shares, seed):

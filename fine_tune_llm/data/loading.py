@@ -23,7 +23,7 @@ from fine_tune_llm.core.errors import (
 from ..core.logs import get_logger
 from ..core.names import as_name, name_order
 from ..core.printable import code_for_markdown, for_markdown
-from ..core.texts import is_blank
+from ..core.texts import is_blank, without_halves
 from .records import Faults, folded, places
 from .rows import SourceFacts, column_name, read_rows
 from .sources import Limits
@@ -238,11 +238,6 @@ def _is_missing(value: Any) -> bool:
         return False
 
 
-def _without_halves(text: str) -> str:
-    "A text that UTF-8 can hold"
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
-
-
 def _texts(table: _Table, values: list[Any], max_chars: int, on_empty: str) -> list:
     "Texts, `None` where there is none; `DataValidationError` lists what is unusable"
     faults, texts, halves = table.faults(), [], []
@@ -266,7 +261,7 @@ def _texts(table: _Table, values: list[Any], max_chars: int, on_empty: str) -> l
                 hint="Cut it, or raise data.max_chars",
             )
         else:
-            text = _without_halves(value)
+            text = without_halves(value)
             if text is not value and text != value:
                 halves.append(number)
         texts.append(text)
@@ -321,7 +316,7 @@ def _names(
                     many="have no label",
                     hint="Remove the row or label it",
                 )
-            if isinstance(value, str) and value != _without_halves(value):
+            if isinstance(value, str) and value != without_halves(value):
                 halves.append(table.facts.number(row))
             elif isinstance(value, str) and name is not None and what != "id":
                 known[value] = name

@@ -25,7 +25,6 @@ from fine_tune_llm.data.ledger import (
     rare_classes,
     split_ledger,
     too_rare,
-    what_is_dealt,
 )
 from .loading import Dataset
 
@@ -131,9 +130,7 @@ def _settle_rare(rows, policy, min_rows):
         if not rare or len(rows.data.classes) < 2:
             return rows, counted, named
         if policy == "error" or not _can_go_on(rows, rare, policy):
-            raise too_rare(
-                rare, needed, what=what_is_dealt(rows.data), hint=_HINTS[policy]
-            )
+            raise too_rare(rows.data, rare, needed, hint=_HINTS[policy])
         is_rare = np.isin(rows.data.labels, _class_numbers(rows.data, rare))
         rows = rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare)
         what = {"drop": "left_out_as_rare", "merge": "merged"}[policy]

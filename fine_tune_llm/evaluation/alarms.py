@@ -75,9 +75,8 @@ def shift_between(
     ]
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #e0bcad01
-ALARM_LEVEL = (
-    0.01  # p-value, over all promises together, below which one is contradicted
-)
+# p-value, over all promises together, below which one is contradicted
+ALARM_LEVEL = 0.01
 _CONTRADICTED = ("decisions_contradicted", "sets_contradicted")
 
 

@@ -24,7 +24,11 @@ from ..core.printable import for_markdown
 from ..data.ledger import ROLES
 from ..models.hub import find_model
 from ..predictions import Predictions
-from .classifier import CertifiedClassifier, fit_classifier
+from fine_tune_llm.run.classifier import (
+    CertifiedClassifier,
+    fit_classifier,
+    tells_rare,
+)
 from fine_tune_llm.run.stages import (
     changed_files,
     check_stages,
@@ -35,6 +39,7 @@ from fine_tune_llm.run.stages import (
 from ..stats.calibration import calibrator_from_dict
 from ..stats.certificates import SelectiveCertificate
 from ..stats.conformal import ConformalClassifier
+from ..stats.conformal_cells import WITH_RARE
 from ..stats.selective_classifier import SelectiveClassifier
 
 if TYPE_CHECKING:
@@ -46,6 +51,8 @@ def derive_certificate(
     calibration: Predictions,  # Sets the thresholds
     config: Config,  # Sections calibration, conformal and risk
     *,
+    # Says which classes and groups are rare; validation does when `None`
+    train: Predictions | None = None,
     # Whose calibrator and score settings are kept; both are found here when `None`
     keep: CertifiedClassifier | None = None,
 ) -> dict[str, Any]:  # JSON-safe
@@ -55,7 +62,7 @@ def derive_certificate(
     (`None` when refused), `refusal`, and `promises`: the thresholds of the sets and
     every certificate and refusal about decisions.
     """
-    fitted = fit_classifier(validation, calibration, config, keep=keep)
+    fitted = fit_classifier(validation, calibration, config, train=train, keep=keep)
     classifier = fitted.classifier
     selective = classifier.selective
     decisions, refused = [], [fitted.refusal] if fitted.refusal else []
@@ -69,7 +76,8 @@ def derive_certificate(
         "selective": None if selective is None else selective.to_dict(),
         "refusal": fitted.refusal,
         "promises": {
-            "sets": _set_promises(classifier.conformal, calibration.classes),
+            "sets": _set_promises(classifier.conformal, calibration.classes)
+            | {"rare_told_by": _who_tells_rare(config, train)},
             "decisions": decisions,
             "refused": refused,
             "set_group": classifier.set_group,
@@ -77,6 +85,13 @@ def derive_certificate(
             "rows": _which_rows(config.data),
         },
     }
+
+
+def _who_tells_rare(config, train):
+    "The role whose rows say which cells are rare, `None` where none does"
+    if not tells_rare(config):
+        return None
+    return "validation" if train is None else "train"
 
 
 def _which_rows(asked):
@@ -120,7 +135,7 @@ def _set_promises(conformal, classes):
 def _with_class_name(cell, classes):
     "The name of a cell, its class by name instead of number"
     return re.sub(
-        r"(^|, )class (\d+)(?=$|, (?:no )?cluster)",
+        rf"(^|, )class (\d+)(?=$|, (?:no )?cluster|{WITH_RARE})",
         lambda found: f"{found[1]}class {classes[int(found[2])]}",
         cell,
     )
@@ -174,6 +189,8 @@ def _coverage_in_words(sets):
     within = ""
     if sets["condition"]:
         within = f", within every {sets['condition'].replace('+', ' and ')}"
+        if _pooled_cells(sets):
+            within += " that is not rare"
     text = (
         "A prediction set holds the true class with probability at least "
         f"{1 - alpha:.1%}{within}, for new texts that are exchangeable with the "
@@ -182,6 +199,25 @@ def _coverage_in_words(sets):
     if len(sets["alphas"]) > 1:
         more = ", ".join(f"{1 - a:.1%}" for a in sets["alphas"][1:])
         text += f" Sets for {more} are there, too."
+    return text + _rare_in_words(sets)
+
+
+def _pooled_cells(sets):
+    "Names of the cells that share a threshold"
+    names = {row["cell"] for row in sets["cells"] if row["cell"].endswith(WITH_RARE)}
+    return {name.removesuffix(WITH_RARE) for name in names}
+
+
+def _rare_in_words(sets):
+    "What is promised to classes and groups with few rows"
+    text, pooled = "", _pooled_cells(sets)
+    if pooled:
+        names = ", ".join(map(for_markdown, sorted(pooled)))
+        text += (
+            f" The {sets['rare_told_by']} role says which are rare: {names}. They "
+            "share a threshold, and the promise is exact for them taken together, not "
+            "for each alone."
+        )
     few = {row["cell"] for row in sets["cells"] if not row["promised"]} - {"all rows"}
     if few:
         names = ", ".join(map(for_markdown, sorted(few)))
@@ -294,8 +330,8 @@ def write_certificate(
     if (folder / "certificate.json").exists():
         return
     files = check_stages(folder, ("training", "prediction"))
-    validation, calibration = _roles_of(folder)
-    parts = derive_certificate(validation, calibration, config)
+    validation, calibration, train = _roles_of(folder, config)
+    parts = derive_certificate(validation, calibration, config, train=train)
     body = {
         "version": 1,
         "library": __version__,
@@ -322,12 +358,13 @@ def certificate_id(
     return sha256_json({k: v for k, v in certificate.items() if k != "id"})[:16]
 
 
-def _roles_of(folder):
-    "Predictions of the validation and the calibration role"
-    return [
-        Predictions.load(folder / _ROWS[f"{role}_rows"])
-        for role in ("validation", "calibration")
-    ]
+def _roles_of(folder, config):
+    "Predictions of validation, calibration and, where it says what is rare, train"
+    roles = ["validation", "calibration"]
+    if tells_rare(config):
+        roles.append("train")
+    found = [Predictions.load(folder / _ROWS[f"{role}_rows"]) for role in roles]
+    return found if len(found) == 3 else [*found, None]
 
 # %% ../../nbs/run/10_certificate.ipynb #read-cert
 _KEYS = {
@@ -490,8 +527,8 @@ def _files_in_words(changed, name):
 def _derived_otherwise(folder, config, certificate):
     "Parts that come out otherwise when derived again from the stored predictions"
     keep = classifier_of(certificate)
-    validation, calibration = _roles_of(folder)
-    again = derive_certificate(validation, calibration, config, keep=keep)
+    validation, calibration, train = _roles_of(folder, config)
+    again = derive_certificate(validation, calibration, config, train=train, keep=keep)
     parts = ("promises", "conformal", "selective", "refusal")
     return {
         part: "" for part in parts if not same_numbers(certificate[part], again[part])

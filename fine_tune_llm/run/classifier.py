@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cost_of', 'targets_of', 'set_group', 'check_group_columns', 'group_column', 'CertifiedClassifier', 'Fitted',
-           'fit_classifier', 'make_calibrator', 'by_name', 'score_settings', 'make_conformal', 'make_selective',
-           'check_promises']
+           'fit_classifier', 'tells_rare', 'make_calibrator', 'by_name', 'score_settings', 'make_conformal',
+           'make_selective', 'check_promises']
 
 # %% ../../nbs/run/05_classifier.ipynb #bf6ab588
 from dataclasses import dataclass
@@ -244,6 +244,9 @@ def fit_classifier(
     calibration: Predictions,  # Sets the thresholds
     config: Config,  # Sections calibration, conformal and risk
     *,
+    # Says which classes and groups are rare, so that what they share is promised
+    # exactly; validation says it when `None`
+    train: Predictions | None = None,
     keep: CertifiedClassifier | None = None,  # Whose calibrator and score settings stay
 ) -> Fitted:
     """Calibrate, form sets and certify, from predictions alone
@@ -266,7 +269,7 @@ def fit_classifier(
         probs["calibration"],
         calibration.labels,
         groups=group_column(calibration, set_group(config)),
-        rare_from=_rows_that_tell_rare(validation, config),
+        rare_from=_rows_that_tell_rare(validation if train is None else train, config),
     )
     selective = make_selective(config, calibration.classes)
     refusal = None
@@ -280,12 +283,20 @@ def fit_classifier(
     return Fitted(classifier, choice, refusal)
 
 
-def _rows_that_tell_rare(validation, config):
-    "Rows by which rare cells are told, so that what is promised to them is exact"
-    if config.conformal.rare != "marginal" or config.conformal.condition == "cluster":
+def tells_rare(
+    config: Config,  # Section conformal
+) -> bool:
+    "Do rows outside calibration say which cells of the sets are rare?"
+    asked = config.conformal
+    return asked.rare == "marginal" and asked.condition not in ("none", "cluster")
+
+
+def _rows_that_tell_rare(rows, config):
+    "Labels and groups by which rare cells are told, `None` where there are no cells"
+    if not tells_rare(config):
         return None
-    groups = group_column(validation, set_group(config))
-    return (validation.labels,) if groups is None else (validation.labels, groups)
+    groups = group_column(rows, set_group(config))
+    return (rows.labels,) if groups is None else (rows.labels, groups)
 
 
 def _certify(selective, validation, calibration, probs, group):

@@ -33,6 +33,7 @@ from ..core.files import read_json
 from ..core.locks import is_own_work
 from ..core.logs import get_logger
 from ..core.texts import is_blank
+from ..data.ledger import ROLES
 from fine_tune_llm.inference.decision import (
     Decision,
     Decisions,
@@ -53,7 +54,7 @@ from fine_tune_llm.run.certificate import (
     verify_certificate,
     void,
 )
-from .inputs import Inputs, check_inputs
+from .inputs import Inputs, check_inputs, list_texts
 from .recertify import recertified
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
@@ -136,6 +137,23 @@ def _why_no_directory(folder, error):
 _FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
 
 
+_PARTS = {"adapter", "tokenizer", "predictions", "history", "certificates"}
+
+
+def _check_not_inside(folder):
+    "`RunError` for a place within the parts of another run: its certificate would end"
+    full = Path(os.path.realpath(folder))
+    for part in (full, *full.parents):
+        run = part.parent
+        if part.name in _PARTS and (run / "certificate.json").is_file():
+            raise RunError(
+                f"`{folder}` is within `{part.name}/` of the run `{run}`, and a file "
+                "there makes its certificate void",
+                hint="Choose a directory outside of it",
+                path=str(folder),
+            )
+
+
 def _check_free(folder):
     "`RunError` when something else lies in the folder, which stays as it is"
     here = set(os.listdir(folder)) if folder.is_dir() else set()
@@ -145,6 +163,7 @@ def _check_free(folder):
             f"`{work}` was not made by a run, and would be in the way",
             hint="Move it away, or choose another directory",
         )
+    _check_not_inside(folder)
     foreign = sorted(n for n in here if n not in _FIRST and not n.startswith("."))
     is_run = "config.yaml" in here and (folder / "data.json").is_file()
     if foreign and not is_run:
@@ -245,6 +264,11 @@ class Run:
         role: str,  # "train", "validation", "calibration" or "test"
     ) -> Predictions:
         "Stored predictions of a role"
+        if role not in ROLES:
+            raise ConfigurationError(
+                f"`role` must be one of {', '.join(ROLES)}, got {role!r:.60}",
+                argument="role",
+            )
         if role in self._outcomes:
             return self._outcomes[role].predictions
         with _unchanged(self, f"{role}_rows"):
@@ -271,7 +295,10 @@ class Run:
         texts: str | Sequence[str],  # One text or n texts
     ) -> np.ndarray:  # Shape (n, K)
         "Calibrated probabilities of new texts"
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = list_texts(texts)
+        for row, text in enumerate(texts):
+            if text is None:
+                raise DataValidationError(f"`texts` row {row} has no text", row=row)
         if not texts:
             return np.empty((0, len(self.classes)))
         return self.calibrator.predict_proba(self.model.logits(texts))
@@ -310,8 +337,8 @@ class Run:
     ) -> "Run":
         "Promise something else without training: a run in `certificates/` of this one"
         asked = {"alpha": alpha, "target_risk": target_risk, "delta": delta}
-        asked |= config or {}
-        folder = recertified(self, asked, calibration=calibration, family=family)
+        more = {"calibration": calibration, "family": family}
+        folder = recertified(self, asked, config=config, **more)
         return type(self).load(folder, device=self.device)
 
     def events(
@@ -445,9 +472,9 @@ def check_texts(
     texts: str | Sequence[str],  # One text or n texts
 ) -> list[str]:  # n texts
     "Texts, or a `DataValidationError` that names the row that is none"
-    texts = [texts] if isinstance(texts, str) else list(texts)
+    texts = list_texts(texts)
     for i, text in enumerate(texts):
-        if not isinstance(text, str) or is_blank(text):
+        if text is None or is_blank(text):
             raise DataValidationError(f"`texts` row {i} is no text: {text!r}", row=i)
     return texts
 

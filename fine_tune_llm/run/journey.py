@@ -76,7 +76,7 @@ from fine_tune_llm.run.stages import (
     read_stages,
     record_files,
 )
-from .start import starting_run
+from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
 from ..training.losses import LOSSES
 from ..training.trainer import train
@@ -526,6 +526,7 @@ def _job_of(data, test, folder, config, progress, start):
     if start is not None:
         start = starting_run(start, config, record)
         record["start"] = {"certificate": start.certificate["id"]}
+        record["formed_before"] = formed_by(start)
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
@@ -587,7 +588,7 @@ def fit(
     epochs: int | None = None,  # Passes over the train role at most
     preset: str | None = None,  # Settings to begin with, such as "minilm-cpu"
     # A finished run to train on from, as a new version in `out`
-    start: str | Path | None = None,
+    start: str | Path | Run | None = None,
     # Everything else: a nested dict, one or more files, or a resolved `Config`
     config: Any = None,
     # Take up edits of live settings in config.yaml while it works; needs watchfiles

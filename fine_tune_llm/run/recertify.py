@@ -26,11 +26,19 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     LeakageError,
 )
-from ..core.files import atomic_dir, sha256_json, write_json
-from ..data.ledger import text_hash
+from ..core.event_store import EventStore
+from fine_tune_llm.core.files import (
+    atomic_dir,
+    read_json,
+    sha256_json,
+    trouble_in_words,
+    write_json,
+)
+from ..data.fingerprints import text_hash
+from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..predictions import Predictions
-from .certificate import void, write_certificate
+from .certificate import check_unchanged, void, write_certificate
 from .classifier import check_promises
 from .stages import files_of, read_stages, record_files
 from ..stats.randomness import keyed_generator
@@ -58,8 +66,7 @@ def other_settings(
     With `family` delta is shared out: among the targets of `FAMILY`, and, when both are
     asked for, between decisions and sets.
     """
-    given = {name: value for name, value in asked.items() if value is not None}
-    named = _by_full_name({_NAMED.get(name, name): given[name] for name in given})
+    named = _by_full_name(asked)
     other = [name for name in named if name.split(".")[0] not in ("conformal", "risk")]
     if other or not named:
         raise ConfigurationError(
@@ -70,13 +77,37 @@ def other_settings(
     changed = make_config(config, Layer("certify", named))
     if not family:
         return changed
+    _check_only_targets(config, changed, named)
     return make_config(changed, Layer("family", _shared(changed, named, n_calibration)))
 
 
+_OF_FAMILY = ("risk.target_risk", "conformal.alpha")
+
+
+def _check_only_targets(before, after, named):
+    "The family holds for targets alone: all else must be as it was before any row"
+    values = [config.fixed() for config in (before, after)]
+    changed = []
+    for name in set(named) - {*_OF_FAMILY}:
+        section, _, key = name.partition(".")
+        was, now = (settings[section].get(key) for settings in values)
+        if was != now:
+            changed.append(name)
+    if changed:
+        raise ConfigurationError(
+            f"`family` is of targets alone, and {', '.join(sorted(changed))} would "
+            "change after the rows were seen, too",
+            hint="Ask for target_risk and alpha, or give fresh calibration rows",
+            argument="family",
+        )
+
+
 def _by_full_name(settings):
-    "Sections taken apart: `risk.miss` and not `risk`"
+    "Full names for short ones, and sections taken apart: `risk.miss`, not `risk`"
     named = {}
-    for section, values in nest_settings(settings).items():
+    given = {name: value for name, value in settings.items() if value is not None}
+    full = {_NAMED.get(name, name): value for name, value in given.items()}
+    for section, values in nest_settings(full).items():
         inside = values if isinstance(values, dict) else {}
         named |= {f"{section}.{name}": value for name, value in inside.items()}
         if not isinstance(values, dict):
@@ -170,6 +201,26 @@ def _check_unseen(hashes, roles):
             )
 
 
+def _check_not_looked_at(texts, run):
+    "Rows are fresh once: a promise chosen after another was read off them is not"
+    looked_at = set(run.data.get("calibrated_before", ()))
+    top = run.path.absolute()
+    while top.parent.name == "certificates":
+        top = top.parent.parent
+    for file in top.rglob("data.json"):
+        if file.parent == top or file.parent.parent.name == "certificates":
+            looked_at |= set(read_json(file)["ledger"]["roles"]["calibration"])
+    n_seen = len({text_hash(text) for text in texts} & looked_at)
+    if n_seen:
+        raise LeakageError(
+            f"`calibration` holds {n_seen} texts that another certificate of this run "
+            "rests on: they are fresh only once",
+            hint="Ask for alpha, target_risk and the rest in one call, or give rows "
+            "that no certificate has used",
+            role="calibration",
+        )
+
+
 def _check_one_label(hashes, labels):
     n_conflicts = len(set(zip(hashes, labels.tolist()))) - len(set(hashes))
     if n_conflicts:
@@ -205,6 +256,7 @@ def recertified(
     run: Any,  # A finished `Run`
     asked: Mapping[str, Any],  # Other settings, see `other_settings`
     *,
+    config: Mapping[str, Any] | None = None,  # More of them; `asked` wins
     calibration: Any = None,  # Fresh labelled texts; the stored role when `None`
     family: bool = False,  # Must the promise survive being chosen after looking?
 ) -> Path:  # A run directory below `certificates/` of the run
@@ -218,6 +270,17 @@ def recertified(
             "`family` and fresh `calibration` rows were both given: one is enough",
             argument="family",
         )
+    if not isinstance(config or {}, Mapping):
+        raise ConfigurationError(
+            f"`config` must be settings by name, got {config!r:.60}", argument="config"
+        )
+    asked = _by_full_name(config or {}) | _by_full_name(asked)
+    with trouble_in_words(run.path):
+        return _recertified(run, asked, calibration, family)
+
+
+def _recertified(run, asked, calibration, family):
+    "The folder of the new certificate, made unless it is there"
     fresh = None if calibration is None else fresh_rows(calibration, run)
     n_rows = len(fresh or run.predictions("calibration"))
     config = other_settings(run.config, asked, family=family, n_calibration=n_rows)
@@ -230,15 +293,21 @@ def recertified(
     source = fresh.source if fresh else None
     name = sha256_json([config.fixed(), basis, source])[:12]
     folder = run.path / "certificates" / name
-    if not folder.is_dir():
+    if not (folder / "certificate.json").is_file():
+        if fresh is not None:
+            _check_not_looked_at(fresh.texts, run)
         folder.parent.mkdir(exist_ok=True)
         with atomic_dir(folder) as work:
             _fill(work, run, config, basis=basis, fresh=fresh)
     return folder
 
 
+_PARTS = ("adapter", "tokenizer", *(f"{role}_rows" for role in ROLES))
+
+
 def _fill(work, run, config, *, basis, fresh):
     "Everything of a run directory; the certificate last"
+    check_unchanged(run.path, run.certificate, _PARTS)
     for part in ("adapter", "tokenizer", "predictions"):
         shutil.copytree(run.path / part, work / part, copy_function=_linked)
     for name in ("stages.json", "probes.json"):
@@ -250,12 +319,21 @@ def _fill(work, run, config, *, basis, fresh):
     write_json(work / "data.json", data)
     if fresh is not None:
         _predict(work, run, fresh)
+    _copy_events(run.path / "events.db", work / "events.db")
+    write_certificate(work, config, data, basis=basis)
+
+
+def _copy_events(source, target):
+    "What happened so far; nothing when that was lost"
+    EventStore(target).close()
+    if not source.exists():
+        return
+    EventStore(source, readonly=True).close()  # says what is wrong with it
     with (
-        closing(sqlite3.connect(run.path / "events.db")) as events,
-        closing(sqlite3.connect(work / "events.db")) as copy,
+        closing(sqlite3.connect(source)) as events,
+        closing(sqlite3.connect(target)) as copy,
     ):
         events.backup(copy)
-    write_certificate(work, config, data, basis=basis)
 
 
 def _linked(source, target):
@@ -279,6 +357,10 @@ def _with_fresh(data, fresh):
     return data | {
         "ledger": data["ledger"] | {"roles": roles},
         "source": data["source"] | {"calibration": fresh.source},
+        "calibrated_before": [
+            *data.get("calibrated_before", ()),
+            *data["ledger"]["roles"]["calibration"],
+        ],
     }
 
 

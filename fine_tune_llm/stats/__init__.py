@@ -155,6 +155,7 @@ _WORDS = {
         "worst_gap",
         "worst_slab",
     ],
+    "conditional_conformal": ["ConditionalConformal"],
     "costs": [
         "CostMatrix",
         "as_cost",

@@ -137,6 +137,7 @@ from .conditional_coverage import excess_risk as excess_risk
 from .conditional_coverage import size_stratified as size_stratified
 from .conditional_coverage import worst_gap as worst_gap
 from .conditional_coverage import worst_slab as worst_slab
+from .conditional_conformal import ConditionalConformal as ConditionalConformal
 from .costs import CostMatrix as CostMatrix
 from .costs import as_cost as as_cost
 from .costs import bayes_decide as bayes_decide
@@ -215,6 +216,7 @@ __all__ = [
     "CalibratorChoice",
     "CellThresholds",
     "Comparison",
+    "ConditionalConformal",
     "ConformalClassifier",
     "ConformalMartingale",
     "ConformalPID",

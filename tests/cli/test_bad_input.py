@@ -31,7 +31,8 @@ CASES = {
     "one class only": (jsonl(rows(label="a")), "have the label 'a'"),
     "a class with one row": (
         jsonl(rows() + [dict(text="alone", label="c")]),
-        "class 'c' has 1 distinct text",
+        "class 'c' has 1 distinct text, needs at least 4, one per role (`d.jsonl` "
+        "line 41)",
     ),
     "missing column": (jsonl([dict(txt="x", label="a")]), "no column `text`"),
     "NaN labels": (

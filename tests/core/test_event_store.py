@@ -482,3 +482,14 @@ def test_reader_that_leaves_early(run_dir):
         timeout=60,
     )
     assert len(r.stdout.splitlines()) == 1 and "Traceback" not in r.stderr
+
+
+def test_a_frozen_file_gets_nothing_beside_it(tmp_path):
+    "What SQLite puts beside a file of mode 0444 would be of that mode, and stay"
+    file = tmp_path / "events.db"
+    with EventStore(file) as s:
+        s.append(Event("user.note", dict(i=7)))
+    file.chmod(0o444)
+    with EventStore(file, readonly=True) as s:
+        assert [event.data["i"] for event in s.query()] == [7]
+        assert os.listdir(tmp_path) == ["events.db"]

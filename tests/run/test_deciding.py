@@ -5,10 +5,12 @@ import threading
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 import fine_tune_llm as ft
-from fine_tune_llm.core.errors import DataValidationError
+from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
 from fine_tune_llm.core.logs import capture_logs
 from fine_tune_llm.models.lengths import choose_length, text_lengths
 from fine_tune_llm.run import directory
@@ -156,3 +158,71 @@ def test_balanced_weights_find_the_rare_class(tiny, tmp_path):
         rare = said.labels == run.classes.index("garden")
         recalls[weights] = said.probs[rare].argmax(1).mean()
     assert recalls["balanced"] != recalls["none"]
+
+
+TEXT = "rake the lawn"
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"text": [TEXT], "label": ["a"]}),
+        {"text": [TEXT]},
+        {TEXT, "salt the water"},
+        TEXT.encode(),
+        np.array([[TEXT]]),
+        np.array(TEXT),
+        pa.table({"text": [TEXT]}),
+        7,
+        None,
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(run, table):
+    "A table was taken for its column names, which were decided on"
+    for ask in (run.decide, run.predict_proba, run.outcome_of):
+        with pytest.raises(DataValidationError, match="`texts` must be one text or a"):
+            ask(table)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA, pd.NaT, np.nan])
+def test_a_missing_text_is_a_row_that_cannot_be_read(run, missing):
+    said = run.decide(pd.Series([TEXT, missing], index=[5, 5], dtype=object))
+    assert said[1].error == "the text is empty" and said[0] == run.decide(TEXT)[0]
+
+
+def test_columns_of_any_library(run):
+    said = run.decide([TEXT, TEXT])
+    for column in (
+        pd.Series([TEXT, TEXT], dtype="string"),
+        pa.array([TEXT, TEXT]),
+        pa.chunked_array([[TEXT], [TEXT]]),
+        np.array([TEXT, TEXT]),
+        iter((TEXT, TEXT)),
+    ):
+        assert run.decide(column) == said
+
+
+def test_half_a_character_is_read_as_from_a_file(run, tmp_path):
+    (tmp_path / "halves.jsonl").write_text(json.dumps({"text": f"{TEXT} \ud800"}))
+    read = ft.load(tmp_path / "halves.jsonl", label=None).texts
+    assert run.decide([f"{TEXT} \ud800"]) == run.decide(read)
+    assert run.decide(["\ud800"])[0].error == "the text is empty"
+
+
+def test_groups_and_ids_of_odd_shapes(run):
+    texts = [TEXT, "salt the water"]
+    said = run.decide(texts)
+    assert run.decide(texts, groups=pd.DataFrame({"team": ["a", None]})) == said
+    assert run.decide(texts, groups={"team": [("a", "b"), ("c", "d")]}) == said
+    for groups in (["a", "b"], pd.Series(["a", "b"]), "ab", {"team": 3}):
+        with pytest.raises(DataValidationError, match="must be"):
+            run.decide(texts, groups=groups)
+    with pytest.raises(DataValidationError, match="`ids` must be a list, got 3"):
+        run.decide(texts, ids=3)
+
+
+@pytest.mark.parametrize("role", ["nope", "../../other", None])
+def test_roles_that_are_none(run, role):
+    for ask in (run.predictions, run.outcome, run.probs):
+        with pytest.raises(ConfigurationError, match="`role` must be one of train"):
+            ask(role)

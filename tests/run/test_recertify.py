@@ -1,6 +1,7 @@
 "Another promise for a finished run: what it costs, what it is worth, what it refuses"
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
     DataValidationError,
+    IntegrityError,
     LeakageError,
+    RunError,
 )
 from fine_tune_llm.evaluation import audit
 from fine_tune_llm.run.directory import Run
@@ -152,3 +155,86 @@ def test_a_target_picked_from_the_family_keeps_its_word():
             n += 1
             fails += found[1] > found[0]
     assert n > 30 and fails / n <= 0.1 + 4 * (0.1 * 0.9 / n) ** 0.5  # 4 sigma
+
+
+def test_rows_are_fresh_only_once(run):
+    rows = [dict(row, text=f"{row['text']} indeed") for row in ROWS[:80]]
+    first = run.certify(target_risk=0.21, calibration=rows)
+    again = run.certify(target_risk=0.21, calibration=rows)
+    assert again.certificate == first.certificate  # the same promise, no other one
+    with pytest.raises(LeakageError, match="fresh only once"):
+        run.certify(target_risk=0.22, calibration=rows)
+    old = run.predictions("calibration")
+    looked_at = [
+        {"text": text, "label": name} for text, name in zip(old.texts, old.label_names)
+    ]
+    with pytest.raises(LeakageError, match="fresh only once"):
+        first.certify(target_risk=0.22, calibration=looked_at)
+
+
+def test_a_moved_certificate_still_knows_what_was_looked_at(run, tmp_path):
+    rows = [dict(row, text=f"{row['text']} truly") for row in ROWS[:80]]
+    made = run.certify(target_risk=0.21, calibration=rows)
+    moved = Run.load(shutil.copytree(made.path, tmp_path / "moved"))
+    old = run.predictions("calibration")
+    looked_at = [
+        {"text": text, "label": name} for text, name in zip(old.texts, old.label_names)
+    ]
+    with pytest.raises(LeakageError, match="fresh only once"):
+        moved.certify(target_risk=0.22, calibration=looked_at)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"risk.confidence": "margin"},
+        {"conformal.score": "aps"},
+        {"risk.delta": 0.4},
+        {"conformal": {"more_alphas": [0.3]}},
+    ],
+)
+def test_the_family_is_of_targets_alone(run, other):
+    with pytest.raises(ConfigurationError, match="`family` is of targets alone"):
+        run.certify(target_risk=0.3, family=True, config=other)
+
+
+def test_named_arguments_win_over_settings(run):
+    for config in (
+        {"alpha": 0.3},
+        {"conformal.alpha": 0.3},
+        {"conformal": {"alpha": 0.3}},
+    ):
+        assert run.certify(alpha=0.23, config=config).config.conformal.alpha == 0.23
+    with pytest.raises(ConfigurationError, match="`config` must be settings by name"):
+        run.certify(alpha=0.2, config=5)
+
+
+def test_events_that_are_lost_or_damaged(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("certificates"))
+    opened = Run.load(folder)
+    (folder / "events.db").unlink()
+    made = opened.certify(target_risk=0.2)
+    assert not (folder / "events.db").exists() and made.events() == []
+    (folder / "events.db").write_bytes(b"garbage" * 100)
+    with pytest.raises(IntegrityError, match="events.db"):
+        opened.certify(target_risk=0.25)
+    shutil.rmtree(folder / "certificates")
+    (folder / "certificates").write_text("a file")
+    with pytest.raises(RunError, match="certificates"):
+        opened.certify(target_risk=0.2)
+
+
+def test_a_certificate_that_was_deleted_is_made_again(run):
+    made = run.certify(target_risk=0.24)
+    (made.path / "certificate.json").unlink()
+    assert run.certify(target_risk=0.24).certificate == made.certificate
+
+
+def test_a_run_that_changed_since_it_was_opened_is_void(run, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run.path, folder, ignore=shutil.ignore_patterns("certificates"))
+    opened = Run.load(folder)
+    (folder / "adapter" / "more.json").write_text("{}")
+    with pytest.raises(CertificateError, match="adapter/more.json"):
+        opened.certify(target_risk=0.2)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import fine_tune_llm as ft
-from fine_tune_llm.core.errors import ConfigurationError, LeakageError
+from fine_tune_llm.core.errors import ConfigurationError, LeakageError, RunError
+from fine_tune_llm.run.directory import Run
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(512)
@@ -70,3 +71,34 @@ def test_the_command(go, tiny, ftllm, tmp_path):
     assert said.returncode in (0, 3, 5), said.stderr
     data = json.loads((tmp_path / "second" / "data.json").read_text())
     assert data["start"] == {"certificate": first.certificate["id"]}
+
+
+def test_what_formed_an_ancestor_may_not_judge(tiny, tmp_path):
+    def fit(name, rows, **more):
+        return ft.fit(
+            rows,
+            out=tmp_path / name,
+            model=str(tiny / "bert"),
+            progress=False,
+            epochs=1,
+            config=SETTINGS,
+            **more,
+        )
+
+    one, other = ROWS[::4], ROWS[1::4]
+    first = fit("first", one, seed=0)
+    second = fit("second", other, start=first)
+    assert second.data["formed_before"]["train"] == sorted(
+        first.data["ledger"]["roles"]["train"]
+    )
+    with pytest.raises(LeakageError, match="that training starts from"):
+        fit("third", one, seed=1, start=second.path)
+    assert not (tmp_path / "third").exists()
+    third = fit("third", one, seed=0, start=second.path)
+    assert set(third.data["formed_before"]["train"]) > set(
+        second.data["formed_before"]["train"]
+    )
+    for part in ("adapter", "predictions", "certificates"):
+        with pytest.raises(RunError, match=f"is within `{part}/` of the run"):
+            fit(f"first/{part}/new", other)
+    assert Run.load(first.path).certificate == first.certificate

@@ -128,6 +128,27 @@ def test_method_correction_and_grid(roles):
     assert list(classifier.selective.grid) == [0.99, 0.9, 0.8, 0.5]
 
 
+def test_rare_classes_are_told_by_the_train_role(roles):
+    "Validation and calibration have 125 and 500 rows of each class; train few of c, d"
+    config = settings("conformal.condition=class")
+    few = np.flatnonzero(np.isin(roles[2].labels, (2, 3)))[:6]
+    many = np.flatnonzero(roles[2].labels < 2)
+    train = roles[2][np.sort(np.r_[few, many])]
+    certificate = derive_certificate(*roles[:2], config, train=train)
+    sets = certificate["promises"]["sets"]
+    rare = [row for row in sets["cells"] if "rare" in row["cell"]]
+    assert [row["cell"][:7] for row in rare] == ["class c", "class d"]
+    assert all(row["promised"] for row in rare)
+    assert rare[0]["threshold"] == rare[1]["threshold"] and sets["rare_told_by"]
+    text = promises(certificate)
+    assert "within every class that is not rare" in text
+    assert "The train role says which are rare: class c, class d." in text
+    assert "exact for them taken together" in text
+    alone = derive_certificate(*roles[:2], config)["promises"]["sets"]
+    assert alone["rare_told_by"] == "validation" and len(alone["cells"]) == 4
+    assert not any("rare" in row["cell"] for row in alone["cells"])
+
+
 @pytest.mark.parametrize(
     "condition, cells",
     [("class", 4), ("group", 2), ("class+group", 8)],

@@ -7,6 +7,7 @@ import pytest
 from fine_tune_llm.cli.program import main
 from fine_tune_llm.core.events import DecisionMade
 from fine_tune_llm.data import loading
+from fine_tune_llm.run.certificate import classifier_of, derive_certificate
 from fine_tune_llm.run.directory import Run
 
 WORDS = [
@@ -52,6 +53,16 @@ def wired(tiny, tmp_path_factory):
             main(list(map(str, words)))
     assert e.value.code in (0, None)
     return Run.load(folder / "r"), reads
+
+
+def test_the_train_role_says_what_is_rare(wired):
+    run, _ = wired
+    roles = [run.predictions(role) for role in ("validation", "calibration")]
+    config, train = run.config, run.predictions("train")
+    keep = classifier_of(run.certificate)
+    again = derive_certificate(*roles, config, train=train, keep=keep)
+    assert again["promises"]["sets"] == run.certificate["promises"]["sets"]
+    assert run.certificate["promises"]["sets"]["rare_told_by"] == "train"
 
 
 def test_the_data_is_read_once(wired):
