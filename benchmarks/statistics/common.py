@@ -42,6 +42,9 @@ def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--memory", nargs=2, metavar=("CASE", "NAME"))
+    parser.add_argument(
+        "--promises", action="store_true", help="only what is not timed, into the rest"
+    )
     return parser.parse_args()
 
 

@@ -161,6 +161,8 @@ _WORDS = {
         "as_cost",
         "bayes_decide",
         "expected_cost",
+        "mean_expected_cost",
+        "mean_realised_cost",
         "realised_cost",
     ],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],

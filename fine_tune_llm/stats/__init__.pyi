@@ -142,6 +142,8 @@ from .costs import CostMatrix as CostMatrix
 from .costs import as_cost as as_cost
 from .costs import bayes_decide as bayes_decide
 from .costs import expected_cost as expected_cost
+from .costs import mean_expected_cost as mean_expected_cost
+from .costs import mean_realised_cost as mean_realised_cost
 from .costs import realised_cost as realised_cost
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
@@ -352,6 +354,8 @@ __all__ = [
     "margin_score",
     "max_prob_score",
     "mce",
+    "mean_expected_cost",
+    "mean_realised_cost",
     "multicalibration",
     "murphy",
     "newcombe",

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['markdown_row', 'CostMatrix', 'as_cost', 'least_cost', 'expected_cost', 'bayes_decide', 'check_decided',
-           'realised_cost']
+           'realised_cost', 'mean_realised_cost', 'mean_expected_cost']
 
 # %% ../../nbs/stats/50_costs.ipynb #0b65edf7
 from collections.abc import Iterable
@@ -28,6 +28,7 @@ from fine_tune_llm.stats.arrays import (
 )
 from .estimator import reading, savable
 from .kernels import readable
+from .row_weights import check_weights, weighted_mean
 
 # %% ../../nbs/stats/50_costs.ipynb #2ed2769d
 def _distinct_names(classes):
@@ -400,10 +401,61 @@ def realised_cost(
     paid = costs.cost[y, d]
     if not abstained.any():
         return paid
+    return np.where(abstained, _abstain_cost(costs, abstained)[y], paid)
+
+
+def _abstain_cost(costs, abstained):
+    "What abstaining costs by class; `ConfigurationError` where nobody said"
     if costs.abstain_cost is None:
         raise ConfigurationError(
             f"{abstained.sum()} abstentions have no cost",
             hint="Give the cost matrix an `abstain_cost`",
             argument="cost",
         )
-    return np.where(abstained, costs.abstain_cost[y], paid)
+    return costs.abstain_cost
+
+# %% ../../nbs/stats/50_costs.ipynb #c04a0002
+@same_rows
+def mean_realised_cost(
+    # Decided classes, shape (n,): indices, -1 for an abstention, or names and `None`
+    decided: "ArrayLike",
+    labels: "ArrayLike",  # True classes, indices or names, shape (n,)
+    # Over K classes, with an `abstain_cost` when there are abstentions
+    cost: "CostMatrix | ArrayLike",
+    *,
+    weights: "ArrayLike | None" = None,  # Of the rows, 0 or more, (n,); equal by `None`
+) -> float:  # In the unit of `cost`
+    "What a decision did cost on average; errors as for `realised_cost`"
+    paid = realised_cost(decided, labels, cost)
+    return weighted_mean(paid, check_weights(weights, len(paid)))
+
+# %% ../../nbs/stats/50_costs.ipynb #c04a0003
+@same_rows
+def mean_expected_cost(
+    probs: "ArrayLike",  # Probabilities, shape (n, K)
+    # Over the same K classes, with an `abstain_cost` when there are abstentions
+    cost: "CostMatrix | ArrayLike",
+    *,
+    # Decided classes, shape (n,), as for `realised_cost`; those of `bayes_decide` when
+    # `None`
+    decided: "ArrayLike | None" = None,
+    weights: "ArrayLike | None" = None,  # Of the rows, 0 or more, (n,); equal by `None`
+) -> float:  # In the unit of `cost`
+    """What a decision would cost on average, were the probabilities true
+
+    Raises `ConfigurationError` for abstentions that have no cost.
+    """
+    by_class = expected_cost(probs, cost)
+    n, n_classes = by_class.shape
+    costs = as_cost(cost, n_classes)
+    if decided is None:
+        decided = bayes_decide(probs, costs)
+    chosen = check_decided(decided, n, n_classes, classes=costs.classes)
+    abstained = chosen < 0
+    likely = by_class[np.arange(n), chosen]
+    if abstained.any():
+        abstaining = check_probs(probs).astype(np.float64) @ _abstain_cost(
+            costs, abstained
+        )
+        likely = np.where(abstained, abstaining, likely)
+    return weighted_mean(likely, check_weights(weights, n))

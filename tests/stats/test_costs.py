@@ -11,6 +11,8 @@ from fine_tune_llm.stats import (
     as_cost,
     bayes_decide,
     expected_cost,
+    mean_expected_cost,
+    mean_realised_cost,
     realised_cost,
 )
 from fine_tune_llm.stats.costs import least_cost
@@ -136,3 +138,24 @@ def test_realised_costs():
         realised_cost([-1], [0], CostMatrix.from_harms("ab"))
     with pytest.raises(PredictionError, match="`labels` is empty"):
         realised_cost([], [], FIRE)
+
+
+def test_whole_weights_are_repeated_rows():
+    rng = np.random.default_rng(17)
+    probs, labels = rng.dirichlet([1, 1, 1], 40), rng.integers(0, 3, 40)
+    cost = CostMatrix("abc", rng.random((3, 3)) * (1 - np.eye(3)), abstain_cost=0.2)
+    times = rng.integers(0, 4, 40)
+    rows = np.repeat(np.arange(40), times)
+    decided = bayes_decide(probs, cost)
+    assert (decided < 0).any()
+    weighted = mean_realised_cost(decided, labels, cost, weights=times)
+    again = mean_realised_cost(decided[rows], labels[rows], cost)
+    assert weighted == pytest.approx(again, rel=1e-12)
+    weighted = mean_expected_cost(probs, cost, weights=times)
+    assert weighted == pytest.approx(mean_expected_cost(probs[rows], cost), rel=1e-12)
+    given = mean_expected_cost(probs, cost, decided=decided, weights=times)
+    assert given == weighted
+    with pytest.raises(ConfigurationError, match="abstentions have no cost"):
+        mean_expected_cost(probs, cost.cost, decided=decided)
+    with pytest.raises(PredictionError, match="row 3 has"):
+        mean_realised_cost(decided, labels, cost, weights=[1, 1, 1, -1] * 10)
