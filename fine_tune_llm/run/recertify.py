@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from ..config.files import save_config
 from ..config.layers import make_config
@@ -293,12 +294,13 @@ def _recertified(run, asked, calibration, family):
     source = fresh.source if fresh else None
     name = sha256_json([config.fixed(), basis, source])[:12]
     folder = run.path / "certificates" / name
-    if not (folder / "certificate.json").is_file():
-        if fresh is not None:
-            _check_not_looked_at(fresh.texts, run)
-        folder.parent.mkdir(exist_ok=True)
-        with atomic_dir(folder) as work:
-            _fill(work, run, config, basis=basis, fresh=fresh)
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.parent / ".lock", is_singleton=False):  # in turns
+        if not (folder / "certificate.json").is_file():
+            if fresh is not None:
+                _check_not_looked_at(fresh.texts, run)
+            with atomic_dir(folder) as work:
+                _fill(work, run, config, basis=basis, fresh=fresh)
     return folder
 
 

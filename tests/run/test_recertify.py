@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -115,6 +116,23 @@ def test_tampering_with_the_new_certificate_is_found(run):
     file.write_text(json.dumps(certificate))
     with pytest.raises(CertificateError, match="void"):
         Run.load(made.path)
+
+
+def test_several_at_once_make_one(run):
+    made, trouble = [], []
+
+    def certify():
+        try:
+            made.append(run.certify(target_risk=0.22).certificate["id"])
+        except Exception as e:
+            trouble.append(e)
+
+    threads = [threading.Thread(target=certify) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not trouble and len(made) == 4 and len(set(made)) == 1
 
 
 def test_the_command(run, ftllm, tmp_path):
