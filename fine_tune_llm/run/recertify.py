@@ -35,7 +35,7 @@ from fine_tune_llm.core.files import (
     trouble_in_words,
     write_json,
 )
-from ..data.fingerprints import text_hash
+from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..predictions import Predictions
@@ -166,8 +166,9 @@ def fresh_rows(
 ) -> Dataset:  # One row of each text, or of each cluster; classes of the run
     """Calibration rows that no role has seen
 
-    `LeakageError` for texts that are in a role already, `DataValidationError` for
-    labels that the run does not know and for texts under several labels.
+    `LeakageError` for texts that are in a role already or look like one that is, and
+    for clusters of which a role has rows; `DataValidationError` for labels that the run
+    does not know and for texts under several labels.
     """
     asked = run.config.data
     found = load(
@@ -186,18 +187,25 @@ def fresh_rows(
             labels=new,
         )
     hashes = [text_hash(text) for text in found.texts]
-    _check_unseen(hashes, run.data["ledger"]["roles"])
+    _check_unseen(found, hashes, run)
     _check_one_label(hashes, found.labels)
     return _one_of_each(found, hashes, run)
 
 
-def _check_unseen(hashes, roles):
-    for role, seen in roles.items():
-        n_seen = len(set(hashes) & set(seen))
-        if n_seen:
+def _check_unseen(found, hashes, run):
+    "Neither the texts, nor what looks like them, nor whom they come from"
+    looks = {look_hash(text) for text in found.texts}
+    people = set() if found.clusters is None else set(found.clusters) - {None}
+    for role, seen in run.data["ledger"]["roles"].items():
+        there = run.predictions(role)
+        n_texts = len(set(hashes) & set(seen))
+        n_texts = n_texts or len(looks & {look_hash(text) for text in there.texts})
+        n_people = 0 if there.clusters is None else len(people & set(there.clusters))
+        what = f"{n_texts} texts" if n_texts else f"{n_people} clusters"
+        if n_texts or n_people:
             raise LeakageError(
-                f"`calibration` holds {n_seen} texts that are in the {role} role",
-                hint="Only texts that were in no role make a promise valid again",
+                f"`calibration` holds {what} that are in the {role} role",
+                hint="Only what was in no role makes a promise valid again",
                 role=role,
             )
 

@@ -118,6 +118,12 @@ def test_tampering_with_the_new_certificate_is_found(run):
         Run.load(made.path)
 
 
+def test_what_looks_like_a_row_was_seen(run):
+    disguised = [row | {"text": row["text"].replace("a", "\u0430")} for row in ROWS[:9]]
+    with pytest.raises(LeakageError, match="texts that are in the"):
+        run.certify(target_risk=0.2, calibration=[*ROWS[400:], *disguised])
+
+
 def test_several_at_once_make_one(run):
     made, trouble = [], []
 
