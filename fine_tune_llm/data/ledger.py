@@ -254,7 +254,7 @@ def too_rare(
             f"one per role: {'; '.join(said)}{f' and {more} more' if more > 0 else ''}"
         )
     return DataValidationError(
-        f"{message} ({_first_places(data, rare)})",
+        f"{message} ({_where_they_stand(data, rare)})",
         hint="Add rows, merge the class with another or remove it" + hint,
         label=next(iter(rare)),
         rows=min(rare.values()),
@@ -266,7 +266,7 @@ def _distinct(what, n):
     return f"distinct {what}{'' if n == 1 else 's'}"
 
 
-def _first_places(data, names, most=5):
+def _where_they_stand(data, names, most=5):
     "Where the first rows of some classes stand"
     wanted = [k for k, name in enumerate(data.classes) if name in names]
     rows = np.flatnonzero(np.isin(data.labels, wanted))

@@ -115,7 +115,10 @@ def _from_memory(source: Any, name: str, wanted: Wanted | None) -> Records | Non
     if hasattr(source, "__arrow_c_stream__") and not hasattr(source, "to_pylist"):
         import pyarrow as pa
 
-        source = pa.table(source)
+        try:
+            source = pa.table(source)
+        except pa.ArrowInvalid:  # one column without a name, such as a Series
+            return None
     if hasattr(source, "column_names") and hasattr(source, "to_pylist"):
         names = source.column_names
         columns = (source.column(i) for i in range(source.num_columns))

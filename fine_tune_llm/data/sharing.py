@@ -130,7 +130,8 @@ def _settle_rare(rows, policy, min_rows):
         if not rare or len(rows.data.classes) < 2:
             return rows, counted, named
         if policy == "error" or not _can_go_on(rows, rare, policy):
-            raise too_rare(rows.data, rare, needed, hint=_HINTS[policy])
+            hint = _HINTS[policy] + _gone_to_test(units)
+            raise too_rare(rows.data, rare, needed, hint=hint)
         is_rare = np.isin(rows.data.labels, _class_numbers(rows.data, rare))
         rows = rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare)
         what = {"drop": "left_out_as_rare", "merge": "merged"}[policy]
@@ -143,6 +144,18 @@ _HINTS = {
     "drop": "; without the rare classes there are not two left",
     "merge": f"; merged into {OTHER!r} they are still too few",
 }
+
+
+def _gone_to_test(units):
+    "How many rows do not count because of the test file, in words"
+    left_out = ("left_out_as_in_test_file", "left_out_as_of_cluster_in_test_file")
+    n_gone = sum(units.findings[name] for name in left_out)
+    if not n_gone:
+        return ""
+    return (
+        f". {n_gone} rows of the data are left out: the test file has their text or "
+        "cluster, too"
+    )
 
 
 def _can_go_on(rows, rare, policy):

@@ -19,6 +19,7 @@ import numpy as np
 
 from ..config.files import load_config
 from ..config.schema import Config
+from ..core.checks import check_choice
 from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
@@ -264,11 +265,7 @@ class Run:
         role: str,  # "train", "validation", "calibration" or "test"
     ) -> Predictions:
         "Stored predictions of a role"
-        if role not in ROLES:
-            raise ConfigurationError(
-                f"`role` must be one of {', '.join(ROLES)}, got {role!r:.60}",
-                argument="role",
-            )
+        check_choice("role", role, ROLES)
         if role in self._outcomes:
             return self._outcomes[role].predictions
         with _unchanged(self, f"{role}_rows"):
@@ -295,10 +292,7 @@ class Run:
         texts: str | Sequence[str],  # One text or n texts
     ) -> np.ndarray:  # Shape (n, K)
         "Calibrated probabilities of new texts"
-        texts = list_texts(texts)
-        for row, text in enumerate(texts):
-            if text is None:
-                raise DataValidationError(f"`texts` row {row} has no text", row=row)
+        texts = _whole_texts(texts)
         if not texts:
             return np.empty((0, len(self.classes)))
         return self.calibrator.predict_proba(self.model.logits(texts))
@@ -364,6 +358,15 @@ def _unchanged(run, *names):
     check_unchanged(run.path, run.certificate, names)
     yield
     check_unchanged(run.path, run.certificate, names)
+
+
+def _whole_texts(texts):
+    "Texts as a list; `DataValidationError` for a row without one"
+    texts = list_texts(texts)
+    for row, text in enumerate(texts):
+        if text is None:
+            raise DataValidationError(f"`texts` row {row} has no text", row=row)
+    return texts
 
 
 def _read_model(run):

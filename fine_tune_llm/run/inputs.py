@@ -80,10 +80,10 @@ def list_texts(
             hint="Pass one column of a table, such as table['text']",
             argument="texts",
         )
-    return [_text_of(value, row) for row, value in enumerate(texts)]
+    return [_text_or_none(value, row) for row, value in enumerate(texts)]
 
 
-def _text_of(value, row):
+def _text_or_none(value, row):
     "A text as it would have been read from a file; `None` for a missing value"
     if isinstance(value, str):
         return without_halves("" if is_blank(value) else value)

@@ -138,6 +138,8 @@ def test_decide(ftllm, run):
         "abstain_reason",
         "confidence",
         "prediction_set",
+        "cut",
+        "error",
         "rationale",
         "certificate",
     }
@@ -146,7 +148,7 @@ def test_decide(ftllm, run):
     assert out == "" and said in err
     assert ftllm("decide", "r", "new.csv", "--text", "txet")[0] == 2
     assert ftllm("decide", "r", "new.csv", "-o", "no/where.jsonl")[0] == 2
-    wanted = dict(text="body", max_chars=100_000)
+    wanted = dict(text="body", max_chars=100_000_000)  # refused by row
     assert reading_options(Path("r"), "body") == wanted
     shutil.copytree("r", "m")
     file = Path("m/config.yaml")

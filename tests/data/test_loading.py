@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -151,3 +152,9 @@ def test_copies_share_a_role_under_any_seed():
         assert sum(map(len, by_role)) == len(set.union(*by_role))
         rows = np.concatenate(list(ledger.roles.values()))
         assert len(set(rows)) == len(rows)
+
+
+@pytest.mark.parametrize("column", [pd.Series(["a", "b"]), pd.Index(["a", "b"])])
+def test_one_column_is_no_table(column):
+    with pytest.raises(DataLoadingError, match="`source` must be a path"):
+        load(column)

@@ -276,3 +276,11 @@ def test_one_row_of_each_person_keeps_a_certificate_honest():
     drawn = failures(wrong[..., 0].sum(1), n_people)
     sigma = (0.1 * 0.9 / n_draws) ** 0.5
     assert drawn < 0.1 + 4 * sigma < every_row
+
+
+def test_what_the_test_file_takes_is_said():
+    "A test file that repeats the data left classes of 0 texts, without a word of why"
+    rows = [{"text": f"{c} {i}", "label": c} for c in "ab" for i in range(9)]
+    shares = {"train": 0.5, "validation": 0.2, "calibration": 0.2, "test": 0.1}
+    with pytest.raises(DataValidationError, match="18 rows of the data are left out"):
+        share_out(load([*rows, *rows]), shares, seed=0, n_test_file=18)

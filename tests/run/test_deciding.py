@@ -2,6 +2,7 @@
 
 import json
 import threading
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -179,7 +180,8 @@ TEXT = "rake the lawn"
 )
 def test_what_is_no_list_of_texts_is_refused(run, table):
     "A table was taken for its column names, which were decided on"
-    for ask in (run.decide, run.predict_proba, run.outcome_of):
+    outcome = partial(directory.outcome_of, run)
+    for ask in (run.decide, run.predict_proba, outcome):
         with pytest.raises(DataValidationError, match="`texts` must be one text or a"):
             ask(table)
 
