@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from .core.checks import check_seed
 from .core.errors import IntegrityError, NotFittedError, PredictionError
 from .core.files import atomic_write
 from .core.printable import for_markdown
@@ -30,6 +29,7 @@ from fine_tune_llm.stats.arrays import (
     softmax,
     text_column,
 )
+from .stats.randomness import keyed_generator
 
 # %% ../nbs/30_predictions.ipynb #317d07dc
 def _group_columns(groups, n_rows):
@@ -177,7 +177,7 @@ class Predictions:
     ) -> "tuple[Predictions, Predictions]":  # Together every row once
         "Split at random, which keeps both parts exchangeable"
         n_first = _rows_of_first(fraction, len(self))
-        order = np.random.default_rng(check_seed(seed)).permutation(len(self))
+        order = keyed_generator(seed, "split").permutation(len(self))
         return self[np.sort(order[:n_first])], self[np.sort(order[n_first:])]
 
     def save(self, path: str | Path) -> None:

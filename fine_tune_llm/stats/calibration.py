@@ -40,6 +40,7 @@ from fine_tune_llm.stats.calibrators import (
 from .estimator import Estimator
 from .matrix_scaling import DirichletScaling, VectorScaling
 from .metrics import brier
+from .randomness import keyed_generator
 from .temperature import EnsembleTemperature, TemperatureScaling
 from .venn_abers import VennAbers
 
@@ -306,7 +307,7 @@ def _fold(logits, probs, labels, folds, seed):
         raise ConfigurationError(
             f"`folds` must be from 2 to the {n} rows, got {folds!r}", argument="folds"
         )
-    fold = _fold_of(y, folds, np.random.default_rng(seed))
+    fold = _fold_of(y, folds, keyed_generator(seed, "folds"))
     return _Folded(rows, "logits" if probs is None else "probs", y, fold)
 
 

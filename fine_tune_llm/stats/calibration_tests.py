@@ -14,6 +14,7 @@ import numpy as np
 
 from ..core.checks import check_seed
 from .arrays import conf_right
+from .randomness import keyed_generator
 from .row_weights import check_weights
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #9b77b480
@@ -92,7 +93,7 @@ def _p_value(rows, statistic, asymptotic, seed):
         return asymptotic
     n_draws = min(1999, max(199, 50_000_000 // m))
     at_once = max(1, min(100, (1 << 20) // m))
-    rng = np.random.default_rng(seed)
+    rng = keyed_generator(seed, "calibration test")
     seen, as_large = float(statistic(rows.right)), 0
     for start in range(0, n_draws, at_once):
         right = rows.drawn(rng, min(at_once, n_draws - start))

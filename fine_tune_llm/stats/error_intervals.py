@@ -33,6 +33,7 @@ from fine_tune_llm.stats.calibration_error import (
 from .calibration_tests import ks_error
 from .intervals import clopper_pearson
 from .metric_intervals import Asked, Range
+from .randomness import keyed_generator
 
 # %% ../../nbs/stats/26_error_intervals.ipynb #97baeb67
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class _ScaledTruths:
 
     def drawn(self, factor):
         "Statistics of tables drawn under a factor"
-        rng = np.random.default_rng(self.seed)
+        rng = keyed_generator(self.seed, "error interval")
         right = rng.binomial(self.counts, self._accuracy(factor))
         acc = right / np.maximum(self.counts, 1)
         filled = np.where(self.counts > 0, acc, self.bins.conf)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import as_fraction, check_number, check_seed
+from ..core.checks import as_fraction, check_number
 from ..core.errors import ConfigurationError
 from ..core.printable import for_markdown
 from fine_tune_llm.stats.comparisons import (
@@ -37,6 +37,7 @@ from fine_tune_llm.stats.groups import (
     check_counts,
     group_views,
 )
+from .randomness import keyed_generator
 from .subgroup_calibration import Multicalibration, multicalibration
 
 # %% ../../nbs/stats/76_fairness.ipynb #d5c2d6cb
@@ -222,7 +223,7 @@ def group_report(
     min_rows = check_number("min_rows", min_rows, 1, high=math.inf, whole=True)
     n_resamples = check_number("n_resamples", n_resamples, 0, high=math.inf, whole=True)
     _check_family(family, n_resamples, level)
-    rng = np.random.default_rng(check_seed(seed))
+    rng = keyed_generator(seed, "fairness")
     views, too_many = group_views(counts, order=order, missing=missing)
     cost = _cost_for(counts, cost, abstain_cost)
     metrics = [metrics] if isinstance(metrics, str) else metrics

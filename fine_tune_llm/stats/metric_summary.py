@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import check_number
 from ..core.errors import ConfigurationError
 from ..core.registry import Registry
 from .arrays import conf_right
@@ -58,6 +58,7 @@ from fine_tune_llm.stats.metrics import (
     nll,
     top_k_accuracy,
 )
+from .randomness import keyed_generator
 from .row_weights import Design, check_weights
 from fine_tune_llm.stats.selective import (
     auarc,
@@ -273,7 +274,7 @@ def interval(
     asked = Asked(
         level=check_number("level", level),
         n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
-        rng=np.random.default_rng(check_seed(seed)),
+        rng=keyed_generator(seed, "interval"),
     )
     function, settings = _metric_and_settings(metric)
     checked, true = check_rows(probs, labels)

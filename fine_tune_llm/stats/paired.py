@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import conf_right
 from fine_tune_llm.stats.calibration_error import (
@@ -47,6 +47,7 @@ from fine_tune_llm.stats.metrics import (
     nll_of_rows,
     top_k_accuracy,
 )
+from .randomness import keyed_generator
 from .row_weights import Design
 from .selective import auarc, aurc, confidence_auroc, e_aurc
 
@@ -381,7 +382,7 @@ def _asked(level, n_resamples, seed):
     return Asked(
         level=check_number("level", level),
         n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
-        rng=np.random.default_rng(check_seed(seed)),
+        rng=keyed_generator(seed, "comparison"),
     )
 
 

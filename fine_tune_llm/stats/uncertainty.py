@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.checks import check_number, check_seed
+from ..core.checks import check_number
 from ..core.errors import PredictionError
 from ..core.registry import Registry
 from fine_tune_llm.stats.arrays import (
@@ -30,6 +30,7 @@ from fine_tune_llm.stats.metric_intervals import (
     logit_range,
     share_range,
 )
+from .randomness import keyed_generator
 from .ranks import RankTable
 from .row_weights import check_weights
 
@@ -248,7 +249,7 @@ def out_of_scope(
     asked = Asked(
         level=check_number("level", level),
         n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
-        rng=np.random.default_rng(check_seed(seed)),
+        rng=keyed_generator(seed, "out of scope"),
     )
     strangeness = SCOPE_SCORES.create(score)
     scores = [strangeness(rows) for rows in (inside, outside)]

@@ -121,12 +121,13 @@ def test_all_right_is_no_proof(name, n, conf, acc):
     if name == "nll" and conf == 1:
         pytest.skip("the loss of a row that was certain and wrong is a convention")
     truth = METRICS.get(name)(*sure(1000, round(1000 * (1 - acc)), conf))
+    draws = 2000 if name in ("brier", "nll") else 200  # ends of 200 are a sixth chance
     k = np.arange(12)
     weight = stats.binom.pmf(k, n, 1 - acc)
     assert (
         weight
         @ [
-            truth in interval(name, *sure(n, w, conf), seed=0, n_resamples=200)
+            truth in interval(name, *sure(n, w, conf), seed=0, n_resamples=draws)
             for w in k
         ]
         >= 0.94

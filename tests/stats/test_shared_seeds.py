@@ -1,8 +1,11 @@
 "Data drawn from the number that is also the seed here: chance must not know the data"
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import fine_tune_llm
 from fine_tune_llm.stats import (
     ConformalMartingale,
     LateLabels,
@@ -65,3 +68,16 @@ def test_each_purpose_has_numbers_of_its_own():
     for numbers in (*by_purpose.values(), seeded_uniforms(7, 0, 50)):
         assert not set(numbers) & set(plain)
     assert not set(by_purpose["a"]) & set(by_purpose["b"])
+
+
+def test_no_seed_is_used_as_it_comes():
+    "Numbers of `default_rng(seed)` may be those that the data was made of"
+    package = Path(fine_tune_llm.__file__).parent
+    files = [package / "predictions.py", *sorted((package / "stats").glob("*.py"))]
+    plain = [
+        f"{file.name}: {line.strip()}"
+        for file in files
+        for line in file.read_text(encoding="utf-8").splitlines()
+        if "default_rng(" in line and not line.lstrip().startswith(('"', "#"))
+    ]
+    assert not plain
