@@ -475,11 +475,12 @@ def check_texts(
     texts: str | Sequence[str],  # One text or n texts
 ) -> list[str]:  # n texts
     "Texts, or a `DataValidationError` that names the row that is none"
-    texts = list_texts(texts)
-    for i, text in enumerate(texts):
+    listed = []
+    for i, text in enumerate(list_texts(texts)):
         if text is None or is_blank(text):
             raise DataValidationError(f"`texts` row {i} is no text: {text!r}", row=i)
-    return texts
+        listed.append(text)
+    return listed
 
 
 def tell_decisions(

@@ -224,7 +224,7 @@ def test_settings(ftllm, run):
     words = ("--preset", "minilm-cpu", "--set", "seed=3", "--origin")
     code, out, err = ftllm("config", "show", "more.yaml", *words)
     assert (code, err) == (0, "")
-    assert "train: 0.4            # more.yaml, line 2" in out
+    assert "train: 0.4 # more.yaml, line 2" in " ".join(out.split())
     Path("shown.yaml").write_text(out)
     shown = load_config("shown.yaml")
     assert (shown.seed, shown.data.train) == (3, 0.4)

@@ -46,6 +46,7 @@ OTHERS = {
     "cost": 1 - np.eye(K),
     "score": "raps",
     "calibrator": stats.Uncalibrated(),
+    "other": PROBS,
 }
 # asks a fitted classifier, whose `fit` and `group_losses` look at the rows
 INNER = {"certificate_curve"}
