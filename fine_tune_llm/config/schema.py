@@ -199,7 +199,8 @@ class ModelConfig(Section):
     max_length: _OrAuto = _setting(
         0,
         "Tokens read of each text; the rest is cut, counted and said. 0 or auto is "
-        "what the longest text of the train role needs, at most what the model reads",
+        "half as much again as the longest text of the train role needs, at most what "
+        "the model reads",
         "tokens",
         ge=0,
         le=32768,

@@ -77,6 +77,7 @@ def shift_between(
 # %% ../../nbs/evaluation/25_alarms.ipynb #e0bcad01
 # p-value, over all promises together, below which one is contradicted
 ALARM_LEVEL = 0.01
+_FEW_CUT = 0.01  # share of texts that may be cut without an alarm
 _CONTRADICTED = ("decisions_contradicted", "sets_contradicted")
 
 
@@ -171,8 +172,10 @@ def _start_kept(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _cut(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if evidence["data"]["cut"]:
-        yield "texts_cut", evidence["data"]["cut"]
+    data = evidence["data"]
+    n_cut = sum(data["texts_read"]["cut"].values()) if data["cut"] else 0
+    if n_cut > _FEW_CUT * sum(data["roles"].values()):
+        yield "texts_cut", data["cut"]
 
 
 def _chosen_after(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
