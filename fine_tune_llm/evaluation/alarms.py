@@ -173,8 +173,13 @@ def _start_kept(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _cut(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
     data = evidence["data"]
-    n_cut = sum(data["texts_read"]["cut"].values()) if data["cut"] else 0
-    if n_cut > _FEW_CUT * sum(data["roles"].values()):
+    if not data["cut"]:
+        return
+    n_cut, n_texts = (
+        sum(data["texts_read"]["cut"].values()),
+        sum(data["roles"].values()),
+    )
+    if n_cut > _FEW_CUT * n_texts:
         yield "texts_cut", data["cut"]
 
 
