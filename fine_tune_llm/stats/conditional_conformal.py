@@ -6,11 +6,9 @@
 __all__ = ['tilted_quantile', 'ConditionalConformal']
 
 # %% ../../nbs/stats/49_conditional_conformal.ipynb #adb1234e
-from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..core.checks import check_seed
 from ..core.errors import ConfigurationError, PredictionError
@@ -85,11 +83,11 @@ class ConditionalConformal(Estimator):
     @same_rows
     def fit(
         self,
-        probs: ArrayLike,  # Probabilities of calibration rows, shape (n, K)
-        labels: ArrayLike,  # Their true classes, shape (n,)
+        probs: Any,  # Probabilities of calibration rows, shape (n, K)
+        labels: Any,  # Their true classes, shape (n,)
         # Numbers that are known before the label, shape (n, d), such as groups as 0 and
         # 1, or a function of the probabilities that gives them; a constant is added
-        features: ArrayLike | Callable[[np.ndarray], ArrayLike],
+        features: Any,
         *,
         ids: Any = None,  # Names of the rows, to draw from instead of their content
     ) -> Self:
@@ -126,9 +124,9 @@ class ConditionalConformal(Estimator):
     @same_rows
     def thresholds(
         self,
-        probs: ArrayLike,  # Probabilities of new rows, shape (m, K)
+        probs: Any,  # Probabilities of new rows, shape (m, K)
         # Their features, shape (m, d), or the function that `fit` took
-        features: ArrayLike | Callable[[np.ndarray], ArrayLike],
+        features: Any,
         *,
         ids: Any = None,  # Names of the rows, to draw from instead of their content
     ) -> np.ndarray:  # Labels with scores up to it are in the set, shape (m,)
@@ -161,9 +159,9 @@ class ConditionalConformal(Estimator):
     @same_rows
     def predict(
         self,
-        probs: ArrayLike,  # Probabilities, shape (m, K)
+        probs: Any,  # Probabilities, shape (m, K)
         # Their features, shape (m, d), or the function that `fit` took
-        features: ArrayLike | Callable[[np.ndarray], ArrayLike],
+        features: Any,
         *,
         ids: Any = None,  # Names of the rows, to draw from instead of their content
         # `PredictionSets` instead of a matrix; when `None`, above 4,096 classes
