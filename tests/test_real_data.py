@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fine_tune_llm.core.errors import CertificateError, DataLoadingError, SchemaError
+from fine_tune_llm.core.errors import CertificateError, SchemaError
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.stats.calibration_error import ece
 from fine_tune_llm.stats.conformal import ConformalClassifier
@@ -51,11 +51,6 @@ def test_repeated_header_is_refused_only_when_asked_for(real_data):
     with pytest.raises(SchemaError, match="appears more than once"):
         load(path, text="user", label="Annotator6_transphobic")
     assert len(load(path, text="user", label=None)) > 2000
-
-
-def test_latin1_names_the_place(real_data):
-    with pytest.raises(DataLoadingError, match="is not UTF-8: byte 0x.. in line"):
-        load(real_data / "messy" / "snips_playmusic_latin1.json")
 
 
 def test_known_numbers(vgg):
