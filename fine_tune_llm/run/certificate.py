@@ -204,8 +204,8 @@ def _coverage_in_words(sets):
 
 def _pooled_cells(sets):
     "Names of the cells that share a threshold"
-    names = {row["cell"] for row in sets["cells"] if row["cell"].endswith(WITH_RARE)}
-    return {name.removesuffix(WITH_RARE) for name in names}
+    cells = [row["cell"] for row in sets["cells"] if row["cell"].endswith(WITH_RARE)]
+    return {cell.removesuffix(WITH_RARE) for cell in cells}
 
 
 def _rare_in_words(sets):

@@ -89,7 +89,7 @@ def _check_only_targets(before, after, named):
     "The family holds for targets alone: all else must be as it was before any row"
     values = [config.fixed() for config in (before, after)]
     changed = []
-    for name in set(named) - {*_OF_FAMILY}:
+    for name in sorted(set(named) - {*_OF_FAMILY}):
         section, _, key = name.partition(".")
         was, now = (settings[section].get(key) for settings in values)
         if was != now:
