@@ -60,10 +60,10 @@ def check_alphas(
     checked = tuple(check_alpha(value) for value in alphas)
     largest = max(checked)
     if largest >= 0.5:
-        meant = f" Did you mean alpha={1 - largest:g}?" if largest > 0.5 else ""
+        meant = f"alpha={1 - largest:g}" if largest > 0.5 else "a smaller alpha"
         warnings.warn(
             f"alpha={largest:g} asks for sets that hold the true label only "
-            f"{1 - largest:.0%} of the time.{meant}",
+            f"{1 - largest:.0%} of the time. Did you mean {meant}?",
             UserWarning,
             stacklevel=4,  # the caller of a door, which `same_rows` wraps
         )
