@@ -174,7 +174,9 @@ def same_rows(
 def check_weights(
     weights: Any,  # How much each row counts, array-like
     n: int,  # Rows
-) -> np.ndarray:  # float64, shape (n,), each from 0 to 1e300
+    *,
+    largest: float = 1e300,  # Most that a weight may be
+) -> np.ndarray:  # float64, shape (n,), each from 0 to `largest`
     "Weights of rows, or a `PredictionError` that says which row is none"
     array = as_float_array(weights, "weights")[0].astype(np.float64)
     if array.shape != (n,):
@@ -182,12 +184,12 @@ def check_weights(
             f"`weights` must have shape ({n},), one for each row, got {array.shape}",
             argument="weights",
         )
-    bad = ~((array >= 0) & (array <= 1e300))
+    bad = ~((array >= 0) & (array <= largest))
     if bad.any():
         row = int(bad.argmax())
         raise PredictionError(
-            f"`weights` must be finite and at least 0; {bad.sum()} are not, "
-            f"first row {row}: {array[row]:g}",
+            f"`weights` must be finite numbers of at least 0; {bad.sum()} are not, "
+            f"row {row} has {array[row]}",
             argument="weights",
             row=row,
         )

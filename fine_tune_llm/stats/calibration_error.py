@@ -19,7 +19,7 @@ from .exact import UNIT_BITS, exact_ratio, exact_sums
 from .intervals import wilson
 from .kernels import by_rows, kernel
 from .metrics import check_rows
-from .row_weights import check_weights
+from .row_weights import scaled_weights
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #f009f107
 def check_bins(
@@ -102,7 +102,7 @@ class Reliability:
         conf: np.ndarray,  # Confidence of each row, shape (n,)
         *,
         right: np.ndarray,  # Was it right? shape (n,) bool
-        weights: np.ndarray,  # From `check_weights`, shape (n,)
+        weights: np.ndarray,  # From `scaled_weights`, shape (n,)
     ) -> "Reliability":
         "The table of rows that do not count alike"
         columns = (None, weights, weights**2, weights * conf, weights * right)
@@ -177,7 +177,7 @@ def reliability(
     "Group rows by the confidence of the decided class; means are exact"
     conf, right = conf_right(probs, labels)
     check_bins(n_bins, strategy)
-    by_row = check_weights(weights, len(conf))
+    by_row = scaled_weights(weights, len(conf))
     edges = _edges(conf, n_bins, strategy, by_row)
     n_bins = len(edges) - 1
     at = np.searchsorted(edges[1:-1], conf)
@@ -374,7 +374,7 @@ def class_bins(
     n_bins: int,  # Bins for each class
     *,
     strategy: str,  # "width" or "mass"
-    weights: np.ndarray | None = None,  # From `check_weights`, shape (n,)
+    weights: np.ndarray | None = None,  # From `scaled_weights`, shape (n,)
 ) -> ClassBins:
     "Put every class's probabilities into bins of their own"
     check_bins(n_bins, strategy)
@@ -405,7 +405,7 @@ def classwise_ece(
 ) -> float:  # In [0, 1]
     "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
     checked, true = check_rows(probs, labels)
-    by_row = check_weights(weights, len(true))
+    by_row = scaled_weights(weights, len(true))
     bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
     return float(np.abs(bins.total - bins.hits).sum() / checked.size)
 
@@ -481,7 +481,7 @@ def smooth_ece(
     "Smooth calibration error of the confidence, no bins (Błasiok and Nakkiran 2023)"
     conf, right = conf_right(probs, labels)
     conf = np.minimum(conf, 1)
-    by_row = check_weights(weights, len(conf))
+    by_row = scaled_weights(weights, len(conf))
     masses = (right - conf) / len(conf)
     if by_row is not None:
         masses *= by_row
@@ -536,7 +536,7 @@ def murphy(
     """
     checked, true = check_rows(probs, labels)
     n = len(checked)
-    by_row = check_weights(weights, n)
+    by_row = scaled_weights(weights, n)
     bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
     rows = np.where(bins.count > 0, bins.count, 1)
     base = bins.hits.sum(1, keepdims=True) / n

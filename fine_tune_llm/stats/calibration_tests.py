@@ -15,7 +15,7 @@ import numpy as np
 from ..core.checks import check_seed
 from .arrays import conf_right
 from .randomness import keyed_generator
-from .row_weights import check_weights
+from .row_weights import scaled_weights
 
 # %% ../../nbs/stats/23_calibration_tests.ipynb #9b77b480
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class _Ranked:
     @classmethod
     def of(cls, probs, labels, weights=None):
         conf, right = conf_right(probs, labels)
-        weights = check_weights(weights, len(conf))
+        weights = scaled_weights(weights, len(conf))
         conf, at = np.unique(np.minimum(conf, 1), return_inverse=True)
         m = len(conf)
         hits = right if weights is None else right * weights

@@ -42,7 +42,7 @@ from .quantiles import check_alphas, index_of_alpha, rows_needed
 from .scorer import Scorer
 from .scores import row_uniforms
 from .sets import PredictionSets
-from .units import check_weights, cluster_codes, unit_of
+from .units import bounded_weights, cluster_codes, unit_of
 
 # %% ../../nbs/stats/45_conformal.ipynb #2e08c948
 def _check_choice(name, value, legal):
@@ -313,7 +313,7 @@ def _rows_given(labels):
 
 def _shares_of_rows(condition, n, cluster, weights, max_weight):
     "What each row counts beside a new one, in [0, 1], shape (n,); `None` for all 1"
-    weights = check_weights(weights, max_weight, n)
+    weights = bounded_weights(weights, max_weight, n)
     if cluster is None and weights is None:
         return None
     if condition == "cluster":

@@ -28,7 +28,7 @@ from fine_tune_llm.stats.arrays import (
 )
 from .estimator import reading, savable
 from .kernels import readable
-from .row_weights import check_weights, weighted_mean
+from .row_weights import scaled_weights, weighted_mean
 
 # %% ../../nbs/stats/50_costs.ipynb #2ed2769d
 def _distinct_names(classes):
@@ -427,7 +427,7 @@ def mean_realised_cost(
 ) -> float:  # In the unit of `cost`
     "What a decision did cost on average; errors as for `realised_cost`"
     paid = realised_cost(decided, labels, cost)
-    return weighted_mean(paid, check_weights(weights, len(paid)))
+    return weighted_mean(paid, scaled_weights(weights, len(paid)))
 
 # %% ../../nbs/stats/50_costs.ipynb #c04a0003
 @same_rows
@@ -458,4 +458,4 @@ def mean_expected_cost(
             costs, abstained
         )
         likely = np.where(abstained, abstaining, likely)
-    return weighted_mean(likely, check_weights(weights, n))
+    return weighted_mean(likely, scaled_weights(weights, n))

@@ -59,7 +59,7 @@ from fine_tune_llm.stats.metrics import (
     top_k_accuracy,
 )
 from .randomness import keyed_generator
-from .row_weights import Design, check_weights
+from .row_weights import Design, scaled_weights
 from fine_tune_llm.stats.selective import (
     auarc,
     aurc,
@@ -129,7 +129,7 @@ def summary(
 
 def _weights_for(metric, weights, n_rows):
     "The keyword `weights`, or none when all rows count alike"
-    weights = check_weights(weights, n_rows)
+    weights = scaled_weights(weights, n_rows)
     if weights is None:
         return {}
     if not takes_weights(metric):

@@ -22,7 +22,7 @@ from fine_tune_llm.stats.arrays import (
 )
 from .exact import exact_mean
 from .kernels import by_rows
-from .row_weights import check_weights, weighted_mean
+from .row_weights import scaled_weights, weighted_mean
 
 # %% ../../nbs/stats/20_metrics.ipynb #7df27d8d
 @same_rows
@@ -43,7 +43,7 @@ def accuracy(
 ) -> float:  # In [0, 1]
     "Share of rows whose most probable class is the true one; of ties the lower index"
     _, right = conf_right(probs, labels)
-    return weighted_mean(right, check_weights(weights, len(right)))
+    return weighted_mean(right, scaled_weights(weights, len(right)))
 
 # %% ../../nbs/stats/20_metrics.ipynb #333afcbe
 def in_top_k(
@@ -77,7 +77,7 @@ def top_k_accuracy(
     checked, true_class = check_rows(probs, labels)
     k = check_number("k", k, 1, whole=True)
     found = in_top_k(checked, true_class, k)
-    return weighted_mean(found, check_weights(weights, len(found)))
+    return weighted_mean(found, scaled_weights(weights, len(found)))
 
 # %% ../../nbs/stats/20_metrics.ipynb #92f17de4
 @same_rows
@@ -101,7 +101,7 @@ def confusion(
             " or join rare classes first",
         )
     cells = check_labels(labels, n, K) * K + decided
-    by_row = check_weights(weights, n)
+    by_row = scaled_weights(weights, n)
     return np.bincount(cells, by_row, K * K).reshape(K, K)
 
 # %% ../../nbs/stats/20_metrics.ipynb #1c3ae3fb
@@ -121,7 +121,7 @@ class ClassCounts:
         "Count the rows of each class, or add up their weights"
         checked, _, decided = top_of_rows(probs)
         true = check_labels(labels, *checked.shape)
-        by_row = check_weights(weights, len(true))
+        by_row = scaled_weights(weights, len(true))
         K, right = checked.shape[1], true == decided
         of_hits = None if by_row is None else by_row[right]
         return cls(
@@ -190,7 +190,7 @@ def nll(
     the smallest normal number of float32.
     """
     values = nll_of_rows(*check_rows(probs, labels))
-    by_row = check_weights(weights, len(values))
+    by_row = scaled_weights(weights, len(values))
     return exact_mean(values) if by_row is None else weighted_mean(values, by_row)
 
 # %% ../../nbs/stats/20_metrics.ipynb #d0d68d1a
@@ -219,5 +219,5 @@ def brier(
 ) -> float:  # In [0, 2]; a fair guess among K classes scores 1 - 1/K
     "Brier score: mean squared distance to the one-hot label, summed over classes"
     values = brier_of_rows(*check_rows(probs, labels))
-    by_row = check_weights(weights, len(values))
+    by_row = scaled_weights(weights, len(values))
     return exact_mean(values) if by_row is None else weighted_mean(values, by_row)

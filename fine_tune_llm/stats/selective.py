@@ -14,7 +14,7 @@ import numpy as np
 from ..core.checks import check_number
 from .arrays import conf_right
 from .ranks import RankTable
-from .row_weights import check_weights
+from .row_weights import scaled_weights
 
 # %% ../../nbs/stats/24_selective.ipynb #dea42b7e
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def risk_coverage_curve(
 ) -> RiskCoverage:  # One point per distinct confidence
     "What is wrong among the rows kept, for every share kept"
     conf, right = conf_right(probs, labels)
-    table = RankTable.of(conf, ~right, check_weights(weights, len(conf)))
+    table = RankTable.of(conf, ~right, scaled_weights(weights, len(conf)))
     wrong = table.positive.cumsum()
     kept = wrong + table.other.cumsum()
     return RiskCoverage(
@@ -71,7 +71,7 @@ def wrong_table(
 ) -> RankTable:  # Wrong rows are the positive ones
     "Wrong and right rows at each distinct confidence, from the highest"
     conf, right = conf_right(probs, labels)
-    return RankTable.of(conf, ~right, check_weights(weights, len(conf)))
+    return RankTable.of(conf, ~right, scaled_weights(weights, len(conf)))
 
 # %% ../../nbs/stats/24_selective.ipynb #b3f2869a
 def aurc(

@@ -55,7 +55,7 @@ from fine_tune_llm.stats.selection import (
 )
 from fine_tune_llm.stats.units import (
     UnitLosses,
-    check_weights,
+    bounded_weights,
     cluster_codes,
     unit_of,
 )
@@ -324,7 +324,7 @@ class SelectiveClassifier(Estimator):
             labels,
             groups=groups,
             cluster=cluster,
-            weights=check_weights(weights, max_weight, np.shape(labels)[0]),
+            weights=bounded_weights(weights, max_weight, np.shape(labels)[0]),
         )
         settled = settle(plan, losses, _pilot_losses(plan, pilot, losses, n_classes))
         self.thresholds_ = settled.thresholds

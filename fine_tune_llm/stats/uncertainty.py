@@ -32,7 +32,7 @@ from fine_tune_llm.stats.metric_intervals import (
 )
 from .randomness import keyed_generator
 from .ranks import RankTable
-from .row_weights import check_weights
+from .row_weights import scaled_weights
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #d45f434b
 # probs (n, K), or logits for "energy" -> strangeness (n,), larger is stranger
@@ -124,7 +124,7 @@ def _table_of(scores, positive, weights=None):
         raise PredictionError(
             f"`scores` must be numbers, row {row} is nan", argument="scores"
         )
-    by_row = check_weights(weights, len(score))
+    by_row = scaled_weights(weights, len(score))
     return RankTable.of(score, truth.astype(bool), by_row)
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #63da9c93
