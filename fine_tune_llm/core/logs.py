@@ -86,8 +86,15 @@ class _LateStream:
         return bool(self._call("isatty"))
 
 # %% ../../nbs/core/30_logs.ipynb #191ac2f9
+_NAME = "fine_tune_llm"  # Of the handler; the class may have been imported anew
+
+
 class _FromLibraries(logging.Handler):
     "What comes through `logging` and `warnings`, as lines of ours"
+
+    def __init__(self, level):
+        super().__init__(level)
+        self.set_name(_NAME)
 
     def emit(self, record):
         extra = {"exc_info": record.exc_info} if record.exc_info else {}
@@ -100,7 +107,7 @@ class _FromLibraries(logging.Handler):
 
 def _our_handlers():
     handlers = logging.getLogger().handlers
-    return [handler for handler in handlers if isinstance(handler, _FromLibraries)]
+    return [handler for handler in handlers if handler.get_name() == _NAME]
 
 
 def adopt_libraries(
