@@ -82,3 +82,19 @@ def test_a_finished_fit_called_again_shows_that_all_is_there(stopped, monkeypatc
         assert f"✓ {stage}" in page
     assert "▸" not in page
     assert page.count("<td>2</td>") == 1  # trained again, and shown once
+
+
+def test_the_link_to_the_report_can_be_followed(stopped, monkeypatch, tmp_path):
+    arguments, _ = stopped
+    run = ft.fit(**arguments)
+    (run.path / "report.html").write_text("<!doctype html>")
+    monkeypatch.chdir(run.path.parent)
+    assert "[Report](run/report.html)" in run._repr_markdown_()
+    monkeypatch.chdir(tmp_path)  # a notebook cannot serve what lies elsewhere
+    assert f"Report: `{run.path / 'report.html'}`" in run._repr_markdown_()
+
+
+def test_one_decision_is_a_table_too(stopped):
+    run = ft.fit(**stopped[0])
+    (decision,) = run.decide(["rake the leaves"])
+    assert "<td>" in decision._repr_html_()
