@@ -409,7 +409,11 @@ def classwise_ece(
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
     weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
-    "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
+    """Mean over classes of the ECE of the class's own probability (Kull et al. 2019)
+
+    Biased upwards, the more so the more classes and bins there are for the rows.
+    `interval` says how far the truth may be.
+    """
     checked, true = check_rows(probs, labels)
     by_row = scaled_weights(weights, len(true))
     bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
@@ -425,7 +429,9 @@ def ace(
 ) -> float:  # In [0, 1]
     """Adaptive calibration error, every class in bins of equal mass
 
-    It is `classwise_ece` with strategy "mass" (Nixon et al. 2019).
+    It is `classwise_ece` with strategy "mass" (Nixon et al. 2019). Biased upwards, the
+    more so the more classes and bins there are for the rows. `interval` says how far
+    the truth may be.
     """
     return classwise_ece(probs, labels, n_bins, strategy="mass", weights=weights)
 

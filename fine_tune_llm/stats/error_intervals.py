@@ -122,7 +122,7 @@ class SummedGaps:
         "The value, its bias and its deviation; of the rows or of right probabilities"
         n = len(self.slopes)
         variance = max(self.slopes.var() * n / max(n - 1, 1), self.variance)
-        return BoundedBias(self.value, self.bias, 0.0, (variance / n) ** 0.5)
+        return BoundedBias(self.value, self.bias, 0.0, float(variance / n) ** 0.5)
 
     def interval(
         self,
@@ -133,7 +133,7 @@ class SummedGaps:
         return Range(max(low, 0.0), min(high, 1.0), "bounded bias, normal law")
 
 
-def _summed(columns):
+def _sum_of_gaps(columns):
     "The gaps of (probability, was it so?, bin) of each row, a mean over the columns"
     value = bias = slopes = signed = expected = 0.0
     n_columns = 0
@@ -152,7 +152,8 @@ def _summed(columns):
         n_columns += 1
     variance = float((expected - signed**2).mean()) / n_columns**2
     size = len(slopes) * n_columns
-    return SummedGaps(value / size, bias / size, slopes / n_columns, variance)
+    slopes = slopes / n_columns
+    return SummedGaps(float(value / size), float(bias / size), slopes, variance)
 
 # %% ../../nbs/stats/26_error_intervals.ipynb #b1a5ed07
 def gaps_of_confidence(
@@ -166,7 +167,7 @@ def gaps_of_confidence(
     conf, right = conf_right(probs, labels)
     conf = np.minimum(conf.astype(np.float64), 1)
     edges = reliability(probs, labels, n_bins, strategy=strategy).edges
-    return _summed([(conf, right, np.searchsorted(edges[1:-1], conf))])
+    return _sum_of_gaps([(conf, right, np.searchsorted(edges[1:-1], conf))])
 
 # %% ../../nbs/stats/26_error_intervals.ipynb #b1a5ed15
 def gaps_of_classes(
@@ -184,7 +185,7 @@ def gaps_of_classes(
             prob = probs[:, k].astype(np.float64)
             yield prob, labels == k, np.searchsorted(edges, prob)
 
-    return _summed(columns())
+    return _sum_of_gaps(columns())
 
 # %% ../../nbs/stats/26_error_intervals.ipynb #f80b2e43
 def widened(
