@@ -16,16 +16,8 @@ import numpy as np
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import conf_right
-from fine_tune_llm.stats.calibration_error import (
-    ece,
-    reliability,
-)
-from fine_tune_llm.stats.error_intervals import (
-    FilledBins,
-    bin_interval,
-    debias,
-    widened,
-)
+from .calibration_error import ece
+from .error_intervals import BoundedBias, gaps_of_confidence
 from .intervals import clopper_pearson
 from fine_tune_llm.stats.metric_intervals import (
     Asked,
@@ -217,29 +209,23 @@ def _of_ranks(metric, both, labels, asked, design):
     return _students_t(value, sd, linear, wrong_of_either, asked, design)
 
 # %% ../../nbs/stats/78_paired.ipynb #68607118
-def _without_bias(probs, labels, asked):
-    "Low end, ECE without its bias, and high end"
-    value = ece(probs, labels)
-    found = bin_interval(ece, probs, labels, asked=asked)
-    found = widened(found, probs, labels, value=value, asked=asked)
-    low, high = min(found.low, value), max(found.high, value)
-    centre = value - debias(FilledBins.of(reliability(probs, labels)))
-    return low, min(max(centre, low), high), high
-
-
 def _of_ece(both, labels, asked):
-    "For `ece`: estimates without their bias, with ends as far as either allows"
-    from scipy.special import ndtr, ndtri
-
-    ends = [_without_bias(probs, labels, asked) for probs in both]
-    (low, first, high), (other_low, second, other_high) = ends
-    gap = first - second
-    below = math.hypot(first - low, other_high - second)
-    above = math.hypot(high - first, second - other_low)
-    towards_none = below if gap > 0 else above
-    sd = towards_none / float(ndtri((1 + asked.level) / 2))
-    p_value = float(2 * ndtr(-abs(gap) / sd)) if sd > 0 else 1.0
-    return _Found(gap - below, gap + above, p_value, "without bias, MOVER")
+    "For `ece`: each is too large by no more than is known"
+    first, second = (gaps_of_confidence(probs, labels) for probs in both)
+    n = len(labels)
+    sd = float((first.slopes - second.slopes).std()) / max(n - 1, 1) ** 0.5
+    rights = [conf_right(probs, labels)[1] for probs in both]
+    unseen = 0.0
+    if any(right.all() or not right.any() for right in rights):
+        unseen = float(clopper_pearson(0, n, asked.level)[1])
+    found = BoundedBias(
+        first.value - second.value,
+        too_large=max(first.bias, unseen),
+        too_small=max(second.bias, unseen),
+        sd=sd,
+    )
+    low, high = found.ends(asked.level)
+    return _Found(low, high, found.p_value(), "bounded bias, normal law")
 
 # %% ../../nbs/stats/78_paired.ipynb #fd68ec4d
 _UNITS_OF_A_CLASS = 5
