@@ -53,10 +53,10 @@ class Source:
 
     @cached_property
     def comments(self) -> dict[int, tuple[str, bool]]:
-        "Line -> comment, and whether it has the line for itself"
+        "Line -> comment, and whether it has the line for itself; no marks of cells"
         found = {}
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
-            if token.type == tokenize.COMMENT:
+            if token.type == tokenize.COMMENT and not token.string.startswith("# %%"):
                 alone = token.line.strip().startswith("#")
                 found[token.start[0]] = token.string.lstrip("# ").strip(), alone
         return found

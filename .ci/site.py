@@ -102,6 +102,13 @@ def bad_signatures(page: Page) -> Iterator[str]:
                 yield f"markdown or NoneType in the signature {block.split()[0]}"
 
 
+def marks_of_cells(page: Page) -> Iterator[str]:
+    "What `nbdev_export` writes above a cell says nothing about a parameter"
+    for line in page.lines:
+        if re.search(r"\|\s*%%", line):
+            yield f"the mark of a cell in a table: {line}"
+
+
 def shows_picture(cell: Cell) -> bool:
     kinds = {k for o in cell.outputs for k in o.get("data", {})}
     return any(k.startswith("image/") for k in kinds)
@@ -140,7 +147,13 @@ def missing_entries(page: Page) -> Iterator[str]:
             yield from (f"no entry: {a}" for a in wanted if a not in page.anchors)
 
 
-CHECKS = [bad_signatures, bad_pictures, bad_headings, missing_entries]
+CHECKS = [
+    bad_signatures,
+    marks_of_cells,
+    bad_pictures,
+    bad_headings,
+    missing_entries,
+]
 
 
 def not_in_sidebar(config: dict) -> Iterator[str]:
