@@ -51,6 +51,8 @@ def _run(words):
     try:
         code = app(args=words, standalone_mode=False, prog_name="ftllm")
         sys.stdout.flush()
+        if code == exit_code(KeyboardInterrupt()):  # typer took the interrupt itself
+            say(_interrupted(words), err=True)
         return code if isinstance(code, int) else 0
     except _UsageError as e:
         return _show_usage(e)
@@ -62,6 +64,13 @@ def _run(words):
         else:
             say(error_paragraph(e), err=True)
         return exit_code(e)
+
+
+def _interrupted(words):
+    "What Ctrl-C leaves behind; only a fit goes on"
+    if {"fit", "demo"} & set(words):
+        return error_paragraph(KeyboardInterrupt())
+    return "ftllm: interrupted"
 
 
 def _show_usage(error):

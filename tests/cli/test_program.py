@@ -309,3 +309,21 @@ def test_help_loads_no_torch(ftllm):
             [sys.executable, "-c", code, *words], capture_output=True, text=True
         )
         assert done.stdout.splitlines()[-1] == "set()", (words, done.stderr)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["fit", "rows.jsonl"], "the run directory is whole"),
+        (["decide", "nowhere", "x.jsonl"], "ftllm: interrupted\n"),
+    ],
+)
+def test_an_interrupt_is_said(words, said, ftllm, monkeypatch):
+    def press(*args, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fine_tune_llm.run.journey.fit", press)
+    monkeypatch.setattr("fine_tune_llm.data.loading.load", press)
+    code, _, err = ftllm(*words)
+    assert code == 130
+    assert said in err
