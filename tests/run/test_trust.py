@@ -525,3 +525,11 @@ def test_decisions_of_a_run_that_is_as_it_was(copy):
     stored = run.predictions("calibration")
     texts = [str(text) for text in stored.texts]
     assert np.abs(run.model.logits(texts) - stored.logits).max() < 1e-5
+
+
+def test_a_run_stays_where_it_was_when_the_process_moves(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    run = Run.load(copy.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.decide(TEXTS, rationale=False)
