@@ -58,10 +58,14 @@ class _Known:
             self.error = "interrupted; the same call goes on from here"
 
     @property
-    def running(self) -> str | None:
+    def next(self) -> str | None:
         "The first stage that has not ended"
-        left = [stage for stage in STAGES if stage not in self.seconds]
-        return left[0] if left and not self.error else None
+        return next((stage for stage in STAGES if stage not in self.seconds), None)
+
+    @property
+    def running(self) -> str | None:
+        "The same, unless something stopped it"
+        return None if self.error else self.next
 
     @property
     def kept(self) -> dict[str, float] | None:
@@ -80,6 +84,8 @@ def _stage_line(known):
             parts.append(f"✓ {stage}{took}")
         elif stage == known.running:
             parts.append(f"<b>▸ {stage}{_share_done(known, stage)}</b>")
+        elif stage == known.next:
+            parts.append(f"<b>✗ {stage}</b>")
         else:
             parts.append(f"<span style='opacity:.55'>· {stage}</span>")
     line = " &nbsp; ".join(parts)
