@@ -349,6 +349,13 @@ QUICK = (
     "e_aurc",
     "confidence_auroc",
     "selective_risk_at",
+    "ece",
+    "ece_debiased",
+    "mce",
+    "overconfidence",
+    "underconfidence",
+    "classwise_ece",
+    "ace",
 )
 
 

@@ -5,9 +5,10 @@ none, errors that are rare, an AUROC near 1, calibration that is nearly right, w
 and clustered rows (beside the interval that takes them for independent), and the
 differences of two models. Every share comes with its number of samples and its standard
 error. Levels of the calibration tests are summed over the binomial law where all rows
-are equally sure.
+are equally sure. Names of parts as arguments measure only these again.
 """
 
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -85,8 +86,8 @@ SIDES = {
 
 
 @lru_cache(2)
-def many_classes(temperature, spread):
-    problem = synthetic_problem(100_000, 20, temperature, seed=0, spread=spread)
+def many_classes(temperature, spread, n_classes=20):
+    problem = synthetic_problem(100_000, n_classes, temperature, seed=0, spread=spread)
     return Population(softmax(problem.logits), problem.labels)
 
 
@@ -203,17 +204,50 @@ def curves():
     }
 
 
+TEN = tuple(np.arange(0.525, 1, 0.05))
+GAPS = {
+    "calibrated": (FIVE, FIVE),
+    "over": (FIVE, (0.55, 0.62, 0.7, 0.75, 0.8)),
+    "one bin of ten .25 over": (TEN, tuple(c - 0.25 * (c == TEN[5]) for c in TEN)),
+    "nine bins .06 off in turns": (
+        TEN[:-1],
+        tuple(c + 0.06 * (-1) ** i for i, c in enumerate(TEN[:-1])),
+    ),
+    "two sure bins under": ((0.9, 0.95), (0.93, 0.96)),
+}
+
+
+def error_cases():
+    "Populations by name: of two classes by their gaps, and of 4 and 20"
+    return {name: two_classes(*kind) for name, kind in GAPS.items()} | {
+        "4 classes, calibrated": many_classes(1.0, 2.0, 4),
+        "4 classes, over": many_classes(2.0, 2.0, 4),
+        "20 classes, over": many_classes(2.0, 2.0),
+        "20 classes, sharp": many_classes(1.3, 4.0),
+    }
+
+
 def class_errors():
     "Calibration errors of every class"
     return {
-        f"{metric}, {name}, {n} rows": held(metric, population, n, 60)
-        for name, population in (
-            ("over", two_classes(FIVE, (0.55, 0.62, 0.7, 0.75, 0.8))),
-            ("20 classes, over", many_classes(2.0, 2.0)),
-            ("20 classes, sharp", many_classes(1.3, 4.0)),
-        )
+        f"{metric}, {name}, {n} rows": held(metric, population, n, 300)
+        for name, population in error_cases().items()
         for metric in ("ace", "classwise_ece")
+        for n in (60, 250, 1000)
+    }
+
+
+def confidence_errors():
+    """Calibration errors of the decided class; of few bins that all hold rows for `mce`
+
+    Others have bins of a handful of rows of the population, which no sample sees.
+    """
+    return {
+        f"{metric}, {name}, {n} rows": held(metric, population, n, 300)
+        for name, population in error_cases().items()
+        for metric in ("ece", "ece_debiased", "mce", "ks_error")
         for n in (250, 1000)
+        if metric != "mce" or name in GAPS
     }
 
 
@@ -285,7 +319,7 @@ def two_models(noise, sharp, spread, n=60_000):
 
 
 COST = np.array([[0, 1, 1, 5], [1, 0, 1, 1], [1, 1, 0, 1], [2, 1, 1, 0]], float)
-SAMPLES = {"ece": 60, "balanced_accuracy": 40}
+SAMPLES = {"balanced_accuracy": 40}
 
 
 def true_gap(metric, first, second, labels):
@@ -297,43 +331,71 @@ def true_gap(metric, first, second, labels):
     return value(first, labels) - value(second, labels)
 
 
+def held_gap(metric, case, n, samples):
+    "How often the interval of a difference holds it, and how often it is refused"
+    truth, rng = true_gap(metric, *case), np.random.default_rng(2)
+    hits, widths, refused = [], [], []
+    for seed in range(20 if QUICK else samples):
+        rows = rng.integers(len(case[2]), size=n)
+        one = compare(
+            *(part[rows] for part in case),
+            metric=metric,
+            cost=COST if metric == "cost" else None,
+            level=LEVEL,
+            seed=seed,
+            n_resamples=200,
+        )
+        hits.append(one.low <= truth <= one.high)
+        widths.append(one.high - one.low)
+        refused.append(one.p_value is not None and one.p_value <= 1 - LEVEL)
+    return {
+        "truth": truth,
+        "mean_width": float(np.mean(widths)),
+        "told_apart": float(np.mean(refused)),
+        **share_of(hits),
+    }
+
+
 def differences():
     "Two models on the same 250 rows"
-    found = {}
-    for name, case in {
-        "alike": two_models((0.5, 0.5), (0.85, 0.85), 2.0),
-        "one better": two_models((0.3, 1.0), (0.9, 0.55), 2.0),
-        "calibrated, over": two_models((0.3, 0.3), (0.92, 1.8), 2.0),
-        "few errors": two_models((0.5, 1.0), (0.95, 0.9), 6.0),
-    }.items():
-        for metric in (
-            "accuracy",
-            "nll",
-            "brier",
-            "cost",
-            "aurc",
-            "e_aurc",
-            "confidence_auroc",
-            "ece",
-            "balanced_accuracy",
-        ):
-            truth, rng = true_gap(metric, *case), np.random.default_rng(2)
-            hits, widths = [], []
-            for seed in range(20 if QUICK else SAMPLES.get(metric, 400)):
-                rows = rng.integers(len(case[2]), size=250)
-                one = compare(
-                    *(part[rows] for part in case),
-                    metric=metric,
-                    cost=COST if metric == "cost" else None,
-                    level=LEVEL,
-                    seed=seed,
-                    n_resamples=200,
-                )
-                hits.append(one.low <= truth <= one.high)
-                widths.append(one.high - one.low)
-            about = {"truth": truth, "mean_width": float(np.mean(widths))}
-            found[f"{metric}, {name}"] = {**about, **share_of(hits)}
-    return found
+    metrics = (
+        "accuracy",
+        "nll",
+        "brier",
+        "cost",
+        "aurc",
+        "e_aurc",
+        "confidence_auroc",
+        "ece",
+        "balanced_accuracy",
+    )
+    return {
+        f"{metric}, {name}": held_gap(metric, case, 250, SAMPLES.get(metric, 400))
+        for name, case in {
+            "alike": two_models((0.5, 0.5), (0.85, 0.85), 2.0),
+            "one better": two_models((0.3, 1.0), (0.9, 0.55), 2.0),
+            "calibrated, over": two_models((0.3, 0.3), (0.92, 1.8), 2.0),
+            "few errors": two_models((0.5, 1.0), (0.95, 0.9), 6.0),
+        }.items()
+        for metric in metrics
+    }
+
+
+def differences_of_errors():
+    "The calibration error of two models, whose gaps go together or against each other"
+    return {
+        f"{metric}, {name}, {n} rows": held_gap(metric, case, n, 400)
+        for name, case in {
+            "alike": two_models((0.5, 0.5), (0.85, 0.85), 2.0),
+            "alike, over": two_models((0.3, 0.3), (1.8, 1.8), 2.0),
+            "calibrated, over": two_models((0.3, 0.3), (0.92, 1.8), 2.0),
+            "over, more over": two_models((0.3, 0.3), (1.5, 3.0), 2.0),
+            "one under, one over": two_models((0.3, 0.3), (0.5, 1.6), 2.0),
+        }.items()
+        for metric in ("ece", "classwise_ece", "ace")
+        for n in (100, 250, 1000)
+        if metric == "ece" or n == 250
+    }
 
 
 def test_levels():
@@ -383,15 +445,30 @@ PARTS: tuple[Callable[[], dict], ...] = (
     aurocs,
     curves,
     class_errors,
+    confidence_errors,
     clustered,
     weighted,
     differences,
+    differences_of_errors,
     test_levels,
     gap_power,
 )
 
+
+def parts_again(names):
+    "The stored result with some of its parts measured anew"
+    file = common.HERE / "results" / "validity_intervals.json"
+    stored = json.loads(file.read_text(encoding="utf-8"))
+    again = {part.__name__: part() for part in PARTS if part.__name__ in names}
+    common.save("validity_intervals", stored | again)
+
+
 if __name__ == "__main__":
-    result = {"level": LEVEL, "seed": 1}
-    for part in PARTS:
-        result[part.__name__] = part()
-    common.save("validity_intervals", result)
+    named = [part.__name__ for part in PARTS if part.__name__ in sys.argv[1:]]
+    if named:
+        parts_again(named)
+    else:
+        result = {"level": LEVEL, "seed": 1}
+        for part in PARTS:
+            result[part.__name__] = part()
+        common.save("validity_intervals", result)

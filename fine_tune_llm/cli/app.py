@@ -61,10 +61,14 @@ def in_options(
     "Arguments such as `label=` as the options they came from, `--label`"
 
     def option(match):
-        return f"--{match[1].replace('_', '-')} "
+        return f"--{match[1].replace('_', '-')}"
 
-    quoted = re.sub(rf"`({_OPTIONS})`=", lambda m: f"`{option(m).strip()}` ", message)
-    return re.sub(rf"(?<![\w.`-])({_OPTIONS})=(?=[`'\"\w])", option, quoted)
+    named = re.sub(r"\b(\w+)=(\w+) \((\w+\.\1)\)", r"--set \3=\2", message)
+    quoted = re.sub(rf"`({_OPTIONS})`=", lambda m: f"`{option(m)}` ", named)
+    alone = re.sub(rf"(?<![\w.`-])({_OPTIONS})=(?=[.,;]|$)", option, quoted)
+    return re.sub(
+        rf"(?<![\w.`-])({_OPTIONS})=(?=[`'\"\w])", lambda m: f"{option(m)} ", alone
+    )
 
 # %% ../../nbs/cli/10_app.ipynb #23e1f327
 def error_paragraph(

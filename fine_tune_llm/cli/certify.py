@@ -20,7 +20,8 @@ EXAMPLES = f"""\b
 Examples:
   ftllm certify runs/triage --target-risk 0.1 --family
   ftllm certify runs/triage --alpha 0.05 --calibration october.csv
-  ftllm certify runs/triage --set risk.miss=urgent:5 --set risk.target_cost=0.5
+  ftllm certify runs/triage --set risk.miss=urgent:5 \\
+      --set risk.target_cost=0.5
 
 {EXIT_CODES}"""
 

@@ -9,7 +9,7 @@ __all__ = ['adopt_libraries', 'configure_logging', 'get_logger', 'log_context', 
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import structlog
@@ -77,7 +77,15 @@ class _LateStream:
             return None  # no standard error (pythonw), closed, disk full
 
     def write(self, text):
-        self._call("write", text)
+        with self._beside_bars():
+            self._call("write", text)
+
+    def _beside_bars(self):
+        "A progress bar steps aside for a line, and is drawn again below it"
+        bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+        if bars is None or self._stream or sys.stderr is None:
+            return nullcontext()
+        return bars.external_write_mode(file=sys.stderr)
 
     def flush(self):
         self._call("flush")

@@ -160,10 +160,12 @@ class _Table:
         question = f"Did you mean {what}=`{{}}`?"
         hint = near(name, present, cutoff=0.6, question=question)
         if not hint and facts.read.get("format") == "csv":
-            hint = f"Name it with {what}=. If the file names no columns, set header="
-            hint += 'False (data.header) and count them from 0, such as "1"'
+            hint = f"Name it with {what}=. If the file names no columns, give it a "
+            hint += "first line that does, or fit with header=False (data.header) and "
+            hint += 'columns counted from 0, such as "1"'
+        for_what = "" if name == what else f" ({what})"
         return SchemaError(
-            f"`{facts.name}` has no column `{name}` ({what}); it has: "
+            f"`{facts.name}` has no column `{name}`{for_what}; it has: "
             f"{', '.join(map(str, present[:12]))}",
             hint=hint or f"Name it with {what}=",
             columns=present[:50],

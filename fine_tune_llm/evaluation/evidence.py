@@ -27,7 +27,7 @@ from fine_tune_llm.evaluation.alarms import (
     violation_p_value,
 )
 from .baseline import baselines
-from .findings import not_evaluated, share
+from .findings import Evidence, not_evaluated, share
 from ..predictions import Outcome, Predictions
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
@@ -534,7 +534,7 @@ def audit(
     *,
     # Texts that belong to none of the classes: how many would be decided all the same?
     out_of_scope: Iterable[str] | None = None,
-) -> dict[str, Any]:  # JSON-safe; the same run gives the same bytes
+) -> Evidence:  # A JSON-safe dict; the same run gives the same bytes
     "Measure everything the report says, on the test role"
     outcome = run.outcome("test")
     evidence = {
@@ -565,7 +565,7 @@ def audit(
             "one seed was trained; repeat fit with other seeds to see the spread"
         ),
     }
-    return evidence | {"alarms": alarms_of(evidence)}
+    return Evidence(evidence, alarms=alarms_of(evidence))
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #439f609d
 def write_audit(

@@ -31,12 +31,22 @@ _LOOK = {
 }
 
 
+_ROLES = {
+    "#0072b2": "mark",
+    "#1f77b4": "mark",
+    "#d55e00": "mark2",
+    "#d62728": "mark2",
+    "#808080": "guide",
+    "#d9d9d9": "pale",
+    "#ffffff": "page",
+}  # Colours that the page may put others in place of, when it is dark
+
+
 def inline_svg(
     draw: Callable,  # Draws on the axes it is given
     alt: str,  # What the picture shows, for those who cannot see it
     *,
-    n_axes: int = 1,  # Axes side by side
-    width: float = 3.3,  # Of each, in inches
+    width: float = 3.3,  # In inches
 ) -> Markup:  # An `<svg>` element
     "Draw into the page itself"
     import matplotlib
@@ -44,13 +54,15 @@ def inline_svg(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_LOOK):
-        figure = Figure(figsize=(width * n_axes, 3), layout="constrained")
+        figure = Figure(figsize=(width, 3), layout="constrained")
         FigureCanvasSVG(figure)
-        draw(*np.atleast_1d(figure.subplots(1, n_axes)))
+        draw(figure.subplots())
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.S)
-    svg = re.sub("#000000|#262626|#4d4d4d", "currentColor", svg)
+    svg = re.sub("#000000|#262626|#4d4d4d|#595959", "currentColor", svg)
+    for colour, role in _ROLES.items():
+        svg = svg.replace(f": {colour}", f": var(--{role}, {colour})")
     title = f'<svg role="img" aria-label="{html.escape(alt)}"'
     return Markup(svg.replace("<svg", title, 1))
 
@@ -86,26 +98,23 @@ def _reliability_from(rows, n_bins):
 
 def fig_reliability(
     evidence: dict[str, Any],  # From `audit`
-) -> Markup:  # SVG
-    "Reliability before and after calibration"
+) -> Markup:  # Two SVG
+    "Reliability before and after calibration, one below the other on a narrow page"
     said = evidence["calibration"]
 
-    def draw(*axes):
-        for ax, when in zip(axes, ("before", "after"), strict=True):
-            plot_reliability(
-                _reliability_from(said[when]["table"], said["n_bins"]),
-                ax=ax,
-                title=f"{when} (ECE {said[when]['ece']:.3f})",
-            )
+    def drawn(when):
+        error = f"ECE {said[when]['ece']:.3f}"
+
+        def draw(ax):
+            table = _reliability_from(said[when]["table"], said["n_bins"])
+            plot_reliability(table, ax=ax, title=f"{when} ({error})")
             if ax.get_legend() is not None:
                 ax.get_legend().remove()
 
-    alt = (
-        "Accuracy against confidence before and after calibration: the expected "
-        f"calibration error goes from {said['before']['ece']:.3f} to "
-        f"{said['after']['ece']:.3f}"
-    )
-    return inline_svg(draw, alt, n_axes=2)
+        alt = f"Accuracy against confidence {when} calibration, {error}"
+        return inline_svg(draw, alt, width=3.5)
+
+    return drawn("before") + drawn("after")
 
 # %% ../../nbs/evaluation/35_figures.ipynb #d83b2331
 def fig_risk_coverage(

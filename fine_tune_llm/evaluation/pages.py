@@ -6,6 +6,7 @@
 __all__ = ['templates']
 
 # %% ../../nbs/evaluation/38_pages.ipynb #a9a0a836
+import re
 from functools import cache, partial
 from typing import Any
 
@@ -35,6 +36,7 @@ def templates(
     )
     environment.filters["short"] = partial(cut, limit=60)
     environment.filters["code"] = _as_code
+    environment.filters["natural"] = _natural
     return environment
 
 
@@ -53,6 +55,17 @@ def _for_markdown(value: Any) -> Any:
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return for_markdown(value, limit=_LIMIT)
+
+
+def _natural(rows: Any, key: Any) -> list[Any]:
+    "Rows in the order of what stands at `key`, numbers by their size: 5-17 before 18"
+
+    def parts(row):
+        words = re.split("([0-9]+)", str(row[key]))
+        words[1::2] = [(len(n.lstrip("0")), n.lstrip("0")) for n in words[1::2]]
+        return words
+
+    return sorted(rows, key=parts)
 
 
 def _as_code(text: Any) -> Markup:

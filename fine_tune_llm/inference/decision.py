@@ -73,6 +73,9 @@ class Decision(BaseModel):
         description="Id of the certificate that the decision stands on"
     )
 
+    def _repr_html_(self) -> str:
+        return Decisions([self])._repr_html_()
+
 # %% ../../nbs/inference/10_decision.ipynb #ae8d3d2f
 class Decisions(list):
     "A list of `Decision`s that a notebook shows as a table"

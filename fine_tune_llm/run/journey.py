@@ -9,7 +9,7 @@ __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -424,6 +424,17 @@ def publish_to(
     return publish
 
 # %% ../../nbs/run/30_journey.ipynb #88ced0c0
+@contextmanager
+def _interrupt_in_words(folder):
+    "The stop button says what to do next, without a hundred frames of torch"
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"`{folder}` is whole; call fit again with the same arguments to go on"
+        ) from None
+
+
 def _tell_errors(publish):
     "What went wrong in this process, hub and retries included"
     seen = error_stats.snapshot()
@@ -436,6 +447,9 @@ def _run_stage(job, name, store):
     begun = time.perf_counter()
     try:
         STAGES_OF_FIT[name](job)
+    except KeyboardInterrupt:
+        job.publish(Event("system.interrupted", {"stage": name}))
+        raise
     except Exception as e:
         error_stats.record(e, place=name)
         job.publish(ErrorRaised.of(e, name))
@@ -490,12 +504,12 @@ def _make_what_is_missing(job, listeners, *, watch):
     remove_work(job.folder)
 
 # %% ../../nbs/run/30_journey.ipynb #93626a6c
-def _listeners(bus, progress):
+def _listeners(bus, progress, folder):
     "Who hears of events: the bus, and in a notebook a line that shows how far it is"
     listeners = [bus.publish] if bus is not None else []
     if progress and in_notebook():
         shown = FitProgress()
-        shown.show()
+        shown.show(folder)
         listeners.append(shown)
     return listeners
 
@@ -601,7 +615,8 @@ def fit(
 
     Everything is checked before anything is written: wrong settings are a
     `ConfigurationError`, unusable rows a `DataError`, a folder of another run a
-    `RunError`. A killed fit goes on when it is called again with the same arguments.
+    `RunError`. A killed or interrupted fit goes on when it is called again with the
+    same arguments.
     """
     given = {
         "text": text,
@@ -620,11 +635,13 @@ def fit(
     job = _job_of(data, test, folder, asked, progress, start)
     claim_folder(folder, job.config, job.record)
     with (
+        _interrupt_in_words(folder),
         single_writer(folder),
         log_context(run=folder.name),
         trouble_in_words(folder),
     ):
         claim_folder(folder, job.config, job.record)  # now nobody else can
         with own_turn(job.config.training.threads):
-            _make_what_is_missing(job, _listeners(bus, progress), watch=watch)
+            listeners = _listeners(bus, progress, folder)
+            _make_what_is_missing(job, listeners, watch=watch)
         return Run.load(folder)

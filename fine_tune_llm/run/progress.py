@@ -9,6 +9,7 @@ __all__ = ['STAGES', 'FitProgress', 'in_notebook']
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fine_tune_llm.core.events import (
@@ -20,6 +21,7 @@ from fine_tune_llm.core.events import (
     TrainingStepped,
 )
 from ..core.printable import for_html
+from .directory import read_events
 
 # %% ../../nbs/run/25_progress.ipynb #388bbfd1
 STAGES = ("data", "training", "prediction", "certification")
@@ -46,17 +48,24 @@ class _Known:
             self.step = max(self.step, event.step or 0)
         elif isinstance(event, TrainingEvaluated):
             self.step = max(self.step, event.step or 0)
-            self.epochs.append({"epoch": event.epoch, **event.metrics})
+            before = [e for e in self.epochs if e["epoch"] < event.epoch]
+            self.epochs = [*before, {"epoch": event.epoch, **event.metrics}]
         elif isinstance(event, StageFinished):
-            self.seconds[event.stage] = event.seconds
+            self.seconds.setdefault(event.stage, event.seconds)
         elif isinstance(event, ErrorRaised):
             self.error = event.message
+        elif event.type == "system.interrupted":
+            self.error = "interrupted; the same call goes on from here"
+
+    @property
+    def next(self) -> str | None:
+        "The first stage that has not ended"
+        return next((stage for stage in STAGES if stage not in self.seconds), None)
 
     @property
     def running(self) -> str | None:
-        "The first stage that has not ended"
-        left = [stage for stage in STAGES if stage not in self.seconds]
-        return left[0] if left and not self.error else None
+        "The same, unless something stopped it"
+        return None if self.error else self.next
 
     @property
     def kept(self) -> dict[str, float] | None:
@@ -75,6 +84,8 @@ def _stage_line(known):
             parts.append(f"✓ {stage}{took}")
         elif stage == known.running:
             parts.append(f"<b>▸ {stage}{_share_done(known, stage)}</b>")
+        elif stage == known.next:
+            parts.append(f"<b>✗ {stage}</b>")
         else:
             parts.append(f"<span style='opacity:.55'>· {stage}</span>")
     line = " &nbsp; ".join(parts)
@@ -92,15 +103,15 @@ def _share_done(known, stage):
 
 # %% ../../nbs/run/25_progress.ipynb #f7fc9f6c
 _CURVES = {
-    "loss": ("training loss", "#0072b2", ""),
-    "eval_nll": ("validation NLL", "#e69f00", "6 3"),
-    "eval_nll_calibrated": ("after temperature", "#009e73", "2 3"),
+    "eval_nll": ("NLL", "#d55e00", "6 3"),
+    "eval_nll_calibrated": ("NLL after temperature", "#0072b2", ""),
 }
-_WIDTH, _HEIGHT, _MARGIN = 360, 130, 28
+_WIDTH, _HEIGHT = 400, 150
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 390, 10, 120  # Of the axes
 
 
 def _curve(known):
-    "Losses by epoch as SVG, the kept epoch marked; nothing before two epochs"
+    "NLL by epoch as SVG, the kept epoch marked; nothing before two epochs"
     points = {
         name: [(e["epoch"], e[name]) for e in known.epochs if name in e]
         for name in _CURVES
@@ -112,34 +123,65 @@ def _curve(known):
     last = known.epochs[-1]["epoch"]
 
     def place(epoch, value):
-        x = _MARGIN + (_WIDTH - 2 * _MARGIN) * epoch / last
-        y = _MARGIN + (_HEIGHT - 2 * _MARGIN) * (high - value) / ((high - low) or 1)
+        x = _LEFT + (_RIGHT - _LEFT) * epoch / last
+        y = _TOP + (_BOTTOM - _TOP) * (high - value) / ((high - low) or 1)
         return f"{x:.1f},{y:.1f}"
 
-    lines = [_polyline(name, line, place) for name, line in points.items() if line]
-    kept = known.kept
-    if kept:
-        x, y = place(kept["epoch"], kept["eval_nll_calibrated"]).split(",")
+    drawn = [name for name, line in points.items() if line]
+    lines = [_polyline(name, points[name], place) for name in drawn]
+    if known.kept:
+        kept = place(known.kept["epoch"], known.kept["eval_nll_calibrated"])
+        x, y = kept.split(",")
         lines.append(
             f"<circle cx='{x}' cy='{y}' r='4' fill='none' stroke='currentColor'/>"
         )
-    for text, y in ((f"{high:.4f}", _MARGIN), (f"{low:.4f}", _HEIGHT - _MARGIN)):
-        lines.append(f"<text x='0' y='{y}' font-size='9'>{text}</text>")
     return (
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' role='img' "
-        "aria-label='losses by epoch' fill='currentColor'>" + "".join(lines) + "</svg>"
+        "style='max-width:100%' aria-label='NLL on the validation role by epoch' "
+        f"fill='currentColor'>{_axes(low, high, last)}{''.join(lines)}</svg>"
+        f"<div>{_legend(drawn)}</div>"
+    )
+
+
+def _axes(low, high, last):
+    "Two axes and the numbers at their ends"
+    frame = f"{_LEFT},{_TOP} {_LEFT},{_BOTTOM} {_RIGHT},{_BOTTOM}"
+    texts = [
+        (_LEFT - 5, _TOP + 4, "end", f"{high:.3f}"),
+        (_LEFT - 5, _BOTTOM + 4, "end", f"{low:.3f}"),
+        (_LEFT, _BOTTOM + 16, "middle", "0"),
+        ((_LEFT + _RIGHT) / 2, _BOTTOM + 16, "middle", "epoch"),
+        (_RIGHT, _BOTTOM + 16, "end", f"{last:.3g}"),
+    ]
+    return (
+        f"<polyline points='{frame}' fill='none' stroke='currentColor' opacity='.4'/>"
+    ) + "".join(
+        f"<text x='{x}' y='{y}' font-size='11' text-anchor='{anchor}'>{text}</text>"
+        for x, y, anchor, text in texts
     )
 
 
 def _polyline(name, line, place):
-    label, colour, dashes = _CURVES[name]
+    _, colour, dashes = _CURVES[name]
     path = " ".join(place(*point) for point in line)
     return (
-        f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='1.6' "
-        f"stroke-dasharray='{dashes}'><title>{label}</title></polyline>"
+        f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='2' "
+        f"stroke-dasharray='{dashes}'/>"
     )
 
+
+def _legend(names):
+    "What the lines are, each beside a piece of it"
+    pieces = []
+    for name in names:
+        piece = _polyline(name, [(0, 4), (28, 4)], "{},{}".format)
+        svg = f"<svg width='28' height='8' aria-hidden='true'>{piece}</svg>"
+        pieces.append(f"{svg} {_CURVES[name][0]}")
+    said = " &nbsp; ".join([*pieces, "○ kept"])
+    return f"{said} &nbsp; (validation role, smaller is better)"
+
 # %% ../../nbs/run/25_progress.ipynb #b9d8f1a2
+_SHOWN = 10  # The last epochs of a long training
 _COLUMNS = {
     "accuracy": "eval_accuracy",
     "NLL": "eval_nll",
@@ -150,7 +192,7 @@ _COLUMNS = {
 
 
 def _epoch_table(known):
-    "The epochs in numbers of four digits, the kept one marked"
+    "The last epochs in numbers of four digits, and the kept one, marked"
     if not known.epochs:
         return ""
     shown = {
@@ -161,6 +203,8 @@ def _epoch_table(known):
     head = "".join(f"<th>{title}</th>" for title in ("epoch", *shown, ""))
     rows = []
     for evaluation in known.epochs:
+        if evaluation not in known.epochs[-_SHOWN:] and evaluation is not known.kept:
+            continue
         numbers = [
             f"{evaluation.get(name, float('nan')):.4f}" for name in shown.values()
         ]
@@ -170,6 +214,9 @@ def _epoch_table(known):
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 # %% ../../nbs/run/25_progress.ipynb #279f0604
+_TOLD = (DataSplit, "training.started", TrainingEvaluated, StageFinished)
+
+
 class FitProgress:
     "Takes the events of a fit and shows where it is"
 
@@ -196,10 +243,16 @@ class FitProgress:
             self._drawn = self.clock()
             self._display.update(self)
 
-    def show(self) -> None:
+    def show(
+        self,
+        folder: Path | None = None,  # A run directory; what it has told comes first
+    ) -> None:
         "Draw in the notebook that calls, and again with every event"
         from IPython.display import display
 
+        if folder is not None and (folder / "events.db").is_file():
+            for event in (e for what in _TOLD for e in read_events(folder, what)):
+                self._known.take(event)
         self._display = display(self, display_id=True)
 
     def _repr_html_(self) -> str:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['check_bins', 'Reliability', 'reliability', 'norm_of_gaps', 'ece', 'mce', 'overconfidence', 'underconfidence',
-           'debiased_square', 'ece_debiased', 'ClassBins', 'class_bins', 'classwise_ece', 'ace', 'cosine_waves',
-           'smoothed_size', 'smooth_width', 'smooth_ece', 'Murphy', 'murphy']
+           'debiased_square', 'ece_debiased', 'ClassBins', 'class_cuts', 'class_bins', 'classwise_ece', 'ace',
+           'cosine_waves', 'smoothed_size', 'smooth_width', 'smooth_ece', 'Murphy', 'murphy']
 
 # %% ../../nbs/stats/22_calibration_error.ipynb #a5b2cad6
 from dataclasses import asdict, dataclass
@@ -322,8 +322,14 @@ def _fill_classes(probs, cuts, table, start, stop):
             table[k, b, 2] += prob * prob
 
 
-def _class_cuts(probs, n_bins, strategy, weights):
-    "Inner edges of every class's bins, shape (K, n_bins - 1)"
+def class_cuts(
+    probs: np.ndarray,  # Checked probabilities, shape (n, K)
+    n_bins: int,  # Bins for each class
+    strategy: str,  # "width" or "mass"
+    *,
+    weights: np.ndarray | None = None,  # From `scaled_weights`, shape (n,)
+) -> np.ndarray:  # Shape (K, n_bins - 1); a bin holds what is above its lower edge
+    "Inner edges of every class's bins"
     n, K = probs.shape
     if strategy == "width" or n_bins == 1:
         return np.tile(np.linspace(0, 1, n_bins + 1)[1:-1], (K, 1))
@@ -379,7 +385,7 @@ def class_bins(
     "Put every class's probabilities into bins of their own"
     check_bins(n_bins, strategy)
     n, K = probs.shape
-    cuts = _class_cuts(probs, n_bins, strategy, weights)
+    cuts = class_cuts(probs, n_bins, strategy, weights=weights)
     own = probs[np.arange(n), labels].astype(np.float64)
     cells = labels * n_bins + (own[:, None] > cuts[labels]).sum(1)
     of_own = own if weights is None else own * weights
@@ -403,7 +409,11 @@ def classwise_ece(
     strategy: str = "width",  # Bins of equal "width", or of equal "mass" (rows)
     weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
 ) -> float:  # In [0, 1]
-    "Mean over classes of the ECE of the class's own probability (Kull et al. 2019)"
+    """Mean over classes of the ECE of the class's own probability (Kull et al. 2019)
+
+    Biased upwards, the more so the more classes and bins there are for the rows.
+    `interval` says how far the truth may be.
+    """
     checked, true = check_rows(probs, labels)
     by_row = scaled_weights(weights, len(true))
     bins = class_bins(checked, true, n_bins, strategy=strategy, weights=by_row)
@@ -419,7 +429,9 @@ def ace(
 ) -> float:  # In [0, 1]
     """Adaptive calibration error, every class in bins of equal mass
 
-    It is `classwise_ece` with strategy "mass" (Nixon et al. 2019).
+    It is `classwise_ece` with strategy "mass" (Nixon et al. 2019). Biased upwards, the
+    more so the more classes and bins there are for the rows. `interval` says how far
+    the truth may be.
     """
     return classwise_ece(probs, labels, n_bins, strategy="mass", weights=weights)
 

@@ -24,7 +24,6 @@ from fine_tune_llm.stats.calibration_error import (
     ece_debiased,
     mce,
     overconfidence,
-    reliability,
     smooth_ece,
     underconfidence,
 )
@@ -200,24 +199,9 @@ def _reaching(metric, probs, labels, asked, found, value, settings):
         return Range(found.low, max(found.high, min(2.0, value + 2 * unseen)), method)
     reach = None
     if right.all():
-        is_largest = metric is mce or settings.get("norm") == "max"
-        gap = _largest_unseen_gap(probs, labels, asked.level, settings)
-        reach = gap if is_largest else max(value, unseen)
+        reach = max(value, unseen)
         reach = reach**2 if settings.get("squared") else reach
     return widened(found, probs, labels, value=value, asked=asked, reach=reach)
-
-
-def _largest_unseen_gap(probs, labels, level, settings):
-    "Largest gap that any bin may have, when no row of it is wrong"
-    table = reliability(
-        probs,
-        labels,
-        settings.get("n_bins", 15),
-        strategy=settings.get("strategy", "width"),
-    )
-    full = table.count > 0
-    share_wrong = clopper_pearson(0, table.count[full], level)[1]
-    return float((table.conf[full] - 1 + share_wrong).max())
 
 # %% ../../nbs/stats/27_metric_summary.ipynb #1dcc29c8
 def _metric_and_settings(metric):
@@ -257,7 +241,7 @@ def interval(
     level: float = 0.95,  # Probability that a range made like this holds the truth
     seed: int,  # For the methods that draw, 0 or more
     # Resampled tables, at least 100. At most 300 are used for `smooth_ece` and 200
-    # where rows are resampled; fewer where classes are many and each has its bins
+    # where rows are resampled
     n_resamples: int = 1000,
     weights: np.ndarray | None = None,  # Of the rows, shape (n,); equal when `None`
     # Which rows were drawn together (texts of one person), shape (n,); each alone when

@@ -7,9 +7,12 @@ __all__ = ['calibration_metrics', 'CalibratedTrainer', 'is_complete', 'last_chec
            'train']
 
 # %% ../../nbs/training/30_trainer.ipynb #40b89b5a
+import logging
 import shutil
+import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +273,27 @@ class _Lines(ProgressCallback):
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is not None and "eval_nll" in (logs or {}):
-            self.training_bar.write(evaluation_line(logs))
+            width = shutil.get_terminal_size((120, 24)).columns
+            line = textwrap.fill(evaluation_line(logs), width, subsequent_indent="  ")
+            self.training_bar.write(line)
+
+
+@contextmanager
+def _no_word_of_file_times() -> Iterator[None]:
+    """Checkpoints within one second are put in order by their numbers: as it should be
+
+    transformers warns of it, in a notebook in red.
+    """
+    logger = logging.getLogger("transformers.trainer_utils")
+
+    def others(record):
+        return "mtime may not be reliable" not in record.getMessage()
+
+    logger.addFilter(others)
+    try:
+        yield
+    finally:
+        logger.removeFilter(others)
 
 # %% ../../nbs/training/30_trainer.ipynb #50c69e30
 def train(
@@ -323,7 +346,10 @@ def train(
         callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)],
     )
     _replace_progress(trainer)
-    with log_context(step=0):  # the publisher keeps the step up to date
+    with (
+        _no_word_of_file_times(),
+        log_context(step=0),
+    ):  # the publisher keeps the step up to date
         trainer.train(resume_from_checkpoint=resume)
     best = trainer.state.best_metric
     if best is None or start["eval_nll_calibrated"] <= best:

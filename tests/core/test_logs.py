@@ -47,3 +47,16 @@ def test_the_handler_of_a_user_stays(afterwards_quiet):
         assert theirs in logging.getLogger().handlers
     finally:
         logging.getLogger().removeHandler(theirs)
+
+
+def test_a_progress_bar_steps_aside_for_a_line(afterwards_quiet, monkeypatch):
+    from tqdm import tqdm
+
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    logs.configure_logging("warning")
+    with tqdm(total=2, ncols=60) as bar:
+        bar.update(1)
+        logs.get_logger("x").warning("careful")
+    line = next(line for line in shown.getvalue().split("\n") if "careful" in line)
+    assert "%|" not in line.rsplit("\r", 1)[-1]

@@ -112,3 +112,11 @@ def test_a_changed_start_is_refused(go, killed):
 def test_a_broken_mark_is_a_torn_checkpoint(go, killed, tmp_path, mark):
     killed.with_suffix(".json").write_bytes(mark)
     np.testing.assert_array_equal(go(killed.parent), go(tmp_path / "whole"))
+
+
+def test_checkpoints_within_a_second_are_no_news(go, tmp_path, caplog):
+    from transformers import trainer_utils
+
+    trainer_utils.logger.warning_once.cache_clear()
+    go(tmp_path / "a")
+    assert "mtime" not in caplog.text
