@@ -33,6 +33,7 @@ from ..core.events import DecisionMade, Event
 from ..core.files import read_json
 from ..core.locks import is_own_work
 from ..core.logs import get_logger
+from ..core.printable import code_for_markdown
 from ..core.texts import is_blank
 from ..data.ledger import ROLES
 from fine_tune_llm.inference.decision import (
@@ -393,11 +394,17 @@ def describe_run(
 ) -> str:  # Markdown
     "What a run promises, how it did on the test role, and where its report is"
     results = run.outcome("test")._repr_markdown_().replace("Outcome", "Test role", 1)
-    report = run.path / "report.html"
-    link = "No report yet: `write_report(run)` makes one."
-    if report.is_file():
-        link = f"[Report]({quote(report.as_posix())})"
-    return "\n\n".join([promises(run.certificate), results, link])
+    return "\n\n".join([promises(run.certificate), results, _report_link(run.path)])
+
+
+def _report_link(path):
+    "A link that a notebook can follow: only what lies below its folder can be served"
+    report = (path / "report.html").absolute()
+    if not report.is_file():
+        return "No report yet: `write_report(run)` makes one."
+    if not report.is_relative_to(Path.cwd()):
+        return f"Report: {code_for_markdown(report, limit=None)}"
+    return f"[Report]({quote(report.relative_to(Path.cwd()).as_posix())})"
 
 # %% ../../nbs/run/20_directory.ipynb #dfbf0bde
 def decide_each(
