@@ -9,16 +9,17 @@ import threading
 from pathlib import Path
 
 import pytest
+import yaml
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 ROOT = Path(__file__).resolve().parent.parent
 FTLLM = str(Path(sys.executable).parent / "ftllm")  # the installed command
-MORE = """\
-training: {learning_rate: 0.01, dropout: 0.0, precision: fp32}
-lora: {r: 4}
-data: {train: 0.4, validation: 0.1, calibration: 0.3, test: 0.2}
-"""
+SETTINGS = {  # Of a small run: what a tiny random model needs to learn toy rows
+    "training": {"learning_rate": 0.01, "dropout": 0.0, "precision": "fp32"},
+    "lora": {"r": 4},
+    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
+}
 
 
 @pytest.fixture(scope="session")
@@ -38,8 +39,26 @@ def tiny(tmp_path_factory):
         tiny_model("bert", seed=0, vocab_size=len(tok)).save_pretrained(d / "bert")
         tok.save_pretrained(d / "bert")
     (d / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
-    (d / "more.yaml").write_text(MORE)
+    (d / "more.yaml").write_text(yaml.safe_dump(SETTINGS))
     return d
+
+
+@pytest.fixture(scope="session")
+def toy_fit(tiny):
+    """Fits the tiny model to toy rows for an epoch, at a target risk of .4
+
+    Takes what `fit` takes; sections of `config` are laid over `SETTINGS`.
+    """
+    from fine_tune_llm.run.journey import fit
+    from fine_tune_llm.testing import toy_rows
+
+    def go(out, rows=None, **more):
+        given = {"model": str(tiny / "bert"), "epochs": 1, "progress": False} | more
+        risk = {"risk": {"target_risk": 0.4}}
+        given["config"] = risk | SETTINGS | given.get("config", {})
+        return fit(toy_rows(512) if rows is None else rows, out=out, **given)
+
+    return go
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 sys.path[:0] = [str(ROOT / "tests")]
-from conftest import MORE  # noqa: E402
+from conftest import SETTINGS  # noqa: E402
 from mutate import ALONE, is_right, mutations, outcome, readers  # noqa: E402
 
 # Weighted by what a reading costs: a model is loaded for the files of an adapter
@@ -56,8 +54,7 @@ def tiny_run(folder: Path) -> Path:
         bert.save_pretrained(folder / "bert")
         tokenizer.save_pretrained(folder / "bert")
     given = dict(model=str(folder / "bert"), seed=0, epochs=1, target_risk=0.45)
-    config = yaml.safe_load(MORE)
-    ft.fit(rows, out=folder / "run", config=config, progress=False, **given)
+    ft.fit(rows, out=folder / "run", config=SETTINGS, progress=False, **given)
     return folder / "run"
 
 

@@ -384,7 +384,7 @@ def differences():
 def differences_of_errors():
     "The calibration error of two models, whose gaps go together or against each other"
     return {
-        f"{name}, {n} rows": held_gap("ece", case, n, 400)
+        f"{metric}, {name}, {n} rows": held_gap(metric, case, n, 400)
         for name, case in {
             "alike": two_models((0.5, 0.5), (0.85, 0.85), 2.0),
             "alike, over": two_models((0.3, 0.3), (1.8, 1.8), 2.0),
@@ -392,7 +392,9 @@ def differences_of_errors():
             "over, more over": two_models((0.3, 0.3), (1.5, 3.0), 2.0),
             "one under, one over": two_models((0.3, 0.3), (0.5, 1.6), 2.0),
         }.items()
+        for metric in ("ece", "classwise_ece", "ace")
         for n in (100, 250, 1000)
+        if metric == "ece" or n == 250
     }
 
 

@@ -14,7 +14,7 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
-    "lengths": ["choose_length", "text_lengths"],
+    "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [
         "MemoryNeed",
         "TextModel",

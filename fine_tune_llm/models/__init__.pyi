@@ -11,6 +11,7 @@ from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
+from .lengths import token_limit as token_limit
 from .text_model import MemoryNeed as MemoryNeed
 from .text_model import TextModel as TextModel
 from .text_model import bytes_to_train as bytes_to_train
@@ -40,4 +41,5 @@ __all__ = [
     "pool",
     "quiet",
     "text_lengths",
+    "token_limit",
 ]

@@ -29,6 +29,7 @@ from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
 from .head import PooledClassifier
 from .hub import Source, find_model, quiet
+from .lengths import token_limit
 from fine_tune_llm.models.weights import (
     empty_backbone,
     find_device,
@@ -221,8 +222,7 @@ def _is_encoder(kind):
 
 def _readable_length(max_length, config, tokenizer, name):
     "`max_length`, or the fewer tokens that the model has positions for"
-    positions = getattr(config, "max_position_embeddings", None) or max_length
-    most = min(positions, tokenizer.model_max_length)
+    most = token_limit(config, tokenizer)
     if most < max_length:
         logger = get_logger("models")
         logger.info("max_length_cut", model=name, asked=max_length, reads=most)

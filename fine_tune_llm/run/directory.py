@@ -218,7 +218,7 @@ class Run:
         # Where the model computes: "auto", "cpu", "cuda", "cuda:1" or "mps"
         device: str = "auto",
     ) -> None:
-        self.path = Path(path)
+        self.path = Path(path).absolute()  # also after `chdir`
         self.config = config
         self.data = data
         self.certificate = certificate
@@ -250,7 +250,7 @@ class Run:
         return cls(path, config, data, certificate=certificate, device=device)
 
     def __reduce__(self) -> tuple:
-        return _open_again, (type(self), str(self.path.absolute()), self.device)
+        return _open_again, (type(self), str(self.path), self.device)
 
     @cached_property
     def model(self) -> Any:

@@ -9,6 +9,7 @@ __all__ = ['Difference', 'compare', 'compare_rows']
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,12 @@ import numpy as np
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from .arrays import conf_right
-from .calibration_error import ece
-from .error_intervals import BoundedBias, gaps_of_confidence
+from .calibration_error import ace, classwise_ece, ece
+from fine_tune_llm.stats.error_intervals import (
+    BoundedBias,
+    gaps_of_classes,
+    gaps_of_confidence,
+)
 from .intervals import clopper_pearson
 from fine_tune_llm.stats.metric_intervals import (
     Asked,
@@ -209,9 +214,16 @@ def _of_ranks(metric, both, labels, asked, design):
     return _students_t(value, sd, linear, wrong_of_either, asked, design)
 
 # %% ../../nbs/stats/78_paired.ipynb #68607118
-def _of_ece(both, labels, asked):
-    "For `ece`: each is too large by no more than is known"
-    first, second = (gaps_of_confidence(probs, labels) for probs in both)
+_GAPS_OF = {
+    ece: gaps_of_confidence,
+    classwise_ece: gaps_of_classes,
+    ace: partial(gaps_of_classes, strategy="mass"),
+}
+
+
+def _of_gaps(metric, both, labels, asked):
+    "For sums of gaps: each is too large by no more than is known"
+    first, second = (_GAPS_OF[metric](probs, labels) for probs in both)
     n = len(labels)
     sd = float((first.slopes - second.slopes).std()) / max(n - 1, 1) ** 0.5
     rights = [conf_right(probs, labels)[1] for probs in both]
@@ -326,9 +338,10 @@ def compare(
 ) -> Difference:  # First less second
     """The difference of two models on the same rows, with an interval and a test
 
-    Calibration errors other than `ece`, and that of weighted or clustered rows, are not
-    evaluated: their bias is not known. `PredictionError` for rows that are not the
-    same, `ConfigurationError` for what is no metric.
+    Of calibration errors `ece`, `classwise_ece` and `ace` are evaluated; others, and
+    those of weighted or clustered rows, are not: their bias is not known.
+    `PredictionError` for rows that are not the same, `ConfigurationError` for what is
+    no metric.
     """
     asked = _asked(level, n_resamples, seed)
     both, true = _checked_pair(probs, other, labels)
@@ -383,11 +396,12 @@ def _of_metric(metric, both, labels, asked, design):
     "The method for a metric that is no mean over rows"
     if metric in (aurc, auarc, e_aurc, confidence_auroc):
         return _of_ranks(metric, both, labels, asked, design)
-    if has_bias(metric) and (metric is not ece or not design.is_plain):
+    is_sum = has_bias(metric) and metric in _GAPS_OF
+    if has_bias(metric) and not (is_sum and design.is_plain):
         reason = "biased upwards, by how much is not known"
         return _Found(-1.0, 1.0, None, f"not evaluated: {reason}")
-    if metric is ece:
-        return _of_ece(both, labels, asked)
+    if is_sum:
+        return _of_gaps(metric, both, labels, asked)
     if design.weights is not None and not takes_weights(metric):
         raise ConfigurationError(
             f"`weights` cannot be used: {getattr(metric, '__name__', metric)} takes"

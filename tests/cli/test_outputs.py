@@ -9,24 +9,10 @@ import fine_tune_llm as ft
 from fine_tune_llm.cli.program import main
 from fine_tune_llm.testing import toy_rows
 
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
-
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    return ft.fit(
-        toy_rows(512)[::3],
-        out=tmp_path_factory.mktemp("outputs") / "run",
-        model=str(tiny / "bert"),
-        epochs=1,
-        target_risk=0.4,
-        config=SETTINGS,
-        progress=False,
-    ).path
+def run(toy_fit, tmp_path_factory):
+    return toy_fit(tmp_path_factory.mktemp("outputs") / "run", toy_rows(512)[::3]).path
 
 
 @pytest.fixture

@@ -4,17 +4,12 @@ import json
 
 import pytest
 
-import fine_tune_llm as ft
 from fine_tune_llm.evaluation import audit, render_card, render_report
 from fine_tune_llm.evaluation.alarms import contradicted
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(512)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.5, "validation": 0.15, "calibration": 0.3, "test": 0.05},
-}
+SPLIT = {"train": 0.5, "validation": 0.15, "calibration": 0.3, "test": 0.05}
 
 
 def swapped(row):
@@ -23,18 +18,15 @@ def swapped(row):
 
 
 @pytest.fixture(scope="module")
-def shifted(tiny, tmp_path_factory):
+def shifted(toy_fit, tmp_path_factory):
     "A run whose test role has the labels the wrong way round"
-    return ft.fit(
+    return toy_fit(
+        tmp_path_factory.mktemp("alarms") / "run",
         ROWS[:400],
-        out=tmp_path_factory.mktemp("alarms") / "run",
         test=[swapped(row) for row in ROWS[400:]],
-        model=str(tiny / "bert"),
-        seed=0,
         epochs=4,
         target_risk=0.2,
-        config=SETTINGS,
-        progress=False,
+        config={"data": SPLIT},
     )
 
 
@@ -49,18 +41,8 @@ def test_a_contradicted_certificate_is_told_first(shifted):
     assert json.dumps(evidence, allow_nan=False)
 
 
-def test_a_run_that_keeps_its_promise_has_no_such_alarm(tiny, tmp_path):
-    run = ft.fit(
-        ROWS,
-        out=tmp_path / "run",
-        model=str(tiny / "bert"),
-        seed=0,
-        epochs=4,
-        target_risk=0.2,
-        config=SETTINGS
-        | {"data": {"test": 0.2, "train": 0.4, "validation": 0.1, "calibration": 0.3}},
-        progress=False,
-    )
+def test_a_run_that_keeps_its_promise_has_no_such_alarm(toy_fit, tmp_path):
+    run = toy_fit(tmp_path / "run", epochs=4, target_risk=0.2)
     assert contradicted(audit(run)["alarms"]) == []
 
 

@@ -19,21 +19,21 @@ from fine_tune_llm.testing import toy_rows
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
 ROWS = toy_rows(512)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.1, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
-
-
-def go(tiny, out, rows=ROWS, **more):
-    given = {"seed": 0, "epochs": 2, "target_risk": 0.2, "config": SETTINGS} | more
-    return ft.fit(rows, out=out, model=str(tiny / "bert"), progress=False, **given)
+TRAINING = {"learning_rate": 1e-2, "dropout": 0.1, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    return go(tiny, tmp_path_factory.mktemp("deciding") / "run")
+def go(toy_fit):
+    def run(out, config=None, **more):
+        config = {"training": TRAINING} | (config or {})
+        return toy_fit(out, config=config, **{"epochs": 2, "target_risk": 0.2} | more)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def run(go, tmp_path_factory):
+    return go(tmp_path_factory.mktemp("deciding") / "run")
 
 
 def test_one_empty_row_spoils_no_other(run):
@@ -98,12 +98,12 @@ def test_a_cut_text_is_said(run, tiny):
     assert [decision.cut for decision in decisions] == [True, False]
 
 
-def test_fits_in_threads_are_the_same_as_alone(tiny, tmp_path):
-    alone = [go(tiny, tmp_path / f"alone{s}", seed=s) for s in (0, 1)]
+def test_fits_in_threads_are_the_same_as_alone(go, tmp_path):
+    alone = [go(tmp_path / f"alone{s}", seed=s) for s in (0, 1)]
     together = {}
 
     def fit_in_thread(seed):
-        together[seed] = go(tiny, tmp_path / f"both{seed}", seed=seed)
+        together[seed] = go(tmp_path / f"both{seed}", seed=seed)
 
     threads = [threading.Thread(target=fit_in_thread, args=(s,)) for s in (0, 1)]
     for thread in threads:
@@ -114,14 +114,14 @@ def test_fits_in_threads_are_the_same_as_alone(tiny, tmp_path):
         assert together[seed].certificate == alone[seed].certificate
 
 
-def test_texts_are_read_as_far_as_the_model_can(tiny, tmp_path):
+def test_texts_are_read_as_far_as_the_model_can(go, tiny, tmp_path):
     rows = [
         row | {"text": " ".join([row["text"]] * (1 + i % 8))}
         for i, row in enumerate(ROWS)
     ]
     lengths, limit = text_lengths(str(tiny / "bert"), [row["text"] for row in rows])
     with capture_logs() as lines:
-        run = go(tiny, tmp_path / "long", rows=rows)
+        run = go(tmp_path / "long", rows=rows)
     read = run.data["texts_read"]
     assert run.config.model.max_length == limit == run.model.max_length == 64
     assert sum(read["cut"].values()) == (lengths > limit).sum() > 0
@@ -136,25 +136,23 @@ def test_the_length_is_chosen_from_the_data():
     assert lengths.min() > 128 and choose_length(lengths, limit) >= lengths.max()
 
 
-def test_a_run_keeps_the_cores_it_began_with(tiny, tmp_path, monkeypatch):
+def test_a_run_keeps_the_cores_it_began_with(go, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    run = go(tiny, tmp_path / "cores")
+    run = go(tmp_path / "cores")
     (run.path / "certificate.json").unlink()
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    again = go(tiny, tmp_path / "cores")
+    again = go(tmp_path / "cores")
     assert again.config.training.threads == run.config.training.threads == 1
     assert again.certificate == run.certificate
 
 
-def test_balanced_weights_find_the_rare_class(tiny, tmp_path):
+def test_balanced_weights_find_the_rare_class(go, tmp_path):
     kitchen = [row for row in ROWS if row["label"] == "kitchen"]
     garden = [row for row in ROWS if row["label"] == "garden"][:24]
     recalls = {}
     for weights in ("none", "balanced"):
-        config = SETTINGS | {"loss": {"class_weights": weights}}
-        run = go(
-            tiny, tmp_path / weights, rows=kitchen + garden, config=config, epochs=1
-        )
+        config = {"loss": {"class_weights": weights}}
+        run = go(tmp_path / weights, rows=kitchen + garden, config=config, epochs=1)
         said = run.predictions("test")
         rare = said.labels == run.classes.index("garden")
         recalls[weights] = said.probs[rare].argmax(1).mean()

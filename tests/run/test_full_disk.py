@@ -10,46 +10,28 @@ import pytest
 
 from fine_tune_llm.core.errors import ResourceError
 from fine_tune_llm.core.files import full_disk_in_words, is_disk_full
-from fine_tune_llm.run.journey import fit
 from fine_tune_llm.testing import toy_rows
 
+ROWS = toy_rows(150)
 resource = pytest.importorskip("resource")
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 2},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
-
-
-def go(tiny, out):
-    return fit(
-        toy_rows(150),
-        out=out,
-        seed=0,
-        model=str(tiny / "bert"),
-        epochs=1,
-        target_risk=0.2,
-        config=SETTINGS,
-        progress=False,
-    )
 
 
 @pytest.fixture(scope="module")
-def certificate(tiny, tmp_path_factory):
-    run = go(tiny, tmp_path_factory.mktemp("whole") / "run")
+def certificate(toy_fit, tmp_path_factory):
+    run = toy_fit(tmp_path_factory.mktemp("whole") / "run", ROWS)
     return (run.path / "certificate.json").read_bytes()
 
 
 @pytest.mark.parametrize("most", [1_000, 6_000, 9_000, 13_000, 17_000, 26_000])
-def test_no_file_may_be_larger(tiny, certificate, tmp_path, most):
+def test_no_file_may_be_larger(toy_fit, certificate, tmp_path, most):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
     try:
         with pytest.raises(ResourceError, match=r"(?s)too large|space|full|disk I/O"):
-            go(tiny, tmp_path / "run")
+            toy_fit(tmp_path / "run", ROWS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    go(tiny, tmp_path / "run")
+    toy_fit(tmp_path / "run", ROWS)
     assert (tmp_path / "run" / "certificate.json").read_bytes() == certificate
 
 

@@ -31,27 +31,18 @@ from fine_tune_llm.data import loading
 from fine_tune_llm.run import journey
 from fine_tune_llm.run.certificate import derive_certificate
 from fine_tune_llm.run.directory import Run
-from fine_tune_llm.run.journey import fit
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(512)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
 
 
 @pytest.fixture(scope="module")
-def go(tiny, tmp_path_factory):
+def go(toy_fit, tmp_path_factory):
     "Fits into a folder of a name"
     folder = tmp_path_factory.mktemp("journey")
 
     def run(name, **more):
-        given = {"seed": 0, "epochs": 4, "target_risk": 0.2, "config": SETTINGS} | more
-        rows = given.pop("rows", ROWS)
-        model = given.pop("model", str(tiny / "bert"))
-        return fit(rows, out=folder / name, model=model, progress=False, **given)
+        return toy_fit(folder / name, **{"epochs": 4, "target_risk": 0.2} | more)
 
     run.folder = folder
     return run
@@ -274,7 +265,7 @@ def test_a_forged_promise_voids_it(run, tmp_path):
 
 
 def test_the_calibrator_may_be_chosen(go):
-    config = SETTINGS | {"calibration": {"method": "auto"}}
+    config = {"calibration": {"method": "auto"}}
     picked = go("picked", config=config)
     choice = picked.certificate["choice"]
     assert picked.calibrator.kind == choice["name"]
@@ -303,7 +294,7 @@ def test_everything_is_checked_before_anything_is_written(go, run):
         with pytest.raises(error) as e:
             go("never", **bad)
         assert words in str(e.value)
-    config = SETTINGS | {"lora": {"targets": ["foo"]}}
+    config = {"lora": {"targets": ["foo"]}}
     with pytest.raises(AdapterError, match="names no linear layer: foo"):
         go("never", config=config)
     assert not (go.folder / "never").exists()

@@ -8,10 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-
-import fine_tune_llm as ft
-from fine_tune_llm.testing import toy_rows
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from mutate import ALONE, is_right, mutations, outcome, readers  # noqa: E402
@@ -38,19 +34,8 @@ HOW_MANY = {
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mutated") / "run"
-    ft.fit(
-        toy_rows(512),
-        out=folder,
-        seed=0,
-        model=str(tiny / "bert"),
-        epochs=1,
-        target_risk=0.45,
-        progress=False,
-        config=yaml.safe_load((tiny / "more.yaml").read_text()),
-    )
-    return folder
+def run(toy_fit, tmp_path_factory):
+    return toy_fit(tmp_path_factory.mktemp("mutated") / "run", target_risk=0.45).path
 
 
 @pytest.fixture

@@ -37,24 +37,14 @@ FORBIDDEN = ("<script", "<img", "<b>own", "<b>\\u", "\n---\nlicense")
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
+def run(toy_fit, tmp_path_factory):
     folder = tmp_path_factory.mktemp("nasty") / FOLDER
     names = {}
     rows = []
     for i, row in enumerate(toy_rows(512)):
         label = names.setdefault(row["label"], CLASSES[str(len(names) % 2)])
         rows.append({"text": row["text"], "label": label, COLUMN: SHIFTS[i % 2]})
-    found = ft.fit(
-        rows,
-        out=folder,
-        seed=0,
-        model=str(tiny / "bert"),
-        group=COLUMN,
-        epochs=2,
-        target_risk=0.45,
-        progress=False,
-        config=yaml.safe_load((tiny / "more.yaml").read_text()),
-    )
+    found = toy_fit(folder, rows, group=COLUMN, epochs=2, target_risk=0.45)
     ft.write_report(found)
     yield found
     shutil.rmtree(folder, ignore_errors=True)

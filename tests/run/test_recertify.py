@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import pytest
 
-import fine_tune_llm as ft
 from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
@@ -23,25 +22,12 @@ from fine_tune_llm.stats.selective_classifier import SelectiveClassifier
 from fine_tune_llm.testing import synthetic_problem, toy_rows
 
 ROWS = toy_rows(512)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
 
 
 @pytest.fixture(scope="module")
-def run(tiny, tmp_path_factory):
-    return ft.fit(
-        ROWS[:400],
-        out=tmp_path_factory.mktemp("recertify") / "run",
-        model=str(tiny / "bert"),
-        seed=0,
-        epochs=4,
-        target_risk=0.3,
-        config=SETTINGS,
-        progress=False,
-    )
+def run(toy_fit, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("recertify")
+    return toy_fit(folder / "run", ROWS[:400], epochs=4, target_risk=0.3)
 
 
 def test_another_target_from_stored_predictions(run):
@@ -60,17 +46,8 @@ def test_another_target_from_stored_predictions(run):
     assert made.decide(text)[0].certificate == made.certificate["id"]
 
 
-def test_the_same_as_a_fit_for_that_target(run, tiny, tmp_path):
-    fitted = ft.fit(
-        ROWS[:400],
-        out=tmp_path / "again",
-        model=str(tiny / "bert"),
-        seed=0,
-        epochs=4,
-        target_risk=0.2,
-        config=SETTINGS,
-        progress=False,
-    )
+def test_the_same_as_a_fit_for_that_target(run, toy_fit, tmp_path):
+    fitted = toy_fit(tmp_path / "again", ROWS[:400], epochs=4, target_risk=0.2)
     made = run.certify(target_risk=0.2)
     assert made.certificate["promises"] == fitted.certificate["promises"]
 

@@ -11,17 +11,10 @@ import pytest
 from fine_tune_llm.core.errors import DataValidationError, RunError, SchemaError
 from fine_tune_llm.data.ledger import ROLES
 from fine_tune_llm.run.directory import Run
-from fine_tune_llm.run.journey import fit
 from fine_tune_llm.testing import toy_rows
 
 CASES = Path(__file__).parent.parent / "cases"
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-    "risk": {"target_risk": 0.3, "miss": {"1": 2.0}, "target_cost": 0.6},
-}
-PLAIN = {**SETTINGS, "risk": {}}
+RISK = {"target_risk": 0.3, "miss": {"1": 2.0}, "target_cost": 0.6}
 CODES = {"garden": "1", "kitchen": "01"}  # the second class of the name 1 is 01
 
 
@@ -45,14 +38,13 @@ def rows():
 
 
 @pytest.fixture(scope="module")
-def go(tiny, tmp_path_factory, rows):
+def go(toy_fit, tmp_path_factory, rows):
     folder = tmp_path_factory.mktemp("rows")
     (folder / "rows.jsonl").write_text(_lines(rows))
 
     def run(name, data=None, **more):
-        given = {"epochs": 1, "config": SETTINGS, "model": str(tiny / "bert")} | more
-        data = folder / "rows.jsonl" if data is None else data
-        return fit(data, out=folder / name, progress=False, **given)
+        more["config"] = {"risk": RISK} | more.get("config", {})
+        return toy_fit(folder / name, data or folder / "rows.jsonl", **more)
 
     run.folder = folder
     return run
@@ -125,7 +117,9 @@ def test_doubled_ids_are_refused_where_decisions_are_found_by_them(run, tmp_path
 def test_conflicts_are_trained_or_refused_before_anything_is_written(go, name):
     "They died of a size mismatch after a directory was made"
     try:
-        run = go(f"conflicts {name}", CASES / f"conflicts_{name}.jsonl", config=PLAIN)
+        run = go(
+            f"conflicts {name}", CASES / f"conflicts_{name}.jsonl", config={"risk": {}}
+        )
     except DataValidationError as e:
         assert e.context["counts"] and not (go.folder / f"conflicts {name}").exists()
         return
@@ -144,7 +138,7 @@ def test_a_column_that_only_one_file_has_is_found_before_training(go, rows):
     with pytest.raises(SchemaError, match="bare.jsonl` has no column `site`"):
         go("x", bare, test=full, group="site")
     elsewhere = [{**row, "site": "b"} for row in rows[400:]]
-    by_group = {**SETTINGS, "conformal": {"condition": "group"}}
+    by_group = {"conformal": {"condition": "group"}}
     with pytest.raises(DataValidationError, match="no group of `site` is in both"):
         go("x", here[:400], test=elsewhere, group="site", config=by_group)
     assert not (go.folder / "x").exists()
@@ -156,7 +150,7 @@ def test_groups_are_the_same_in_both_files(go):
         CASES / "groups_train.csv",
         test=CASES / "groups_test.csv",
         group=["region", "branch"],
-        config=PLAIN,
+        config={"risk": {}},
     )
     names = [set(run.predictions(role).groups["branch"]) for role in ROLES]
     assert set.union(*names) == {"1", "2", "3", None}

@@ -14,25 +14,11 @@ from fine_tune_llm.run.signature import load_signed, make_key, sign_run, verify_
 from fine_tune_llm.testing import toy_rows
 
 pytest.importorskip("cryptography")
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
 
 
 @pytest.fixture(scope="module")
-def finished(tiny, tmp_path_factory):
-    return ft.fit(
-        toy_rows(256),
-        out=tmp_path_factory.mktemp("signature") / "run",
-        model=str(tiny / "bert"),
-        seed=0,
-        epochs=1,
-        target_risk=0.4,
-        config=SETTINGS,
-        progress=False,
-    ).path
+def finished(toy_fit, tmp_path_factory):
+    return toy_fit(tmp_path_factory.mktemp("signature") / "run", toy_rows(256)).path
 
 
 @pytest.fixture

@@ -4,28 +4,23 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
-import fine_tune_llm as ft
 from fine_tune_llm.core.errors import ConfigurationError, LeakageError, RunError
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(512)
-SETTINGS = {
-    "training": {"learning_rate": 3e-3, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
+TRAINING = {"learning_rate": 3e-3, "dropout": 0.0, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
-def go(tiny, tmp_path_factory):
+def go(toy_fit, tmp_path_factory):
     folder = tmp_path_factory.mktemp("start")
 
     def fit(name, **more):
-        given = {"seed": 0, "epochs": 1, "target_risk": 0.3, "config": SETTINGS} | more
-        model = str(tiny / "bert")
-        return ft.fit(ROWS, out=folder / name, model=model, progress=False, **given)
+        more["config"] = {"training": TRAINING} | more.get("config", {})
+        return toy_fit(folder / name, **{"target_risk": 0.3} | more)
 
     return fit
 
@@ -55,14 +50,16 @@ def test_what_was_seen_may_not_judge(go):
     with pytest.raises(LeakageError, match="were in the train role of the run"):
         go("other-split", start=first.path, seed=1)
     with pytest.raises(ConfigurationError, match="lora.r is 4 there and 8 here"):
-        go("other-adapter", start=first.path, config=SETTINGS | {"lora": {"r": 8}})
+        go("other-adapter", start=first.path, config={"lora": {"r": 8}})
     assert not (first.path.parent / "other-split").exists()
 
 
 def test_the_command(go, tiny, ftllm, tmp_path):
     first = go("first")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(r) + "\n" for r in ROWS))
-    (tmp_path / "same.yaml").write_text(json.dumps(SETTINGS))
+    used = yaml.safe_load((tiny / "more.yaml").read_text())
+    used["training"] = TRAINING
+    (tmp_path / "same.yaml").write_text(json.dumps(used))
     said = ftllm(
         *("fit", "rows.jsonl", "--start", first.path, "--out", "second"),
         *("--model", tiny / "bert", "--config", "same.yaml", "--target-risk", 0.3),
@@ -73,17 +70,9 @@ def test_the_command(go, tiny, ftllm, tmp_path):
     assert data["start"] == {"certificate": first.certificate["id"]}
 
 
-def test_what_formed_an_ancestor_may_not_judge(tiny, tmp_path):
+def test_what_formed_an_ancestor_may_not_judge(toy_fit, tmp_path):
     def fit(name, rows, **more):
-        return ft.fit(
-            rows,
-            out=tmp_path / name,
-            model=str(tiny / "bert"),
-            progress=False,
-            epochs=1,
-            config=SETTINGS,
-            **more,
-        )
+        return toy_fit(tmp_path / name, rows, config={"training": TRAINING}, **more)
 
     one, other = ROWS[::4], ROWS[1::4]
     first = fit("first", one, seed=0)

@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -21,22 +22,12 @@ from fine_tune_llm.run.directory import Run
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(256)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 4},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
 TEXTS = [row["text"] for row in ROWS[:4]]
 
 
 @pytest.fixture(scope="module")
-def go(tiny):
-    def run(folder, **more):
-        given = {"seed": 0, "epochs": 1, "target_risk": 0.4, "config": SETTINGS} | more
-        model = str(tiny / "bert")
-        return ft.fit(ROWS, out=folder, model=model, progress=False, **given)
-
-    return run
+def go(toy_fit):
+    return partial(toy_fit, rows=ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -346,16 +337,7 @@ def test_swapped_while_it_is_read(copy, other, monkeypatch):
 
 def test_load_swap_base_decide(go, tiny, tmp_path):
     base = shutil.copytree(tiny / "bert", tmp_path / "base")
-    path = ft.fit(
-        ROWS,
-        out=tmp_path / "run",
-        model=str(base),
-        progress=False,
-        seed=0,
-        epochs=1,
-        target_risk=0.4,
-        config=SETTINGS,
-    ).path
+    path = go(tmp_path / "run", model=str(base)).path
     run = Run.load(path)
     raw = bytearray((base / "model.safetensors").read_bytes())
     raw[-1] ^= 1
@@ -514,8 +496,7 @@ def test_another_base_between_stages(tiny, tmp_path, monkeypatch, go):
     base = shutil.copytree(tiny / "bert", tmp_path / "base")
 
     def again():
-        more = {"seed": 0, "epochs": 1, "config": SETTINGS, "progress": False}
-        ft.fit(ROWS, out=tmp_path / "run", model=str(base), **more)
+        go(tmp_path / "run", model=str(base))
 
     def killed(job):
         raise KeyboardInterrupt
@@ -544,3 +525,11 @@ def test_decisions_of_a_run_that_is_as_it_was(copy):
     stored = run.predictions("calibration")
     texts = [str(text) for text in stored.texts]
     assert np.abs(run.model.logits(texts) - stored.logits).max() < 1e-5
+
+
+def test_a_run_stays_where_it_was_when_the_process_moves(copy, tmp_path, monkeypatch):
+    monkeypatch.chdir(copy.parent)
+    run = Run.load(copy.name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert run.decide(TEXTS, rationale=False)

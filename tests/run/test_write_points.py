@@ -9,20 +9,15 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
+from functools import partial
 
 import pytest
 
 from fine_tune_llm.evaluation.publish import write_report
 from fine_tune_llm.run.directory import Run
-from fine_tune_llm.run.journey import fit
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(150)
-SETTINGS = {
-    "training": {"learning_rate": 1e-2, "dropout": 0.0, "precision": "fp32"},
-    "lora": {"r": 2},
-    "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
-}
 WATCHED = ("replace", "rename", "fsync", "mkdir", "unlink", "rmdir")
 
 
@@ -93,25 +88,17 @@ def copy_run(source, target):
             old.backup(new)
 
 
-def go(tiny, out):
-    return fit(
-        ROWS,
-        out=out,
-        seed=0,
-        model=str(tiny / "bert"),
-        epochs=2,
-        target_risk=0.2,
-        config=SETTINGS,
-        progress=False,
-    )
+@pytest.fixture(scope="module")
+def go(toy_fit):
+    return partial(toy_fit, rows=ROWS, epochs=2, target_risk=0.2)
 
 
 @pytest.fixture(scope="module")
-def recorded(tiny, tmp_path_factory):
+def recorded(go, tmp_path_factory):
     folder = tmp_path_factory.mktemp("points")
     recorder = Recorder(folder / "run", folder / "copies")
     with recorder.watching():
-        run = go(tiny, folder / "run")
+        run = go(folder / "run")
         write_report(run)
     return recorder, (folder / "run" / "certificate.json").read_bytes()
 
@@ -120,7 +107,7 @@ def left_over(out):
     return [p for p in out.rglob("*") if ".tmp-" in p.name or p.name == ".work"]
 
 
-def test_every_write_point_resumes(tiny, recorded):
+def test_every_write_point_resumes(go, recorded):
     recorder, certificate = recorded
     assert recorder.points > 90
     assert not left_over(recorder.folder)
@@ -128,7 +115,7 @@ def test_every_write_point_resumes(tiny, recorded):
     out = recorder.folder
     for copy in recorder.chosen():
         shutil.move(copy, out)
-        go(tiny, out)
+        go(out)
         assert (out / "certificate.json").read_bytes() == certificate, copy
         assert not left_over(out), copy
         Run.load(out)

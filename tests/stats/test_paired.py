@@ -78,15 +78,17 @@ def test_intervals_hold_and_agree_with_their_test(metric, samples, case):
     assert held / samples >= LEVEL - 4 * (0.09 / samples) ** 0.5
 
 
-@pytest.mark.parametrize("n", [250, 1000])
+@pytest.mark.parametrize(
+    "metric, n", [("ece", 250), ("ece", 1000), ("classwise_ece", 250), ("ace", 250)]
+)
 @pytest.mark.parametrize("case", list(ERRORS))
-def test_calibration_errors_of_two_models(case, n):
+def test_calibration_errors_of_two_models(case, metric, n):
     "One says too little, one too much: as if independent, .77 held where .9 was said"
-    truth, rng, held = true_gap("ece", *ERRORS[case]), np.random.default_rng(2), 0
+    truth, rng, held = true_gap(metric, *ERRORS[case]), np.random.default_rng(2), 0
     for seed in range(200):
         rows = rng.integers(30_000, size=n)
         sample = (part[rows] for part in ERRORS[case])
-        found = compare(*sample, metric="ece", level=LEVEL, seed=seed)
+        found = compare(*sample, metric=metric, level=LEVEL, seed=seed)
         assert (found.p_value > 1 - LEVEL) == (found.low <= 0 <= found.high)
         held += found.low <= truth <= found.high
     assert held / 200 >= LEVEL - 4 * (0.09 / 200) ** 0.5
@@ -145,7 +147,7 @@ def test_weights_count_rows():
 
 def test_models_that_are_the_same():
     first, _, labels = (rows[:50] for rows in CASES["one better"])
-    for metric in ("accuracy", "nll", "brier", "ece"):
+    for metric in ("accuracy", "nll", "brier", "ece", "classwise_ece", "ace"):
         found = compare(first, first, labels, metric=metric, seed=0)
         assert found.difference == 0 and found.p_value == 1
         assert found.low < 0 < found.high
