@@ -22,6 +22,7 @@ from fine_tune_llm.stats.error_intervals import (
     BoundedBias,
     gaps_of_classes,
     gaps_of_confidence,
+    growth_of_variance,
 )
 from .intervals import clopper_pearson
 from fine_tune_llm.stats.metric_intervals import (
@@ -225,19 +226,20 @@ def _of_gaps(metric, both, labels, asked):
     "For sums of gaps: each is too large by no more than is known"
     first, second = (_GAPS_OF[metric](probs, labels) for probs in both)
     n = len(labels)
-    sd = float((first.slopes - second.slopes).std()) / max(n - 1, 1) ** 0.5
-    rights = [conf_right(probs, labels)[1] for probs in both]
+    slopes = first.slopes - second.slopes
     unseen = 0.0
-    if any(right.all() or not right.any() for right in rights):
+    if any(right.all() or not right.any() for right in (first.right, second.right)):
         unseen = float(clopper_pearson(0, n, asked.level)[1])
     found = BoundedBias(
         first.value - second.value,
         too_large=max(first.bias, unseen),
         too_small=max(second.bias, unseen),
-        sd=sd,
+        sd=float(slopes.std()) / max(n - 1, 1) ** 0.5,
+        growth=growth_of_variance(slopes),
     )
     low, high = found.ends(asked.level)
-    return _Found(low, high, found.p_value(), "bounded bias, normal law")
+    ends = max(low, -1.0), min(high, 1.0)
+    return _Found(*ends, found.p_value(), "bounded bias, variance of the truth")
 
 # %% ../../nbs/stats/78_paired.ipynb #fd68ec4d
 _UNITS_OF_A_CLASS = 5

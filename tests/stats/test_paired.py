@@ -94,6 +94,35 @@ def test_calibration_errors_of_two_models(case, metric, n):
     assert held / 200 >= LEVEL - 4 * (0.09 / 200) ** 0.5
 
 
+def sure_pair(n, confs, wrong, rng):
+    "Two models of two classes, right or wrong on their own"
+    labels = rng.integers(2, size=n)
+    for conf, share in zip(confs, wrong):
+        decided = np.where(rng.random(n) < share, 1 - labels, labels)
+        probs = np.full((n, 2), 1 - conf)
+        probs[np.arange(n), decided] = conf
+        yield probs
+    yield labels
+
+
+def test_calibration_errors_of_two_models_with_few_errors():
+    "By a normal law, .82 held where .9 was said"
+    rng, held = np.random.default_rng(3), 0
+    for _ in range(300):
+        sample = sure_pair(500, (0.999, 0.97), (0.01, 0.01), rng)
+        found = compare(*sample, metric="ece", level=LEVEL, seed=0)
+        held += found.low - 1e-9 <= 0.009 - 0.02 <= found.high + 1e-9
+    assert held / 300 >= LEVEL - 3 * (0.09 / 300) ** 0.5
+
+
+def test_a_difference_of_calibration_errors_stays_below_one():
+    "The ends were -1.03 and 1.83"
+    labels = np.zeros(5, int)
+    first, second = np.eye(2)[[1] * 5], np.eye(2)[[0, 0, 0, 1, 1]]
+    found = compare(first, second, labels, metric="ece", seed=0)
+    assert -1 <= found.low <= found.difference <= found.high <= 1
+
+
 def test_pairs_tell_more_than_two_intervals():
     first, second, labels = (rows[:1000] for rows in CASES["one better"])
     found = compare(first, second, labels, metric="brier", seed=0)
