@@ -214,6 +214,7 @@ GAPS = {
         tuple(c + 0.06 * (-1) ** i for i, c in enumerate(TEN[:-1])),
     ),
     "two sure bins under": ((0.9, 0.95), (0.93, 0.96)),
+    "sure, half a percent wrong": ((0.999,), (0.995,)),
 }
 
 
