@@ -284,10 +284,10 @@ def _read_table(path):
         raise _not_ours(path, "is a folder, not a Parquet file")
     try:
         table = pq.read_table(path)
-        table.validate(full=True)  # texts that are no UTF-8 are found here
+        table.validate(full=True)  # texts and names that are no UTF-8 are found here
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as e:
         raise _not_ours(path, f"is not readable as Parquet: {e}") from e
     return table
 

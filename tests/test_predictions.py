@@ -149,12 +149,13 @@ def test_a_note_that_is_not_ours(saved, tmp_path, note, words):
     assert words in str(e.value)
 
 
-def test_texts_that_are_no_utf8_are_refused(tmp_path):
+@pytest.mark.parametrize("word", [b"salt", b"group:site"])
+def test_texts_and_names_that_are_no_utf8_are_refused(tmp_path, word):
     file = tmp_path / "said.parquet"
-    Predictions(probs=[[0.5, 0.5]], texts=["salt the water"]).save(file)
-    raw = file.read_bytes()
-    file.write_bytes(raw.replace(b"salt the", b"s\xfflt the"))
-    with pytest.raises(IntegrityError, match="not readable as Parquet.*UTF"):
+    given = {"texts": ["salt the water"], "groups": {"site": ["A"]}}
+    Predictions(probs=[[0.5, 0.5]], **given).save(file)
+    file.write_bytes(file.read_bytes().replace(word, word[:-1] + b"\xff"))
+    with pytest.raises(IntegrityError, match=r"not readable as Parquet.*(UTF|utf-8)"):
         Predictions.load(file)
 
 
