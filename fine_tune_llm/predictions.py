@@ -283,11 +283,23 @@ def _read_table(path):
     if Path(path).is_dir():
         raise _not_ours(path, "is a folder, not a Parquet file")
     try:
-        return pq.read_table(path)
+        table = pq.read_table(path)
+        table.validate(full=True)  # texts and names that are no UTF-8 are found here
     except FileNotFoundError:
         raise
-    except (OSError, pa.ArrowException) as e:
+    except (OSError, ValueError, LookupError, OverflowError, pa.ArrowException) as e:
         raise _not_ours(path, f"is not readable as Parquet: {e}") from e
+    return table
+
+
+def _is_matrix(table, kind):
+    "Is the column one list of numbers a row, all of one length?"
+    import pyarrow as pa
+
+    if kind not in table.column_names:
+        return False
+    held = table.schema.field(kind).type
+    return pa.types.is_fixed_size_list(held) and pa.types.is_floating(held.value_type)
 
 
 def _note_of(table, path):
@@ -305,7 +317,7 @@ def _note_of(table, path):
             path, f"is of version {version!r}; this library reads version 1"
         )
     kind = note.get("kind")
-    known = kind in ("probs", "logits") and kind in table.column_names
+    known = kind in ("probs", "logits") and _is_matrix(table, kind)
     if not known or not isinstance(note.get("classes"), list):
         raise _not_ours(path, "does not say what its columns are")
     return note

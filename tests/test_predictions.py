@@ -1,6 +1,7 @@
 "Predictions: what fits together, what is refused, and one file that loses nothing"
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -146,3 +147,31 @@ def test_a_note_that_is_not_ours(saved, tmp_path, note, words):
     with pytest.raises(IntegrityError) as e:
         Predictions.load(tmp_path / "odd.parquet")
     assert words in str(e.value)
+
+
+@pytest.mark.parametrize("word", [b"salt", b"group:site"])
+def test_texts_and_names_that_are_no_utf8_are_refused(tmp_path, word):
+    file = tmp_path / "said.parquet"
+    given = {"texts": ["salt the water"], "groups": {"site": ["A"]}}
+    Predictions(probs=[[0.5, 0.5]], **given).save(file)
+    file.write_bytes(file.read_bytes().replace(word, word[:-1] + b"\xff"))
+    with pytest.raises(IntegrityError, match=r"not readable as Parquet.*(UTF|utf-8)"):
+        Predictions.load(file)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([[0.1, 0.2], [0.3]]),  # of several lengths
+        pa.array([1.0, 2.0]),
+        pa.array([{"list": [1.0]}] * 2),
+        pa.array([["a"], ["b"]], type=pa.list_(pa.string(), 1)),
+    ],
+)
+def test_scores_that_are_no_matrix_are_refused(said, tmp_path, column):
+    said.save(tmp_path / "said.parquet")
+    table = pq.read_table(tmp_path / "said.parquet")
+    at = table.column_names.index("logits")
+    pq.write_table(table.set_column(at, "logits", column), tmp_path / "said.parquet")
+    with pytest.raises(IntegrityError, match="does not say what its columns are"):
+        Predictions.load(tmp_path / "said.parquet")

@@ -157,8 +157,20 @@ def read_tokenizer(
         )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
+        _check_limit(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
+
+
+def _check_limit(tokenizer):
+    "`ValueError` unless a text of a token or more can be read"
+    limit = tokenizer.model_max_length
+    least = tokenizer.num_special_tokens_to_add() + 1
+    if not isinstance(limit, (int, float)) or not limit >= least:
+        raise ValueError(
+            f"model_max_length must be a number of tokens, at least {least}, "
+            f"got {limit!r:.100}"
+        )
 
 # %% ../../nbs/models/25_weights.ipynb #fa33c5a2
 _HARMLESS = {"pooler", "position_ids", "token_type_ids", "inv_freq", "masked_bias"}

@@ -14,6 +14,8 @@ from fine_tune_llm.core import logs
 
 @pytest.fixture
 def afterwards_quiet():
+    # an earlier test took the warnings, and pytest took them back: begin anew
+    logging.captureWarnings(False)
     yield
     structlog.reset_defaults()
     logging.captureWarnings(False)

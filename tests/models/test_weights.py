@@ -313,6 +313,15 @@ def test_wrong_settings_of_a_model_are_refused(made, tmp_path, values):
     refuses(made, tmp_path)
 
 
+@pytest.mark.parametrize("limit", ["512", True, 2, -1, float("nan"), [512], None])
+def test_a_tokenizer_that_reads_no_text_is_refused(made, tmp_path, limit):
+    edit(made / "bert" / "tokenizer_config.json", model_max_length=limit)
+    if limit is None:  # as good as left out: the model's positions are the limit
+        assert load_model(str(made / "bert"), 2, seed=0).max_length == 64
+    else:
+        refuses(made, tmp_path)
+
+
 def test_an_adapter_folder_is_no_base_model(made):
     settings = {"peft_type": "LORA", "base_model_name_or_path": "someone/model"}
     (made / "bert" / "adapter_config.json").write_text(json.dumps(settings))

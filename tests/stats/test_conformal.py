@@ -38,6 +38,9 @@ from fine_tune_llm.stats.scores import row_uniforms
 from fine_tune_llm.stats.sets import PredictionSets, as_sets
 from fine_tune_llm.testing import synthetic_problem
 
+# Levels of a half and more are asked here on purpose; test_exact_alpha has the warning
+pytestmark = pytest.mark.filterwarnings("ignore:alpha=")
+
 NAMES = "lac", "aps", "raps", "saps", "margin", "topk", "entropy-adaptive"
 few = settings(max_examples=40, deadline=None, derandomize=True)
 
