@@ -20,9 +20,12 @@ _ENDLESS = 1_000_000  # What a tokenizer says that knows no limit is far above
 _AFTER_PADDING = (
     "camembert",
     "data2vec-text",
+    "esm",
     "ibert",
+    "lilt",
     "longformer",
     "luke",
+    "markuplm",
     "mpnet",
     "roberta",
     "roberta-prelayernorm",
@@ -38,6 +41,8 @@ def token_limit(
 ) -> int:  # Tokens, the special ones included
     "The most that a model reads at once: what it has positions for"
     positions = getattr(shape, "max_position_embeddings", None) or _ENDLESS
+    if positions < 1:  # XLNet says -1: it knows no limit
+        positions = _ENDLESS
     if shape.model_type in _AFTER_PADDING:
         positions -= (getattr(shape, "pad_token_id", None) or 0) + 1
     return int(min(positions, tokenizer.model_max_length, _ENDLESS))

@@ -18,6 +18,9 @@ SHAPE = {
     "max_position_embeddings": 20,
 }
 MORE = {
+    "esm": {"pad_token_id": 1},
+    "lilt": {"hidden_size": 24, "pad_token_id": 1},
+    "markuplm": {"pad_token_id": 1},
     "longformer": {"attention_window": 4},
     "xmod": {"languages": ["en"], "default_language": "en"},
 }
@@ -39,6 +42,13 @@ def test_the_limit_is_read_and_one_more_is_not(kind):
     reads(model, limit)
     with pytest.raises((IndexError, RuntimeError)):
         reads(model, limit + 1)
+
+
+def test_a_model_without_a_limit():
+    "It was -1: every text was too long"
+    shape = CONFIG_MAPPING["xlnet"](vocab_size=50, d_model=16, n_layer=1, n_head=2)
+    assert token_limit(shape, ENDLESS) > 100_000
+    assert token_limit(shape, SimpleNamespace(model_max_length=512)) == 512
 
 
 def test_a_tokenizer_may_say_less():
