@@ -35,7 +35,7 @@ def reads(model, n):
 
 @pytest.mark.parametrize("kind", [*_AFTER_PADDING, *BERTS])
 def test_the_limit_is_read_and_one_more_is_not(kind):
-    shape = CONFIG_MAPPING[kind](**SHAPE, **MORE.get(kind, {}))
+    shape = CONFIG_MAPPING[kind](**SHAPE | MORE.get(kind, {}))
     model = AutoModel.from_config(shape).eval()
     limit = token_limit(shape, ENDLESS)
     assert limit == (18 if kind in _AFTER_PADDING else 20)
