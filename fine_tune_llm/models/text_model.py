@@ -392,13 +392,18 @@ def _read_adapter_settings(file):
     return asked
 
 
+_MOST_CLASSES = 1_000_000  # A note that says more is damaged
+
+
 def _read_head_settings(file):
     "Classes and pooling, checked"
     said = _read_note(file)
     n_classes, pooling = said.get("n_classes"), said.get("pooling")
-    is_count = isinstance(n_classes, int) and n_classes >= 2
+    is_count = isinstance(n_classes, int) and 2 <= n_classes <= _MOST_CLASSES
     if not is_count or pooling not in ("mean", "mean_max", "last"):
-        raise AdapterError(f"`{file}` describes no head: {n_classes!r}, {pooling!r}")
+        raise AdapterError(
+            f"`{file}` describes no head: {n_classes!r:.40}, {pooling!r:.40}"
+        )
     return n_classes, pooling
 
 # %% ../../nbs/models/40_text_model.ipynb #adapter-back

@@ -348,6 +348,13 @@ def test_broken_notes_of_an_adapter_are_refused(made, file, how):
         opened(made)
 
 
+@pytest.mark.parametrize("n_classes", [1, 2**63, 10**400, 10**9, 2.0, "2", None])
+def test_a_head_of_no_number_of_classes_is_refused(made, n_classes):
+    edit(made / "adapter" / "head.json", n_classes=n_classes)
+    with pytest.raises(AdapterError, match="describes no head"):
+        opened(made)
+
+
 def test_a_loaded_model_does_not_change_with_its_file(made):
     "safetensors maps files into memory: weights written over changed in the network"
     file = made / "bert" / "model.safetensors"
