@@ -31,4 +31,4 @@ echo "== the wheel builds and imports in a clean environment"
 bash .ci/wheel.sh
 
 echo "== tests"
-OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile
+OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -22,6 +22,14 @@ SETTINGS = {  # Of a small run: what a tiny random model needs to learn toy rows
 }
 
 
+LONGEST = ("test_kill.py", "test_write_points.py", "test_mutations.py")
+
+
+def pytest_collection_modifyitems(items):
+    "The longest files first, so that no worker ends long after the others"
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """A folder with what a small run needs

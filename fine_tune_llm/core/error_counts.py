@@ -11,8 +11,10 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +70,10 @@ def _place_of(error):
     return f"{frame.f_globals.get('__name__', '?')}.{frame.f_code.co_qualname}"
 
 # %% ../../nbs/core/55_error_counts.ipynb #b567c9b4
+# (owner, part) of every block that counts for itself in this thread or task
+_OPEN: ContextVar[tuple[tuple[int, "ErrorStats"], ...]] = ContextVar("open", default=())
+
+
 class ErrorStats:
     "Errors by code and place, in all and lately; safe to share between threads"
 
@@ -102,12 +108,37 @@ class ErrorStats:
         # not by setattr: an error may be a frozen dataclass
         error.__dict__["_counted_by"] = mark
         key = _code_of(error), place or _place_of(error)
+        for counts in (self, *self._open_parts()):
+            counts._add(key)
+        return True
+
+    def _add(self, key):
         with self._lock:
             if key not in self._counts and len(self._counts) >= self.limit:
                 key = "other", "other"
             count = self._counts.setdefault(key, _Count())
             count.add(self.clock(), self.window)
-        return True
+
+    def _open_parts(self):
+        return [part for owner, part in _OPEN.get() if owner == id(self)]
+
+    @contextmanager
+    def counting(self) -> Iterator["ErrorStats"]:  # Counts of the block alone
+        """Count what is recorded inside a block also by itself
+
+        Only what this thread or task records: of two fits side by side, neither counts
+        the other's errors.
+        """
+        part = ErrorStats(window=self.window, limit=self.limit, clock=self.clock)
+        token = _OPEN.set((*_OPEN.get(), (id(self), part)))
+        try:
+            yield part
+        finally:
+            _OPEN.reset(token)
+
+    def innermost(self) -> "ErrorStats":
+        "The counts of the innermost block that is open; all when none is"
+        return next(reversed(self._open_parts()), self)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything counted so far, JSON-safe

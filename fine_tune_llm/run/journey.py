@@ -436,8 +436,8 @@ def _interrupt_in_words(folder):
 
 
 def _tell_errors(publish):
-    "What went wrong in this process, hub and retries included"
-    seen = error_stats.snapshot()
+    "What went wrong in this fit, hub and retries included"
+    seen = error_stats.innermost().snapshot()
     if seen["total"]:
         publish(Event("system.error_stats", seen))
 
@@ -631,17 +631,18 @@ def fit(
         "seed": seed,
     }
     folder = Path(out)
-    asked = fit_settings(config, preset, given)
-    job = _job_of(data, test, folder, asked, progress, start)
-    claim_folder(folder, job.config, job.record)
-    with (
-        _interrupt_in_words(folder),
-        single_writer(folder),
-        log_context(run=folder.name),
-        trouble_in_words(folder),
-    ):
-        claim_folder(folder, job.config, job.record)  # now nobody else can
-        with own_turn(job.config.training.threads):
-            listeners = _listeners(bus, progress, folder)
-            _make_what_is_missing(job, listeners, watch=watch)
-        return Run.load(folder)
+    with error_stats.counting():
+        asked = fit_settings(config, preset, given)
+        job = _job_of(data, test, folder, asked, progress, start)
+        claim_folder(folder, job.config, job.record)
+        with (
+            _interrupt_in_words(folder),
+            single_writer(folder),
+            log_context(run=folder.name),
+            trouble_in_words(folder),
+        ):
+            claim_folder(folder, job.config, job.record)  # now nobody else can
+            with own_turn(job.config.training.threads):
+                listeners = _listeners(bus, progress, folder)
+                _make_what_is_missing(job, listeners, watch=watch)
+            return Run.load(folder)

@@ -11,6 +11,7 @@ import fine_tune_llm as ft
 from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.config.machine import Machine
 from fine_tune_llm.config.manager import ConfigManager
+from fine_tune_llm.core.error_counts import error_stats
 from fine_tune_llm.core.errors import (
     AdapterError,
     CertificateError,
@@ -275,6 +276,13 @@ def test_the_calibrator_may_be_chosen(go):
         if row["reason"] is None
         and row["behind"] <= min(row["behind_se"], choice["best_se"])
     )
+
+
+def test_a_run_tells_its_own_errors(go):
+    "It told those of every run that the process had fitted before"
+    error_stats.record(OSError("another run's"), place="training")
+    own = go("own", epochs=1)
+    assert own.events("system.error_stats") == []
 
 
 def test_refused_is_recorded(go, run):

@@ -100,7 +100,7 @@ def test_audit_and_report(wired):
         "the mean loss (critical)",
         "within every class and group",
         "Who is covered",
-        "Worst slab",
+        "worst slab",
         "critical errors in bold",
         "mean cost",
         "penalty 0.05",
