@@ -43,7 +43,7 @@ def cost_of(
     risk = config.risk
     if not (risk.has_costs or risk.critical):
         return None
-    abstain_cost = _per_class(risk.abstain_cost, classes) or None
+    abstain_cost = _numbers_by_name(risk.abstain_cost, classes) or None
     critical = [_critical_pair(words, classes) for words in risk.critical]
     if risk.cost:
         return CostMatrix(
@@ -51,14 +51,14 @@ def cost_of(
         )
     return CostMatrix.from_harms(
         classes,
-        miss=_per_class(risk.miss, classes, other=1.0),
-        false_alarm=_per_class(risk.false_alarm, classes, other=0.0),
+        miss=_numbers_by_name(risk.miss, classes, other=1.0),
+        false_alarm=_numbers_by_name(risk.false_alarm, classes, other=0.0),
         abstain_cost=abstain_cost,
         critical=critical,
     )
 
 
-def _per_class(pairs, classes, other=None):
+def _numbers_by_name(pairs, classes, other=None):
     "Numbers by class from (name, number) pairs; `*` is every class that is not named"
     given = dict(pairs)
     other = given.pop("*", other)

@@ -399,7 +399,7 @@ def describe_run(
 
 def _report_link(path):
     "A link that a notebook can follow: only what lies below its folder can be served"
-    report = (path / "report.html").absolute()
+    report = path / "report.html"
     if not report.is_file():
         return "No report yet: `write_report(run)` makes one."
     if not report.is_relative_to(Path.cwd()):

@@ -138,14 +138,14 @@ def _curve(known):
     return (
         f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' width='{_WIDTH}' role='img' "
         "style='max-width:100%' aria-label='NLL on the validation role by epoch' "
-        f"fill='currentColor'>{_axes(low, high, last)}{''.join(lines)}</svg>"
+        f"fill='currentColor'>{_frame(low, high, last)}{''.join(lines)}</svg>"
         f"<div>{_legend(drawn)}</div>"
     )
 
 
-def _axes(low, high, last):
+def _frame(low, high, last):
     "Two axes and the numbers at their ends"
-    frame = f"{_LEFT},{_TOP} {_LEFT},{_BOTTOM} {_RIGHT},{_BOTTOM}"
+    lines = f"{_LEFT},{_TOP} {_LEFT},{_BOTTOM} {_RIGHT},{_BOTTOM}"
     texts = [
         (_LEFT - 5, _TOP + 4, "end", f"{high:.3f}"),
         (_LEFT - 5, _BOTTOM + 4, "end", f"{low:.3f}"),
@@ -154,7 +154,7 @@ def _axes(low, high, last):
         (_RIGHT, _BOTTOM + 16, "end", f"{last:.3g}"),
     ]
     return (
-        f"<polyline points='{frame}' fill='none' stroke='currentColor' opacity='.4'/>"
+        f"<polyline points='{lines}' fill='none' stroke='currentColor' opacity='.4'/>"
     ) + "".join(
         f"<text x='{x}' y='{y}' font-size='11' text-anchor='{anchor}'>{text}</text>"
         for x, y, anchor, text in texts
