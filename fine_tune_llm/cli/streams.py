@@ -19,11 +19,21 @@ from ..core.errors import DataLoadingError, ResourceError
 READER_GONE = 141  # exit code, as of a program that the system ends for it
 
 
-class Output(io.RawIOBase):
+class _Closed(io.RawIOBase):
+    "What stands in for a file that is not open"
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError("standard output is closed")
+
+
+class Output(io.BufferedWriter):
     """Where output goes: a `ResourceError` when it cannot be written
 
     When whoever reads it has stopped reading, the process ends quietly, with exit code
-    141. After an error the rest is dropped.
+    141. After an error the rest is dropped. An interrupt writes nothing twice.
     """
 
     def __init__(
@@ -32,29 +42,35 @@ class Output(io.RawIOBase):
         *,
         quiet: bool = False,  # Drop what cannot be written, without an error
     ) -> None:
-        self._descriptor = descriptor
+        # Python's own file counts what it has written before an interrupt is heard;
+        # a `write` of ours would be interrupted between the two
+        is_open = descriptor is not None
+        super().__init__(
+            io.FileIO(descriptor, "w", closefd=False) if is_open else _Closed()
+        )
         self._quiet = quiet
         self._failed = False
-
-    def writable(self) -> bool:
-        "Always"
-        return True
-
-    def fileno(self) -> int:
-        "Number of the open file; `OSError` without one"
-        if self._descriptor is None:
-            raise OSError("standard output is closed")
-        return self._descriptor
 
     def write(
         self,
         data: Any,  # Bytes
     ) -> int:  # How many were taken
         "Write, or fail once"
-        if self._failed:
-            return len(data)
+        if not self._failed:
+            with self._reported():
+                return super().write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        "Write what waits, or fail once"
+        if not self._failed:
+            with self._reported():
+                super().flush()
+
+    @contextmanager
+    def _reported(self):
         try:
-            return os.write(self.fileno(), data)
+            yield
         except BrokenPipeError:
             self._failed = True
             if not self._quiet:
@@ -67,7 +83,6 @@ class Output(io.RawIOBase):
                     f"standard output cannot be written: {why}",
                     hint="Name a file with -o, or let the output go somewhere",
                 ) from e
-        return len(data)
 
 
 class ClosedInput(io.RawIOBase):
@@ -110,8 +125,8 @@ def _checked_stream(stream, real, quiet):
     "A stream of this process that is no terminal, so that it may fail, is checked"
     if stream is not real or (stream is not None and stream.isatty()):
         return stream
-    raw = Output(None if stream is None else stream.fileno(), quiet=quiet)
-    return _text(io.BufferedWriter(raw), stream, line_buffering=quiet)
+    out = Output(None if stream is None else stream.fileno(), quiet=quiet)
+    return _text(out, stream, line_buffering=quiet)
 
 
 @contextmanager

@@ -3,17 +3,22 @@
 Each is made by the shell: what the process finds when it starts.
 """
 
+import io
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from fine_tune_llm.cli.program import main
+from fine_tune_llm.cli.streams import Output
 
+fcntl = pytest.importorskip("fcntl")
 FTLLM = str(Path(sys.executable).parent / "ftllm")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="redirections of a POSIX shell")
 
@@ -131,3 +136,26 @@ def test_an_open_file_is_gone_on_with(decided):
     assert shell(line, folder).returncode == done
     lines = (folder / "log").read_text().splitlines()
     assert lines[0] == "first" and len(lines) == 301
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a pipe that signals its reader")
+def test_an_interrupt_prints_nothing_twice():
+    "The signal comes with the write itself: between its end and what Python does next"
+    reader, writer = os.pipe()
+    fcntl.fcntl(reader, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    fcntl.fcntl(reader, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(reader, fcntl.F_SETSIG, signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    out = io.TextIOWrapper(Output(writer))
+    try:
+        for i in range(5):
+            with pytest.raises(KeyboardInterrupt):
+                print(i, file=out, flush=True)
+                time.sleep(1)
+        fcntl.fcntl(reader, fcntl.F_SETFL, os.O_NONBLOCK)
+        out.flush()
+        assert os.read(reader, 100) == b"0\n1\n2\n3\n4\n"
+    finally:
+        signal.signal(signal.SIGINT, before)
+        os.close(reader)
+        os.close(writer)
