@@ -39,7 +39,7 @@ def demo(
     """Run the whole journey on bundled data.
 
     The data are messages to a nurse advice line (synthetic), with texts that are none
-    of the classes. It takes a minute or two on a laptop.
+    of the classes. It takes some minutes on a laptop.
     """
     from fine_tune_llm.data.loading import load
     from fine_tune_llm.data.samples import sample

@@ -21,6 +21,7 @@ from ..config.machine import this_machine
 from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
+from ..core.error_counts import error_stats
 from ..core.errors import ConfigurationError, DataValidationError
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
@@ -45,7 +46,6 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
-from ..core.resilience import error_stats
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
