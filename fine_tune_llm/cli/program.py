@@ -51,12 +51,11 @@ def _run(words):
     try:
         code = app(args=words, standalone_mode=False, prog_name="ftllm")
         sys.stdout.flush()
-        if code == exit_code(KeyboardInterrupt()):  # typer took the interrupt itself
-            say(_interrupted(words), err=True)
-        return code if isinstance(code, int) else 0
     except _UsageError as e:
         return _show_usage(e)
-    except (Exception, KeyboardInterrupt) as e:
+    except KeyboardInterrupt as e:
+        code = exit_code(e)
+    except Exception as e:
         if "--debug" in words:
             import traceback
 
@@ -64,6 +63,9 @@ def _run(words):
         else:
             say(error_paragraph(e), err=True)
         return exit_code(e)
+    if code == exit_code(KeyboardInterrupt()):  # most often typer has taken it itself
+        say(_interrupted(words), err=True)
+    return code if isinstance(code, int) else 0
 
 
 def _interrupted(words):

@@ -431,9 +431,9 @@ def inverted_bootstrap(
     truth: Callable[[np.ndarray], Any],  # True gaps of the bins -> true error
     *,
     asked: Asked,  # Level and draws
-    # Reach up at least as far as a normal law with this standard deviation, or with
-    # that of the draws; not widened when `None`
-    reach: float | None = None,
+    # Standard deviation of a normal law: the high end is no nearer than by it, or by
+    # that of the draws
+    reach: float,
 ) -> tuple[float, float]:  # Low and high end
     "Errors under which an estimate like the one seen is in neither tail"
     from scipy.special import ndtri
@@ -450,10 +450,9 @@ def inverted_bootstrap(
         tail=asked.tail,
     )
     low, high = (float(truth(truths.gaps_at(factor))) for factor in truths.factors())
-    if reach is not None:
-        sd = max(reach, truths.drawn(1).std())
-        high = max(high, float(truths.seen + ndtri(1 - asked.tail) * sd))
-    return low, min(high, 1.0)
+    sd = max(reach, truths.drawn(1).std())
+    by_normal_law = float(truths.seen + ndtri(1 - asked.tail) * sd)
+    return low, min(max(high, by_normal_law), 1.0)
 
 # %% ../../nbs/stats/26_error_intervals.ipynb #ecc88449
 def _deviation_of_mean_gap(bins):
