@@ -327,3 +327,14 @@ def test_an_interrupt_is_said(words, said, ftllm, monkeypatch):
     code, _, err = ftllm(*words)
     assert code == 130
     assert said in err
+
+
+def test_an_interrupt_outside_of_a_command_is_said_alike(ftllm, monkeypatch):
+    "While output is written, say: only what a fit leaves goes on"
+
+    def press(**more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fine_tune_llm.cli.program.app", press)
+    assert ftllm("decide", "run", "x.jsonl") == (130, "", "ftllm: interrupted\n")
+    assert "the run directory is whole" in ftllm("fit", "rows.jsonl")[2]
