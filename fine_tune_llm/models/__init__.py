@@ -11,6 +11,7 @@ import lazy_loader
 # %% ../../nbs/models/00_models.ipynb #fa954a0e
 _WORDS = {
     "catalogue": ["CATALOGUE", "Entry"],
+    "gguf_cache": ["cache_folder", "converted_model"],
     "hub": ["Source", "find_model", "quiet"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],

@@ -2,6 +2,8 @@
 
 from .catalogue import CATALOGUE as CATALOGUE
 from .catalogue import Entry as Entry
+from .gguf_cache import cache_folder as cache_folder
+from .gguf_cache import converted_model as converted_model
 from .hub import Source as Source
 from .hub import find_model as find_model
 from .hub import quiet as quiet
@@ -29,9 +31,11 @@ __all__ = [
     "Source",
     "TextModel",
     "bytes_to_train",
+    "cache_folder",
     "check_model",
     "check_targets",
     "choose_length",
+    "converted_model",
     "find_device",
     "find_model",
     "load_adapter",
