@@ -233,7 +233,13 @@ def toy_chat_tokenizer(
 # %% ../nbs/90_testing.ipynb #a795bc7a
 def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
     "Architecture -> its configuration class with two layers of width 32"
-    from transformers import BertConfig, LlamaConfig, Qwen2Config
+    from transformers import (
+        BertConfig,
+        GPT2Config,
+        LlamaConfig,
+        MixtralConfig,
+        Qwen2Config,
+    )
 
     sizes = dict(
         vocab_size=vocab_size,
@@ -248,11 +254,16 @@ def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
         bert=lambda: BertConfig(**sizes),
         qwen2=lambda: Qwen2Config(**sizes, num_key_value_heads=1),
         llama=lambda: LlamaConfig(**sizes, num_key_value_heads=1),
+        gpt2=lambda: GPT2Config(**sizes, n_inner=64, bos_token_id=0, eos_token_id=0),
+        mixtral=lambda: MixtralConfig(
+            **sizes, num_key_value_heads=1, num_local_experts=4
+        ),
     )
 
 
 def tiny_model(
-    arch: str = "bert",  # "bert" (encoder), "qwen2" or "llama" (decoders)
+    # "bert" (encoder), "qwen2", "llama", "gpt2" or "mixtral" (decoders)
+    arch: str = "bert",
     *,
     seed: int,  # Same seed, same weights
     vocab_size: int = 200,  # Pieces of the tokenizer it will read
