@@ -94,6 +94,7 @@ _WORDS = {
         "fpr_at_tpr",
         "margin_score",
         "max_prob_score",
+        "mutual_information",
         "out_of_scope",
     ],
     "streaming": ["StreamingCalibration"],

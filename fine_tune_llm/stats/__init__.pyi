@@ -80,6 +80,7 @@ from .uncertainty import entropy_score as entropy_score
 from .uncertainty import fpr_at_tpr as fpr_at_tpr
 from .uncertainty import margin_score as margin_score
 from .uncertainty import max_prob_score as max_prob_score
+from .uncertainty import mutual_information as mutual_information
 from .uncertainty import out_of_scope as out_of_scope
 from .streaming import StreamingCalibration as StreamingCalibration
 from .calibrators import Calibrator as Calibrator
@@ -358,6 +359,7 @@ __all__ = [
     "mean_realised_cost",
     "multicalibration",
     "murphy",
+    "mutual_information",
     "newcombe",
     "nll",
     "out_of_scope",

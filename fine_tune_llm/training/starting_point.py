@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.text_model import TextModel, encode_batches
+from ..models.text_model import TextModel
 from ..stats.arrays import softmax
+from ..stats.calibrators import Rows
 from ..stats.metrics import nll
 from ..stats.temperature import temperature_of
-from ..stats.calibrators import Rows
 
 # %% ../../nbs/training/25_starting_point.ipynb #c5614dd0
 class _Regression:
@@ -156,12 +156,8 @@ class HeadStart:
 # %% ../../nbs/training/25_starting_point.ipynb #7d265ab2
 def _features(model, ids, bf16):
     "Pooled vectors of the frozen network, shape (n, width)"
-    classifier = model.classifier.eval()
-    pad = model.tokenizer.pad_token_id
     with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-        return encode_batches(
-            classifier.pooled, ids, pad, batch_size=32, device=model.device
-        )
+        return model.features_of(ids, batch_size=32)
 
 
 def _judged(weights, offsets, rows, labels):
@@ -176,12 +172,9 @@ def _judged(weights, offsets, rows, labels):
 
 
 def _set_head(model, weights, offsets):
-    head = model.classifier.head
-    if hasattr(head, "modules_to_save"):
-        head = head.modules_to_save[head.active_adapter]
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weights))
-        head.bias.copy_(torch.from_numpy(offsets))
+        model.net.head.weight.copy_(torch.from_numpy(weights))
+        model.net.head.bias.copy_(torch.from_numpy(offsets))
 
 # %% ../../nbs/training/25_starting_point.ipynb #8926c36d
 def warm_start(
@@ -191,7 +184,7 @@ def warm_start(
     *,
     # Inverse regularisation strengths tried, on features scaled to mean norm 1; rising,
     # until the validation role says that it was enough
-    strengths: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+    strengths: Sequence[float] = (1.0, 3.0, 10.0, 30.0, 100.0),
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
     tol: float = 1e-5,  # Largest entry of the gradient of the mean loss at the end
@@ -203,8 +196,7 @@ def warm_start(
     """
     train_rows = _features(model, train[0], bf16)
     rows, labels = _features(model, validation[0], bf16), np.asarray(validation[1])
-    n_classes = model.classifier.head.out_features
-    regression = _Regression(train_rows, train[1], n_classes, class_weights)
+    regression = _Regression(train_rows, train[1], model.net.n_classes, class_weights)
     best, best_head = None, None
     x = regression.start()
     for strength in sorted(strengths):
