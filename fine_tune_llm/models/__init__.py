@@ -14,6 +14,7 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],
     "adapters": ["ADAPTERS", "attach", "fold"],
+    "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],

@@ -10,6 +10,7 @@ from .adapter_files import save_adapter as save_adapter
 from .adapters import ADAPTERS as ADAPTERS
 from .adapters import attach as attach
 from .adapters import fold as fold
+from .lora_manager import LoRAManager as LoRAManager
 from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
@@ -30,6 +31,7 @@ __all__ = [
     "ADAPTERS",
     "CATALOGUE",
     "Entry",
+    "LoRAManager",
     "MemoryNeed",
     "PooledClassifier",
     "Source",
