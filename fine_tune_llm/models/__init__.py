@@ -14,6 +14,8 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
+    "label_tokens": ["LabelTokenClassifier"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [
         "MemoryNeed",

@@ -9,6 +9,11 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .prompts import LabelPrompt as LabelPrompt
+from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_prompt as tokenize_prompt
+from .prompts import tokenize_texts as tokenize_texts
+from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -24,8 +29,11 @@ from .text_model import memory_needed as memory_needed
 __all__ = [
     "CATALOGUE",
     "Entry",
+    "LabelPrompt",
+    "LabelTokenClassifier",
     "MemoryNeed",
     "PooledClassifier",
+    "PromptTokens",
     "Source",
     "TextModel",
     "bytes_to_train",
@@ -42,4 +50,6 @@ __all__ = [
     "quiet",
     "text_lengths",
     "token_limit",
+    "tokenize_prompt",
+    "tokenize_texts",
 ]
