@@ -14,6 +14,7 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [
         "MemoryNeed",

@@ -9,6 +9,9 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .onnx import OnnxClassifier as OnnxClassifier
+from .onnx import export_onnx as export_onnx
+from .onnx import load_onnx as load_onnx
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -25,6 +28,7 @@ __all__ = [
     "CATALOGUE",
     "Entry",
     "MemoryNeed",
+    "OnnxClassifier",
     "PooledClassifier",
     "Source",
     "TextModel",
@@ -32,11 +36,13 @@ __all__ = [
     "check_model",
     "check_targets",
     "choose_length",
+    "export_onnx",
     "find_device",
     "find_model",
     "load_adapter",
     "load_merged",
     "load_model",
+    "load_onnx",
     "memory_needed",
     "pool",
     "quiet",

@@ -22,7 +22,7 @@ def pool(
     "One vector per text"
     if how == "last":
         last = mask.sum(1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     is_token = mask[..., None].to(hidden.dtype)
     mean = (hidden * is_token).sum(1) / is_token.sum(1)
     if how == "mean":

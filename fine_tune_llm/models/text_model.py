@@ -7,6 +7,7 @@ __all__ = ['tokenize', 'collate', 'encode_batches', 'TextModel', 'check_targets'
            'load_model', 'load_adapter', 'load_merged']
 
 # %% ../../nbs/models/40_text_model.ipynb #bfa1743d
+import itertools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ class TextModel:
     @property
     def device(self) -> torch.device:
         "Where the weights are"
-        return next(self.net.parameters()).device
+        tensors = itertools.chain(self.net.parameters(), self.net.buffers())
+        return next(tensors).device
 
     @property
     def has_adapter(self) -> bool:
