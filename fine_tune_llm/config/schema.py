@@ -314,9 +314,20 @@ class PromptConfig(Section):
 
 # %% ../../nbs/config/10_schema.ipynb #5731291e
 class LoraSection(Section):
-    "The low-rank adapter (Hu et al. 2021)"
+    "What of the backbone is trained: an adapter, everything, or nothing"
 
-    r: int = _setting(16, "Rank of the update", "rank", ge=1, le=512)
+    kind: str = _setting(
+        "lora",
+        "Kind of adapter: lora (Hu et al. 2021), rslora, dora, eva, pissa, olora, "
+        "loraga, lora_plus, adalora, vera, ia3, oft, qlora, or a plugin's; full trains "
+        "every weight, none only the head",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    r: int = _setting(
+        16, "Rank of the update; of oft the size of a block", "rank", ge=1, le=512
+    )
     alpha: int = _setting(
         32, "Scale of the update; it is multiplied by alpha/r", "scale", ge=1, le=4096
     )
@@ -328,9 +339,24 @@ class LoraSection(Section):
         ge=0,
         lt=1,
     )
+    plus_ratio: float = _setting(
+        16.0,
+        "Of lora_plus: how many times faster the second factor learns than the first",
+        "times",
+        ge=1,
+        le=1000,
+    )
+    final_r: _OrAuto = _setting(
+        0,
+        "Of adalora: mean rank kept at the end, below r; 0 or auto is a third of r",
+        "rank",
+        ge=0,
+        le=511,
+    )
     targets: tuple[_Name, ...] = _setting(
         (),
-        "Names of the linear layers to adapt; all of them when empty",
+        "Names of the linear layers to adapt, or of weights of experts; all of them "
+        "when empty",
         "names",
         max_length=100,
     )
@@ -386,10 +412,11 @@ class LossConfig(Section):
 
     name: str = _setting(
         "cross_entropy",
-        "Which loss, ours or a plugin's",
+        "Which loss, ours or a plugin's, or a sum with settings and weights, such as "
+        "focal(gamma=2)+0.5*mdca",
         "name",
         min_length=1,
-        max_length=200,
+        max_length=1000,
     )
     label_smoothing: float = _setting(
         0.0,
