@@ -412,10 +412,11 @@ class LossConfig(Section):
 
     name: str = _setting(
         "cross_entropy",
-        "Which loss, ours or a plugin's",
+        "Which loss, ours or a plugin's, or a sum with settings and weights, such as "
+        "focal(gamma=2)+0.5*mdca",
         "name",
         min_length=1,
-        max_length=200,
+        max_length=1000,
     )
     label_smoothing: float = _setting(
         0.0,

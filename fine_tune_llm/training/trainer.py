@@ -11,7 +11,7 @@ import logging
 import shutil
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,8 @@ from ..stats.metric_summary import WATCHED, summary
 from ..stats.metrics import nll
 from ..stats.temperature import best_temperature
 from .callbacks import EventPublisher, evaluation_line
-from fine_tune_llm.training.losses import (
-    Loss,
-    balanced_weights,
-    cross_entropy,
-    make_loss,
-)
+from .losses import Loss, balanced_weights, make_loss
+from .row_losses import cross_entropy
 from .starting_point import warm_start
 
 # %% ../../nbs/training/30_trainer.ipynb #e06a5250
@@ -330,6 +326,8 @@ def train(
     folder: Path,  # Where checkpoints go; whole ones found there are resumed from
     seed: int,  # Of the order of rows and of dropout
     loss: LossConfig = LossConfig(),  # What to make small
+    # What the losses that ask for it are given, such as `cost` and `payoff`
+    known: Mapping[str, Any] | None = None,
     # Names in `METRICS`, reported at every evaluation beside the watched five
     metrics: Sequence[str] = WATCHED,
     # Where to train: "auto" (the GPU where there is one), "cpu" or "cuda"
@@ -366,7 +364,7 @@ def train(
         data_collator=_Collator(model.tokenizer.pad_token_id),
         train_dataset=_Rows(*rows[0]),
         eval_dataset=_Rows(*rows[1]),
-        loss=make_loss(loss.name, **loss.settings(), **weights),
+        loss=make_loss(loss.name, known=known, **loss.settings(), **weights),
         metrics=metrics,
         callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)],
     )
