@@ -272,6 +272,16 @@ class Run:
         with _unchanged(self, f"{role}_rows"):
             return Predictions.load(self.path / "predictions" / f"{role}.parquet")
 
+    def start_predictions(self) -> Predictions | None:
+        """What the model said of the test role before it was trained, calibrated
+
+        By a temperature of its own, from the validation role. `None` when nothing was
+        trained, or when the start was kept.
+        """
+        file = self.path / "predictions" / "start.parquet"
+        with _unchanged(self, "start_rows"):
+            return Predictions.load(file) if file.is_file() else None
+
     def outcome(
         self,
         role: str,  # "train", "validation", "calibration" or "test"

@@ -57,7 +57,7 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
-from ..models.weights import check_model
+from ..models.weights import check_model, find_device
 from ..predictions import Predictions
 from fine_tune_llm.run.certificate import (
     check_unchanged,
@@ -79,7 +79,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.trainer import train
+from ..training.trainer import left_its_start, take_start, train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -287,23 +287,15 @@ def _first_model(job):
     )
 
 
-def train_stage(
-    job: Job,  # What there is to do
-) -> None:
-    "Make `tokenizer/` and `adapter/`"
-    config, parts = job.config, ("adapter", "tokenizer")
-    made_from = _begin_training(job)
-    done = files_done(job.folder, "training", *parts, made_from=made_from)
-    if len(done) == len(parts):
-        return
-    work = work_folder(job.folder).absolute()
-    model = _first_model(job)
+def _train(job, model):
+    "Train in place, with checkpoints in `.work`"
+    config = job.config
     train(
         model,
         job.rows("train", "fit"),
         job.rows("validation", "choose"),
         config=config.training,
-        folder=work,
+        folder=work_folder(job.folder).absolute(),
         seed=config.seed,
         loss=config.loss,
         known=known_to_losses(config, job.dataset.classes),
@@ -313,6 +305,19 @@ def train_stage(
         publish=job.publish,
         progress=job.progress,
     )
+
+
+def train_stage(
+    job: Job,  # What there is to do
+) -> None:
+    "Make `tokenizer/` and `adapter/`"
+    parts = ("adapter", "tokenizer")
+    made_from = _begin_training(job)
+    done = files_done(job.folder, "training", *parts, made_from=made_from)
+    if len(done) == len(parts):
+        return
+    model = _first_model(job)
+    _train(job, model)
     model.save(job.folder / "adapter", job.folder / "tokenizer")
     written = files_of(job.folder, *parts)
     record_files(job.folder, "training", files=written, made_from=made_from)
@@ -331,14 +336,30 @@ PREDICTED_FOR = {
 def predict_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `predictions/ROLE.parquet` by the model as it was saved"
+    """Make `predictions/ROLE.parquet` by the model as it was saved
+
+    And `start.parquet`, what it said of the test role before it was trained.
+    """
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    if _has_start(job):
+        files = {"start": _START, **files}
     made_from = _begin_training(job) | {"training": _recorded(job, "training")}
     done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
-    missing = [role for role in ROLES if files[role] not in done]
+    missing = [name for name in files if files[name] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
-    if not missing:
+    if missing[:1] == ["start"]:
+        _store(job, files["start"], "test", _start_logits(job), made_from=made_from)
+    roles = [name for name in missing if name != "start"]
+    if not roles:
         return
+    model = _trained_model(job)
+    for role in roles:
+        logits = model.logits(job.rows(role, PREDICTED_FOR[role])[0])
+        _store(job, files[role], role, logits, made_from=made_from)
+
+
+def _trained_model(job):
+    "What training saved"
     check_stages(job.folder, ["training"])
     model = load_adapter(
         job.config.model.name,
@@ -348,21 +369,24 @@ def predict_stage(
         device=job.config.model.device,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
-    dataset = job.dataset
-    for role in missing:
-        texts, labels = job.rows(role, PREDICTED_FOR[role])
-        index = job.ledger.roles[role]
-        Predictions(
-            logits=model.logits(texts),
-            labels=[dataset.classes[k] for k in labels],
-            classes=dataset.classes,
-            ids=[dataset.ids[i] for i in index],
-            groups={name: values[index] for name, values in dataset.groups.items()},
-            texts=texts,
-            clusters=None if dataset.clusters is None else dataset.clusters[index],
-        ).save(job.folder / files[role])
-        written = files_of(job.folder, files[role])
-        record_files(job.folder, "prediction", files=written, made_from=made_from)
+    return model
+
+
+def _store(job, file, role, logits, *, made_from):
+    "Write the scores of a role, and record the file"
+    dataset, index = job.dataset, job.ledger.roles[role]
+    texts, labels = job.rows(role, PREDICTED_FOR[role])
+    Predictions(
+        logits=logits,
+        labels=[dataset.classes[k] for k in labels],
+        classes=dataset.classes,
+        ids=[dataset.ids[i] for i in index],
+        groups={name: values[index] for name, values in dataset.groups.items()},
+        texts=texts,
+        clusters=None if dataset.clusters is None else dataset.clusters[index],
+    ).save(job.folder / file)
+    written = files_of(job.folder, file)
+    record_files(job.folder, "prediction", files=written, made_from=made_from)
 
 
 def _recorded(job, stage):
@@ -383,6 +407,27 @@ STAGES_OF_FIT = {
     "prediction": predict_stage,
     "certification": certify_stage,
 }
+
+# %% ../../nbs/run/30_journey.ipynb #88ccdc1e
+_START = "predictions/start.parquet"
+
+
+def _has_start(job):
+    "Did training lead away from its start?"
+    recorded = read_stages(job.folder).get("prediction", {"files": {}})["files"]
+    return _START in recorded or left_its_start(job.folder / ".work")
+
+
+def _start_logits(job):
+    "Scores of the test role before training, divided by their own temperature"
+    model = _first_model(job)
+    if not (job.folder / ".work" / "start.json").is_file():
+        untrained = make_config(job.config, {"training.epochs": 0})
+        quiet = replace(job, config=untrained, publish=lambda event: None)
+        _train(quiet, model)
+    found = take_start(model, work_folder(job.folder))
+    model.net.to(find_device(job.config.model.device))
+    return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
 
 # %% ../../nbs/run/30_journey.ipynb #a4fe292e
 def at_most_per_step(

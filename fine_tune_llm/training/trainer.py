@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['calibration_metrics', 'CalibratedTrainer', 'is_complete', 'last_checkpoint', 'native_bf16', 'training_arguments',
-           'train']
+           'train', 'left_its_start', 'take_start']
 
 # %% ../../nbs/training/30_trainer.ipynb #40b89b5a
 import logging
@@ -355,15 +355,15 @@ def train(
     if not resume:
         model.net.to(arguments.device)
         if warm and model.net.backend == "head":
-            found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
-            publish(Event("training.warm_started", asdict(found), step=0))
-        found = _keep_start(model, rows[1], metrics, folder)
-        publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
-    start = _read_start(Path(folder))
-    log = [{**start, "epoch": 0.0, "step": 0}]
+            begun = asdict(warm_start(model, *rows, **weights, bf16=arguments.bf16))
+            publish(Event("training.warm_started", begun, step=0))
+        publish(_keep_start(model, rows[1], metrics, folder))
+    start = _read_start(Path(folder))["numbers"]
+    first = {**start, "epoch": 0.0, "step": 0}
     if not config.epochs:
+        _return_to_start(model, folder)
         publish(Event("training.not_trained", {"start": start}, step=0))
-        return log
+        return [first]
     _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
@@ -375,18 +375,13 @@ def train(
         metrics=metrics,
         callbacks=[EarlyStoppingCallback(config.patience), EventPublisher(publish)],
     )
-    _replace_progress(trainer)
-    with (
-        _no_word_of_file_times(),
-        log_context(step=0),
-    ):  # the publisher keeps the step up to date
-        trainer.train(resume_from_checkpoint=resume)
+    _run(trainer, resume)
     best = trainer.state.best_metric
     if best is None or start["eval_nll_calibrated"] <= best:
-        _take_start(model, folder)
+        _return_to_start(model, folder)
         publish(Event("training.start_kept", {"start": start, "best": best}))
     model.net.eval()
-    return log + trainer.state.log_history
+    return [first, *trainer.state.log_history]
 
 
 def _tokenized(model, texts, labels):
@@ -412,7 +407,7 @@ def _class_weights(loss, labels, model):
 
 
 def _keep_start(model, validation, metrics, folder):
-    "Write what epoch 0 is and how good: the numbers last"
+    "Write what epoch 0 is and how good, the numbers last, and tell it"
     ids, labels = validation
     found = calibration_metrics(model.logits_of(ids), labels, metrics)
     folder = Path(folder)
@@ -423,11 +418,11 @@ def _keep_start(model, validation, metrics, folder):
     numbers = {f"eval_{name}": value for name, value in found.items()}
     mark = sha256_file(folder / "start.safetensors")
     write_json(folder / "start.json", {"numbers": numbers, "sha256": mark})
-    return numbers
+    return TrainingEvaluated(step=0, epoch=0.0, metrics=numbers)
 
 
 def _read_start(folder):
-    "How good epoch 0 was; its weights must be those that were written"
+    "What is known of epoch 0; its weights must be those that were written"
     said = read_json(folder / "start.json")
     if said["sha256"] != sha256_file(folder / "start.safetensors"):
         raise CheckpointError(
@@ -435,12 +430,14 @@ def _read_start(folder):
             hint="Remove the folder of the checkpoints and train again",
             path=str(folder),
         )
-    return said["numbers"]
+    return said
 
 
-def _take_start(model, folder):
-    "Put the weights of epoch 0 back"
-    _take_tensors(model.net, Path(folder) / "start.safetensors")
+def _run(trainer, resume):
+    "Train to the end; the publisher keeps the step up to date"
+    _replace_progress(trainer)
+    with _no_word_of_file_times(), log_context(step=0):
+        trainer.train(resume_from_checkpoint=resume)
 
 
 def _replace_progress(trainer):
@@ -448,3 +445,27 @@ def _replace_progress(trainer):
     trainer.remove_callback(PrinterCallback)
     if trainer.pop_callback(ProgressCallback):
         trainer.add_callback(_Lines())
+
+# %% ../../nbs/training/30_trainer.ipynb #c261d4c7
+def _return_to_start(model, folder):
+    "Put epoch 0 back, and note that it is what came out of training"
+    take_start(model, folder)
+    write_json(Path(folder) / "start.json", _read_start(Path(folder)) | {"kept": True})
+
+
+def left_its_start(
+    folder: Path,  # Where checkpoints were written
+) -> bool:
+    "Is there a start here that training led away from?"
+    file = Path(folder) / "start.json"
+    return file.is_file() and not read_json(file).get("kept", False)
+
+
+def take_start(
+    model: TextModel,  # As `train` was given it
+    folder: Path,  # Where checkpoints are written
+) -> dict[str, Any]:  # Its numbers on the validation role, under `eval_...`
+    "Put the weights of epoch 0 back; `CheckpointError` when they were changed"
+    said = _read_start(Path(folder))
+    _take_tensors(model.net, Path(folder) / "start.safetensors")
+    return said["numbers"]
