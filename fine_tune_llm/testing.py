@@ -307,7 +307,7 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
         "granite": {"logits_scaling": 4.0, "embedding_multiplier": 3.0},
         "cohere": {"logit_scale": 0.25},
         "cohere2": {"logit_scale": 0.25, **mixed},
-        "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 512},
+        "gpt2": dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
         "gpt_oss": {**mixed, **experts, "rope_parameters": rotation},
         "lfm2": {"layer_types": ["conv", "full_attention"]},
         "mamba": {"state_size": 4},

@@ -17,6 +17,8 @@ _WORDS = {
     "adapters": ["ADAPTERS", "attach", "fold"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
+    "label_tokens": ["LabelTokenClassifier"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [

@@ -17,6 +17,11 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .prompts import LabelPrompt as LabelPrompt
+from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_prompt as tokenize_prompt
+from .prompts import tokenize_texts as tokenize_texts
+from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
@@ -36,9 +41,12 @@ __all__ = [
     "ADAPTERS",
     "CATALOGUE",
     "Entry",
+    "LabelPrompt",
+    "LabelTokenClassifier",
     "MemoryNeed",
     "OnnxClassifier",
     "PooledClassifier",
+    "PromptTokens",
     "Source",
     "TextModel",
     "attach",
@@ -64,4 +72,6 @@ __all__ = [
     "save_adapter",
     "text_lengths",
     "token_limit",
+    "tokenize_prompt",
+    "tokenize_texts",
 ]
