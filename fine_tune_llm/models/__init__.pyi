@@ -13,6 +13,7 @@ from .adapter_files import save_adapter as save_adapter
 from .adapters import ADAPTERS as ADAPTERS
 from .adapters import attach as attach
 from .adapters import fold as fold
+from .lora_manager import LoRAManager as LoRAManager
 from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
@@ -44,6 +45,7 @@ __all__ = [
     "Entry",
     "LabelPrompt",
     "LabelTokenClassifier",
+    "LoRAManager",
     "MemoryNeed",
     "OnnxClassifier",
     "PooledClassifier",
