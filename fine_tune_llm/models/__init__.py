@@ -15,6 +15,7 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],
     "adapters": ["ADAPTERS", "attach", "fold"],
+    "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
