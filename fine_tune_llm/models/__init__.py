@@ -18,6 +18,8 @@ _WORDS = {
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
+    "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
+    "label_tokens": ["LabelTokenClassifier"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [
         "MemoryNeed",

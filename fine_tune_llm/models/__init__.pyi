@@ -19,6 +19,11 @@ from .head import pool as pool
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
+from .prompts import LabelPrompt as LabelPrompt
+from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_prompt as tokenize_prompt
+from .prompts import tokenize_texts as tokenize_texts
+from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -35,9 +40,12 @@ __all__ = [
     "ADAPTERS",
     "CATALOGUE",
     "Entry",
+    "LabelPrompt",
+    "LabelTokenClassifier",
     "MemoryNeed",
     "OnnxClassifier",
     "PooledClassifier",
+    "PromptTokens",
     "Source",
     "TextModel",
     "attach",
@@ -62,4 +70,6 @@ __all__ = [
     "save_adapter",
     "text_lengths",
     "token_limit",
+    "tokenize_prompt",
+    "tokenize_texts",
 ]
