@@ -2,6 +2,7 @@
 
 from .catalogue import CATALOGUE as CATALOGUE
 from .catalogue import Entry as Entry
+from .catalogue import catalogue_table as catalogue_table
 from .gguf_cache import cache_folder as cache_folder
 from .gguf_cache import converted_model as converted_model
 from .hub import Source as Source
@@ -51,6 +52,7 @@ __all__ = [
     "attach",
     "bytes_to_train",
     "cache_folder",
+    "catalogue_table",
     "check_model",
     "check_targets",
     "choose_length",
