@@ -10,7 +10,7 @@ import lazy_loader
 
 # %% ../../nbs/models/00_models.ipynb #fa954a0e
 _WORDS = {
-    "catalogue": ["CATALOGUE", "Entry"],
+    "catalogue": ["CATALOGUE", "Entry", "catalogue_table"],
     "gguf_cache": ["cache_folder", "converted_model"],
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],

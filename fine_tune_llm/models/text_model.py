@@ -436,7 +436,7 @@ def _classifier_again(source, folder, tokenizer):
     is_known = said.get("backend") == "head" and pooling in POOLINGS
     if not is_count or not is_known:
         raise AdapterError(
-            f"`{file}` describes no classifier: {said.get('backend')!r:.40}, "
+            f"`{file}` describes no head: {said.get('backend')!r:.40}, "
             f"{n_classes!r:.40}, {pooling!r:.40}"
         )
     return _with_head(source, n_classes, pooling)
