@@ -15,21 +15,20 @@ _WORDS = {
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],
     "adapters": ["ADAPTERS", "attach", "fold"],
+    "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
     "label_tokens": ["LabelTokenClassifier"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
+    "memory": ["MemoryNeed", "bytes_to_train", "kept_for_backward", "memory_needed"],
     "text_model": [
-        "MemoryNeed",
         "TextModel",
-        "bytes_to_train",
         "check_targets",
         "load_adapter",
         "load_merged",
         "load_model",
-        "memory_needed",
     ],
 }
 

@@ -13,6 +13,7 @@ from .adapter_files import save_adapter as save_adapter
 from .adapters import ADAPTERS as ADAPTERS
 from .adapters import attach as attach
 from .adapters import fold as fold
+from .lora_manager import LoRAManager as LoRAManager
 from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
@@ -28,14 +29,15 @@ from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
-from .text_model import MemoryNeed as MemoryNeed
+from .memory import MemoryNeed as MemoryNeed
+from .memory import bytes_to_train as bytes_to_train
+from .memory import kept_for_backward as kept_for_backward
+from .memory import memory_needed as memory_needed
 from .text_model import TextModel as TextModel
-from .text_model import bytes_to_train as bytes_to_train
 from .text_model import check_targets as check_targets
 from .text_model import load_adapter as load_adapter
 from .text_model import load_merged as load_merged
 from .text_model import load_model as load_model
-from .text_model import memory_needed as memory_needed
 
 __all__ = [
     "ADAPTERS",
@@ -43,6 +45,7 @@ __all__ = [
     "Entry",
     "LabelPrompt",
     "LabelTokenClassifier",
+    "LoRAManager",
     "MemoryNeed",
     "OnnxClassifier",
     "PooledClassifier",
@@ -61,6 +64,7 @@ __all__ = [
     "find_device",
     "find_model",
     "fold",
+    "kept_for_backward",
     "load_adapter",
     "load_adapter_into",
     "load_merged",

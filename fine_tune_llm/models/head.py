@@ -13,15 +13,15 @@ from torch import nn
 from torch.nn import functional as F
 
 # %% ../../nbs/models/30_head.ipynb #c7eb3c24
-POOLINGS = ("mean", "mean_max", "last")
+POOLINGS = ("mean", "mean_max", "mean_max_norm", "last")
 
 
 def pool(
     hidden: torch.Tensor,  # Last layer, shape (n, length, width)
     # 1 for tokens, 0 for padding on the right, shape (n, length)
     mask: torch.Tensor,
-    how: str = "mean",  # "mean", "mean_max" or "last"
-) -> torch.Tensor:  # Shape (n, width); (n, 2 width) for "mean_max"
+    how: str = "mean",  # One of `POOLINGS`
+) -> torch.Tensor:  # Shape (n, width); (n, 2 width) for "mean_max", "mean_max_norm"
     "One vector per text"
     if how == "last":
         last = mask.sum(1) - 1
@@ -30,8 +30,10 @@ def pool(
     mean = (hidden * is_token).sum(1) / is_token.sum(1)
     if how == "mean":
         return mean
-    largest = hidden.masked_fill(is_token == 0, -torch.inf).amax(1)
-    return torch.cat([mean, largest], 1)
+    parts = [mean, hidden.masked_fill(is_token == 0, -torch.inf).amax(1)]
+    if how == "mean_max_norm":
+        parts = [F.normalize(part, dim=1) for part in parts]
+    return torch.cat(parts, 1)
 
 # %% ../../nbs/models/30_head.ipynb #fb21a60b
 class PooledClassifier(nn.Module):
@@ -44,7 +46,7 @@ class PooledClassifier(nn.Module):
         backbone: nn.Module,  # From `AutoModel`, with or without an adapter in it
         n_classes: int,  # K
         *,
-        pooling: str = "mean",  # "mean", "mean_max" or "last"
+        pooling: str = "mean",  # One of `POOLINGS`
         dropout: float = 0.1,  # Before the head, in training only, in [0, 1)
     ):
         super().__init__()
@@ -52,9 +54,9 @@ class PooledClassifier(nn.Module):
         self.config = backbone.config
         self.n_classes = n_classes
         self.pooling = pooling
-        width = backbone.config.hidden_size * (2 if pooling == "mean_max" else 1)
+        n_parts = 2 if pooling in ("mean_max", "mean_max_norm") else 1
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(width, n_classes)
+        self.head = nn.Linear(n_parts * backbone.config.hidden_size, n_classes)
         self.extra: nn.Linear | None = None
 
     def set_extra_outputs(

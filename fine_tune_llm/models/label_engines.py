@@ -76,13 +76,13 @@ def _scores(reading, logits):
 def naive_scores(
     backbone: nn.Module,  # A causal language model
     prompt: PromptTokens,  # What is asked
-    trie: LabelTrie,  # Of its labels
     texts: Sequence[Sequence[int]],  # Token ids of n texts
     *,
     scoring: str = "constrained",  # Or "exact"
     labels: Sequence[int] | None = None,  # Classes to score; all of them when `None`
 ) -> torch.Tensor:  # Log-scores, shape (n, number of labels)
     "Every text with every label as a sequence of its own: slow, and right"
+    trie = LabelTrie(prompt.labels)
     labels = range(len(trie.paths)) if labels is None else labels
     device = _device(backbone)
     rows = []
@@ -264,12 +264,11 @@ class PackedEngine:
         self,
         backbone: nn.Module,  # A causal language model
         prompt: PromptTokens,  # What is asked
-        trie: LabelTrie,  # Of its labels
+        *,
         style: MaskStyle | None = None,  # The likeliest when `None`
     ):
         self.backbone = backbone
         self.prompt = prompt
-        self.trie = trie
         self.style = style or mask_styles(backbone)[0]
         self.kept: Any = None  # Keys and values of the beginning
 
@@ -381,11 +380,9 @@ class RowsEngine:
         self,
         backbone: nn.Module,  # A causal language model
         prompt: PromptTokens,  # What is asked
-        trie: LabelTrie,  # Of its labels
     ):
         self.backbone = backbone
         self.prompt = prompt
-        self.trie = trie
         self.kept: Any = None  # Nothing is
 
     def read_in_a_row(
@@ -442,11 +439,9 @@ class RepeatedEngine:
         self,
         backbone: nn.Module,  # A causal language model
         prompt: PromptTokens,  # What is asked
-        trie: LabelTrie,  # Of its labels
     ):
         self.backbone = backbone
         self.prompt = prompt
-        self.trie = trie
         self.kept: Any = None  # The model's state behind the beginning
 
     def _step(self, rows, cache, keep):

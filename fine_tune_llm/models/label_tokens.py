@@ -71,7 +71,7 @@ class _Check:
         self.labels = _telling_labels(trie)
         self.truth = {
             scoring: naive_scores(
-                backbone, prompt, trie, texts, scoring=scoring, labels=self.labels
+                backbone, prompt, texts, scoring=scoring, labels=self.labels
             )
             for scoring in SCORINGS
         }
@@ -200,13 +200,14 @@ class LabelScorer:
         texts = [ids[: self.room] for ids in self.samples]
         while texts[0] and len(texts[0]) < min(length, self.room):
             texts[0] = (texts[0] * 2)[: min(length, self.room)]
-        parts = (backbone, self.tokens, self.trie)
-        packed = [PackedEngine(*parts, style) for style in mask_styles(backbone)]
-        rows = RowsEngine(*parts)
+        styles = mask_styles(backbone)
+        packed = [PackedEngine(backbone, self.tokens, style=style) for style in styles]
+        rows = RowsEngine(backbone, self.tokens)
+        repeated = RepeatedEngine(backbone, self.tokens)
         with evaluating(backbone):
-            check = _Check(*parts, texts)
+            check = _Check(backbone, self.tokens, self.trie, texts)
             self.trainer = check.first_right([*packed, rows], _by_rows)
-            engines = [*packed, RepeatedEngine(*parts), rows]
+            engines = [*packed, repeated, rows]
             self.engine = check.first_right(engines, lambda engine: engine.scores)
         self._checked = len(texts[0])
         logger = get_logger("models")
@@ -305,9 +306,9 @@ class LabelTokenClassifier(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """`logits` (n, K), float32: log-scores of the labels
 
-        With labels also `loss`, the mean cross-entropy over the K of them; in training
-        also `response_nll`: what the true label's tokens cost over the whole
-        vocabulary, the mean of a text's tokens, then of the texts.
+        With labels also `loss`, their mean cross-entropy, and in training
+        `response_nll`: what the true label's tokens cost over the whole vocabulary,
+        the mean over a text's tokens, then over the texts.
         """
         texts = _unpadded(input_ids, attention_mask)
         out = {}
@@ -341,9 +342,7 @@ class LabelTokenClassifier(nn.Module):
     ) -> torch.Tensor:  # In [0, 1], shape (n,)
         """How much of the probability of all answers the labels have together
 
-        Training on the K classes alone lets it fall to 0: the decisions stay good,
-        and what the model writes freely is no label any more.
-        """
+        Trained on the K classes alone it falls to 0, and free writing breaks."""
         texts = _unpadded(input_ids, attention_mask)
         with evaluating(self):
             scores = self.scorer.scored(self.backbone, texts, "exact")
@@ -437,8 +436,8 @@ def _decision_states(backbone, engine, texts):
             group = list(same)
             seen.clear()
             engine.scores([texts[i] for i in group], ends)
-            rows = torch.cat(seen)[-len(group) :]  # the prompt itself may come first
-            for i, row in zip(group, rows, strict=True):
+            # the prompt's beginning, where it was read anew, came first
+            for i, row in zip(group, torch.cat(seen)[-len(group) :], strict=True):
                 found[i] = row
     finally:
         hook.remove()

@@ -6,7 +6,6 @@
 __all__ = ['LabelPrompt', 'tokenize_texts', 'PromptTokens', 'tokenize_prompt']
 
 # %% ../../nbs/models/32_prompts.ipynb #e6d48a13
-import datetime
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -101,14 +100,20 @@ def _answer(label):
     return _FRAME + json.dumps(label, ensure_ascii=False)[1:-1] + _CLOSING
 
 # %% ../../nbs/models/32_prompts.ipynb #8bf574c6
-_DAY = datetime.date(2025, 1, 1)  # What templates that print a date are told
 _TEMPLATE_SETTINGS = {
     "enable_thinking": False,
     "thinking": False,
     "reasoning_effort": "low",
-    "date_string": _DAY.strftime("%d %b %Y"),
-    "strftime_now": _DAY.strftime,
+    "date_string": "01 Jan 2025",  # What templates that print a date are told
 }
+_DAY = {"Y": "2025", "m": "01", "d": "01", "b": "Jan", "B": "January"}
+_CLOCK = {"H": "00", "M": "00", "S": "00", "A": "Wednesday", "a": "Wed", "y": "25"}
+# The day that stays, in place of the function that templates ask for today's
+_CALENDAR = (
+    "{% macro strftime_now(form) %}{{ form"
+    + "".join(f" | replace('%{x}', '{said}')" for x, said in (_DAY | _CLOCK).items())
+    + " }}{% endmacro %}{{ '' }}"
+)
 
 
 def _plain(prompt):
@@ -167,9 +172,14 @@ def _parts(prompt):
 def _rendered(tokenizer, turns):
     "The template's words up to where the answer begins, reasoning left empty"
 
+    template = tokenizer.get_chat_template()
+    if "strftime_now" in template:
+        template = _CALENDAR + template
+
     def render(messages, opened):
         return tokenizer.apply_chat_template(
             messages,
+            chat_template=template,
             tokenize=False,
             add_generation_prompt=opened,
             **_TEMPLATE_SETTINGS,

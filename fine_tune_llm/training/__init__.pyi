@@ -11,6 +11,7 @@ from .losses import balanced_weights as balanced_weights
 from .losses import make_loss as make_loss
 from .losses import try_loss as try_loss
 from .callbacks import EventPublisher as EventPublisher
+from .starting_point import HeadStart as HeadStart
 from .starting_point import warm_start as warm_start
 from .trainer import CalibratedTrainer as CalibratedTrainer
 from .trainer import calibration_metrics as calibration_metrics
@@ -21,6 +22,7 @@ __all__ = [
     "CalibratedTrainer",
     "ComposedLoss",
     "EventPublisher",
+    "HeadStart",
     "LOSSES",
     "Traits",
     "balanced_weights",
