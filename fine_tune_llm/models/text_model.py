@@ -377,14 +377,18 @@ def _classifier_again(source, folder, tokenizer):
     if said.get("backend") == "label_tokens":
         return LabelTokenClassifier.from_settings(said, read_causal(source), tokenizer)
     n_classes, pooling = said.get("n_classes"), said.get("pooling")
+    n_extra = said.get("extra_outputs", 0)
     is_count = isinstance(n_classes, int) and 2 <= n_classes <= _MOST_CLASSES
     is_known = said.get("backend") == "head" and pooling in POOLINGS
-    if not is_count or not is_known:
+    has_extra = type(n_extra) is int and 0 <= n_extra <= 100
+    if not (is_count and is_known and has_extra):
         raise AdapterError(
             f"`{file}` describes no head: {said.get('backend')!r:.40}, "
-            f"{n_classes!r:.40}, {pooling!r:.40}"
+            f"{n_classes!r:.40} classes, {pooling!r:.40}, {n_extra!r:.40} extra outputs"
         )
-    return _with_head(source, n_classes, pooling)
+    net = _with_head(source, n_classes, pooling)
+    net.set_extra_outputs(n_extra)
+    return net
 
 
 def _read_own(net, folder):
