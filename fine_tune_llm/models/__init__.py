@@ -32,6 +32,14 @@ _WORDS = {
         "load_model",
         "memory_needed",
     ],
+    "ensembles": [
+        "AdapterEnsemble",
+        "EnsembleClassifier",
+        "dropout_logits",
+        "ensemble",
+        "load_trained",
+        "log_mean_probs",
+    ],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)
