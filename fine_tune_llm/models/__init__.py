@@ -30,6 +30,14 @@ _WORDS = {
         "load_merged",
         "load_model",
     ],
+    "ensembles": [
+        "AdapterEnsemble",
+        "EnsembleClassifier",
+        "dropout_logits",
+        "ensemble",
+        "load_trained",
+        "log_mean_probs",
+    ],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)
