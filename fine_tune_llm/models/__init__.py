@@ -10,23 +10,33 @@ import lazy_loader
 
 # %% ../../nbs/models/00_models.ipynb #fa954a0e
 _WORDS = {
-    "catalogue": ["CATALOGUE", "Entry"],
+    "catalogue": ["CATALOGUE", "Entry", "catalogue_table"],
     "gguf_cache": ["cache_folder", "converted_model"],
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],
     "adapters": ["ADAPTERS", "attach", "fold"],
+    "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
+    "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
+    "label_tokens": ["LabelTokenClassifier"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
+    "memory": ["MemoryNeed", "bytes_to_train", "kept_for_backward", "memory_needed"],
     "text_model": [
-        "MemoryNeed",
         "TextModel",
-        "bytes_to_train",
         "check_targets",
         "load_adapter",
         "load_merged",
         "load_model",
-        "memory_needed",
+    ],
+    "ensembles": [
+        "AdapterEnsemble",
+        "EnsembleClassifier",
+        "dropout_logits",
+        "ensemble",
+        "load_trained",
+        "log_mean_probs",
     ],
 }
 

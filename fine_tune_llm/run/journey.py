@@ -52,14 +52,17 @@ from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
+from ..models.memory import bytes_to_train
+from ..models.prompts import LabelPrompt
 from fine_tune_llm.models.text_model import (
-    bytes_to_train,
     check_targets,
+    choose_backend,
     load_adapter,
     load_model,
 )
 from ..models.weights import check_model
 from ..predictions import Predictions
+from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
     settings_hash,
@@ -223,7 +226,8 @@ def check_fit(
         )
     check_promises(config, classes)
     source = find_model(config.model.name)
-    check_model(source)
+    backend = choose_backend(source, config.model.backend)
+    check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
@@ -239,6 +243,7 @@ class Job:
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
+    prompt: LabelPrompt | None = None  # What a causal model is asked
 
     def rows(
         self,
@@ -279,8 +284,11 @@ def _first_model(job):
         return model
     return load_model(
         config.model.name,
-        len(job.dataset.classes),
+        job.dataset.classes,
         seed=config.seed,
+        backend="head" if job.prompt is None else "label_tokens",
+        prompt=job.prompt,
+        scoring=config.model.scoring,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
@@ -310,7 +318,7 @@ def train_stage(
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
-        warm=job.start is None,
+        warm=job.start is None and job.prompt is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -547,7 +555,8 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger=ledger)
+    prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
+    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -563,7 +572,17 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
+    return Job(
+        folder,
+        dataset,
+        ledger,
+        config,
+        record,
+        lambda event: None,
+        progress=bars,
+        start=start,
+        prompt=prompt,
+    )
 
 
 _WARNINGS = {
@@ -618,7 +637,9 @@ def fit(
     alpha: float | None = None,  # Miss rate of the prediction sets, in (0, 1)
     target_risk: float | None = None,  # Error rate allowed among decisions, in (0, 1)
     delta: float | None = None,  # Chance that the certificate may fail, in (0, 1)
-    epochs: int | None = None,  # Passes over the train role at most
+    # Passes over the train role at most; 0 keeps the frozen model, with its head at
+    # its optimum (backend head) or as it came (label_tokens)
+    epochs: int | None = None,
     preset: str | None = None,  # Settings to begin with, such as "minilm-cpu"
     # A finished run to train on from, as a new version in `out`
     start: str | Path | Run | None = None,
