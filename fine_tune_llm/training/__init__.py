@@ -14,6 +14,7 @@ _WORDS = {
     "losses": ["LOSSES", "balanced_weights", "cross_entropy", "make_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["warm_start"],
+    "checkpoints": ["Checkpoint", "CheckpointManager"],
     "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
 }
 
