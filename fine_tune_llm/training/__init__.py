@@ -14,8 +14,9 @@ _WORDS = {
     "losses": ["LOSSES", "balanced_weights", "cross_entropy", "make_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["warm_start"],
+    "watch": ["EvaluationWatch", "calibration_metrics"],
     "checkpoints": ["Checkpoint", "CheckpointManager"],
-    "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
+    "trainer": ["CalibratedTrainer", "last_checkpoint", "train"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)
