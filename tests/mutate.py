@@ -246,8 +246,9 @@ def readers() -> dict[str, tuple[Callable[[Path], Any], bool, tuple[int, ...]]]:
             (2,),
         ),
         "adapter/adapter_config.json": (_read_adapter, True, (2,)),
-        "adapter/head.json": (_read_adapter, True, (2,)),
+        "adapter/backend.json": (_read_adapter, True, (2,)),
         "adapter/adapter_model.safetensors": (_read_adapter, False, (2,)),
+        "adapter/head.safetensors": (_read_adapter, False, (2,)),
         "tokenizer/tokenizer.json": (_read_adapter, True, (2,)),
         "tokenizer/tokenizer_config.json": (_read_adapter, True, (2,)),
     }

@@ -34,8 +34,9 @@ SHARES = {
     "certificate.json": 1000,
     "data.json": 600,
     "adapter/adapter_config.json": 80,
-    "adapter/head.json": 80,
+    "adapter/backend.json": 80,
     "adapter/adapter_model.safetensors": 80,
+    "adapter/head.safetensors": 40,
     "tokenizer/tokenizer.json": 80,
     "tokenizer/tokenizer_config.json": 80,
 }

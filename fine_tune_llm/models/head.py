@@ -6,6 +6,8 @@
 __all__ = ['pool', 'PooledClassifier']
 
 # %% ../../nbs/models/30_head.ipynb #88f7b013
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -32,9 +34,11 @@ def pool(
 class PooledClassifier(nn.Module):
     "A backbone, a pooled vector, a linear head"
 
+    backend = "head"
+
     def __init__(
         self,
-        backbone: nn.Module,  # From `AutoModel`
+        backbone: nn.Module,  # From `AutoModel`, with or without an adapter in it
         n_classes: int,  # K
         *,
         pooling: str = "mean",  # "mean", "mean_max" or "last"
@@ -43,10 +47,23 @@ class PooledClassifier(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.config = backbone.config
+        self.n_classes = n_classes
         self.pooling = pooling
         width = backbone.config.hidden_size * (2 if pooling == "mean_max" else 1)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, n_classes)
+
+    def settings(self) -> dict[str, Any]:  # JSON-safe
+        "What is needed to build the classifier around its backbone again"
+        return {
+            "backend": self.backend,
+            "n_classes": self.n_classes,
+            "pooling": self.pooling,
+        }
+
+    def own_tensors(self) -> dict[str, torch.Tensor]:  # By name, `head.weight`...
+        "What is trained outside of the backbone"
+        return {f"head.{name}": p for name, p in self.head.named_parameters()}
 
     def pooled(
         self,

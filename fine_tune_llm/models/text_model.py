@@ -94,15 +94,16 @@ def encode_batches(
     return out
 
 # %% ../../nbs/models/40_text_model.ipynb #1ccf7fa5
-_HEAD = "head.safetensors"  # Beside the backbone of a merged model
+_OWN = "head.safetensors"  # What the classifier has beside its backbone
+_BACKEND = "backend.json"  # How the classifier is built around it
 
 
 @dataclass
 class TextModel:
     "What reads texts: network, tokenizer and where they came from"
 
-    # `PooledClassifier`, inside a `PeftModel` while it has an adapter
-    net: nn.Module
+    # The classifier; its `backbone` is a `PeftModel` while it has an adapter
+    net: Any
     tokenizer: Any  # Matching tokenizer
     source: Source  # Where the base weights came from
     max_length: int  # Tokens read of each text
@@ -113,14 +114,22 @@ class TextModel:
         return next(self.net.parameters()).device
 
     @property
-    def classifier(self) -> PooledClassifier:
-        "The network without what peft wraps around it"
-        return self.net.base_model.model if self.has_adapter else self.net
-
-    @property
     def has_adapter(self) -> bool:
         "Is there an adapter that is not merged?"
-        return hasattr(self.net, "merge_and_unload")
+        return hasattr(self.net.backbone, "merge_and_unload")
+
+    def learning(self) -> dict[str, nn.Parameter]:  # By name
+        "What training moves"
+        named = self.net.named_parameters()
+        return {name: p for name, p in named if p.requires_grad}
+
+    def prepare(
+        self,
+        texts: Iterable[str],  # n texts
+        limit: int | None = None,  # Tokens kept of each, `max_length` when `None`
+    ) -> list[list[int]]:  # n lists of token ids
+        "Texts as the classifier takes them"
+        return tokenize(self.tokenizer, texts, limit or self.max_length)
 
     def logits(
         self,
@@ -131,18 +140,45 @@ class TextModel:
         "Scores before softmax, always in full precision and evaluation mode"
         texts = list(texts)
         if not texts:
-            return np.empty((0, self.classifier.head.out_features), np.float32)
-        self.net.eval()
+            return np.empty((0, self.net.n_classes), np.float32)
+        return self.logits_of(self.prepare(texts), batch_size=batch_size)
+
+    def logits_of(
+        self,
+        ids: list[list[int]],  # From `prepare`, n lists, n >= 1
+        *,
+        batch_size: int = 64,  # Texts at once
+    ) -> np.ndarray:  # Shape (n, K), float32
+        "Scores of texts that are tokens already"
 
         def forward(**batch):
             return self.net(**batch)["logits"]
 
+        return self._run(forward, ids, batch_size)
+
+    def features_of(
+        self,
+        ids: list[list[int]],  # From `prepare`, n lists, n >= 1
+        *,
+        batch_size: int = 64,  # Texts at once
+    ) -> np.ndarray:  # Shape (n, width), float32
+        "One vector a text: what the classifier decides by"
+        return self._run(self.net.pooled, ids, batch_size)
+
+    def features(
+        self,
+        texts: Iterable[str],  # n texts, n >= 1
+        *,
+        batch_size: int = 64,  # Texts at once
+    ) -> np.ndarray:  # Shape (n, width), float32
+        "One vector a text: what the classifier decides by"
+        return self.features_of(self.prepare(texts), batch_size=batch_size)
+
+    def _run(self, forward, ids, batch_size):
+        self.net.eval()
+        pad = self.tokenizer.pad_token_id
         return encode_batches(
-            forward,
-            tokenize(self.tokenizer, texts, self.max_length),
-            self.tokenizer.pad_token_id,
-            batch_size=batch_size,
-            device=self.device,
+            forward, ids, pad, batch_size=batch_size, device=self.device
         )
 
     def cuts(
@@ -151,15 +187,15 @@ class TextModel:
     ) -> np.ndarray:  # Shape (n,), bool
         "Which texts are longer than what is read of them?"
         texts = list(texts)
-        longer = tokenize(self.tokenizer, texts, self.max_length + 1) if texts else []
+        longer = self.prepare(texts, self.max_length + 1) if texts else []
         return np.array([len(ids) > self.max_length for ids in longer], dtype=bool)
 
     def merged(self) -> "TextModel":
-        "The model with the adapter folded into the weights; this one is used up"
+        "Fold the adapter into the weights of this model, and return it"
         if not self.has_adapter:
             raise AdapterError("this model has no adapter to merge")
-        net = self.net.merge_and_unload()
-        return TextModel(net, self.tokenizer, self.source, self.max_length)
+        self.net.backbone = self.net.backbone.merge_and_unload()
+        return self
 
     def save(
         self,
@@ -179,30 +215,29 @@ class TextModel:
 
 def _save_adapter(net, folder):
     "No paths and no dates, so that equal runs give equal bytes"
-    for settings in net.peft_config.values():
+    for settings in net.backbone.peft_config.values():
         settings.base_model_name_or_path = None
         settings.target_modules = sorted(settings.target_modules)
-    net.save_pretrained(folder, safe_serialization=True)
+    net.backbone.save_pretrained(folder, safe_serialization=True)
     (folder / "README.md").unlink(missing_ok=True)
-    _save_head_settings(net.base_model.model, folder)
+    _save_own(net, folder)
 
 
-def _save_head_settings(classifier, folder):
-    head = {
-        "n_classes": classifier.head.out_features,
-        "pooling": classifier.pooling,
-    }
-    (folder / "head.json").write_text(json.dumps(head, sort_keys=True))
-
-
-def _save_merged(classifier, folder):
+def _save_merged(net, folder):
     "The backbone as transformers writes it, the head beside it"
+    with quiet():
+        net.backbone.save_pretrained(folder, safe_serialization=True)
+    _save_own(net, folder)
+
+
+def _save_own(net, folder):
+    "What is not the backbone's: the head, and how the classifier is built"
     from safetensors.torch import save_file
 
-    with quiet():
-        classifier.backbone.save_pretrained(folder, safe_serialization=True)
-    save_file(classifier.head.state_dict(), folder / _HEAD)
-    _save_head_settings(classifier, folder)
+    own = {name: p.detach().contiguous() for name, p in net.own_tensors().items()}
+    if own:
+        save_file(own, folder / _OWN)
+    (folder / _BACKEND).write_text(json.dumps(net.settings(), sort_keys=True))
 
 # %% ../../nbs/models/40_text_model.ipynb #370adf75
 def _build(source, n_classes, dropout, pooling):
@@ -330,7 +365,7 @@ def load_model(
             lora_dropout=lora.dropout,
             target_modules=_adapted_layers(net.backbone, lora.targets),
         )
-        net = get_peft_model(net, adapter)
+        net.backbone = get_peft_model(net.backbone, adapter)
     tokenizer = read_tokenizer(source.folder, name)
     length = _readable_length(max_length, net.config, tokenizer, name)
     return TextModel(net, tokenizer, source, length)
@@ -340,7 +375,7 @@ def _adapter_settings(**given):
     "The settings of our adapters: four of them differ from run to run"
     from peft import LoraConfig
 
-    return LoraConfig(modules_to_save=["head"], exclude_modules=["head"], **given)
+    return LoraConfig(**given)
 
 # %% ../../nbs/models/40_text_model.ipynb #51b235b2
 _VARIES = ("r", "lora_alpha", "lora_dropout", "target_modules")
@@ -406,6 +441,15 @@ def _read_head_settings(file):
         )
     return n_classes, pooling
 
+
+def _read_own(net, folder):
+    "The tensors beside the backbone: all of them, and none else"
+    own = net.own_tensors()
+    tensors = read_tensors(folder / _OWN, own)
+    with torch.no_grad():
+        for name, p in own.items():
+            p.copy_(tensors[name])
+
 # %% ../../nbs/models/40_text_model.ipynb #adapter-back
 def load_adapter(
     name: str,  # The base model, as it was named in training
@@ -428,23 +472,24 @@ def load_adapter(
 
     place, folder = find_device(device), Path(adapter).absolute()
     source = find_model(name, local=local)
-    n_classes, pooling = _read_head_settings(folder / "head.json")
+    n_classes, pooling = _read_head_settings(folder / _BACKEND)
     settings = _read_adapter_settings(folder / "adapter_config.json")
     with torch.random.fork_rng(devices=[]):
         net = _build(source, n_classes, 0.0, pooling)
         settings.inference_mode = not trainable
         try:
-            net = PeftModel(net, settings)
+            net.backbone = PeftModel(net.backbone, settings)
         except (AttributeError, TypeError, ValueError, RuntimeError) as e:
             said = next(iter(str(e).splitlines()), "")
             raise AdapterError(
                 f"the adapter in `{adapter}` does not fit {name!r}: {said}"
             ) from e
-    expected = get_peft_model_state_dict(net)
+    expected = get_peft_model_state_dict(net.backbone)
     tensors = read_tensors(folder / "adapter_model.safetensors", expected)
-    set_peft_model_state_dict(net, tensors)
+    set_peft_model_state_dict(net.backbone, tensors)
+    _read_own(net, folder)
     saved = read_tokenizer(tokenizer, name)
-    length = _readable_length(max_length, net.base_model.model.config, saved, name)
+    length = _readable_length(max_length, net.config, saved, name)
     return TextModel(net.eval().to(place), saved, source, length)
 
 
@@ -458,18 +503,17 @@ def load_merged(
 ) -> TextModel:  # In evaluation mode, without an adapter
     "A merged model back from disk; it needs no base model"
     place, folder = find_device(device), Path(model).absolute()
-    if not (folder / _HEAD).is_file():
+    if not (folder / _BACKEND).is_file():
         raise AdapterError(
-            f"`{model}` holds no merged model: it has no {_HEAD}",
+            f"`{model}` holds no merged model: it has no {_BACKEND}",
             hint="Merge first: model.merged().save(folder, tokenizer)",
             path=str(model),
         )
     source = find_model(str(folder), local=True)
     with torch.random.fork_rng(devices=[]):
-        n_classes, pooling = _read_head_settings(folder / "head.json")
+        n_classes, pooling = _read_head_settings(folder / _BACKEND)
         net = _build(source, n_classes, 0.0, pooling)
-    head = read_tensors(folder / _HEAD, net.head.state_dict())
-    net.head.load_state_dict(head)
+    _read_own(net, folder)
     saved = read_tokenizer(tokenizer, source.name)
     length = _readable_length(max_length, net.config, saved, source.name)
     return TextModel(net.eval().to(place), saved, source, length)

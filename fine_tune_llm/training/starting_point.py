@@ -12,18 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.text_model import TextModel, encode_batches
+from ..models.text_model import TextModel
 from ..stats.arrays import softmax
 from ..stats.metrics import nll
 
 # %% ../../nbs/training/25_starting_point.ipynb #7149a65d
-def _features(model, ids):
-    "Pooled vectors of the frozen network, shape (n, width)"
-    classifier = model.classifier.eval()
-    pad = model.tokenizer.pad_token_id
-    return encode_batches(classifier.pooled, ids, pad, device=model.device)
-
-
 def _weights_by_class(regression, n_classes, scale):
     "Weights (K, width) and offsets (K,) of a fitted regression on scaled features"
     weights = regression.coef_ / scale
@@ -35,12 +28,9 @@ def _weights_by_class(regression, n_classes, scale):
 
 
 def _set_head(model, weights, offsets):
-    head = model.classifier.head
-    if hasattr(head, "modules_to_save"):
-        head = head.modules_to_save[head.active_adapter]
     with torch.no_grad():
-        head.weight.copy_(torch.from_numpy(weights))
-        head.bias.copy_(torch.from_numpy(offsets))
+        model.net.head.weight.copy_(torch.from_numpy(weights))
+        model.net.head.bias.copy_(torch.from_numpy(offsets))
 
 # %% ../../nbs/training/25_starting_point.ipynb #1a9ee2dc
 def warm_start(
@@ -56,9 +46,9 @@ def warm_start(
     "Put the head at the optimum of logistic regression on frozen features"
     from sklearn.linear_model import LogisticRegression
 
-    train_rows, train_labels = _features(model, train[0]), np.asarray(train[1])
-    rows, labels = _features(model, validation[0]), np.asarray(validation[1])
-    n_classes = model.classifier.head.out_features
+    train_rows, train_labels = model.features_of(train[0]), np.asarray(train[1])
+    rows, labels = model.features_of(validation[0]), np.asarray(validation[1])
+    n_classes = model.net.n_classes
     scale = np.linalg.norm(train_rows, axis=1).mean()
     by_class = None if class_weights is None else dict(enumerate(class_weights))
     regression = LogisticRegression(

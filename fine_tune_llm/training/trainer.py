@@ -47,8 +47,6 @@ from ..core.logs import log_context
 from fine_tune_llm.models.text_model import (
     TextModel,
     collate,
-    encode_batches,
-    tokenize,
 )
 from ..stats.arrays import softmax
 from ..stats.metric_summary import WATCHED, summary
@@ -140,6 +138,21 @@ class CalibratedTrainer(Trainer):
         if self.args.should_save:
             write_json(folder.with_suffix(".json"), {"sha256": sha256_tree(folder)})
 
+    def _save(self, output_dir=None, state_dict=None):
+        "What learns, and no pickle"
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        net = self.accelerator.unwrap_model(self.model)
+        learning = {
+            name: p.detach().contiguous()
+            for name, p in net.named_parameters()
+            if p.requires_grad
+        }
+        save_file(learning, folder / _LEARNED)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        _take_tensors(self.model, Path(resume_from_checkpoint) / _LEARNED)
+
     def _load_best_model(self):
         "From this run's own folder, wherever that lay when the checkpoint was written"
         best = Path(self.args.output_dir) / Path(self.state.best_model_checkpoint).name
@@ -150,7 +163,19 @@ class CalibratedTrainer(Trainer):
                 path=str(best),
             )
         self.state.best_model_checkpoint = str(best)
-        super()._load_best_model()
+        _take_tensors(self.model, best / _LEARNED)
+
+
+_LEARNED = "learned.safetensors"
+
+
+def _take_tensors(net, file):
+    "Put what learns to the values in a file"
+    tensors = load_file(file)
+    with torch.no_grad():
+        for name, p in net.named_parameters():
+            if p.requires_grad:
+                p.copy_(tensors[name])
 
 
 def is_complete(
@@ -334,7 +359,7 @@ def train(
         found = _keep_start(model, rows[1], metrics, folder)
         publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
     start = _read_start(Path(folder))
-    model.classifier.dropout.p = config.dropout
+    _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
         args=arguments,
@@ -365,34 +390,29 @@ def _tokenized(model, texts, labels):
         raise DataValidationError(
             "the train and the validation role each need at least one row"
         )
-    return tokenize(model.tokenizer, texts, model.max_length), labels
+    return model.prepare(texts), labels
+
+
+def _set_dropout(net, share):
+    "Before the head, where there is one"
+    if net.backend == "head":
+        net.dropout.p = share
 
 
 def _class_weights(loss, labels, model):
     "Keywords for the loss and for the start"
     if loss.class_weights == "none":
         return {}
-    K = model.classifier.head.out_features
-    return {"class_weights": balanced_weights(labels, K)}
-
-
-def _learning(model):
-    return {name: p for name, p in model.net.named_parameters() if p.requires_grad}
+    return {"class_weights": balanced_weights(labels, model.net.n_classes)}
 
 
 def _keep_start(model, validation, metrics, folder):
     "Write what epoch 0 is and how good: the numbers last"
     ids, labels = validation
-    logits = encode_batches(
-        lambda **batch: model.net(**batch)["logits"],
-        ids,
-        model.tokenizer.pad_token_id,
-        device=model.device,
-    )
-    found = calibration_metrics(logits, labels, metrics)
+    found = calibration_metrics(model.logits_of(ids), labels, metrics)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: p.detach().contiguous() for name, p in _learning(model).items()}
+    tensors = {name: p.detach().contiguous() for name, p in model.learning().items()}
     with atomic_write(folder / "start.safetensors") as temporary:
         save_file(tensors, temporary)
     numbers = {f"eval_{name}": value for name, value in found.items()}
@@ -415,10 +435,7 @@ def _read_start(folder):
 
 def _take_start(model, folder):
     "Put the weights of epoch 0 back"
-    tensors = load_file(Path(folder) / "start.safetensors")
-    with torch.no_grad():
-        for name, weights in _learning(model).items():
-            weights.copy_(tensors[name])
+    _take_tensors(model.net, Path(folder) / "start.safetensors")
 
 
 def _replace_progress(trainer):

@@ -168,7 +168,7 @@ def no_network(monkeypatch):
 
 @pytest.mark.parametrize(
     "lost",
-    ["adapter_model.safetensors", "adapter_config.json", "head.json", None],
+    ["adapter_model.safetensors", "adapter_config.json", "backend.json", None],
 )
 def test_a_lost_adapter_is_not_fetched(made, monkeypatch, no_network, lost):
     "With a relative folder, peft took `acme/adapter` for a name on the hub"
@@ -217,16 +217,18 @@ def test_every_missing_tensor_of_the_base_is_named(made):
 
 
 def test_every_missing_tensor_of_adapter_and_head_is_named(made):
-    file = made / "adapter" / "adapter_model.safetensors"
-    whole = file.read_bytes()
-    names = tensors_of(file)
-    assert len(names) == 26
-    for name in names:
-        without(file, name)
-        with pytest.raises(AdapterError, match="1 missing") as e:
-            opened(made)
-        assert name in str(e.value)
-        file.write_bytes(whole)
+    counts = {"adapter_model.safetensors": 24, "head.safetensors": 2}
+    for part, count in counts.items():
+        file = made / "adapter" / part
+        whole = file.read_bytes()
+        names = tensors_of(file)
+        assert len(names) == count
+        for name in names:
+            without(file, name)
+            with pytest.raises(AdapterError, match="1 missing") as e:
+                opened(made)
+            assert name in str(e.value)
+            file.write_bytes(whole)
 
 
 @pytest.mark.parametrize(
@@ -234,8 +236,8 @@ def test_every_missing_tensor_of_adapter_and_head_is_named(made):
     [
         ("bert/model", "encoder.layer.9.output.dense.weight", ModelLoadError),
         ("bert/model", "encoder.layer.1.output.dense.weight", ModelLoadError),
-        ("adapter/adapter_model", "base_model.model.head.gain", AdapterError),
-        ("adapter/adapter_model", "base_model.model.head.weight", AdapterError),
+        ("adapter/adapter_model", "base_model.model.gain", AdapterError),
+        ("adapter/head", "head.weight", AdapterError),
     ],
 )
 def test_too_many_and_misshapen_tensors_are_named(made, part, name, error):
@@ -339,7 +341,7 @@ def test_an_index_that_leads_elsewhere_is_refused(made):
         check_model(find_model(str(made / "bert")))
 
 
-@pytest.mark.parametrize("file", ["adapter_config.json", "head.json"])
+@pytest.mark.parametrize("file", ["adapter_config.json", "backend.json"])
 @pytest.mark.parametrize("how", ["empty", "garbage", "deep", "list"])
 def test_broken_notes_of_an_adapter_are_refused(made, file, how):
     file = made / "adapter" / file
@@ -350,7 +352,7 @@ def test_broken_notes_of_an_adapter_are_refused(made, file, how):
 
 @pytest.mark.parametrize("n_classes", [1, 2**63, 10**400, 10**9, 2.0, "2", None])
 def test_a_head_of_no_number_of_classes_is_refused(made, n_classes):
-    edit(made / "adapter" / "head.json", n_classes=n_classes)
+    edit(made / "adapter" / "backend.json", n_classes=n_classes)
     with pytest.raises(AdapterError, match="describes no head"):
         opened(made)
 
@@ -381,7 +383,7 @@ def test_a_merged_model_comes_back(tmp_path, architecture):
     np.testing.assert_array_equal(back.logits(TEXTS), merged.logits(TEXTS))
     with pytest.raises(AdapterError, match="no adapter to merge"):
         back.merged()
-    without(tmp_path / "whole" / "head.safetensors", "bias")
+    without(tmp_path / "whole" / "head.safetensors", "head.bias")
     with pytest.raises(AdapterError, match="1 missing"):
         load_merged(tmp_path / "whole", tmp_path / "tokens")
     with pytest.raises(AdapterError, match="holds no merged model"):

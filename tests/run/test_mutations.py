@@ -26,8 +26,9 @@ HOW_MANY = {
     "events.db": 400,
     "predictions/test.parquet": 400,
     "adapter/adapter_config.json": 60,
-    "adapter/head.json": 60,
+    "adapter/backend.json": 60,
     "adapter/adapter_model.safetensors": 60,
+    "adapter/head.safetensors": 30,
     "tokenizer/tokenizer.json": 60,
     "tokenizer/tokenizer_config.json": 60,
 }

@@ -203,7 +203,7 @@ def opens_unchanged(copy, file):
     [
         ".DS_Store",
         "adapter/.DS_Store",
-        "adapter/._head.json",
+        "adapter/._backend.json",
         "tokenizer/Thumbs.db",
         "tokenizer/.ipynb_checkpoints/tokenizer-checkpoint.json",
         "tokenizer/desktop.ini",
@@ -301,7 +301,7 @@ def test_wrong_kinds_inside_a_certificate(copy, path, value):
 
 SWAPPED = [
     "adapter/adapter_model.safetensors",
-    "adapter/head.json",
+    "adapter/backend.json",
     "tokenizer/tokenizer.json",
     "predictions/calibration.parquet",
 ]
@@ -383,7 +383,7 @@ def test_a_model_that_speaks_otherwise_is_refused(copy, monkeypatch):
     def shaken(*args, **kwargs):
         model = real(*args, **kwargs)
         with torch.no_grad():
-            model.classifier.head.weight.neg_()
+            model.net.head.weight.neg_()
         return model
 
     monkeypatch.setattr(directory, "load_adapter", shaken)
