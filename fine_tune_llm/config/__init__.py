@@ -21,6 +21,7 @@ _WORDS = {
         "LoraSection",
         "LossConfig",
         "ModelConfig",
+        "PromptConfig",
         "MonitoringConfig",
         "RiskConfig",
         "RiskTarget",

@@ -12,6 +12,7 @@ from .schema import LoggingConfig as LoggingConfig
 from .schema import LoraSection as LoraSection
 from .schema import LossConfig as LossConfig
 from .schema import ModelConfig as ModelConfig
+from .schema import PromptConfig as PromptConfig
 from .schema import MonitoringConfig as MonitoringConfig
 from .schema import RiskConfig as RiskConfig
 from .schema import RiskTarget as RiskTarget
@@ -53,6 +54,7 @@ __all__ = [
     "MonitoringConfig",
     "Origin",
     "PRESETS",
+    "PromptConfig",
     "RiskConfig",
     "RiskTarget",
     "Section",

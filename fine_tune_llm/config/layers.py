@@ -179,7 +179,9 @@ def _from_text(name, text):
     return [word for word in words if word]
 
 
-_NO_SETTING = re.compile(r"FTLLM_(DATA|SECRET.*)")  # Variables with another meaning
+_NO_SETTING = re.compile(
+    r"FTLLM_(CACHE|DATA|SECRET.*)"
+)  # Variables with another meaning
 
 
 def _probably_meant(word):

@@ -10,7 +10,15 @@ import lazy_loader
 
 # %% ../../nbs/inference/00_inference.ipynb #7d167e32
 _WORDS = {
-    "decision": ["Decision", "Decisions", "Rationale", "WordEffect", "make_decisions"],
+    "decision": [
+        "Decision",
+        "Decisions",
+        "Rationale",
+        "Uncertainty",
+        "WordEffect",
+        "hold",
+        "make_decisions",
+    ],
     "rationale": ["occlusion"],
 }
 

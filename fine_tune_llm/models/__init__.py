@@ -11,7 +11,10 @@ import lazy_loader
 # %% ../../nbs/models/00_models.ipynb #fa954a0e
 _WORDS = {
     "catalogue": ["CATALOGUE", "Entry"],
+    "gguf_cache": ["cache_folder", "converted_model"],
     "hub": ["Source", "find_model", "quiet"],
+    "adapter_files": ["load_adapter_into", "save_adapter"],
+    "adapters": ["ADAPTERS", "attach", "fold"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],

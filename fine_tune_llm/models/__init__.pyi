@@ -2,9 +2,16 @@
 
 from .catalogue import CATALOGUE as CATALOGUE
 from .catalogue import Entry as Entry
+from .gguf_cache import cache_folder as cache_folder
+from .gguf_cache import converted_model as converted_model
 from .hub import Source as Source
 from .hub import find_model as find_model
 from .hub import quiet as quiet
+from .adapter_files import load_adapter_into as load_adapter_into
+from .adapter_files import save_adapter as save_adapter
+from .adapters import ADAPTERS as ADAPTERS
+from .adapters import attach as attach
+from .adapters import fold as fold
 from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
@@ -22,24 +29,31 @@ from .text_model import load_model as load_model
 from .text_model import memory_needed as memory_needed
 
 __all__ = [
+    "ADAPTERS",
     "CATALOGUE",
     "Entry",
     "MemoryNeed",
     "PooledClassifier",
     "Source",
     "TextModel",
+    "attach",
     "bytes_to_train",
+    "cache_folder",
     "check_model",
     "check_targets",
     "choose_length",
+    "converted_model",
     "find_device",
     "find_model",
+    "fold",
     "load_adapter",
+    "load_adapter_into",
     "load_merged",
     "load_model",
     "memory_needed",
     "pool",
     "quiet",
+    "save_adapter",
     "text_lengths",
     "token_limit",
 ]

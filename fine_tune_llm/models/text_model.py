@@ -8,6 +8,7 @@ __all__ = ['tokenize', 'collate', 'encode_batches', 'TextModel', 'check_targets'
 
 # %% ../../nbs/models/40_text_model.ipynb #bfa1743d
 import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -335,7 +336,8 @@ def bytes_to_train(
         need = memory_needed(config)
     except ModelLoadError:
         return None
-    return need.total(config.training.batch_size) * 2**30
+    at_once = math.ceil(config.training.batch_size / config.training.accumulation)
+    return need.total(at_once) * 2**30
 
 # %% ../../nbs/models/40_text_model.ipynb #f1a04de7
 def load_model(

@@ -194,6 +194,7 @@ class CertifiedClassifier:
             needed=needed,
             more_sets=sets,
             group=self.risk_group if self.selective is not None else "",
+            reasons=_reasons(self.selective, probs, judged.best, decided),
         )
 
     def _sets(self, predictions, probs):
@@ -228,6 +229,20 @@ def _add_decided(sets, decided):
         added[alpha][rows] = ~members[rows, decided[rows]]
         members[rows, decided[rows]] = True
     return added
+
+
+def _reasons(selective, probs, best, decided):
+    "Why each row is abstained on, in a word; `None` where it is decided"
+    dear = np.zeros(len(probs), bool)
+    if selective is not None:
+        p, cost = probs.astype(np.float64), selective.cost
+        if cost is not None and cost.abstain_cost is not None:
+            deciding = (p * cost.cost[:, best].T).sum(1)
+            dear |= deciding > p @ cost.abstain_cost
+        for target in selective.targets:
+            if target.loss is not None:
+                dear |= (p * target.loss[:, best].T).sum(1) > target.risk
+    return np.where(decided >= 0, None, np.where(dear, "cost", "ambiguous"))
 
 # %% ../../nbs/run/05_classifier.ipynb #7dc537fe
 @dataclass(frozen=True, eq=False)

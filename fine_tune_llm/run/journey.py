@@ -67,6 +67,7 @@ from fine_tune_llm.run.certificate import (
 from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
+from .loss import check_loss, known_to_losses
 from .progress import FitProgress, in_notebook
 from fine_tune_llm.run.stages import (
     begin_stage,
@@ -78,8 +79,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.losses import LOSSES
-from ..training.trainer import train
+from ..training.recipe import train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -211,11 +211,7 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    weights = {"class_weights": [1.0] * len(classes)}
-    weighted = config.loss.class_weights != "none"
-    LOSSES.create(
-        config.loss.name, **config.loss.settings(), **(weights if weighted else {})
-    )
+    check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -310,6 +306,7 @@ def train_stage(
         folder=work,
         seed=config.seed,
         loss=config.loss,
+        known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
         warm=job.start is None,

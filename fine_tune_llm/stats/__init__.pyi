@@ -80,6 +80,7 @@ from .uncertainty import entropy_score as entropy_score
 from .uncertainty import fpr_at_tpr as fpr_at_tpr
 from .uncertainty import margin_score as margin_score
 from .uncertainty import max_prob_score as max_prob_score
+from .uncertainty import mutual_information as mutual_information
 from .uncertainty import out_of_scope as out_of_scope
 from .streaming import StreamingCalibration as StreamingCalibration
 from .calibrators import Calibrator as Calibrator
@@ -155,6 +156,15 @@ from .selective_classifier import SelectiveClassifier as SelectiveClassifier
 from .selective_classifier import certificate_curve as certificate_curve
 from .selective_classifier import certify as certify
 from .selective_classifier import selective_risk as selective_risk
+from .scope import NearestRows as NearestRows
+from .scope import REFERENCES as REFERENCES
+from .scope import RelativeMahalanobis as RelativeMahalanobis
+from .scope import SCOPE_PARTS as SCOPE_PARTS
+from .scope import ScopeChoice as ScopeChoice
+from .scope import ScopeRule as ScopeRule
+from .scope import choose_by_outside as choose_by_outside
+from .scope import choose_scope_score as choose_scope_score
+from .scope import fit_scope_rule as fit_scope_rule
 from .risk_control import ConformalRiskControl as ConformalRiskControl
 from .risk_control import first_safe as first_safe
 from .streams import Alarm as Alarm
@@ -252,19 +262,25 @@ __all__ = [
     "Monitor",
     "Multicalibration",
     "Murphy",
+    "NearestRows",
     "Nested",
     "OutOfScope",
     "PlattScaling",
     "PredictionSets",
+    "REFERENCES",
     "RISK_TESTS",
+    "RelativeMahalanobis",
     "Reliability",
     "RiskCertificate",
     "RiskCoverage",
     "RiskCurve",
     "RiskMonitor",
     "RollingRiskControl",
+    "SCOPE_PARTS",
     "SCOPE_SCORES",
     "SCORES",
+    "ScopeChoice",
+    "ScopeRule",
     "ScoreBag",
     "Scorer",
     "SelectiveCertificate",
@@ -302,6 +318,8 @@ __all__ = [
     "check_logits",
     "check_probs",
     "check_sets",
+    "choose_by_outside",
+    "choose_scope_score",
     "classwise_ece",
     "clopper_pearson",
     "compare",
@@ -333,6 +351,7 @@ __all__ = [
     "expected_cost",
     "first_safe",
     "fit_if_better",
+    "fit_scope_rule",
     "fixed_sequence",
     "fpr_at_tpr",
     "graphical",
@@ -358,6 +377,7 @@ __all__ = [
     "mean_realised_cost",
     "multicalibration",
     "murphy",
+    "mutual_information",
     "newcombe",
     "nll",
     "out_of_scope",

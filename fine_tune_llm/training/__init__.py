@@ -11,12 +11,15 @@ import lazy_loader
 # %% ../../nbs/training/00_training.ipynb #352a6d8d
 _WORDS = {
     "turns": ["own_turn"],
-    "losses": ["LOSSES", "balanced_weights", "cross_entropy", "make_loss"],
+    "row_losses": ["Traits", "cross_entropy", "payoff_from_costs", "with_traits"],
+    "losses": ["LOSSES", "ComposedLoss", "balanced_weights", "make_loss", "try_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["warm_start"],
     "watch": ["EvaluationWatch", "calibration_metrics"],
     "checkpoints": ["Checkpoint", "CheckpointManager"],
-    "trainer": ["CalibratedTrainer", "last_checkpoint", "train"],
+    "resuming": ["ResumableTrainer", "SaveEvery"],
+    "trainer": ["CalibratedTrainer"],
+    "recipe": ["train"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

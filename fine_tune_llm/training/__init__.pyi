@@ -1,27 +1,45 @@
 "Written by .ci/doors.py from __init__.py."
 
 from .turns import own_turn as own_turn
+from .row_losses import Traits as Traits
+from .row_losses import cross_entropy as cross_entropy
+from .row_losses import payoff_from_costs as payoff_from_costs
+from .row_losses import with_traits as with_traits
 from .losses import LOSSES as LOSSES
+from .losses import ComposedLoss as ComposedLoss
 from .losses import balanced_weights as balanced_weights
-from .losses import cross_entropy as cross_entropy
 from .losses import make_loss as make_loss
+from .losses import try_loss as try_loss
 from .callbacks import EventPublisher as EventPublisher
 from .starting_point import warm_start as warm_start
+from .watch import EvaluationWatch as EvaluationWatch
+from .watch import calibration_metrics as calibration_metrics
+from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import CheckpointManager as CheckpointManager
+from .resuming import ResumableTrainer as ResumableTrainer
+from .resuming import SaveEvery as SaveEvery
 from .trainer import CalibratedTrainer as CalibratedTrainer
-from .trainer import calibration_metrics as calibration_metrics
-from .trainer import last_checkpoint as last_checkpoint
-from .trainer import train as train
+from .recipe import train as train
 
 __all__ = [
     "CalibratedTrainer",
+    "Checkpoint",
+    "CheckpointManager",
+    "ComposedLoss",
+    "EvaluationWatch",
     "EventPublisher",
     "LOSSES",
+    "ResumableTrainer",
+    "SaveEvery",
+    "Traits",
     "balanced_weights",
     "calibration_metrics",
     "cross_entropy",
-    "last_checkpoint",
     "make_loss",
     "own_turn",
+    "payoff_from_costs",
     "train",
+    "try_loss",
     "warm_start",
+    "with_traits",
 ]

@@ -26,8 +26,8 @@ from ..core.logs import get_logger
 from ..stats.metric_summary import WATCHED
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
-from .losses import cross_entropy
 from .resuming import ResumableTrainer, SaveEvery
+from .row_losses import cross_entropy
 from fine_tune_llm.training.steps import (
     OptimiserStep,
     features_of,

@@ -125,6 +125,7 @@ def test_decisions_by_group_are_recorded(wired, tmp_path, capsys):
         main(["decide", str(run.path), str(file), "--no-rationale"])
     assert e.value.code in (0, None)
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert said[1]["abstain_reason"] == "no certificate covers this text's site"
+    assert said[1]["abstain_reason"] == "ambiguous"
+    assert said[1]["abstain_note"] == "no certificate covers this text's site"
     events = run.events(DecisionMade)
     assert [event.input_id for event in events] == [one["id"] for one in said]
