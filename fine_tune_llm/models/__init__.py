@@ -17,6 +17,7 @@ _WORDS = {
     "adapters": ["ADAPTERS", "attach", "fold"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [
         "MemoryNeed",

@@ -16,6 +16,9 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .onnx import OnnxClassifier as OnnxClassifier
+from .onnx import export_onnx as export_onnx
+from .onnx import load_onnx as load_onnx
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -33,6 +36,7 @@ __all__ = [
     "CATALOGUE",
     "Entry",
     "MemoryNeed",
+    "OnnxClassifier",
     "PooledClassifier",
     "Source",
     "TextModel",
@@ -43,6 +47,7 @@ __all__ = [
     "check_targets",
     "choose_length",
     "converted_model",
+    "export_onnx",
     "find_device",
     "find_model",
     "fold",
@@ -50,6 +55,7 @@ __all__ = [
     "load_adapter_into",
     "load_merged",
     "load_model",
+    "load_onnx",
     "memory_needed",
     "pool",
     "quiet",

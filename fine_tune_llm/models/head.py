@@ -22,7 +22,7 @@ def pool(
     "One vector per text"
     if how == "last":
         last = mask.sum(1) - 1
-        return hidden[torch.arange(len(hidden), device=hidden.device), last]
+        return hidden[torch.arange(hidden.shape[0], device=hidden.device), last]
     is_token = mask[..., None].to(hidden.dtype)
     mean = (hidden * is_token).sum(1) / is_token.sum(1)
     if how == "mean":
@@ -52,18 +52,38 @@ class PooledClassifier(nn.Module):
         width = backbone.config.hidden_size * (2 if pooling == "mean_max" else 1)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(width, n_classes)
+        self.extra: nn.Linear | None = None
+
+    def set_extra_outputs(
+        self,
+        n_outputs: int,  # Beside the K classes, 0 or more
+    ) -> None:
+        "Have so many outputs that a loss trains and nothing else sees, from 0 at first"
+        has = 0 if self.extra is None else self.extra.out_features
+        if has == n_outputs:
+            return
+        self.extra = None
+        if n_outputs:
+            weight = self.head.weight
+            self.extra = nn.Linear(weight.shape[1], n_outputs, device=weight.device)
+            nn.init.zeros_(self.extra.weight)
+            nn.init.zeros_(self.extra.bias)
 
     def settings(self) -> dict[str, Any]:  # JSON-safe
         "What is needed to build the classifier around its backbone again"
-        return {
+        said: dict[str, Any] = {
             "backend": self.backend,
             "n_classes": self.n_classes,
             "pooling": self.pooling,
         }
+        if self.extra is not None:
+            said["extra_outputs"] = self.extra.out_features
+        return said
 
     def own_tensors(self) -> dict[str, torch.Tensor]:  # By name, `head.weight`...
         "What is trained outside of the backbone"
-        return {f"head.{name}": p for name, p in self.head.named_parameters()}
+        named = self.named_parameters()
+        return {name: p for name, p in named if name.startswith(("head.", "extra."))}
 
     def pooled(
         self,
@@ -80,10 +100,15 @@ class PooledClassifier(nn.Module):
         attention_mask: torch.Tensor,  # 1 for tokens, 0 for padding, shape (n, length)
         labels: torch.Tensor | None = None,  # True classes, shape (n,)
     ) -> dict[str, torch.Tensor]:  # `logits` (n, K), float32; `loss` with labels
-        "Logits, and the mean cross-entropy when labels are given"
-        vectors = self.pooled(input_ids, attention_mask)
+        """Logits, and the mean cross-entropy when labels are given
+
+        While it is trained also `extra_logits`, where there are such outputs.
+        """
+        vectors = self.dropout(self.pooled(input_ids, attention_mask))
         with torch.autocast(vectors.device.type, enabled=False):
-            logits = self.head(self.dropout(vectors))
-        if labels is None:
-            return {"logits": logits}
-        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+            out = {"logits": self.head(vectors)}
+            if self.extra is not None and self.training:
+                out["extra_logits"] = self.extra(vectors)
+        if labels is not None:
+            out = {"loss": F.cross_entropy(out["logits"], labels), **out}
+        return out

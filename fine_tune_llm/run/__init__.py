@@ -16,6 +16,7 @@ _WORDS = {
     "directory": ["Run", "decide", "decide_each", "read_events"],
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
+    "manager": ["ModelManager", "Registered", "model_bytes"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

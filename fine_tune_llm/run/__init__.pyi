@@ -16,11 +16,16 @@ from .signature import sign_run as sign_run
 from .signature import verify_run as verify_run
 from .journey import PREDICTED_FOR as PREDICTED_FOR
 from .journey import fit as fit
+from .manager import ModelManager as ModelManager
+from .manager import Registered as Registered
+from .manager import model_bytes as model_bytes
 
 __all__ = [
     "CertifiedClassifier",
     "FAMILY",
+    "ModelManager",
     "PREDICTED_FOR",
+    "Registered",
     "Run",
     "decide",
     "decide_each",
@@ -29,6 +34,7 @@ __all__ = [
     "fit_classifier",
     "load_signed",
     "make_key",
+    "model_bytes",
     "promises",
     "read_events",
     "recertified",
