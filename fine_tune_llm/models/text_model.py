@@ -7,6 +7,7 @@ __all__ = ['tokenize', 'collate', 'encode_batches', 'TextModel', 'check_targets'
            'load_model', 'load_adapter', 'load_merged']
 
 # %% ../../nbs/models/40_text_model.ipynb #bfa1743d
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -112,7 +113,8 @@ class TextModel:
     @property
     def device(self) -> torch.device:
         "Where the weights are"
-        return next(self.net.parameters()).device
+        tensors = itertools.chain(self.net.parameters(), self.net.buffers())
+        return next(tensors).device
 
     @property
     def has_adapter(self) -> bool:
@@ -444,8 +446,21 @@ def _read_head_settings(file):
     return n_classes, pooling
 
 
+def _check_extra(n_extra, folder):
+    "Outputs beside the classes, as the note says"
+    is_count = isinstance(n_extra, int) and not isinstance(n_extra, bool)
+    if not (is_count and 0 < n_extra <= 100):
+        raise AdapterError(
+            f"`{folder / _BACKEND}` describes no head: {n_extra!r:.40} extra outputs"
+        )
+
+
 def _read_own(net, folder):
     "The tensors beside the backbone: all of them, and none else"
+    n_extra = _read_note(folder / _BACKEND).get("extra_outputs", 0)
+    if n_extra:
+        _check_extra(n_extra, folder)
+        net.set_extra_outputs(n_extra)
     own = net.own_tensors()
     tensors = read_tensors(folder / _OWN, own)
     with torch.no_grad():

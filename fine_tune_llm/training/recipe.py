@@ -218,8 +218,7 @@ def train(
     arguments = training_arguments(
         config, folder, seed=seed, device=device, progress=progress
     )
-    if publish is None or arguments.process_index:  # one process speaks for all
-        publish = _nobody
+    publish = _nobody if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
     weights = _class_weights(loss, rows[0][1], model)
     with arguments.main_process_first(local=False):

@@ -269,6 +269,12 @@ def _push(trainer, folder):
     )
 
 # %% ../../nbs/training/29_resuming.ipynb #b3c44b0e
+def _save_learned(learned, folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: p.contiguous() for name, p in learned.items()}
+    save_file(tensors, folder / "learned.safetensors")
+
+
 class ResumableTrainer(Trainer):
     "A `Trainer` whose checkpoints hold everything, and no pickle"
 
@@ -385,10 +391,7 @@ class ResumableTrainer(Trainer):
 
     def _save(self, output_dir=None, state_dict=None):
         "What learns, and no pickle"
-        folder = Path(output_dir or self.args.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.contiguous() for name, p in self.learned().items()}
-        save_file(tensors, folder / "learned.safetensors")
+        _save_learned(self.learned(), Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         self._open(resume_from_checkpoint)
@@ -418,7 +421,7 @@ class ResumableTrainer(Trainer):
             set_random_state(states[self.args.process_index])
 
     def _load_best_model(self):
-        "From this run's own folder, wherever that lay when the checkpoint was written"
+        "From this run's own folder, wherever that lay before"
         step = int(Path(self.state.best_model_checkpoint).name.split("-")[1])
         best = CheckpointManager(self.args.output_dir).get(step)
         self.state.best_model_checkpoint = str(best.path)

@@ -181,37 +181,43 @@ class StepComputer:
         step = self.trainer.state.global_step
         self.trainer.publish(Event("training.out_of_memory", said, step=step))
 
-    def check_finite(
-        self,
-        value: float,  # Loss of the step, of all processes
-        is_finite: bool,  # Are the gradients, on every process?
-    ) -> None:
-        "`ConvergenceError` that names step and rows"
-        if math.isfinite(value) and is_finite:
-            return
-        step = self.step
-        finite = [bool(torch.isfinite(v)) for v in step.values]
-        parts = [
-            part["rows"].tolist()
-            for micro in range(len(step.batches))
-            for part in step.parts(micro, self.n_parts)
-            if "rows" in part
-        ]
-        guilty = [rows for rows, ok in zip(parts, finite) if not ok] or parts
-        own = torch.tensor([row for rows in guilty for row in rows], dtype=torch.long)
-        own = own.to(self.trainer.args.device)
-        rows = sorted(torch.cat(step.processes.gathered(own)).tolist())
-        what = "the gradients are" if math.isfinite(value) else f"the loss is {value}"
-        if what.startswith("the gradients"):
-            what += " not finite"
-        raise ConvergenceError(
-            f"{what} at step {self.trainer.state.global_step + 1}, on the train rows "
-            f"{', '.join(map(str, rows[:20]))}{', ...' if len(rows) > 20 else ''}",
-            hint="Lower training.learning_rate, or look at these rows; checkpoints up "
-            "to here are kept",
-            rows=rows[:1000],
-            step=self.trainer.state.global_step + 1,
-        )
+# %% ../../nbs/training/30_trainer.ipynb #8fdb61ad
+def _rows_at_fault(computer):
+    "Train rows of the parts whose loss is no number, else of all; by every process"
+    step = computer.step
+    parts = [
+        part["rows"].tolist()
+        for micro in range(len(step.batches))
+        for part in step.parts(micro, computer.n_parts)
+        if "rows" in part
+    ]
+    finite = [bool(torch.isfinite(value)) for value in step.values]
+    guilty = [rows for rows, ok in zip(parts, finite) if not ok] or parts
+    own = torch.tensor([row for rows in guilty for row in rows], dtype=torch.long)
+    own = own.to(step.labels.device)
+    return sorted(torch.cat(step.processes.gathered(own)).tolist())
+
+
+def _no_number(what, step, rows):
+    "The error that ends training"
+    named = ", ".join(map(str, rows[:20])) + (", ..." if len(rows) > 20 else "")
+    return ConvergenceError(
+        f"{what} at step {step}, on the train rows {named}",
+        hint="Lower training.learning_rate, or look at these rows; checkpoints up to "
+        "here are kept",
+        rows=rows[:1000],
+        step=step,
+    )
+
+
+def _are_finite(parameters):
+    "Are all gradients of this process numbers?"
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return True
+    norm = torch.nn.utils.get_total_norm(gradients)
+    norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+    return bool(torch.isfinite(norm))
 
 # %% ../../nbs/training/30_trainer.ipynb #ac146d06
 @dataclass
@@ -253,10 +259,15 @@ class StepFlow(TrainerCallback):
         trainer = self.trainer
         step = trainer.computer.step
         loss = float(sum(step.values)) / args.world_size
-        own = [loss, float(not trainer.has_finite_gradients())]
+        own = [loss, float(not _are_finite(trainer.model.parameters()))]
         told = torch.tensor(own, dtype=torch.float64, device=args.device)
         loss, bad = step.processes.summed(told).tolist()
-        trainer.computer.check_finite(loss, not bad)
+        if bad or not math.isfinite(loss):
+            what = "a gradient is not finite"
+            if not math.isfinite(loss):
+                what = f"the loss is {loss}"
+            rows = _rows_at_fault(trainer.computer)
+            raise _no_number(what, state.global_step + 1, rows)
         trainer.losses.add(loss)
 
     def on_optimizer_step(
@@ -274,6 +285,12 @@ class StepFlow(TrainerCallback):
 # %% ../../nbs/training/30_trainer.ipynb #de23d87b
 def _nobody(event):
     "For events that nobody hears of"
+
+
+def _needed(callbacks):
+    "Those whose errors are errors of the training: the last two are our own"
+    needed = (DefaultFlowCallback, EarlyStoppingCallback)
+    return [*callbacks[-2:], *(one for one in callbacks if isinstance(one, needed))]
 
 
 class CalibratedTrainer(ResumableTrainer):
@@ -314,30 +331,21 @@ class CalibratedTrainer(ResumableTrainer):
             self, loss=loss, response_weight=response_weight, n_parts=accumulation
         )
         self.add_callback(StepFlow(self))
-        self._forgive_callbacks()
-
-    def _forgive_callbacks(self):
-        "What only watches may fail"
-        handler = self.callback_handler
-        needed = (DefaultFlowCallback, EarlyStoppingCallback)
-        own = self.callback_handler.callbacks[-2:]
-        trusted = [one for one in handler.callbacks if isinstance(one, needed)]
         self.callback_handler = ForgivingHandler(
-            handler, publish=lambda event: self.publish(event), trusted=[*trusted, *own]
+            self.callback_handler,
+            publish=lambda event: self.publish(event),
+            trusted=_needed(self.callback_handler.callbacks),
         )
 
     def _get_train_sampler(self, *args, **kwargs):
         "By length, in an order that seed and epoch decide"
-        dataset = args[0] if args else self.train_dataset
-        by_length = self.args.train_sampling_strategy == "group_by_length"
-        if not by_length or not hasattr(dataset, "ids"):
+        ids = getattr(args[0] if args else self.train_dataset, "ids", None)
+        if ids is None or self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(*args, **kwargs)
-        together = self.args.gradient_accumulation_steps * self.args.world_size
-        seed = self.args.data_seed
         self.sampler = LengthSampler(
-            [len(row) for row in dataset.ids],
-            batch_size=self._train_batch_size * together,
-            seed=self.args.seed if seed is None else seed,
+            [len(row) for row in ids],
+            batch_size=self.get_total_train_batch_size(self.args),
+            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
         )
         return self.sampler
 
@@ -375,15 +383,6 @@ class CalibratedTrainer(ResumableTrainer):
         else:
             loss = torch.nn.functional.cross_entropy(out["logits"], inputs["labels"])
         return (loss, out) if return_outputs else loss
-
-    def has_finite_gradients(self) -> bool:
-        "Are all gradients of this process numbers?"
-        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
-        if not gradients:
-            return True
-        norm = torch.nn.utils.get_total_norm(gradients)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        return bool(torch.isfinite(norm))
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         "The mean loss of all rows of all steps, whatever was resumed in between"
@@ -441,8 +440,8 @@ class CalibratedTrainer(ResumableTrainer):
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**features_of(inputs))["logits"].float()
-        n_classes = getattr(self.model, "n_classes", logits.shape[1])
-        logits = logits[:, :n_classes]  # an output to abstain by is no class
+        # an output to abstain by is no class
+        logits = logits[:, : getattr(self.model, "n_classes", logits.shape[1])]
         if self._is_watched or labels is None:
             return None, logits, labels
         return torch.nn.functional.cross_entropy(logits, labels), logits, labels
