@@ -10,13 +10,16 @@ import lazy_loader
 
 # %% ../../nbs/models/00_models.ipynb #fa954a0e
 _WORDS = {
-    "catalogue": ["CATALOGUE", "Entry"],
+    "catalogue": ["CATALOGUE", "Entry", "catalogue_table"],
     "gguf_cache": ["cache_folder", "converted_model"],
     "hub": ["Source", "find_model", "quiet"],
     "adapter_files": ["load_adapter_into", "save_adapter"],
     "adapters": ["ADAPTERS", "attach", "fold"],
+    "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
+    "label_tokens": ["LabelTokenClassifier"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "text_model": [

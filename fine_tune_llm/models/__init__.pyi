@@ -2,6 +2,7 @@
 
 from .catalogue import CATALOGUE as CATALOGUE
 from .catalogue import Entry as Entry
+from .catalogue import catalogue_table as catalogue_table
 from .gguf_cache import cache_folder as cache_folder
 from .gguf_cache import converted_model as converted_model
 from .hub import Source as Source
@@ -12,10 +13,16 @@ from .adapter_files import save_adapter as save_adapter
 from .adapters import ADAPTERS as ADAPTERS
 from .adapters import attach as attach
 from .adapters import fold as fold
+from .lora_manager import LoRAManager as LoRAManager
 from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .prompts import LabelPrompt as LabelPrompt
+from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_prompt as tokenize_prompt
+from .prompts import tokenize_texts as tokenize_texts
+from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
@@ -35,14 +42,19 @@ __all__ = [
     "ADAPTERS",
     "CATALOGUE",
     "Entry",
+    "LabelPrompt",
+    "LabelTokenClassifier",
+    "LoRAManager",
     "MemoryNeed",
     "OnnxClassifier",
     "PooledClassifier",
+    "PromptTokens",
     "Source",
     "TextModel",
     "attach",
     "bytes_to_train",
     "cache_folder",
+    "catalogue_table",
     "check_model",
     "check_targets",
     "choose_length",
@@ -62,4 +74,6 @@ __all__ = [
     "save_adapter",
     "text_lengths",
     "token_limit",
+    "tokenize_prompt",
+    "tokenize_texts",
 ]

@@ -32,9 +32,22 @@ from fine_tune_llm.models.adapters import (
 )
 from .weights import read_tensors
 
-# %% ../../nbs/models/39_adapter_files.ipynb #68a834be
+# %% ../../nbs/models/39_adapter_files.ipynb #a5be39b6
 def _key(name, factor):
     return f"{name}.lora_{factor}.weight"
+
+
+@torch.no_grad()
+def _balanced(a, b):
+    "Factors of the same shape and product, in which nothing large cancels"
+    q_a, triangle_a = torch.linalg.qr(a.double().T)
+    q_b, triangle_b = torch.linalg.qr(b.double())
+    left, values, right = torch.linalg.svd(triangle_b @ triangle_a.T)
+    n, root = len(values), values.sqrt()
+    new_a, new_b = torch.zeros_like(a), torch.zeros_like(b)
+    new_a[:n] = root[:, None] * right[:n] @ q_a.T
+    new_b[:, :n] = q_b @ left[:, :n] * root
+    return new_a, new_b
 
 
 def _with_start(net, config):
@@ -45,8 +58,9 @@ def _with_start(net, config):
             (layer.lora_A[part].weight, layer.lora_B[part].weight)
             for part in (DEFAULT, START)
         ]
-        tensors[_key(name, "A")] = torch.cat([a for a, _ in parts], 0)
-        tensors[_key(name, "B")] = torch.cat([b for _, b in parts], 1)
+        a = torch.cat([a for a, _ in parts], 0)
+        b = torch.cat([b for _, b in parts], 1)
+        tensors[_key(name, "A")], tensors[_key(name, "B")] = _balanced(a, b)
     config.r, config.lora_alpha = 2 * config.r, 2 * config.lora_alpha
     return config, tensors
 
@@ -301,7 +315,7 @@ def _check_base(folder, base):
         raise AdapterError(f"`{folder / _BASE}` says nothing of a kind that is known")
     return said["kind"]
 
-# %% ../../nbs/models/39_adapter_files.ipynb #af911f44
+# %% ../../nbs/models/39_adapter_files.ipynb #11910ed2
 def load_adapter_into(
     backbone: nn.Module,  # The base, or a backbone that has adapters; changed in place
     folder: Path,  # That `save_adapter` wrote
@@ -323,8 +337,14 @@ def load_adapter_into(
         return _load_base(backbone, folder, base, kind, trainable)
     config = _read_config(folder / _CONFIG)
     config.inference_mode = not trainable
+    had_adapter = has_adapter(backbone)
     net = _wrap(backbone, config, adapter, folder)
-    _fill(net, folder / _TENSORS, adapter)
+    try:
+        _fill(net, folder / _TENSORS, adapter)
+    except AdapterError:
+        if had_adapter:
+            net.delete_adapter(adapter)
+        raise
     note = getattr(net, "adapter_note", None) or AdapterNote(base)
     note.kinds[adapter] = _kind_of(config)
     note.configs[adapter] = config

@@ -6,7 +6,7 @@
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
            'seeded', 'attach', 'no_warnings', 'is_quantized', 'make_room', 'lora_layers', 'prepare_training',
            'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state', 'load_training_state',
-           'fold']
+           'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -722,14 +722,14 @@ def load_training_state(
             getattr(model.rankallocator, part)[name] = weight.to(places[name])
             model.rankallocator.ipt.setdefault(name, weight.to(places[name]))
 
-# %% ../../nbs/models/38_adapters.ipynb #29a0853c
+# %% ../../nbs/models/38_adapters.ipynb #848f383d
 def fold(
     net: nn.Module,  # From `attach` or `load_adapter_into`; used up
 ) -> nn.Module:  # The plain backbone in float32, with what was learnt in its weights
     "A backbone without adapters that computes the same"
     if not has_adapter(net):
         return net
-    _check_foldable(net)
+    check_foldable(net)
     net.float()
     with no_warnings():
         plain = net.merge_and_unload()
@@ -739,7 +739,10 @@ def fold(
     return plain
 
 
-def _check_foldable(net):
+def check_foldable(
+    net: nn.Module,  # A backbone
+) -> None:
+    "`AdapterError` where adding to the weights would change what they compute"
     if is_quantized(net):
         raise AdapterError(
             "an adapter cannot be folded into quantized weights without changing what "

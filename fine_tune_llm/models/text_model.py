@@ -29,7 +29,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.files import atomic_dirs, read_json
 from ..core.logs import get_logger
-from .head import PooledClassifier
+from .head import POOLINGS, PooledClassifier
 from .hub import Source, find_model, quiet
 from .lengths import token_limit
 from fine_tune_llm.models.weights import (
@@ -248,7 +248,7 @@ def _build(source, n_classes, dropout, pooling):
     backbone = read_backbone(source)
     if pooling == "auto":
         kind = backbone.config.model_type
-        pooling = "mean_max" if _is_encoder(kind) else "last"
+        pooling = "mean_max_norm" if _is_encoder(kind) else "last"
     return PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout)
 
 
@@ -350,7 +350,7 @@ def load_model(
     # Rank, scale, dropout and targets of the adapter
     lora: LoraSection = LoraSection(),
     max_length: int = 128,  # Tokens read of each text, at most what the model takes
-    # "mean", "mean_max" or "last"; "auto": "mean_max" for encoders, "last" for decoders
+    # One of `POOLINGS`; "auto": "mean_max_norm" for encoders, "last" for decoders
     pooling: str = "auto",
     dropout: float = 0.1,  # Before the head, in training, in [0, 1)
 ) -> TextModel:  # Base frozen; adapter and head ready to train
@@ -439,7 +439,7 @@ def _read_head_settings(file):
     said = _read_note(file)
     n_classes, pooling = said.get("n_classes"), said.get("pooling")
     is_count = isinstance(n_classes, int) and 2 <= n_classes <= _MOST_CLASSES
-    if not is_count or pooling not in ("mean", "mean_max", "last"):
+    if not is_count or pooling not in POOLINGS:
         raise AdapterError(
             f"`{file}` describes no head: {n_classes!r:.40}, {pooling!r:.40}"
         )

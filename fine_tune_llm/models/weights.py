@@ -293,7 +293,8 @@ _PART_NAMES = {r"^language_model\.": "", r"^model\.language_model\.": "model."}
 
 def _read(kind, source, config, device, **more):
     "A network of `kind`, strictly: what is not in the file is not made up"
-    if _raw_config(source).get("model_type") != config.model_type:
+    is_part = _raw_config(source).get("model_type") != config.model_type
+    if is_part:
         more["key_mapping"] = _PART_NAMES
     if device == "meta":
         more["device_map"] = "meta"
@@ -311,6 +312,8 @@ def _read(kind, source, config, device, **more):
             **more,
         )
         _check_tensors(source.name, net, found)
+    if is_part:  # it is saved under the names of a text model, not of the whole
+        vars(net).pop("_weight_conversions", None)
     if device != "meta":
         for tensor in itertools.chain(net.parameters(), net.buffers()):
             tensor.data = tensor.data.to(device, copy=True)

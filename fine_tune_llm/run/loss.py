@@ -9,6 +9,7 @@ __all__ = ['known_to_losses', 'check_loss']
 from typing import Any
 
 from ..config.schema import Config
+from ..core.errors import ConfigurationError
 from .classifier import cost_of
 from ..training.losses import make_loss, try_loss
 from ..training.row_losses import payoff_from_costs
@@ -38,4 +39,11 @@ def check_loss(
     if asked.class_weights != "none":
         settings["class_weights"] = [1.0] * len(classes)
     loss = make_loss(asked.name, known=known_to_losses(config, classes), **settings)
+    if loss.extra_outputs and config.model.backend == "label_tokens":
+        raise ConfigurationError(
+            f"the loss {asked.name!r} trains an output that abstains, and the outputs "
+            "of label tokens are the labels",
+            hint="Set model.backend to 'head', or choose another loss",
+            argument="loss.name",
+        )
     try_loss(loss, len(classes))

@@ -11,6 +11,7 @@ from .losses import balanced_weights as balanced_weights
 from .losses import make_loss as make_loss
 from .losses import try_loss as try_loss
 from .callbacks import EventPublisher as EventPublisher
+from .starting_point import HeadStart as HeadStart
 from .starting_point import warm_start as warm_start
 from .watch import EvaluationWatch as EvaluationWatch
 from .watch import calibration_metrics as calibration_metrics
@@ -28,6 +29,7 @@ __all__ = [
     "ComposedLoss",
     "EvaluationWatch",
     "EventPublisher",
+    "HeadStart",
     "LOSSES",
     "ResumableTrainer",
     "SaveEvery",

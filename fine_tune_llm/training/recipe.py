@@ -10,6 +10,7 @@ import os
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -143,13 +144,23 @@ def _class_weights(loss, labels, model):
     return {"class_weights": balanced_weights(labels, model.net.n_classes)}
 
 
-def _keep_start(model, validation, metrics, arguments):
+def _make_start(model, rows, metrics, arguments, *, weights, publish):
+    "The head at its optimum unless `weights` is `None`; its numbers and tensors kept"
+    model.net.to(arguments.device)
+    if weights is not None and model.net.backend == "head":
+        found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
+        publish(Event("training.warm_started", asdict(found), step=0))
+    _keep_start(model, rows[1], metrics, arguments, publish=publish)
+
+
+def _keep_start(model, validation, metrics, arguments, *, publish):
     "Write what epoch 0 is and how good: the numbers last"
     ids, labels = validation
     found = calibration_metrics(model.logits_of(ids), labels, metrics)
     numbers = {f"eval_{name}": value for name, value in found.items()}
+    publish(TrainingEvaluated(step=0, epoch=0.0, metrics=numbers))
     if not arguments.should_save:
-        return numbers
+        return
     folder = Path(arguments.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: p.detach().contiguous() for name, p in model.learning().items()}
@@ -157,7 +168,6 @@ def _keep_start(model, validation, metrics, arguments):
         save_file(tensors, temporary)
     mark = sha256_file(folder / "start.safetensors")
     write_json(folder / "start.json", {"numbers": numbers, "sha256": mark})
-    return numbers
 
 
 def _read_start(folder):
@@ -213,7 +223,8 @@ def train(
     """Warm-start the head, train with LoRA, stop early, keep the best calibrated epoch
 
     The start is a candidate, too, as epoch 0: training that made it worse is undone,
-    and said so in the event `training.start_kept`.
+    and said so in the event `training.start_kept`. With `config.epochs` 0 the start is
+    all there is, and the event is `training.not_trained`.
     """
     arguments = training_arguments(
         config, folder, seed=seed, device=device, progress=progress
@@ -224,12 +235,13 @@ def train(
     with arguments.main_process_first(local=False):
         last = CheckpointManager(folder).last()
         if last is None:
-            if warm:
-                found = {"nll": warm_start(model, *rows, **weights)}
-                publish(Event("training.warm_started", found, step=0))
-            found = _keep_start(model, rows[1], metrics, arguments)
-            publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
+            asked = weights if warm else None
+            _make_start(model, rows, metrics, arguments, weights=asked, publish=publish)
     start = _read_start(Path(folder))
+    log = [{**start, "epoch": 0.0, "step": 0}]
+    if not config.epochs:
+        publish(Event("training.not_trained", {"start": start}, step=0))
+        return log
     _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
@@ -258,4 +270,4 @@ def train(
         _take_start(model, folder)
         publish(Event("training.start_kept", {"start": start, "best": best}))
     model.net.eval()
-    return [{**start, "epoch": 0.0, "step": 0}, *trainer.state.log_history]
+    return log + trainer.state.log_history

@@ -244,7 +244,14 @@ def packed(made, tmp_path, monkeypatch):
     monkeypatch.setattr(CATALOGUE, "_own", dict(CATALOGUE._own))
     monkeypatch.setattr(hub, "_from_hub", lambda *a, **k: (None, "no hub"))
     entry = Entry(
-        "x/packed", 1e5, "MIT", package="a-package==1.0", sha256=known, gguf="tiny.gguf"
+        "x/packed",
+        "causal",
+        "llama",
+        parameters=1e5,
+        licence="MIT",
+        package="a-package==1.0",
+        sha256=known,
+        gguf="tiny.gguf",
     )
     CATALOGUE.register("packed", entry, doc=entry.about)
     shutil.rmtree(folder)
