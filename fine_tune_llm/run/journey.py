@@ -51,12 +51,8 @@ from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
-from fine_tune_llm.models.text_model import (
-    bytes_to_train,
-    check_targets,
-    load_adapter,
-    load_model,
-)
+from ..models.memory import bytes_to_train
+from ..models.text_model import check_targets, load_adapter, load_model
 from ..models.weights import check_model
 from ..predictions import Predictions
 from fine_tune_llm.run.certificate import (

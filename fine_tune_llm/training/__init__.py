@@ -15,6 +15,13 @@ _WORDS = {
     "losses": ["LOSSES", "ComposedLoss", "balanced_weights", "make_loss", "try_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["HeadStart", "warm_start"],
+    "strategies": [
+        "STRATEGIES",
+        "Outset",
+        "Strategy",
+        "make_strategies",
+        "scale_learning_rate",
+    ],
     "watch": ["EvaluationWatch", "calibration_metrics"],
     "checkpoints": ["Checkpoint", "CheckpointManager"],
     "resuming": ["ResumableTrainer", "SaveEvery"],

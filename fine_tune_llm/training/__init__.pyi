@@ -13,6 +13,11 @@ from .losses import try_loss as try_loss
 from .callbacks import EventPublisher as EventPublisher
 from .starting_point import HeadStart as HeadStart
 from .starting_point import warm_start as warm_start
+from .strategies import STRATEGIES as STRATEGIES
+from .strategies import Outset as Outset
+from .strategies import Strategy as Strategy
+from .strategies import make_strategies as make_strategies
+from .strategies import scale_learning_rate as scale_learning_rate
 from .watch import EvaluationWatch as EvaluationWatch
 from .watch import calibration_metrics as calibration_metrics
 from .checkpoints import Checkpoint as Checkpoint
@@ -31,15 +36,20 @@ __all__ = [
     "EventPublisher",
     "HeadStart",
     "LOSSES",
+    "Outset",
     "ResumableTrainer",
+    "STRATEGIES",
     "SaveEvery",
+    "Strategy",
     "Traits",
     "balanced_weights",
     "calibration_metrics",
     "cross_entropy",
     "make_loss",
+    "make_strategies",
     "own_turn",
     "payoff_from_costs",
+    "scale_learning_rate",
     "train",
     "try_loss",
     "warm_start",
