@@ -46,6 +46,7 @@ LOSSES = (
     "aurc",
     "cross_entropy+crl",
     "gambler(payoff=2)",
+    "cross_entropy+gambler(payoff=2)",
     "cross_entropy+conformal_size",
     "cross_entropy+margin_smoothing",
     "cross_entropy+0.5*expected_cost",

@@ -178,7 +178,7 @@ def fit(
         int | None,
         typer.Option(
             metavar="NUMBER",
-            help="Passes over the train role, at most. [default: 3]",
+            help="Passes over the train role, at most; 0 trains nothing. [default: 3]",
             show_default=False,
         ),
     ] = None,

@@ -220,10 +220,10 @@ class ModelConfig(Section):
         "it was trained",
         "choice",
     )
-    pooling: Literal["auto", "mean", "mean_max", "last"] = _setting(
+    pooling: Literal["auto", "mean", "mean_max", "mean_max_norm", "last"] = _setting(
         "auto",
-        "How token vectors become one; auto is mean and maximum for encoders, the last "
-        "token for decoders",
+        "How token vectors become one; auto is mean and maximum, each of length 1 "
+        "(mean_max_norm), for encoders, the last token for decoders",
         "choice",
     )
     device: Literal["auto", "cpu", "cuda"] = _setting(
@@ -367,9 +367,10 @@ class TrainingConfig(Section):
 
     epochs: int = _setting(
         3,
-        "Passes over the train role, at most; stopping early may make them fewer",
+        "Passes over the train role, at most; stopping early may make them fewer. 0 "
+        "trains nothing: the head at its best on the frozen model, or zero-shot labels",
         "epochs",
-        ge=1,
+        ge=0,
         le=1000,
     )
     learning_rate: float = _setting(

@@ -22,15 +22,21 @@ _WORDS = {
     "label_tokens": ["LabelTokenClassifier"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
+    "memory": ["MemoryNeed", "bytes_to_train", "kept_for_backward", "memory_needed"],
     "text_model": [
-        "MemoryNeed",
         "TextModel",
-        "bytes_to_train",
         "check_targets",
         "load_adapter",
         "load_merged",
         "load_model",
-        "memory_needed",
+    ],
+    "ensembles": [
+        "AdapterEnsemble",
+        "EnsembleClassifier",
+        "dropout_logits",
+        "ensemble",
+        "load_trained",
+        "log_mean_probs",
     ],
 }
 

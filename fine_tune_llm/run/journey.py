@@ -51,12 +51,8 @@ from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
-from fine_tune_llm.models.text_model import (
-    bytes_to_train,
-    check_targets,
-    load_adapter,
-    load_model,
-)
+from ..models.memory import bytes_to_train
+from ..models.text_model import check_targets, load_adapter, load_model
 from ..models.weights import check_model
 from ..predictions import Predictions
 from fine_tune_llm.run.certificate import (
@@ -596,7 +592,9 @@ def fit(
     alpha: float | None = None,  # Miss rate of the prediction sets, in (0, 1)
     target_risk: float | None = None,  # Error rate allowed among decisions, in (0, 1)
     delta: float | None = None,  # Chance that the certificate may fail, in (0, 1)
-    epochs: int | None = None,  # Passes over the train role at most
+    # Passes over the train role at most; 0 keeps the frozen model, with its head at
+    # its optimum (backend head) or as it came (label_tokens)
+    epochs: int | None = None,
     preset: str | None = None,  # Settings to begin with, such as "minilm-cpu"
     # A finished run to train on from, as a new version in `out`
     start: str | Path | Run | None = None,

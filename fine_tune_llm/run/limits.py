@@ -19,7 +19,7 @@ from ..config.schema import Config, Layer
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
 from ..models.lengths import choose_length, text_lengths
-from ..models.text_model import bytes_to_train
+from ..models.memory import bytes_to_train
 
 # %% ../../nbs/run/27_limits.ipynb #092e13b4
 @dataclass(frozen=True)

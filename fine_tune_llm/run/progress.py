@@ -37,6 +37,7 @@ class _Known:
     n_steps: int = 0  # Optimiser steps planned
     epochs: list[dict[str, float]] = field(default_factory=list)  # Evaluations
     rows: int = 0  # Rows that have a role
+    is_frozen: bool = False  # Was no epoch asked for?
 
     def take(self, event):
         if isinstance(event, DataSplit):
@@ -44,6 +45,8 @@ class _Known:
             self.seconds["data"] = None
         elif event.type == "training.started":
             self.n_steps = event.data.get("steps") or 0
+        elif event.type == "training.not_trained":
+            self.is_frozen = True
         elif isinstance(event, TrainingStepped):
             self.step = max(self.step, event.step or 0)
         elif isinstance(event, TrainingEvaluated):
@@ -81,7 +84,9 @@ def _stage_line(known):
         if stage in known.seconds:
             seconds = known.seconds[stage]
             took = f" {seconds:.1f} s" if seconds is not None else ""
-            parts.append(f"✓ {stage}{took}")
+            frozen = stage == "training" and known.is_frozen
+            said = " (none: the frozen model)" if frozen else ""
+            parts.append(f"✓ {stage}{said}{took}")
         elif stage == known.running:
             parts.append(f"<b>▸ {stage}{_share_done(known, stage)}</b>")
         elif stage == known.next:
@@ -214,7 +219,13 @@ def _epoch_table(known):
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 # %% ../../nbs/run/25_progress.ipynb #279f0604
-_TOLD = (DataSplit, "training.started", TrainingEvaluated, StageFinished)
+_TOLD = (
+    DataSplit,
+    "training.started",
+    "training.not_trained",
+    TrainingEvaluated,
+    StageFinished,
+)
 
 
 class FitProgress:

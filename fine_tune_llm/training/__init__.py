@@ -14,7 +14,14 @@ _WORDS = {
     "row_losses": ["Traits", "cross_entropy", "payoff_from_costs", "with_traits"],
     "losses": ["LOSSES", "ComposedLoss", "balanced_weights", "make_loss", "try_loss"],
     "callbacks": ["EventPublisher"],
-    "starting_point": ["warm_start"],
+    "starting_point": ["HeadStart", "warm_start"],
+    "strategies": [
+        "STRATEGIES",
+        "Outset",
+        "Strategy",
+        "make_strategies",
+        "scale_learning_rate",
+    ],
     "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
 }
 

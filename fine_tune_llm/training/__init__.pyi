@@ -11,7 +11,13 @@ from .losses import balanced_weights as balanced_weights
 from .losses import make_loss as make_loss
 from .losses import try_loss as try_loss
 from .callbacks import EventPublisher as EventPublisher
+from .starting_point import HeadStart as HeadStart
 from .starting_point import warm_start as warm_start
+from .strategies import STRATEGIES as STRATEGIES
+from .strategies import Outset as Outset
+from .strategies import Strategy as Strategy
+from .strategies import make_strategies as make_strategies
+from .strategies import scale_learning_rate as scale_learning_rate
 from .trainer import CalibratedTrainer as CalibratedTrainer
 from .trainer import calibration_metrics as calibration_metrics
 from .trainer import last_checkpoint as last_checkpoint
@@ -21,15 +27,21 @@ __all__ = [
     "CalibratedTrainer",
     "ComposedLoss",
     "EventPublisher",
+    "HeadStart",
     "LOSSES",
+    "Outset",
+    "STRATEGIES",
+    "Strategy",
     "Traits",
     "balanced_weights",
     "calibration_metrics",
     "cross_entropy",
     "last_checkpoint",
     "make_loss",
+    "make_strategies",
     "own_turn",
     "payoff_from_costs",
+    "scale_learning_rate",
     "train",
     "try_loss",
     "warm_start",

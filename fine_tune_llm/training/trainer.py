@@ -13,6 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -341,7 +342,8 @@ def train(
     """Warm-start the head, train with LoRA, stop early, keep the best calibrated epoch
 
     The start is a candidate, too, as epoch 0: training that made it worse is undone,
-    and said so in the event `training.start_kept`.
+    and said so in the event `training.start_kept`. With `config.epochs` 0 the start is
+    all there is, and the event is `training.not_trained`.
     """
     publish = publish or (lambda event: None)
     arguments = training_arguments(
@@ -351,12 +353,17 @@ def train(
     weights = _class_weights(loss, rows[0][1], model)
     resume = last_checkpoint(folder)
     if not resume:
-        if warm:
-            start = {"nll": warm_start(model, *rows, **weights)}
-            publish(Event("training.warm_started", start, step=0))
+        model.net.to(arguments.device)
+        if warm and model.net.backend == "head":
+            found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
+            publish(Event("training.warm_started", asdict(found), step=0))
         found = _keep_start(model, rows[1], metrics, folder)
         publish(TrainingEvaluated(step=0, epoch=0.0, metrics=found))
     start = _read_start(Path(folder))
+    log = [{**start, "epoch": 0.0, "step": 0}]
+    if not config.epochs:
+        publish(Event("training.not_trained", {"start": start}, step=0))
+        return log
     _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
@@ -379,7 +386,7 @@ def train(
         _take_start(model, folder)
         publish(Event("training.start_kept", {"start": start, "best": best}))
     model.net.eval()
-    return [{**start, "epoch": 0.0, "step": 0}, *trainer.state.log_history]
+    return log + trainer.state.log_history
 
 
 def _tokenized(model, texts, labels):

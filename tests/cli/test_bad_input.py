@@ -96,7 +96,7 @@ def test_file(name, tmp_path, monkeypatch, capsys):
         (["--alpha", "nan"], "conformal.alpha"),
         (["--target-risk", "0"], "`risk.target_risk`"),
         (["--delta", "1"], "`risk.delta`"),
-        (["--epochs", "0"], "`training.epochs`"),
+        (["--epochs", "-1"], "`training.epochs`"),
         (["--seed", "-1"], "`seed`"),
         (["--model", "minilmm"], "Did you mean 'minilm'?"),
         (["--model", "owner/nowhere"], "cannot be loaded"),

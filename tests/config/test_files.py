@@ -34,8 +34,8 @@ def complaint(call):
         ),
         (
             "a.toml",
-            "[training]\nepochs = 0\n",
-            "`training.epochs` must be at least 1, got 0 (a.toml, line 2)",
+            "[training]\nepochs = -1\n",
+            "`training.epochs` must be at least 0, got -1 (a.toml, line 2)",
         ),
         (
             "a.json",

@@ -57,7 +57,8 @@ def complaint(call):
         (dict(epochs=1), "did you mean `training.epochs`?"),
         (
             {"model.pooling": "max"},
-            "`model.pooling` must be 'auto', 'mean', 'mean_max' or 'last', got 'max'",
+            "`model.pooling` must be 'auto', 'mean', 'mean_max', 'mean_max_norm' or "
+            "'last', got 'max'",
         ),
         ({"training.epochs": True}, "`training.epochs` must be a number, got True"),
         (
@@ -237,7 +238,7 @@ def test_machines():
     with pytest.raises(ConfigurationError) as e:
         make_config(
             preset_layer("qwen2.5-7b-qlora"),
-            {"training.epochs": 0, "conformal.alhpa": 1},
+            {"training.epochs": -1, "conformal.alhpa": 1},
             machine=LAPTOP,
         )
     assert len(e.value.context["complaints"]) == 5

@@ -114,8 +114,8 @@ def test_wrong_calls(manager, tmp_path):
 def test_edits_and_refusals(manager, tmp_path):
     file = tmp_path / "config.yaml"
     before = manager.config
-    said = complaint(lambda: manager.apply({"training.epochs": 0, "risk.delta": 2}))
-    assert "`training.epochs` must be at least 1" in said
+    said = complaint(lambda: manager.apply({"training.epochs": -1, "risk.delta": 2}))
+    assert "`training.epochs` must be at least 0" in said
     assert manager.config is before and manager.version == 1
     assert manager.events[-1].type == "system.config_rejected"
     assert len(manager.events[-1].data["complaints"]) == 2
