@@ -349,8 +349,9 @@ def empty_backbone(
 
     config = read_config(source)
     kind = AutoModelForCausalLM if causal else AutoModel
+    more = {} if causal else _without_pooler(config)
     with _as_load_error(source.name), quiet(), torch.device("meta"):
-        return kind.from_config(config, trust_remote_code=False)
+        return kind.from_config(config, trust_remote_code=False, **more)
 
 
 def check_model(
