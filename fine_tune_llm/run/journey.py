@@ -83,7 +83,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.trainer import train
+from ..training.recipe import train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
