@@ -286,6 +286,7 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
         },
         "granitemoehybrid": {
             "layer_types": ["mamba", "attention"],
+            "num_local_experts": 0,
             "shared_intermediate_size": 64,
             "mamba_n_heads": 4,
             "mamba_d_head": 16,
