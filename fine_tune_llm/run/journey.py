@@ -52,9 +52,16 @@ from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
-from ..models.text_model import check_targets, load_adapter, load_model
+from ..models.prompts import LabelPrompt
+from fine_tune_llm.models.text_model import (
+    check_targets,
+    choose_backend,
+    load_adapter,
+    load_model,
+)
 from ..models.weights import check_model
 from ..predictions import Predictions
+from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
     settings_hash,
@@ -75,7 +82,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.trainer import train
+from ..training.recipe import train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -218,7 +225,8 @@ def check_fit(
         )
     check_promises(config, classes)
     source = find_model(config.model.name)
-    check_model(source)
+    backend = choose_backend(source, config.model.backend)
+    check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
@@ -234,6 +242,7 @@ class Job:
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
+    prompt: LabelPrompt | None = None  # What a causal model is asked
 
     def rows(
         self,
@@ -274,8 +283,11 @@ def _first_model(job):
         return model
     return load_model(
         config.model.name,
-        len(job.dataset.classes),
+        job.dataset.classes,
         seed=config.seed,
+        backend="head" if job.prompt is None else "label_tokens",
+        prompt=job.prompt,
+        scoring=config.model.scoring,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
@@ -305,7 +317,7 @@ def train_stage(
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
-        warm=job.start is None,
+        warm=job.start is None and job.prompt is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -521,7 +533,8 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger=ledger)
+    prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
+    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -537,7 +550,17 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
+    return Job(
+        folder,
+        dataset,
+        ledger,
+        config,
+        record,
+        lambda event: None,
+        progress=bars,
+        start=start,
+        prompt=prompt,
+    )
 
 
 _WARNINGS = {
