@@ -73,7 +73,7 @@ def settings_of(
     layer = cli_layer(pairs or ())
     memory = None
     if machine is not None:
-        from fine_tune_llm.models.text_model import bytes_to_train
+        from fine_tune_llm.models.memory import bytes_to_train
 
         memory = bytes_to_train
     runs = [path for path in what if path.is_dir()]

@@ -18,29 +18,39 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
-from .prompts import LabelPrompt as LabelPrompt
-from .prompts import PromptTokens as PromptTokens
-from .prompts import tokenize_prompt as tokenize_prompt
-from .prompts import tokenize_texts as tokenize_texts
-from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
+from .prompts import LabelPrompt as LabelPrompt
+from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_begun as tokenize_begun
+from .prompts import tokenize_prompt as tokenize_prompt
+from .prompts import tokenize_texts as tokenize_texts
+from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
-from .text_model import MemoryNeed as MemoryNeed
+from .memory import MemoryNeed as MemoryNeed
+from .memory import bytes_to_train as bytes_to_train
+from .memory import kept_for_backward as kept_for_backward
+from .memory import memory_needed as memory_needed
 from .text_model import TextModel as TextModel
-from .text_model import bytes_to_train as bytes_to_train
 from .text_model import check_targets as check_targets
 from .text_model import load_adapter as load_adapter
 from .text_model import load_merged as load_merged
 from .text_model import load_model as load_model
-from .text_model import memory_needed as memory_needed
+from .ensembles import AdapterEnsemble as AdapterEnsemble
+from .ensembles import EnsembleClassifier as EnsembleClassifier
+from .ensembles import dropout_logits as dropout_logits
+from .ensembles import ensemble as ensemble
+from .ensembles import load_trained as load_trained
+from .ensembles import log_mean_probs as log_mean_probs
 
 __all__ = [
     "ADAPTERS",
+    "AdapterEnsemble",
     "CATALOGUE",
+    "EnsembleClassifier",
     "Entry",
     "LabelPrompt",
     "LabelTokenClassifier",
@@ -59,21 +69,27 @@ __all__ = [
     "check_targets",
     "choose_length",
     "converted_model",
+    "dropout_logits",
+    "ensemble",
     "export_onnx",
     "find_device",
     "find_model",
     "fold",
+    "kept_for_backward",
     "load_adapter",
     "load_adapter_into",
     "load_merged",
     "load_model",
     "load_onnx",
+    "load_trained",
+    "log_mean_probs",
     "memory_needed",
     "pool",
     "quiet",
     "save_adapter",
     "text_lengths",
     "token_limit",
+    "tokenize_begun",
     "tokenize_prompt",
     "tokenize_texts",
 ]

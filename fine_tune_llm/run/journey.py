@@ -49,16 +49,20 @@ from fine_tune_llm.core.logs import (
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
+from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
+from ..models.memory import bytes_to_train
+from ..models.prompts import LabelPrompt
 from fine_tune_llm.models.text_model import (
-    bytes_to_train,
     check_targets,
+    choose_backend,
     load_adapter,
     load_model,
 )
 from ..models.weights import check_model, find_device
 from ..predictions import Predictions
+from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
     settings_hash,
@@ -79,7 +83,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.trainer import left_its_start, take_start, train
+from ..training.recipe import left_its_start, take_start, train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -211,7 +215,6 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -222,7 +225,9 @@ def check_fit(
         )
     check_promises(config, classes)
     source = find_model(config.model.name)
-    check_model(source)
+    backend = choose_backend(source, config.model.backend)
+    check_loss(config, classes, backend=backend)
+    check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
@@ -238,6 +243,7 @@ class Job:
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
+    prompt: LabelPrompt | None = None  # What a causal model is asked
 
     def rows(
         self,
@@ -278,8 +284,11 @@ def _first_model(job):
         return model
     return load_model(
         config.model.name,
-        len(job.dataset.classes),
+        job.dataset.classes,
         seed=config.seed,
+        backend="head" if job.prompt is None else "label_tokens",
+        prompt=job.prompt,
+        scoring=config.model.scoring,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
@@ -301,7 +310,7 @@ def _train(job, model):
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
-        warm=job.start is None,
+        warm=job.start is None and job.prompt is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -341,25 +350,16 @@ def predict_stage(
     And `start.parquet`, what it said of the test role before it was trained.
     """
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
-    if _has_start(job):
-        files = {"start": _START, **files}
+    parts = [*files.values(), *(["scope"] if _measures_scope(job.config) else [])]
+    parts += [_START] if _has_start(job) else []
     made_from = _begin_training(job) | {"training": _recorded(job, "training")}
-    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
-    missing = [name for name in files if files[name] not in done]
+    done = files_done(job.folder, "prediction", *parts, made_from=made_from)
+    missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
-    if missing[:1] == ["start"]:
-        _store(job, files["start"], "test", _start_logits(job), made_from=made_from)
-    roles = [name for name in missing if name != "start"]
-    if not roles:
+    if len(done) == len(parts):
         return
-    model = _trained_model(job)
-    for role in roles:
-        logits = model.logits(job.rows(role, PREDICTED_FOR[role])[0])
-        _store(job, files[role], role, logits, made_from=made_from)
-
-
-def _trained_model(job):
-    "What training saved"
+    if _START in set(parts) - set(done):
+        _store(job, _START, "test", made_from, logits=_start_logits(job))
     check_stages(job.folder, ["training"])
     model = load_adapter(
         job.config.model.name,
@@ -369,15 +369,25 @@ def _trained_model(job):
         device=job.config.model.device,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
-    return model
+    scorer = RoleScorer(model)
+    if "scope" in done:
+        scorer.measure = ScopeMeasure.load(job.folder / "scope")
+    elif "scope" in parts:
+        _fit_scope(job, scorer)
+        written = files_of(job.folder, "scope")
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
+    for role in missing:
+        texts, _ = job.rows(role, PREDICTED_FOR[role])
+        logits, strangeness = scorer.score(texts, role)
+        _store(job, files[role], role, made_from, logits=logits, scope=strangeness)
 
 
-def _store(job, file, role, logits, *, made_from):
-    "Write the scores of a role, and record the file"
+def _store(job, file, role, made_from, **scores):
+    "Write what was said of a role, and record the file"
     dataset, index = job.dataset, job.ledger.roles[role]
     texts, labels = job.rows(role, PREDICTED_FOR[role])
     Predictions(
-        logits=logits,
+        **scores,
         labels=[dataset.classes[k] for k in labels],
         classes=dataset.classes,
         ids=[dataset.ids[i] for i in index],
@@ -387,6 +397,18 @@ def _store(job, file, role, logits, *, made_from):
     ).save(job.folder / file)
     written = files_of(job.folder, file)
     record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _measures_scope(config):
+    "Is strangeness asked for that the logits alone do not tell?"
+    return config.scope.score not in ("none", "energy", "max_prob")
+
+
+def _fit_scope(job, scorer):
+    "Make `scope/`: the score, and what of the train role it is measured by"
+    rows = job.rows("train", "fit"), job.rows("validation", "choose")
+    measure = scorer.fit_scope(job.config.scope.score, *rows, seed=job.config.seed)
+    measure.save(job.folder / "scope")
 
 
 def _recorded(job, stage):
@@ -408,7 +430,7 @@ STAGES_OF_FIT = {
     "certification": certify_stage,
 }
 
-# %% ../../nbs/run/30_journey.ipynb #88ccdc1e
+# %% ../../nbs/run/30_journey.ipynb #9ea5ae3c
 _START = "predictions/start.parquet"
 
 
@@ -423,8 +445,7 @@ def _start_logits(job):
     model = _first_model(job)
     if not (job.folder / ".work" / "start.json").is_file():
         untrained = make_config(job.config, {"training.epochs": 0})
-        quiet = replace(job, config=untrained, publish=lambda event: None)
-        _train(quiet, model)
+        _train(replace(job, config=untrained, publish=lambda event: None), model)
     found = take_start(model, work_folder(job.folder))
     model.net.to(find_device(job.config.model.device))
     return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
@@ -570,7 +591,8 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger=ledger)
+    prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
+    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -586,7 +608,17 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
+    return Job(
+        folder,
+        dataset,
+        ledger,
+        config,
+        record,
+        lambda event: None,
+        progress=bars,
+        start=start,
+        prompt=prompt,
+    )
 
 
 _WARNINGS = {

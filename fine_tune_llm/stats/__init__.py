@@ -206,6 +206,7 @@ _WORDS = {
     "subgroup_calibration": ["Multicalibration", "multicalibration"],
     "power": ["detectable_gap", "rows_for_gap"],
     "fairness": ["Fairness", "group_report"],
+    "confident_learning": ["LabelErrors", "label_errors"],
     "paired": ["Difference", "compare", "compare_rows"],
     "plots": [
         "plot_certificate",

@@ -201,6 +201,8 @@ from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
 from .fairness import Fairness as Fairness
 from .fairness import group_report as group_report
+from .confident_learning import LabelErrors as LabelErrors
+from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
@@ -252,6 +254,7 @@ __all__ = [
     "HistogramBinning",
     "Interval",
     "IsotonicCalibration",
+    "LabelErrors",
     "LabelFreeTrigger",
     "LateLabels",
     "LearnThenTest",
@@ -367,6 +370,7 @@ __all__ = [
     "ks_error",
     "ks_test",
     "kuiper_test",
+    "label_errors",
     "lac",
     "macro_f1",
     "margin",

@@ -15,7 +15,18 @@ _WORDS = {
     "losses": ["LOSSES", "ComposedLoss", "balanced_weights", "make_loss", "try_loss"],
     "callbacks": ["EventPublisher"],
     "starting_point": ["HeadStart", "warm_start"],
-    "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
+    "strategies": [
+        "STRATEGIES",
+        "Outset",
+        "Strategy",
+        "make_strategies",
+        "scale_learning_rate",
+    ],
+    "watch": ["EvaluationWatch", "calibration_metrics"],
+    "checkpoints": ["Checkpoint", "CheckpointManager"],
+    "resuming": ["ResumableTrainer", "SaveEvery"],
+    "trainer": ["CalibratedTrainer"],
+    "recipe": ["train"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)
