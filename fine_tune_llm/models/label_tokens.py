@@ -28,7 +28,7 @@ from fine_tune_llm.models.label_engines import (
     text_config,
 )
 from .label_trie import SCORINGS, LabelTrie
-from .lengths import token_limit
+from .lengths import room_for_text
 from fine_tune_llm.models.prompts import (
     LabelPrompt,
     PromptTokens,
@@ -259,6 +259,8 @@ class LabelScorer:
 class LabelTokenClassifier(nn.Module):
     "A causal language model that scores label words behind a prompt"
 
+    backend = "label_tokens"
+
     def __init__(
         self,
         backbone: nn.Module,  # From `AutoModelForCausalLM`, perhaps with an adapter
@@ -281,7 +283,7 @@ class LabelTokenClassifier(nn.Module):
         self.scoring = scoring
         self.n_classes = len(prompt.labels)
         self.tokens = tokenize_prompt(prompt, tokenizer)
-        self.room = _room(backbone, tokenizer, self.tokens)
+        self.room = room_for_text(text_config(backbone), tokenizer, self.tokens)
         samples = tokenize_texts(tokenizer, _SAMPLES, lead=self.tokens.lead)
         self.scorer = LabelScorer(self.tokens, samples, self.room)
 
@@ -409,19 +411,6 @@ class LabelTokenClassifier(nn.Module):
         return found
 
 # %% ../../nbs/models/36_label_tokens.ipynb #15b0c7cc
-def _room(backbone, tokenizer, tokens):
-    "Tokens that the prompt leaves for a text, or a `ConfigurationError`"
-    limit = token_limit(text_config(backbone), tokenizer)
-    if limit - tokens.longest < 8:
-        raise ConfigurationError(
-            f"the prompt takes {tokens.longest} of the {limit} tokens that the model "
-            "reads, which leaves no room for a text",
-            hint="Shorten the instruction and descriptions, or show fewer examples",
-            argument="prompt",
-        )
-    return limit - tokens.longest
-
-
 def _learns(backbone):
     "Are gradients recorded, and would any weight get one?"
     learn = (weights.requires_grad for weights in backbone.parameters())

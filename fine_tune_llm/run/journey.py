@@ -49,12 +49,20 @@ from fine_tune_llm.core.logs import (
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
+from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
-from ..models.text_model import check_targets, load_adapter, load_model
+from ..models.prompts import LabelPrompt
+from fine_tune_llm.models.text_model import (
+    check_targets,
+    choose_backend,
+    load_adapter,
+    load_model,
+)
 from ..models.weights import check_model
 from ..predictions import Predictions
+from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
     settings_hash,
@@ -75,7 +83,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.trainer import train
+from ..training.recipe import train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -207,7 +215,6 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -218,7 +225,9 @@ def check_fit(
         )
     check_promises(config, classes)
     source = find_model(config.model.name)
-    check_model(source)
+    backend = choose_backend(source, config.model.backend)
+    check_loss(config, classes, backend=backend)
+    check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
@@ -234,6 +243,7 @@ class Job:
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
+    prompt: LabelPrompt | None = None  # What a causal model is asked
 
     def rows(
         self,
@@ -274,8 +284,11 @@ def _first_model(job):
         return model
     return load_model(
         config.model.name,
-        len(job.dataset.classes),
+        job.dataset.classes,
         seed=config.seed,
+        backend="head" if job.prompt is None else "label_tokens",
+        prompt=job.prompt,
+        scoring=config.model.scoring,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
@@ -305,7 +318,7 @@ def train_stage(
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
-        warm=job.start is None,
+        warm=job.start is None and job.prompt is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -329,11 +342,12 @@ def predict_stage(
 ) -> None:
     "Make `predictions/ROLE.parquet` by the model as it was saved"
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    parts = [*files.values(), *(["scope"] if _measures_scope(job.config) else [])]
     made_from = _begin_training(job) | {"training": _recorded(job, "training")}
-    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
+    done = files_done(job.folder, "prediction", *parts, made_from=made_from)
     missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
-    if not missing:
+    if len(done) == len(parts):
         return
     check_stages(job.folder, ["training"])
     model = load_adapter(
@@ -344,12 +358,20 @@ def predict_stage(
         device=job.config.model.device,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
-    dataset = job.dataset
+    dataset, scorer = job.dataset, RoleScorer(model)
+    if "scope" in done:
+        scorer.measure = ScopeMeasure.load(job.folder / "scope")
+    elif "scope" in parts:
+        _fit_scope(job, scorer)
+        written = files_of(job.folder, "scope")
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
     for role in missing:
         texts, labels = job.rows(role, PREDICTED_FOR[role])
         index = job.ledger.roles[role]
+        logits, strangeness = scorer.score(texts, role)
         Predictions(
-            logits=model.logits(texts),
+            logits=logits,
+            scope=strangeness,
             labels=[dataset.classes[k] for k in labels],
             classes=dataset.classes,
             ids=[dataset.ids[i] for i in index],
@@ -359,6 +381,18 @@ def predict_stage(
         ).save(job.folder / files[role])
         written = files_of(job.folder, files[role])
         record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _measures_scope(config):
+    "Is strangeness asked for that the logits alone do not tell?"
+    return config.scope.score not in ("none", "energy", "max_prob")
+
+
+def _fit_scope(job, scorer):
+    "Make `scope/`: the score, and what of the train role it is measured by"
+    rows = job.rows("train", "fit"), job.rows("validation", "choose")
+    measure = scorer.fit_scope(job.config.scope.score, *rows, seed=job.config.seed)
+    measure.save(job.folder / "scope")
 
 
 def _recorded(job, stage):
@@ -521,7 +555,8 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger=ledger)
+    prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
+    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -537,7 +572,17 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
+    return Job(
+        folder,
+        dataset,
+        ledger,
+        config,
+        record,
+        lambda event: None,
+        progress=bars,
+        start=start,
+        prompt=prompt,
+    )
 
 
 _WARNINGS = {
