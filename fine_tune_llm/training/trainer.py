@@ -78,7 +78,12 @@ class StepComputer:
         "A new step"
         batches = [self.trainer._prepare_inputs(batch) for batch in batches]
         everywhere = self.trainer.processes
-        self.step = OptimiserStep(batches, loss=self.loss, processes=everywhere)
+        filled = self.trainer.accelerator.gradient_state
+        is_last = everywhere.count > 1 and filled.end_of_dataloader
+        n_left = filled.remainder if is_last and filled.remainder > 0 else None
+        self.step = OptimiserStep(
+            batches, loss=self.loss, processes=everywhere, n_left=n_left
+        )
         self._done = self._begun = 0
 
     def run(
