@@ -307,6 +307,7 @@ def _train(job, model):
         folder=work_folder(job.folder).absolute(),
         seed=config.seed,
         loss=config.loss,
+        lora=config.lora,
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
