@@ -421,8 +421,11 @@ def _read_model(run):
             device=run.device,
             local=True,
         )
-    now = find_model(base, local=True).sha256  # was it swapped while it was read?
-    if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:
+    meant = run.certificate["fingerprints"]["base_model"]
+    now = find_model(
+        base, local=True, sha256=meant
+    ).sha256  # swapped while it was read?
+    if {model.source.sha256, now} != {meant}:
         raise void(run.path, f"the files of the base model {base!r} were changed")
     check_scores(run.path, model, run.predictions("calibration"))
     return model
