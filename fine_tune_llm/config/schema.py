@@ -319,8 +319,8 @@ class LoraSection(Section):
     kind: str = _setting(
         "lora",
         "Kind of adapter: lora (Hu et al. 2021), rslora, dora, eva, pissa, olora, "
-        "loraga, lora_plus, adalora, vera, ia3, oft, qlora, or a plugin's; full trains "
-        "every weight, none only the head",
+        "loraga, lora_plus, adalora, vera, ia3, oft, qlora (on weights in four bits), "
+        "or a plugin's; full trains every weight, none only the head",
         "name",
         min_length=1,
         max_length=200,
@@ -842,6 +842,12 @@ class Config(Section):
 
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    @property
+    def quantization(self) -> str:  # "none", "8bit" or "4bit"
+        "How the base's weights are kept: `model.quantization`, four bits for qlora"
+        asked = self.model.quantization
+        return "4bit" if (self.lora.kind, asked) == ("qlora", "none") else asked
 
     def to_dict(self) -> dict[str, Any]:
         "All settings, nested and JSON-safe"

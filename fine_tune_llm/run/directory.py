@@ -381,6 +381,7 @@ def _read_model(run):
             max_length=run.config.model.max_length,
             device=run.device,
             local=True,
+            quantization=run.config.quantization,
         )
     now = find_model(base, local=True).sha256  # was it swapped while it was read?
     if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:

@@ -49,17 +49,19 @@ from fine_tune_llm.core.logs import (
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
+from ..models.adapters import check_dense
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
 from ..models.prompts import LabelPrompt
+from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
     check_targets,
     choose_backend,
     load_adapter,
     load_model,
 )
-from ..models.weights import check_model
+from ..models.weights import check_model, find_device
 from ..predictions import Predictions
 from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
@@ -217,12 +219,9 @@ def check_fit(
     check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
-    if config.model.quantization != "none":
-        raise ConfigurationError(
-            f"`model.quantization` is {config.model.quantization!r}, and models are "
-            "loaded in full precision only in this version",
-            hint="Set model.quantization to 'none'",
-        )
+    device = find_device(config.model.device)
+    check_quantization(config.quantization, device=device)
+    check_dense(config.lora, config.quantization != "none")
     check_promises(config, classes)
     source = find_model(config.model.name)
     backend = choose_backend(source, config.model.backend)
@@ -277,6 +276,7 @@ def _first_model(job):
             job.start.path / "tokenizer",
             max_length=config.model.max_length,
             trainable=True,
+            **_place(config),
         )
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
@@ -292,7 +292,15 @@ def _first_model(job):
         max_length=config.model.max_length,
         pooling=config.model.pooling,
         dropout=config.training.dropout,
+        **_place(config),
     )
+
+
+def _place(config):
+    "Where a model is trained: quantized weights stay where they are made"
+    if config.quantization == "none":
+        return {}
+    return {"quantization": config.quantization, "device": config.model.device}
 
 
 def train_stage(
@@ -354,6 +362,7 @@ def predict_stage(
         job.folder / "tokenizer",
         max_length=job.config.model.max_length,
         device=job.config.model.device,
+        quantization=job.config.quantization,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     dataset = job.dataset
