@@ -28,7 +28,7 @@ from fine_tune_llm.stats.paired import compare, compare_rows
 from fine_tune_llm.stats.selective import aurc
 from fine_tune_llm.stats.temperature import best_temperature
 from fine_tune_llm.training.losses import make_loss
-from fine_tune_llm.training.trainer import train
+from fine_tune_llm.training.recipe import train
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FTLLM_DATA", HERE.parents[2] / "shared/data")) / "banking77"

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASSUMED_LENGTH', 'SETTINGS', 'Section', 'DataConfig', 'ModelConfig', 'PromptConfig', 'LoraSection', 'TrainingConfig',
-           'LossConfig', 'CalibrationConfig', 'ConformalConfig', 'RiskTarget', 'RiskConfig', 'AuditConfig',
-           'MonitoringConfig', 'LoggingConfig', 'Config', 'unknown_setting', 'as_layers', 'config_schema',
-           'settings_table']
+           'LossConfig', 'CalibrationConfig', 'ConformalConfig', 'RiskTarget', 'RiskConfig', 'ScopeConfig',
+           'AuditConfig', 'MonitoringConfig', 'LoggingConfig', 'Config', 'unknown_setting', 'as_layers',
+           'config_schema', 'settings_table']
 
 # %% ../../nbs/config/10_schema.ipynb #566ce30c
 import re
@@ -406,6 +406,34 @@ class TrainingConfig(Section):
         "natively",
         "choice",
     )
+    accumulation: int = _setting(
+        1,
+        "Parts in which the rows of a step are computed, to save memory; the gradient "
+        "is the same, and when memory runs out the parts are halved anyway",
+        "parts",
+        ge=1,
+        le=65536,
+    )
+    activation_checkpointing: bool = _setting(
+        False,
+        "Compute activations again on the way back instead of keeping them: a third "
+        "slower, and much less memory",
+        "yes or no",
+    )
+    save_every: str = _setting(
+        "epoch",
+        "When to save what a killed training goes on from: after every epoch, and "
+        "also every so often, as in '200 steps' or '15 minutes'",
+        "steps or minutes",
+        pattern=r"^(epoch|0*[1-9]\d{0,8} steps?|0*[1-9]\d{0,4}(\.\d{1,3})? minutes?)$",
+    )
+    keep_checkpoints: int = _setting(
+        1,
+        "Best checkpoints that are kept beside the last one while training goes on",
+        "checkpoints",
+        ge=1,
+        le=1000,
+    )
 
 # %% ../../nbs/config/10_schema.ipynb #e81dcdec
 class LossConfig(Section):
@@ -432,6 +460,14 @@ class LossConfig(Section):
         "together, which finds rare classes and makes them too likely (costs in `risk` "
         "do not)",
         "choice",
+    )
+    response_weight: float = _setting(
+        0.1,
+        "Weight of the NLL of the label's text beside the loss, with the backend "
+        "label_tokens; without it free text no longer holds the labels",
+        "factor",
+        ge=0,
+        le=100,
     )
 
     def settings(self) -> dict:
@@ -745,6 +781,36 @@ class RiskConfig(Section):
             raise ValueError("a cost target needs costs: miss, false_alarm or cost")
         return self
 
+# %% ../../nbs/config/10_schema.ipynb #274aa647
+class ScopeConfig(Section):
+    "Texts that are none of the classes"
+
+    score: Literal[
+        "none",
+        "auto",
+        "knn",
+        "energy_knn",
+        "relative_mahalanobis",
+        "energy",
+        "max_prob",
+    ] = _setting(
+        "none",
+        "How strange a text is: by this score it may be rejected as out of scope; auto "
+        "chooses on the validation role, none rejects nothing",
+        "choice",
+    )
+    alpha: float = _setting(
+        0.05, "Share of texts in scope that may be rejected", "share", gt=0, lt=1
+    )
+    delta: float = _setting(
+        0.0,
+        "Chance that more of them are rejected; 0 bounds the share on average over "
+        "calibration rows",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+
 # %% ../../nbs/config/10_schema.ipynb #j0a00009
 class AuditConfig(Section):
     "What the audit looks at besides the test role"
@@ -832,6 +898,7 @@ class Config(Section):
     calibration: CalibrationConfig = CalibrationConfig()
     conformal: ConformalConfig = ConformalConfig()
     risk: RiskConfig = RiskConfig()
+    scope: ScopeConfig = ScopeConfig()
     audit: AuditConfig = AuditConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     logging: LoggingConfig = LoggingConfig()

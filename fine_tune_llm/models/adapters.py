@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
            'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'make_room', 'lora_layers',
-           'prepare_training', 'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state',
-           'load_training_state', 'fold', 'check_foldable']
+           'same_learning', 'without_adapter', 'prepare_training', 'after_optimizer_step', 'extra_loss', 'ranks',
+           'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -456,6 +456,31 @@ def _begin(net, factors_of):
             b[:, :first] = factors[1]
         layer.lora_A[START].weight.copy_(a)
         layer.lora_B[START].weight.copy_(-b)
+
+# %% ../../nbs/models/38_adapters.ipynb #3e9616c0
+@contextmanager
+def same_learning(
+    net: nn.Module,  # A backbone
+) -> Iterator[None]:
+    "peft lets every active adapter learn; here what learnt before learns after"
+    before = {name: weight.requires_grad for name, weight in net.named_parameters()}
+    try:
+        yield
+    finally:
+        for name, weight in net.named_parameters():
+            weight.requires_grad_(before.get(name, False))
+
+
+@contextmanager
+def without_adapter(
+    net: nn.Module,  # From `attach` or `load_adapter_into`
+) -> Iterator[None]:
+    "The base inside the block; what learns is not changed. Without adapters nothing is"
+    if not has_adapter(net):
+        yield
+        return
+    with same_learning(net), net.disable_adapter():
+        yield
 
 # %% ../../nbs/models/38_adapters.ipynb #cf6566e8
 def prepare_training(

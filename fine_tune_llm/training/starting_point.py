@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..models.adapters import has_adapter, without_adapter
 from ..models.text_model import TextModel
 from ..stats.arrays import softmax
 from ..stats.calibrators import Rows
@@ -157,13 +158,14 @@ class HeadStart:
 # %% ../../nbs/training/25_starting_point.ipynb #7d265ab2
 def _without_adapter(model, ids):
     "The encoder as it came, a third faster, where the adapter says nothing yet"
-    if not model.has_adapter:
+    backbone = model.net.backbone
+    if not has_adapter(backbone):
         return nullcontext()
     few = ids[:4]
-    with model.net.backbone.disable_adapter():
+    with without_adapter(backbone):
         alone = model.features_of(few)
     says_nothing = np.allclose(model.features_of(few), alone, rtol=1e-5, atol=1e-6)
-    return model.net.backbone.disable_adapter() if says_nothing else nullcontext()
+    return without_adapter(backbone) if says_nothing else nullcontext()
 
 
 def _features(model, ids, bf16):
