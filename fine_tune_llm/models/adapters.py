@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
            'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'make_room', 'lora_layers',
-           'same_learning', 'without_adapter', 'prepare_training', 'after_optimizer_step', 'extra_loss', 'ranks',
-           'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
+           'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step', 'extra_loss',
+           'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -249,7 +249,7 @@ def check_adapter(
         )
     return targets
 
-# %% ../../nbs/models/38_adapters.ipynb #662903a4
+# %% ../../nbs/models/38_adapters.ipynb #b468d6f3
 DEFAULT = "default"  # Name of the adapter that `attach` puts in
 START = "start"  # What an update starts at, with the sign turned; never trained
 
@@ -262,6 +262,7 @@ class AdapterNote:
     kinds: dict[str, str] = field(default_factory=dict)  # Adapter -> its kind
     # Adapter -> settings of peft as they were given: peft rewrites its own copy
     configs: dict[str, Any] = field(default_factory=dict)
+    plus_ratio: float = 1.0  # How many times faster second factors learn
 
 
 def has_adapter(
@@ -283,7 +284,7 @@ def note_of(
         )
     return note
 
-# %% ../../nbs/models/38_adapters.ipynb #bed05a9b
+# %% ../../nbs/models/38_adapters.ipynb #cf199684
 @contextmanager
 def seeded(
     seed: int,  # Of what is drawn inside
@@ -308,6 +309,8 @@ def attach(
     kind = ADAPTERS.get(settings.kind)
     targets = check_adapter(backbone, settings)
     note = AdapterNote(base, {DEFAULT: settings.kind})
+    if settings.kind == "lora_plus":
+        note.plus_ratio = settings.plus_ratio
     check_dense(settings, is_quantized(backbone))
     backbone.requires_grad_(False)
     if kind.configure is None:
@@ -482,33 +485,28 @@ def without_adapter(
     with same_learning(net), net.disable_adapter():
         yield
 
-# %% ../../nbs/models/38_adapters.ipynb #cf6566e8
+# %% ../../nbs/models/38_adapters.ipynb #407e2101
 def prepare_training(
     net: nn.Module,  # From `attach`
     *,
-    n_steps: int,  # Optimizer steps to come, 1 or more
-    batches: Iterable[Any] = (),  # A few of the train role; not touched without need
+    batches: Iterable[Any],  # A few of the train role; not touched without need
     # Runs the whole classifier on a batch and returns its loss, a scalar
-    loss: Callable[[Any], torch.Tensor] | None = None,
+    loss: Callable[[Any], torch.Tensor],
 ) -> None:
-    """What an adapter must know before it learns
+    """Start where the data says
 
-    Call it once, before the optimizer is made, when the head is where it starts. Not
-    when training is resumed: then `load_training_state` brings it back.
+    Call it once, when the head is where it starts, and not when training is resumed:
+    then `load_training_state` brings the start back.
     """
     kind = ADAPTERS.get(note_of(net).kinds[DEFAULT])
-    if not has_adapter(net):
-        return
-    if net.peft_config[DEFAULT].peft_type.value == "ADALORA":
-        _schedule(net.peft_config[DEFAULT], n_steps)
     if not kind.reads:
         return
     batches = list(batches)
-    if not batches or loss is None:
+    if not batches:
         raise AdapterError(
             f"`lora.kind` {note_of(net).kinds[DEFAULT]!r} starts from data and was "
             "given none",
-            hint="Pass `batches` of the train role and `loss`",
+            hint="Pass `batches` of the train role",
         )
     is_training = net.training
     net.eval()
@@ -518,7 +516,7 @@ def prepare_training(
         _start_from_gradients(net, batches, loss)
     net.train(is_training)
 
-# %% ../../nbs/models/38_adapters.ipynb #ed706380
+# %% ../../nbs/models/38_adapters.ipynb #ba61cf1f
 class _Inputs:
     "Collects what comes into layers, padding left out where it can be seen"
 
@@ -571,6 +569,7 @@ def _width(layer):
 @torch.no_grad()
 def _start_from_inputs(net, batches, loss):
     layers = lora_layers(net)
+    loss(batches[0])  # a classifier that checks itself first is done with it
     inputs = _Inputs(net, layers)
     try:
         for batch in batches:
@@ -615,15 +614,7 @@ def _start_from_gradients(net, batches, loss):
 
     _begin(net, factors_of)
 
-# %% ../../nbs/models/38_adapters.ipynb #9f538be4
-def _schedule(config, n_steps):
-    "Full rank for a tenth of the steps, then fewer, and the end at the final rank"
-    config.total_step = n_steps
-    config.tinit = n_steps // 10
-    config.tfinal = max(1, 3 * n_steps // 10)
-    config.deltaT = max(1, n_steps // 100)
-
-# %% ../../nbs/models/38_adapters.ipynb #9ee54ebc
+# %% ../../nbs/models/38_adapters.ipynb #57d72fb9
 def _ada(net):
     "The AdaLoRA part of a backbone that learns, or `None`"
     if not has_adapter(net):
@@ -631,6 +622,24 @@ def _ada(net):
     config = net.peft_config.get(DEFAULT)
     is_ada = config is not None and config.peft_type.value == "ADALORA"
     return net.base_model if is_ada else None
+
+
+def set_steps(
+    net: nn.Module,  # From `attach`
+    n_steps: int,  # Optimizer steps in all, 1 or more
+) -> None:
+    """Tell AdaLoRA how long it will learn; other kinds need not know
+
+    It has all of its rank for a tenth of the steps, and its final rank for the last
+    three tenths.
+    """
+    model = _ada(net)
+    if model is not None:
+        config = model.peft_config[DEFAULT]
+        config.total_step = n_steps
+        config.tinit = n_steps // 10
+        config.tfinal = max(1, 3 * n_steps // 10)
+        config.deltaT = max(1, n_steps // 100)
 
 
 def after_optimizer_step(
@@ -662,9 +671,11 @@ def extra_loss(
     distances = []
     for name, weight in model.named_parameters():
         if name.endswith((f".lora_A.{DEFAULT}", f".lora_B.{DEFAULT}")):
-            flat = weight if ".lora_A." in name else weight.T
-            identity = torch.eye(len(flat), device=flat.device, dtype=flat.dtype)
-            distances.append(torch.linalg.matrix_norm(flat @ flat.T - identity))
+            flat = (weight if ".lora_A." in name else weight.T).float()
+            with torch.autocast(flat.device.type, enabled=False):
+                square = flat @ flat.T
+            identity = torch.eye(len(flat), device=flat.device)
+            distances.append(torch.linalg.matrix_norm(square - identity))
     return model.peft_config[DEFAULT].orth_reg_weight * torch.stack(distances).mean()
 
 # %% ../../nbs/models/38_adapters.ipynb #33db0d70
@@ -682,21 +693,20 @@ def ranks(
         for name, layer in lora_layers(net, adapter)
     }
 
-# %% ../../nbs/models/38_adapters.ipynb #fbae1632
+# %% ../../nbs/models/38_adapters.ipynb #1bcdb9ed
 def parameter_groups(
     net: nn.Module,  # The whole classifier, head included
-    settings: LoraSection,  # Section `lora`
     *,
     learning_rate: float,  # Of everything else
     weight_decay: float,  # Of matrices; vectors are left alone
+    plus_ratio: float,  # `AdapterNote.plus_ratio`
 ) -> list[dict[str, Any]]:  # For an optimizer of torch; no group is empty
     "Parameters that learn, by speed and decay"
-    ratio = settings.plus_ratio if settings.kind == "lora_plus" else 1.0
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in net.named_parameters():
         if weight.requires_grad:
             is_second = ".lora_B." in name
-            rate = learning_rate * (ratio if is_second else 1.0)
+            rate = learning_rate * (plus_ratio if is_second else 1.0)
             decay = weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     return [
@@ -704,7 +714,7 @@ def parameter_groups(
         for (rate, decay), weights in groups.items()
     ]
 
-# %% ../../nbs/models/38_adapters.ipynb #dfd119c6
+# %% ../../nbs/models/38_adapters.ipynb #63eb0aaa
 def training_state(
     net: nn.Module,  # From `attach`
 ) -> dict[str, torch.Tensor]:  # Copies, by name, on the CPU
@@ -731,8 +741,6 @@ def training_state(
 def load_training_state(
     net: nn.Module,  # From `attach`, with the same settings
     state: dict[str, torch.Tensor],  # From `training_state`
-    *,
-    n_steps: int,  # Optimizer steps in all, those already made included
 ) -> None:
     "Go on where training was; `AdapterError` when the state is of another adapter"
     model, parameters = _ada(net), dict(net.named_parameters())
@@ -745,7 +753,6 @@ def load_training_state(
             parameters[name].copy_(state[name])
     if model is None:
         return
-    _schedule(model.peft_config[DEFAULT], n_steps)
     places = {name: weight.device for name, weight in model.model.named_parameters()}
     for key, weight in state.items():
         part, _, name = key.partition(":")

@@ -37,6 +37,7 @@ from ..core.files import atomic_write, read_json, sha256_file, write_json
 from ..core.logs import log_context
 from ..models.text_model import TextModel
 from ..stats.metric_summary import WATCHED
+from .adapter_steps import see_data
 from .batches import BatchCollator, TokenRows
 from .callbacks import EventPublisher, evaluation_line
 from .checkpoints import CheckpointManager
@@ -150,6 +151,8 @@ def _make_start(model, rows, metrics, arguments, *, weights, publish):
     if weights is not None and model.net.backend == "head":
         found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
         publish(Event("training.warm_started", asdict(found), step=0))
+    if arguments.num_train_epochs:
+        see_data(model, *rows[0])
     _keep_start(model, rows[1], metrics, arguments, publish=publish)
 
 

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import Trainer, TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
 from ..core.errors import CheckpointError, ConfigurationError
+from ..models.adapters import load_training_state, training_state
+from .adapter_steps import AdapterTrainer
 from .checkpoints import Checkpoint, CheckpointManager
 from .faults import Interruption
 from .steps import Processes
@@ -220,6 +222,7 @@ def _state_of(trainer):
         "scheduler": trainer.lr_scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "random": gather_object([random_state()]),
+        "adapter": training_state(trainer.backbone),
         "extra": trainer.extra_state(),
     }
 
@@ -275,7 +278,7 @@ def _save_learned(learned, folder):
     save_file(tensors, folder / "learned.safetensors")
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(AdapterTrainer):
     "A `Trainer` whose checkpoints hold everything, and no pickle"
 
     keep_checkpoints = 1  # Best ones that are kept beside the last
@@ -408,6 +411,7 @@ class ResumableTrainer(Trainer):
         if checkpoint is not None:
             kept = self._open(checkpoint)
             _set_optimizer_state(self, kept["optimizer"])
+            load_training_state(self.backbone, kept["adapter"])
             self.lr_scheduler.load_state_dict(kept["scheduler"])
             self.load_extra_state(kept["extra"])
 

@@ -17,13 +17,14 @@ import torch
 from transformers import (
     DefaultFlowCallback,
     EarlyStoppingCallback,
-    TrainerCallback,
 )
 
 from ..core.errors import ConvergenceError, ResourceError
 from ..core.events import Event
 from ..core.logs import get_logger
+from ..models.adapters import extra_loss
 from ..stats.metric_summary import WATCHED
+from .adapter_steps import AdapterFlow
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
 from .resuming import ResumableTrainer, SaveEvery
@@ -67,6 +68,7 @@ class StepComputer:
         self.n_parts = n_parts
         self.step: OptimiserStep | None = None
         self.part: dict[str, torch.Tensor] | None = None  # The one that is computed
+        self.is_end = False  # Is it the last of the step?
         self._random: list[Any] = []  # At the beginning of each part
         self._done = 0  # Micro-batches computed
         self._begun = 0  # Micro-batches asked for
@@ -111,9 +113,11 @@ class StepComputer:
         state = self.trainer.accelerator.gradient_state
         is_sync = state.sync_gradients
         parts = list(self.step.parts(self._done, self.n_parts))
+        is_last_micro = self._done == len(self.step.batches) - 1
         value = torch.zeros((), device=self.trainer.args.device)
         for i, self.part in enumerate(parts):
             is_last = i == len(parts) - 1
+            self.is_end = is_last and is_last_micro
             state._set_sync_gradients(is_sync and is_last)
             wait = nullcontext() if is_last else self.trainer.accelerator.no_sync(model)
             if self._random:
@@ -144,7 +148,9 @@ class StepComputer:
         added = out.get("response_nll")
         if added is not None:
             added = self.response_weight * added
-        return share_of(self.step, out["logits"], self.part, added=added)
+        loss = share_of(self.step, out["logits"], self.part, added=added)
+        extra = extra_loss(self.trainer.backbone) if self.is_end else None
+        return loss if extra is None else loss + extra
 
     def _check_smaller(self, error):
         "`ResourceError` when nothing smaller can be tried"
@@ -237,14 +243,10 @@ class LossSums:
         self.steps_since += 1
 
 
-class StepFlow(TrainerCallback):
+class StepFlow(AdapterFlow):
     "What a `CalibratedTrainer` does between the parts of a step"
 
-    def __init__(
-        self,
-        trainer: Any,  # The `CalibratedTrainer`
-    ):
-        self.trainer = trainer
+    trainer: Any  # The `CalibratedTrainer`
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The order of rows is that of the epoch, also in the middle of one"
@@ -273,7 +275,8 @@ class StepFlow(TrainerCallback):
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, **extra: Any
     ) -> None:
-        "A loss with a memory sees the step"
+        "The adapter and a loss with a memory see the step"
+        super().on_optimizer_step(args, state, control, **extra)
         remember(self.trainer.computer.step)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:

@@ -26,30 +26,11 @@ def test_a_run_decides_as_it_was_trained(toy_fit, tiny, tmp_path, kind):
     )
     found = model.logits(predictions.texts)
     np.testing.assert_allclose(found, predictions.logits, atol=1e-5)
-    assert again.decide(["rake the leaves off the lawn"])[0].label
+    assert again.decide(["rake the leaves off the lawn"])[0].decision
     if kind != "full":
         np.testing.assert_allclose(
             model.merged().logits(predictions.texts), found, atol=1e-5
         )
-
-
-def test_the_rank_of_a_run_falls(toy_fit, tmp_path):
-    run = toy_fit(
-        tmp_path / "run",
-        config={"lora": {"kind": "adalora", "r": 6}},
-        epochs=4,
-    )
-    said = json.loads((run.path / "adapter" / "adapter_config.json").read_text())
-    ranks = list(said["rank_pattern"].values())
-    assert sum(ranks) <= 2 * len(ranks) + sum(r == 1 for r in ranks)
-
-
-def test_two_speeds_train_another_model(toy_fit, tmp_path):
-    logits = [
-        toy_fit(tmp_path / kind, config={"lora": {"kind": kind}}).predictions("test")
-        for kind in ("lora", "lora_plus")
-    ]
-    assert np.abs(logits[0].logits - logits[1].logits).max() > 1e-3
 
 
 @pytest.mark.parametrize(
@@ -78,4 +59,4 @@ def test_a_run_in_eight_bits(toy_fit, tmp_path):
             config={"model": {"quantization": "8bit"}, "lora": {"kind": "pissa"}},
         )
     run = toy_fit(tmp_path / "run", config={"model": {"quantization": "8bit"}})
-    assert Run.load(run.path).decide(["the hedge has grown too tall"])[0].label
+    assert Run.load(run.path).decide(["the hedge has grown too tall"])[0].decision
