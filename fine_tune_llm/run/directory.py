@@ -59,6 +59,8 @@ from fine_tune_llm.run.certificate import (
 )
 from .inputs import Inputs, check_inputs, list_texts
 from .recertify import recertified
+from ..stats.arrays import softmax
+from ..stats.uncertainty import mutual_information
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
 def differences(
@@ -469,7 +471,15 @@ def _decided(run, read, rationale):
         certificate=run.certificate["id"],
         rationales=rationales,
         cut=run.model.cuts(read.texts),
+        mutual_information=_disagreement(run.model, read.texts),
     )
+
+
+def _disagreement(model, texts):
+    "How far the members of a model disagree, in nats, (n,); `None` without members"
+    if not hasattr(model, "member_logits"):
+        return None
+    return mutual_information([softmax(said) for said in model.member_logits(texts)])
 
 # %% ../../nbs/run/20_directory.ipynb #dc718788
 def outcome_of(

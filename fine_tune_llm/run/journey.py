@@ -217,7 +217,6 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
     device = find_device(config.model.device)
@@ -226,6 +225,7 @@ def check_fit(
     check_promises(config, classes)
     source = find_model(config.model.name)
     backend = choose_backend(source, config.model.backend)
+    check_loss(config, classes, backend=backend)
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 

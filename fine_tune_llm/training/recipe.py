@@ -138,6 +138,22 @@ def _set_dropout(net, share):
         net.dropout.p = share
 
 
+def _loss_for(model, loss, labels, known):
+    "The loss, with as many outputs as it wants; and weights for the start"
+    weights = _class_weights(loss, labels, model)
+    made = make_loss(loss.name, known=known, **loss.settings(), **weights)
+    if hasattr(model.net, "set_extra_outputs"):
+        model.net.set_extra_outputs(made.extra_outputs)
+    elif made.extra_outputs:
+        raise ConfigurationError(
+            f"the loss {made.text!r} trains an output that abstains, and this network "
+            "has none beside the classes",
+            hint="Use a classification head, or another loss",
+            argument="loss.name",
+        )
+    return made, weights
+
+
 def _class_weights(loss, labels, model):
     "Keywords for the loss and for the start"
     if loss.class_weights == "none":
@@ -234,7 +250,7 @@ def train(
     )
     publish = _nobody if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
-    weights = _class_weights(loss, rows[0][1], model)
+    what, weights = _loss_for(model, loss, rows[0][1], known)
     with arguments.main_process_first(local=False):
         last = CheckpointManager(folder).last()
         if last is None:
@@ -252,7 +268,7 @@ def train(
         data_collator=BatchCollator(model.tokenizer.pad_token_id),
         train_dataset=TokenRows(*rows[0]),
         eval_dataset=TokenRows(*rows[1]),
-        loss=make_loss(loss.name, known=known, **loss.settings(), **weights),
+        loss=what,
         response_weight=loss.response_weight,
         metrics=metrics,
         accumulation=config.accumulation,
