@@ -249,7 +249,7 @@ def check_adapter(
         )
     return targets
 
-# %% ../../nbs/models/38_adapters.ipynb #b468d6f3
+# %% ../../nbs/models/38_adapters.ipynb #662903a4
 DEFAULT = "default"  # Name of the adapter that `attach` puts in
 START = "start"  # What an update starts at, with the sign turned; never trained
 
@@ -262,7 +262,6 @@ class AdapterNote:
     kinds: dict[str, str] = field(default_factory=dict)  # Adapter -> its kind
     # Adapter -> settings of peft as they were given: peft rewrites its own copy
     configs: dict[str, Any] = field(default_factory=dict)
-    plus_ratio: float = 1.0  # How many times faster second factors learn
 
 
 def has_adapter(
@@ -284,7 +283,7 @@ def note_of(
         )
     return note
 
-# %% ../../nbs/models/38_adapters.ipynb #cf199684
+# %% ../../nbs/models/38_adapters.ipynb #bed05a9b
 @contextmanager
 def seeded(
     seed: int,  # Of what is drawn inside
@@ -309,8 +308,6 @@ def attach(
     kind = ADAPTERS.get(settings.kind)
     targets = check_adapter(backbone, settings)
     note = AdapterNote(base, {DEFAULT: settings.kind})
-    if settings.kind == "lora_plus":
-        note.plus_ratio = settings.plus_ratio
     check_dense(settings, is_quantized(backbone))
     backbone.requires_grad_(False)
     if kind.configure is None:
@@ -485,28 +482,30 @@ def without_adapter(
     with same_learning(net), net.disable_adapter():
         yield
 
-# %% ../../nbs/models/38_adapters.ipynb #407e2101
+# %% ../../nbs/models/38_adapters.ipynb #14fec695
 def prepare_training(
     net: nn.Module,  # From `attach`
     *,
-    batches: Iterable[Any],  # A few of the train role; not touched without need
+    n_steps: int,  # Optimizer steps to come, 1 or more
+    batches: Iterable[Any] = (),  # A few of the train role; not touched without need
     # Runs the whole classifier on a batch and returns its loss, a scalar
-    loss: Callable[[Any], torch.Tensor],
+    loss: Callable[[Any], torch.Tensor] | None = None,
 ) -> None:
-    """Start where the data says
+    """Start where the data says, and know how many steps there will be
 
     Call it once, when the head is where it starts, and not when training is resumed:
     then `load_training_state` brings the start back.
     """
     kind = ADAPTERS.get(note_of(net).kinds[DEFAULT])
+    set_steps(net, n_steps)
     if not kind.reads:
         return
     batches = list(batches)
-    if not batches:
+    if not batches or loss is None:
         raise AdapterError(
             f"`lora.kind` {note_of(net).kinds[DEFAULT]!r} starts from data and was "
             "given none",
-            hint="Pass `batches` of the train role",
+            hint="Pass `batches` of the train role and `loss`",
         )
     is_training = net.training
     net.eval()
@@ -693,20 +692,21 @@ def ranks(
         for name, layer in lora_layers(net, adapter)
     }
 
-# %% ../../nbs/models/38_adapters.ipynb #1bcdb9ed
+# %% ../../nbs/models/38_adapters.ipynb #fbae1632
 def parameter_groups(
     net: nn.Module,  # The whole classifier, head included
+    settings: LoraSection,  # Section `lora`
     *,
     learning_rate: float,  # Of everything else
     weight_decay: float,  # Of matrices; vectors are left alone
-    plus_ratio: float,  # `AdapterNote.plus_ratio`
 ) -> list[dict[str, Any]]:  # For an optimizer of torch; no group is empty
     "Parameters that learn, by speed and decay"
+    ratio = settings.plus_ratio if settings.kind == "lora_plus" else 1.0
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, weight in net.named_parameters():
         if weight.requires_grad:
             is_second = ".lora_B." in name
-            rate = learning_rate * (plus_ratio if is_second else 1.0)
+            rate = learning_rate * (ratio if is_second else 1.0)
             decay = weight_decay if weight.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(weight)
     return [
@@ -714,7 +714,7 @@ def parameter_groups(
         for (rate, decay), weights in groups.items()
     ]
 
-# %% ../../nbs/models/38_adapters.ipynb #63eb0aaa
+# %% ../../nbs/models/38_adapters.ipynb #9d8888e9
 def training_state(
     net: nn.Module,  # From `attach`
 ) -> dict[str, torch.Tensor]:  # Copies, by name, on the CPU
@@ -741,6 +741,8 @@ def training_state(
 def load_training_state(
     net: nn.Module,  # From `attach`, with the same settings
     state: dict[str, torch.Tensor],  # From `training_state`
+    *,
+    n_steps: int,  # Optimizer steps in all, those already made included
 ) -> None:
     "Go on where training was; `AdapterError` when the state is of another adapter"
     model, parameters = _ada(net), dict(net.named_parameters())
@@ -753,6 +755,7 @@ def load_training_state(
             parameters[name].copy_(state[name])
     if model is None:
         return
+    set_steps(net, n_steps)
     places = {name: weight.device for name, weight in model.model.named_parameters()}
     for key, weight in state.items():
         part, _, name = key.partition(":")

@@ -323,6 +323,7 @@ def train_stage(
         folder=work,
         seed=config.seed,
         loss=config.loss,
+        lora=config.lora,
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,

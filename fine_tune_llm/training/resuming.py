@@ -16,13 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import TrainerCallback, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import TrainOutput
 
 from ..core.errors import CheckpointError, ConfigurationError
-from ..models.adapters import load_training_state, training_state
-from .adapter_steps import AdapterTrainer
 from .checkpoints import Checkpoint, CheckpointManager
 from .faults import Interruption
 from .steps import Processes
@@ -222,7 +220,6 @@ def _state_of(trainer):
         "scheduler": trainer.lr_scheduler.state_dict(),
         "scaler": None if scaler is None else scaler.state_dict(),
         "random": gather_object([random_state()]),
-        "adapter": training_state(trainer.backbone),
         "extra": trainer.extra_state(),
     }
 
@@ -278,7 +275,7 @@ def _save_learned(learned, folder):
     save_file(tensors, folder / "learned.safetensors")
 
 
-class ResumableTrainer(AdapterTrainer):
+class ResumableTrainer(Trainer):
     "A `Trainer` whose checkpoints hold everything, and no pickle"
 
     keep_checkpoints = 1  # Best ones that are kept beside the last
@@ -361,6 +358,7 @@ class ResumableTrainer(AdapterTrainer):
         self.state = TrainerState.load_from_json(str(Path(folder) / _STATE))
         self._load_from_checkpoint(folder)
         self._load_callback_state()
+        self.load_extra_state(self._kept["extra"])
         if self.state.best_model_checkpoint is not None:
             self._load_best_model()
         return TrainOutput(self.state.global_step, 0.0, {})
@@ -411,7 +409,6 @@ class ResumableTrainer(AdapterTrainer):
         if checkpoint is not None:
             kept = self._open(checkpoint)
             _set_optimizer_state(self, kept["optimizer"])
-            load_training_state(self.backbone, kept["adapter"])
             self.lr_scheduler.load_state_dict(kept["scheduler"])
             self.load_extra_state(kept["extra"])
 

@@ -17,14 +17,19 @@ import torch
 from transformers import (
     DefaultFlowCallback,
     EarlyStoppingCallback,
+    TrainerCallback,
 )
 
 from ..core.errors import ConvergenceError, ResourceError
 from ..core.events import Event
 from ..core.logs import get_logger
-from ..models.adapters import extra_loss
+from fine_tune_llm.models.adapters import (
+    after_optimizer_step,
+    extra_loss,
+    load_training_state,
+    training_state,
+)
 from ..stats.metric_summary import WATCHED
-from .adapter_steps import AdapterFlow
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
 from .resuming import ResumableTrainer, SaveEvery
@@ -63,12 +68,12 @@ class StepComputer:
         n_parts: int,  # In which a micro-batch is computed, 1 or more
     ):
         self.trainer = trainer
+        self.backbone = getattr(trainer.model, "backbone", trainer.model)
         self.loss = loss
         self.response_weight = response_weight
         self.n_parts = n_parts
         self.step: OptimiserStep | None = None
         self.part: dict[str, torch.Tensor] | None = None  # The one that is computed
-        self.is_end = False  # Is it the last of the step?
         self._random: list[Any] = []  # At the beginning of each part
         self._done = 0  # Micro-batches computed
         self._begun = 0  # Micro-batches asked for
@@ -80,7 +85,12 @@ class StepComputer:
         "A new step"
         batches = [self.trainer._prepare_inputs(batch) for batch in batches]
         everywhere = self.trainer.processes
-        self.step = OptimiserStep(batches, loss=self.loss, processes=everywhere)
+        filled = self.trainer.accelerator.gradient_state
+        is_last = everywhere.count > 1 and filled.end_of_dataloader
+        n_left = filled.remainder if is_last and filled.remainder > 0 else None
+        self.step = OptimiserStep(
+            batches, loss=self.loss, processes=everywhere, n_left=n_left
+        )
         self._done = self._begun = 0
 
     def run(
@@ -113,11 +123,9 @@ class StepComputer:
         state = self.trainer.accelerator.gradient_state
         is_sync = state.sync_gradients
         parts = list(self.step.parts(self._done, self.n_parts))
-        is_last_micro = self._done == len(self.step.batches) - 1
         value = torch.zeros((), device=self.trainer.args.device)
         for i, self.part in enumerate(parts):
             is_last = i == len(parts) - 1
-            self.is_end = is_last and is_last_micro
             state._set_sync_gradients(is_sync and is_last)
             wait = nullcontext() if is_last else self.trainer.accelerator.no_sync(model)
             if self._random:
@@ -145,13 +153,11 @@ class StepComputer:
         out: dict[str, torch.Tensor],  # Of the network
     ) -> torch.Tensor:  # With gradient
         "What the part that is computed adds to the loss"
-        added = out.get("response_nll")
-        if added is not None:
-            added = self.response_weight * added
-        outputs = self._outputs(out)
-        loss = share_of(self.step, outputs, self.part, added=added)
-        extra = extra_loss(self.trainer.backbone) if self.is_end else None
-        return loss if extra is None else loss + extra
+        added = extra_loss(self.backbone)
+        if "response_nll" in out:
+            response = self.response_weight * out["response_nll"]
+            added = response if added is None else added + response
+        return share_of(self.step, self._outputs(out), self.part, added=added)
 
     def _outputs(self, out):
         "K logits, and what the loss wants beside them"
@@ -250,10 +256,14 @@ class LossSums:
         self.steps_since += 1
 
 
-class StepFlow(AdapterFlow):
+class StepFlow(TrainerCallback):
     "What a `CalibratedTrainer` does between the parts of a step"
 
-    trainer: Any  # The `CalibratedTrainer`
+    def __init__(
+        self,
+        trainer: Any,  # The `CalibratedTrainer`
+    ):
+        self.trainer = trainer
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The order of rows is that of the epoch, also in the middle of one"
@@ -282,9 +292,9 @@ class StepFlow(AdapterFlow):
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, **extra: Any
     ) -> None:
-        "The adapter and a loss with a memory see the step"
-        super().on_optimizer_step(args, state, control, **extra)
+        "A loss with a memory sees the step, and an adapter that gives up rank"
         remember(self.trainer.computer.step)
+        after_optimizer_step(self.trainer.computer.backbone, state.global_step)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The rows of a whole epoch are past"
@@ -410,6 +420,7 @@ class CalibratedTrainer(ResumableTrainer):
             "losses": asdict(self.losses),
             "n_parts": self.computer.n_parts,
             "loss": loss.state_dict() if hasattr(loss, "state_dict") else {},
+            "adapter": training_state(self.computer.backbone),
         }
 
     def load_extra_state(
@@ -417,6 +428,8 @@ class CalibratedTrainer(ResumableTrainer):
         state: dict[str, Any],  # From `extra_state`
     ) -> None:
         "Go on from there"
+        steps = self.state.max_steps
+        load_training_state(self.computer.backbone, state["adapter"], n_steps=steps)
         self.losses = LossSums(**state["losses"])
         self.computer.n_parts = max(self.computer.n_parts, state["n_parts"])
         if state["loss"]:

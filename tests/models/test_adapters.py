@@ -25,7 +25,6 @@ from fine_tune_llm.models.adapters import (
     parameter_groups,
     prepare_training,
     ranks,
-    set_steps,
     training_state,
 )
 from fine_tune_llm.models.lora_manager import LoRAManager
@@ -82,8 +81,12 @@ def made(architecture, kind="lora", **settings):
 
 
 def prepared(model, n_steps=STEPS):
-    prepare_training(model.net, batches=batches(), loss=lambda batch: model(*batch))
-    set_steps(model.net, n_steps)
+    prepare_training(
+        model.net,
+        n_steps=n_steps,
+        batches=batches(),
+        loss=lambda batch: model(*batch),
+    )
 
 
 def step(model, optimizer, number):
@@ -98,10 +101,7 @@ def step(model, optimizer, number):
 
 
 def optimizer_of(model, settings):
-    ratio = settings.plus_ratio if settings.kind == "lora_plus" else 1.0
-    groups = parameter_groups(
-        model, learning_rate=5e-3, weight_decay=0.01, plus_ratio=ratio
-    )
+    groups = parameter_groups(model, settings, learning_rate=5e-3, weight_decay=0.01)
     return torch.optim.AdamW(groups)
 
 
@@ -299,8 +299,8 @@ def test_inputs_are_seen_once_and_without_padding():
 def test_starts_from_data_need_data():
     model, _ = made("bert", "eva")
     with pytest.raises(AdapterError, match="starts from data and was given none"):
-        prepare_training(model.net, batches=[], loss=model)
-    prepare_training(made("bert", "lora")[0].net, batches=[], loss=model)
+        prepare_training(model.net, n_steps=5)
+    prepare_training(made("bert", "lora")[0].net, n_steps=5)
 
 
 @pytest.mark.parametrize("architecture", ["bert", "gpt2"])
@@ -356,8 +356,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_been(kind):
             )
     weights, of_optimizer, ours = saved
     again, optimizer = begun()
-    load_training_state(again.net, ours)
-    set_steps(again.net, STEPS)
+    load_training_state(again.net, ours, n_steps=STEPS)
     with torch.no_grad():
         for name, weight in again.named_parameters():
             if name in weights:
@@ -372,7 +371,7 @@ def test_interrupted_training_goes_on_as_if_nothing_had_been(kind):
 def test_state_of_another_kind_is_refused():
     state = training_state(made("bert", "pissa")[0].net)
     with pytest.raises(AdapterError, match="of another kind"):
-        load_training_state(made("bert", "lora")[0].net, state)
+        load_training_state(made("bert", "lora")[0].net, state, n_steps=5)
 
 
 @pytest.fixture

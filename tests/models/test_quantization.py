@@ -16,7 +16,6 @@ from fine_tune_llm.models.adapters import (
     attach,
     fold,
     prepare_training,
-    set_steps,
 )
 from fine_tune_llm.models.hub import find_model
 from fine_tune_llm.models.lora_manager import LoRAManager
@@ -72,8 +71,7 @@ def test_an_adapter_learns_on_eight_bits_and_comes_back(eight, kind, tmp_path):
     def loss(batch):
         return net(batch).last_hidden_state.mean(1).square().mean()
 
-    prepare_training(net, batches=[TOKENS], loss=loss)
-    set_steps(net, 10)
+    prepare_training(net, n_steps=10, batches=[TOKENS], loss=loss)
     learning = [p for p in net.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(learning, 0.01)
     losses = []
