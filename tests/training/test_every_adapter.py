@@ -35,7 +35,7 @@ def llama(tmp_path_factory):
 @pytest.mark.parametrize("backend", ["head", "label_tokens"])
 @pytest.mark.parametrize("kind", list(ADAPTERS))
 def test_trained_saved_opened_disabled_merged_stacked(llama, tmp_path, kind, backend):
-    lora = LoraSection(kind=kind, r=4)
+    lora = LoraSection(kind=kind, r=4, alpha=8)
     model = load_model(llama, CLASSES, seed=0, backend=backend, lora=lora)
     part, before = (TEXTS, LABELS), model.logits(TEXTS)
     if kind != "none" or backend == "head":  # else there is nothing to learn
