@@ -43,8 +43,8 @@ from fine_tune_llm.inference.decision import (
     unread,
 )
 from ..inference.rationale import occlusion
+from ..models.ensembles import AdapterEnsemble, load_trained
 from ..models.hub import find_model
-from ..models.text_model import load_adapter
 from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
 from fine_tune_llm.run.certificate import (
@@ -58,6 +58,8 @@ from fine_tune_llm.run.certificate import (
 )
 from .inputs import Inputs, check_inputs, list_texts
 from .recertify import recertified
+from ..stats.arrays import softmax
+from ..stats.uncertainty import mutual_information
 
 # %% ../../nbs/run/20_directory.ipynb #927c6262
 def differences(
@@ -374,7 +376,7 @@ def _read_model(run):
     "The model of a run, of files that are as they were, speaking as it did"
     base = run.config.model.name
     with _unchanged(run, "adapter", "tokenizer"):
-        model = load_adapter(
+        model = load_trained(
             base,
             run.path / "adapter",
             run.path / "tokenizer",
@@ -456,7 +458,15 @@ def _decided(run, read, rationale):
         certificate=run.certificate["id"],
         rationales=rationales,
         cut=run.model.cuts(read.texts),
+        mutual_information=_disagreement(run.model, read.texts),
     )
+
+
+def _disagreement(model, texts):
+    "How far the members of a model disagree, in nats; `None` without members"
+    if not isinstance(model, AdapterEnsemble):
+        return None
+    return mutual_information([softmax(z) for z in model.member_logits(texts)])
 
 # %% ../../nbs/run/20_directory.ipynb #dc718788
 def outcome_of(

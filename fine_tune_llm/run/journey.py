@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..models.catalogue import CATALOGUE
+from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
 from ..models.text_model import check_targets, load_adapter, load_model
@@ -64,6 +66,7 @@ from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
 from .loss import check_loss, known_to_losses
+from .members import train_members
 from .progress import FitProgress, in_notebook
 from fine_tune_llm.run.stages import (
     begin_stage,
@@ -75,6 +78,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
+from ..training.strategies import make_strategies
 from ..training.trainer import train
 from ..training.turns import own_turn
 
@@ -216,6 +220,7 @@ def check_fit(
             "loaded in full precision only in this version",
             hint="Set model.quantization to 'none'",
         )
+    make_strategies(config.training.strategies)
     check_promises(config, classes)
     source = find_model(config.model.name)
     check_model(source)
@@ -258,7 +263,7 @@ def _begin_training(
     return made_from
 
 
-def _first_model(job):
+def _first_model(job, seed):
     "A fresh adapter, or that of the run that training starts from"
     config = job.config
     if job.start is not None:
@@ -275,12 +280,33 @@ def _first_model(job):
     return load_model(
         config.model.name,
         len(job.dataset.classes),
-        seed=config.seed,
+        seed=seed,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
         dropout=config.training.dropout,
     )
+
+
+def _trained(job, seed, work):
+    "A model trained with a seed, its checkpoints in a work folder"
+    config, model = job.config, _first_model(job, seed)
+    train(
+        model,
+        job.rows("train", "fit"),
+        job.rows("validation", "choose"),
+        config=config.training,
+        folder=work,
+        seed=seed,
+        loss=config.loss,
+        known=known_to_losses(config, job.dataset.classes),
+        metrics=config.monitoring.metrics,
+        device=config.model.device,
+        warm=job.start is None,
+        publish=job.publish,
+        progress=job.progress,
+    )
+    return model
 
 
 def train_stage(
@@ -293,22 +319,7 @@ def train_stage(
     if len(done) == len(parts):
         return
     work = work_folder(job.folder).absolute()
-    model = _first_model(job)
-    train(
-        model,
-        job.rows("train", "fit"),
-        job.rows("validation", "choose"),
-        config=config.training,
-        folder=work,
-        seed=config.seed,
-        loss=config.loss,
-        known=known_to_losses(config, job.dataset.classes),
-        metrics=config.monitoring.metrics,
-        device=config.model.device,
-        warm=job.start is None,
-        publish=job.publish,
-        progress=job.progress,
-    )
+    model = train_members(partial(_trained, job), config, work)
     model.save(job.folder / "adapter", job.folder / "tokenizer")
     written = files_of(job.folder, *parts)
     record_files(job.folder, "training", files=written, made_from=made_from)
@@ -336,7 +347,7 @@ def predict_stage(
     if not missing:
         return
     check_stages(job.folder, ["training"])
-    model = load_adapter(
+    model = load_trained(
         job.config.model.name,
         job.folder / "adapter",
         job.folder / "tokenizer",
