@@ -16,7 +16,7 @@ from house import PACKAGE, ROOT
 
 SPECIAL = {"__init__", "__call__", "__getitem__", "__len__", "__iter__", "__contains__"}
 POSITIONAL = 3
-FOREIGN = {"Trainer", "TrainerCallback"}
+FOREIGN = {"Trainer", "ResumableTrainer", "TrainerCallback", "CallbackHandler"}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 

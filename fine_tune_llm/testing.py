@@ -303,6 +303,12 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
     "Architecture -> what its configuration needs beside the common sizes"
     kinds = ["sliding_attention", "full_attention"]
     mixed = {"sliding_window": 8, "head_dim": 16, "layer_types": kinds}
+    per_layer = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 400}
+    linear: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]}
+    for part in ("key", "value"):
+        linear |= {f"linear_num_{part}_heads": 2, f"linear_{part}_head_dim": 8}
+    state: dict[str, Any] = {"layer_types": ["mamba", "attention"]}
+    state |= {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
     rotation = {"rope_type": "default", "rope_theta": 10_000.0}
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
     return {
@@ -327,6 +333,9 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
         "gpt2": dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
         "gpt_oss": {**mixed, **experts, "rope_parameters": rotation},
         "lfm2": {"layer_types": ["conv", "full_attention"]},
+        "gemma4_text": {**mixed, "global_head_dim": 16, **per_layer},
+        "qwen3_5_text": {"head_dim": 16, **linear},
+        "granitemoehybrid": {"num_local_experts": 0, **state},
         "mamba": {"state_size": 4},
         "bloom": {"n_layer": 2, "n_head": 2},
     }

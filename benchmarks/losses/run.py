@@ -28,7 +28,7 @@ from fine_tune_llm.stats.paired import compare, compare_rows
 from fine_tune_llm.stats.selective import aurc
 from fine_tune_llm.stats.temperature import best_temperature
 from fine_tune_llm.training.losses import make_loss
-from fine_tune_llm.training.trainer import train
+from fine_tune_llm.training.recipe import train
 
 HERE = Path(__file__).resolve().parent
 DATA = Path(os.environ.get("FTLLM_DATA", HERE.parents[2] / "shared/data")) / "banking77"
@@ -46,6 +46,7 @@ LOSSES = (
     "aurc",
     "cross_entropy+crl",
     "gambler(payoff=2)",
+    "cross_entropy+gambler(payoff=2)",
     "cross_entropy+conformal_size",
     "cross_entropy+margin_smoothing",
     "cross_entropy+0.5*expected_cost",

@@ -441,6 +441,34 @@ class TrainingConfig(Section):
         "natively",
         "choice",
     )
+    accumulation: int = _setting(
+        1,
+        "Parts in which the rows of a step are computed, to save memory; the gradient "
+        "is the same, and when memory runs out the parts are halved anyway",
+        "parts",
+        ge=1,
+        le=65536,
+    )
+    activation_checkpointing: bool = _setting(
+        False,
+        "Compute activations again on the way back instead of keeping them: a third "
+        "slower, and much less memory",
+        "yes or no",
+    )
+    save_every: str = _setting(
+        "epoch",
+        "When to save what a killed training goes on from: after every epoch, and "
+        "also every so often, as in '200 steps' or '15 minutes'",
+        "steps or minutes",
+        pattern=r"^(epoch|0*[1-9]\d{0,8} steps?|0*[1-9]\d{0,4}(\.\d{1,3})? minutes?)$",
+    )
+    keep_checkpoints: int = _setting(
+        1,
+        "Best checkpoints that are kept beside the last one while training goes on",
+        "checkpoints",
+        ge=1,
+        le=1000,
+    )
 
 # %% ../../nbs/config/10_schema.ipynb #e81dcdec
 class LossConfig(Section):
@@ -467,6 +495,14 @@ class LossConfig(Section):
         "together, which finds rare classes and makes them too likely (costs in `risk` "
         "do not)",
         "choice",
+    )
+    response_weight: float = _setting(
+        0.1,
+        "Weight of the NLL of the label's text beside the loss, with the backend "
+        "label_tokens; without it free text no longer holds the labels",
+        "factor",
+        ge=0,
+        le=100,
     )
 
     def settings(self) -> dict:

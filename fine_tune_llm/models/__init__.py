@@ -18,9 +18,9 @@ _WORDS = {
     "lora_manager": ["LoRAManager"],
     "weights": ["check_model", "find_device"],
     "head": ["PooledClassifier", "pool"],
+    "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "prompts": ["LabelPrompt", "PromptTokens", "tokenize_prompt", "tokenize_texts"],
     "label_tokens": ["LabelTokenClassifier"],
-    "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "memory": ["MemoryNeed", "bytes_to_train", "kept_for_backward", "memory_needed"],
     "text_model": [

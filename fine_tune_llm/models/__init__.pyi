@@ -18,14 +18,14 @@ from .weights import check_model as check_model
 from .weights import find_device as find_device
 from .head import PooledClassifier as PooledClassifier
 from .head import pool as pool
+from .onnx import OnnxClassifier as OnnxClassifier
+from .onnx import export_onnx as export_onnx
+from .onnx import load_onnx as load_onnx
 from .prompts import LabelPrompt as LabelPrompt
 from .prompts import PromptTokens as PromptTokens
 from .prompts import tokenize_prompt as tokenize_prompt
 from .prompts import tokenize_texts as tokenize_texts
 from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
-from .onnx import OnnxClassifier as OnnxClassifier
-from .onnx import export_onnx as export_onnx
-from .onnx import load_onnx as load_onnx
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
-           'seeded', 'attach', 'no_warnings', 'is_quantized', 'make_room', 'lora_layers', 'prepare_training',
-           'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state', 'load_training_state',
-           'fold', 'check_foldable']
+           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'make_room', 'lora_layers',
+           'prepare_training', 'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state',
+           'load_training_state', 'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -34,7 +34,7 @@ from fine_tune_llm.models.targets import (
     short_names,
 )
 
-# %% ../../nbs/models/38_adapters.ipynb #167efd0d
+# %% ../../nbs/models/38_adapters.ipynb #9940dab2
 @dataclass(frozen=True)
 class Names:
     "Targets as peft is told of them"
@@ -57,6 +57,7 @@ class AdapterKind:
     reads: str = ""
     has_experts: bool = False  # Can it change the weights of experts?
     has_base: bool = False  # Does it train the weights of the base themselves?
+    is_dense: bool = False  # Does it need weights in full precision?
 
     @property
     def has_start(self) -> bool:
@@ -139,7 +140,7 @@ def _oft(lora, names):
         use_cayley_neumann=False,
     )
 
-# %% ../../nbs/models/38_adapters.ipynb #b5ef7fa7
+# %% ../../nbs/models/38_adapters.ipynb #7cbb1cde
 _PLAIN = AdapterKind(_lora, has_experts=True)
 _KINDS = {
     "lora": (_PLAIN, "A low-rank update of every weight (Hu et al. 2021)"),
@@ -147,21 +148,24 @@ _KINDS = {
         AdapterKind(_rslora, has_experts=True),
         "LoRA scaled by alpha / sqrt(r), for large ranks (Kalajdzievski 2023)",
     ),
-    "dora": (AdapterKind(_dora), "LoRA of direction, and a length (Liu et al. 2024)"),
+    "dora": (
+        AdapterKind(_dora, is_dense=True),
+        "LoRA of direction, and a length (Liu et al. 2024)",
+    ),
     "eva": (
         AdapterKind(_lora, reads="inputs"),
         "LoRA from the directions of a layer's inputs (Paischer et al. 2024)",
     ),
     "pissa": (
-        AdapterKind(_lora, start=principal_start),
+        AdapterKind(_lora, start=principal_start, is_dense=True),
         "LoRA from a weight's singular vectors (Meng et al. 2024)",
     ),
     "olora": (
-        AdapterKind(_lora, start=orthogonal_start),
+        AdapterKind(_lora, start=orthogonal_start, is_dense=True),
         "LoRA from a weight's QR factors (Büyükakyüz 2024)",
     ),
     "loraga": (
-        AdapterKind(_lora, reads="gradients"),
+        AdapterKind(_lora, reads="gradients", is_dense=True),
         "LoRA from the gradient of the whole weight (Wang et al. 2024)",
     ),
     "lora_plus": (_PLAIN, "LoRA whose second factor learns faster (Hayou et al. 2024)"),
@@ -176,7 +180,10 @@ _KINDS = {
     "ia3": (AdapterKind(_ia3), "One vector a layer that rescales (Liu et al. 2022)"),
     "oft": (AdapterKind(_oft), "Rotations of each layer's inputs (Qiu et al. 2023)"),
     "qlora": (_PLAIN, "LoRA on a base in four or eight bits (Dettmers et al. 2023)"),
-    "full": (AdapterKind(has_base=True), "Every weight of the base is trained"),
+    "full": (
+        AdapterKind(has_base=True, is_dense=True),
+        "Every weight of the base is trained",
+    ),
     "none": (AdapterKind(), "The base stays as it is; only a head is trained"),
 }
 for _name, (_kind, _doc) in _KINDS.items():
@@ -276,7 +283,7 @@ def note_of(
         )
     return note
 
-# %% ../../nbs/models/38_adapters.ipynb #9056b686
+# %% ../../nbs/models/38_adapters.ipynb #bed05a9b
 @contextmanager
 def seeded(
     seed: int,  # Of what is drawn inside
@@ -301,15 +308,12 @@ def attach(
     kind = ADAPTERS.get(settings.kind)
     targets = check_adapter(backbone, settings)
     note = AdapterNote(base, {DEFAULT: settings.kind})
+    check_dense(settings, is_quantized(backbone))
     backbone.requires_grad_(False)
     if kind.configure is None:
-        if kind.has_base:
-            _check_dense(backbone, settings.kind)
-            backbone.requires_grad_(True)
+        backbone.requires_grad_(kind.has_base)
         net = backbone
     else:
-        if kind.has_start:
-            _check_dense(backbone, settings.kind)
         config = kind.configure(settings, _names_for_peft(backbone, targets))
         net = _wrapped(backbone, kind, config, seed)
         note.configs[DEFAULT] = config
@@ -330,7 +334,7 @@ def _wrapped(backbone, kind, config, seed):
         _begin(net, lambda name, layer: _factors(kind, layer))
     return net
 
-# %% ../../nbs/models/38_adapters.ipynb #74435de5
+# %% ../../nbs/models/38_adapters.ipynb #18cf94b4
 @contextmanager
 def no_warnings() -> Iterator[None]:
     "peft warns of what is put right anyway, such as the size of a block"
@@ -348,12 +352,17 @@ def is_quantized(
     return any(type(m).__module__.startswith("bitsandbytes") for m in net.modules())
 
 
-def _check_dense(backbone, kind):
-    if is_quantized(backbone):
+def check_dense(
+    settings: LoraSection,  # Section `lora`
+    is_quantized: bool,  # Will weights be in eight or four bits?
+) -> None:
+    "`AdapterError` for a kind that needs weights in full precision where they are not"
+    if is_quantized and ADAPTERS.get(settings.kind).is_dense:
+        fine = [name for name in ADAPTERS if not ADAPTERS.get(name).is_dense]
         raise AdapterError(
-            f"`lora.kind` {kind!r} needs weights in full precision, and these are "
-            "quantized",
-            hint="Set model.quantization to none, or take lora, dora or ia3",
+            f"`lora.kind` {settings.kind!r} needs weights in full precision, and these "
+            "are quantized",
+            hint=f"Set model.quantization to none, or take {', '.join(fine)}",
         )
 
 

@@ -7,6 +7,7 @@ __all__ = ['evaluating', 'LabelScorer', 'LabelTokenClassifier']
 
 # %% ../../nbs/models/36_label_tokens.ipynb #e7df24c9
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,11 +24,11 @@ from fine_tune_llm.models.label_engines import (
     RowsEngine,
     base_model,
     mask_styles,
-    naive_scores,
+    naive_table,
     text_config,
 )
 from .label_trie import SCORINGS, LabelTrie
-from .lengths import token_limit
+from .lengths import room_for_text
 from fine_tune_llm.models.prompts import (
     LabelPrompt,
     PromptTokens,
@@ -37,11 +38,16 @@ from fine_tune_llm.models.prompts import (
 
 # %% ../../nbs/models/36_label_tokens.ipynb #45b140be
 _SAMPLES = ("The card was declined at noon, and nobody has called back since.", "Hi")
-_LIMITS = (
-    "sliding_window",
-    "attention_chunk_size",
-    "original_max_position_embeddings",
-)
+
+
+def _limits(config):
+    "Lengths at which a model may begin to read otherwise, where its settings say so"
+    found = [
+        x for name, x in vars(config).items() if "window" in name or "chunk" in name
+    ]
+    for settings in (vars(config), getattr(config, "rope_parameters", None) or {}):
+        found.append(settings.get("original_max_position_embeddings"))
+    return [x for x in found if type(x) is int and x > 0]
 
 
 def _tolerance(backbone, scores):
@@ -69,26 +75,24 @@ class _Check:
         self.trie = trie
         self.texts = texts
         self.labels = _telling_labels(trie)
-        self.truth = {
-            scoring: naive_scores(
-                backbone, prompt, texts, scoring=scoring, labels=self.labels
-            )
-            for scoring in SCORINGS
-        }
+        self.truth = naive_table(backbone, prompt, texts, labels=self.labels)
 
     def gap(self, scores_of):
         "Largest difference, in units of what is tolerated; infinite for a failure"
-        gaps = []
+        worst = 0.0
         for scoring, truth in self.truth.items():
             try:
                 found = scores_of(self.texts, self.trie.reading(scoring))
             except (MemoryError, torch.OutOfMemoryError):
                 raise
-            except Exception:  # whatever a model raises, it cannot be asked so
+            except Exception as e:  # whatever a model raises, it cannot be asked so
+                get_logger("models").debug("label_engine_fails", error=repr(e)[:200])
                 return float("inf")
             gap = (found[:, self.labels] - truth).abs().max().item()
-            gaps.append(gap / _tolerance(self.backbone, truth))
-        return max(gaps) if gaps == gaps else float("inf")
+            if math.isnan(gap):
+                return float("inf")
+            worst = max(worst, gap / _tolerance(self.backbone, truth))
+        return worst
 
     def first_right(self, engines, scores_of):
         "The first engine whose scores are right"
@@ -184,8 +188,8 @@ class LabelScorer:
     ) -> Any:  # The engine that reads scores
         "An engine that is checked at this length, and whose kept beginning holds"
         around = self.tokens.longest
-        limits = (getattr(text_config(backbone), name, None) for name in _LIMITS)
-        passed = [x for x in limits if x and self._checked < x - around < length]
+        limits = _limits(text_config(backbone))
+        passed = [x for x in limits if self._checked < x - around < length]
         if self.engine is None or passed:
             self._choose(backbone, length)
         self.engine.backbone = self.trainer.backbone = backbone
@@ -255,6 +259,8 @@ class LabelScorer:
 class LabelTokenClassifier(nn.Module):
     "A causal language model that scores label words behind a prompt"
 
+    backend = "label_tokens"
+
     def __init__(
         self,
         backbone: nn.Module,  # From `AutoModelForCausalLM`, perhaps with an adapter
@@ -277,7 +283,7 @@ class LabelTokenClassifier(nn.Module):
         self.scoring = scoring
         self.n_classes = len(prompt.labels)
         self.tokens = tokenize_prompt(prompt, tokenizer)
-        self.room = _room(backbone, tokenizer, self.tokens)
+        self.room = room_for_text(text_config(backbone), tokenizer, self.tokens)
         samples = tokenize_texts(tokenizer, _SAMPLES, lead=self.tokens.lead)
         self.scorer = LabelScorer(self.tokens, samples, self.room)
 
@@ -405,19 +411,6 @@ class LabelTokenClassifier(nn.Module):
         return found
 
 # %% ../../nbs/models/36_label_tokens.ipynb #15b0c7cc
-def _room(backbone, tokenizer, tokens):
-    "Tokens that the prompt leaves for a text, or a `ConfigurationError`"
-    limit = token_limit(text_config(backbone), tokenizer)
-    if limit - tokens.longest < 8:
-        raise ConfigurationError(
-            f"the prompt takes {tokens.longest} of the {limit} tokens that the model "
-            "reads, which leaves no room for a text",
-            hint="Shorten the instruction and descriptions, or show fewer examples",
-            argument="prompt",
-        )
-    return limit - tokens.longest
-
-
 def _learns(backbone):
     "Are gradients recorded, and would any weight get one?"
     learn = (weights.requires_grad for weights in backbone.parameters())

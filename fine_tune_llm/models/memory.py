@@ -6,6 +6,7 @@
 __all__ = ['MemoryNeed', 'kept_for_backward', 'memory_needed', 'bytes_to_train']
 
 # %% ../../nbs/models/37_memory.ipynb #c543e4ed
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -190,4 +191,5 @@ def bytes_to_train(
         need = memory_needed(config)
     except (AdapterError, MissingDependencyError, ModelLoadError):
         return None  # said where the model is loaded
-    return need.total(config.training.batch_size) * 2**30
+    at_once = math.ceil(config.training.batch_size / config.training.accumulation)
+    return need.total(at_once) * 2**30

@@ -27,6 +27,7 @@ from fine_tune_llm.core.errors import (
     ResourceError,
 )
 from .hub import Source, quiet
+from .quantization import quantized_loading
 
 # %% ../../nbs/models/25_weights.ipynb #ad52302d
 def find_device(
@@ -252,6 +253,8 @@ def read_backbone(
     source: Source,  # From `find_model`
     *,
     device: str = "cpu",  # Of the weights; on "meta" none is read
+    # Linear layers in "8bit" or "4bit", see `check_quantization`
+    quantization: str = "none",
 ) -> nn.Module:  # In float32
     """The network without a head, every tensor of it from the file
 
@@ -261,13 +264,16 @@ def read_backbone(
     from transformers import AutoModel
 
     config = read_config(source)
-    return _read(AutoModel, source, config, device, **_without_pooler(config))
+    more = _without_pooler(config)
+    return _read(AutoModel, source, config, device, quantization, **more)
 
 
 def read_causal(
     source: Source,  # From `find_model`
     *,
     device: str = "cpu",  # Of the weights; on "meta" none is read
+    # Linear layers in "8bit" or "4bit", see `check_quantization`
+    quantization: str = "none",
 ) -> nn.Module:  # In float32
     """The network with its language-model head, every tensor of it from the file
 
@@ -284,20 +290,22 @@ def read_causal(
             hint="Use backend='head', or a causal model such as 'smollm2'",
             model=source.name,
         )
-    return _read(AutoModelForCausalLM, source, config, device)
+    return _read(AutoModelForCausalLM, source, config, device, quantization)
 
 
 # Of the text's tensors in a file of a model for images and text
 _PART_NAMES = {r"^language_model\.": "", r"^model\.language_model\.": "model."}
 
 
-def _read(kind, source, config, device, **more):
+def _read(kind, source, config, device, quantization, **more):
     "A network of `kind`, strictly: what is not in the file is not made up"
     is_part = _raw_config(source).get("model_type") != config.model_type
     if is_part:
         more["key_mapping"] = _PART_NAMES
     if device == "meta":
         more["device_map"] = "meta"
+    elif quantization != "none":
+        more |= quantized_loading(quantization, device=device)
     with _as_load_error(source.name), quiet():
         net, found = kind.from_pretrained(
             os.path.abspath(source.folder),
@@ -314,7 +322,7 @@ def _read(kind, source, config, device, **more):
         _check_tensors(source.name, net, found)
     if is_part:  # it is saved under the names of a text model, not of the whole
         vars(net).pop("_weight_conversions", None)
-    if device != "meta":
+    if device != "meta" and quantization == "none":
         for tensor in itertools.chain(net.parameters(), net.buffers()):
             tensor.data = tensor.data.to(device, copy=True)
     return net

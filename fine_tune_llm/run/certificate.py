@@ -299,7 +299,7 @@ def fingerprints(
         "labels": sha256_json(data["classes"]),
         "config": settings_hash(config),
         "data": sha256_json(data),
-        "prompt": None,
+        "prompt": files.get("adapter/backend.json"),
         **{name: files.get(file) for name, file in _ROWS.items()},
         "calibrator": sha256_json(calibrator),
         "stages": sha256_json(stages),

@@ -54,9 +54,16 @@ from ..models.catalogue import CATALOGUE
 from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
-from ..models.text_model import check_targets, load_adapter, load_model
+from ..models.prompts import LabelPrompt
+from fine_tune_llm.models.text_model import (
+    check_targets,
+    choose_backend,
+    load_adapter,
+    load_model,
+)
 from ..models.weights import check_model
 from ..predictions import Predictions
+from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
     settings_hash,
@@ -78,8 +85,8 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
+from ..training.recipe import train
 from ..training.strategies import make_strategies
-from ..training.trainer import train
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -223,7 +230,8 @@ def check_fit(
     make_strategies(config.training.strategies)
     check_promises(config, classes)
     source = find_model(config.model.name)
-    check_model(source)
+    backend = choose_backend(source, config.model.backend)
+    check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
@@ -239,6 +247,7 @@ class Job:
     publish: Callable[[Event], Any]  # Takes events
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
+    prompt: LabelPrompt | None = None  # What a causal model is asked
 
     def rows(
         self,
@@ -279,8 +288,11 @@ def _first_model(job, seed):
         return model
     return load_model(
         config.model.name,
-        len(job.dataset.classes),
+        job.dataset.classes,
         seed=seed,
+        backend="head" if job.prompt is None else "label_tokens",
+        prompt=job.prompt,
+        scoring=config.model.scoring,
         lora=config.lora,
         max_length=config.model.max_length,
         pooling=config.model.pooling,
@@ -302,7 +314,7 @@ def _trained(job, seed, work):
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,
-        warm=job.start is None,
+        warm=job.start is None and job.prompt is None,
         publish=job.publish,
         progress=job.progress,
     )
@@ -532,7 +544,8 @@ def _job_of(data, test, folder, config, progress, start):
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    config, read = settled(config, folder, dataset, ledger=ledger)
+    prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
+    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
         "classes": list(dataset.classes),
@@ -548,7 +561,17 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     bars = progress and not in_notebook()
-    return Job(folder, dataset, ledger, config, record, lambda event: None, bars, start)
+    return Job(
+        folder,
+        dataset,
+        ledger,
+        config,
+        record,
+        lambda event: None,
+        progress=bars,
+        start=start,
+        prompt=prompt,
+    )
 
 
 _WARNINGS = {

@@ -20,6 +20,7 @@ from ..data.ledger import Ledger
 from ..data.loading import Dataset
 from ..models.lengths import choose_length, text_lengths
 from ..models.memory import bytes_to_train
+from ..models.prompts import LabelPrompt
 
 # %% ../../nbs/run/27_limits.ipynb #092e13b4
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def settled(
     dataset: Dataset,  # All rows
     *,
     ledger: Ledger,  # Which row has which role
+    prompt: LabelPrompt | None = None,  # What stands around a text, if anything
 ) -> tuple[Config, TextsRead]:  # With numbers for what was left open
     "Settings that say what is done; `ConfigurationError` when it does not fit in here"
-    lengths, limit = text_lengths(config.model.name, dataset.texts)
+    lengths, limit = text_lengths(config.model.name, dataset.texts, prompt=prompt)
     asked = config.model.max_length
     wanted = asked or choose_length(lengths[ledger.roles["train"]], limit)
     max_length = min(wanted, limit)

@@ -22,7 +22,11 @@ _WORDS = {
         "make_strategies",
         "scale_learning_rate",
     ],
-    "trainer": ["CalibratedTrainer", "calibration_metrics", "last_checkpoint", "train"],
+    "watch": ["EvaluationWatch", "calibration_metrics"],
+    "checkpoints": ["Checkpoint", "CheckpointManager"],
+    "resuming": ["ResumableTrainer", "SaveEvery"],
+    "trainer": ["CalibratedTrainer"],
+    "recipe": ["train"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

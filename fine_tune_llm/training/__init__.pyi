@@ -18,25 +18,33 @@ from .strategies import Outset as Outset
 from .strategies import Strategy as Strategy
 from .strategies import make_strategies as make_strategies
 from .strategies import scale_learning_rate as scale_learning_rate
+from .watch import EvaluationWatch as EvaluationWatch
+from .watch import calibration_metrics as calibration_metrics
+from .checkpoints import Checkpoint as Checkpoint
+from .checkpoints import CheckpointManager as CheckpointManager
+from .resuming import ResumableTrainer as ResumableTrainer
+from .resuming import SaveEvery as SaveEvery
 from .trainer import CalibratedTrainer as CalibratedTrainer
-from .trainer import calibration_metrics as calibration_metrics
-from .trainer import last_checkpoint as last_checkpoint
-from .trainer import train as train
+from .recipe import train as train
 
 __all__ = [
     "CalibratedTrainer",
+    "Checkpoint",
+    "CheckpointManager",
     "ComposedLoss",
+    "EvaluationWatch",
     "EventPublisher",
     "HeadStart",
     "LOSSES",
     "Outset",
+    "ResumableTrainer",
     "STRATEGIES",
+    "SaveEvery",
     "Strategy",
     "Traits",
     "balanced_weights",
     "calibration_metrics",
     "cross_entropy",
-    "last_checkpoint",
     "make_loss",
     "make_strategies",
     "own_turn",

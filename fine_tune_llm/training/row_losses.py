@@ -140,7 +140,7 @@ def flsd53(
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
-    "Focal loss with gamma 5 where p < .2, else 3 (Mukhoti et al. 2020)"
+    "Focal loss with gamma 5 for p below .2, else 3 (Mukhoti et al. 2020)"
     log_prob = true_log_probs(logits, labels)
     gamma = torch.where(log_prob.detach() < math.log(0.2), 5.0, 3.0)
     rows = -(_unsure(log_prob) ** gamma) * log_prob

