@@ -119,6 +119,8 @@ _ORDER = (
     "verify",
     "make-key",
     "demo",
+    "tune",
+    "check-labels",
     "events",
     "config",
 )

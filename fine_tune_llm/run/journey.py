@@ -86,7 +86,7 @@ from fine_tune_llm.run.stages import (
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
 from ..training.recipe import train
-from ..training.strategies import make_strategies
+from ..training.strategies import check_strategies
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -227,10 +227,10 @@ def check_fit(
             "loaded in full precision only in this version",
             hint="Set model.quantization to 'none'",
         )
-    make_strategies(config.training.strategies)
     check_promises(config, classes)
     source = find_model(config.model.name)
     backend = choose_backend(source, config.model.backend)
+    check_strategies(config.training.strategies, backend)
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 

@@ -43,6 +43,11 @@ from .checkpoints import CheckpointManager
 from .losses import balanced_weights, make_loss
 from .resuming import take_learned
 from .starting_point import warm_start
+from fine_tune_llm.training.strategies import (
+    Outset,
+    begin_strategies,
+    make_strategies,
+)
 from .trainer import CalibratedTrainer
 from .watch import calibration_metrics
 
@@ -99,7 +104,7 @@ def training_arguments(
         report_to="none",
         disable_tqdm=not progress,
         load_best_model_at_end=True,
-        metric_for_best_model="nll_calibrated",
+        metric_for_best_model=config.best_by,
         greater_is_better=False,
         train_sampling_strategy="group_by_length",
         seed=seed,
@@ -129,6 +134,25 @@ def _tokenized(model, texts, labels):
             "the train and the validation role each need at least one row"
         )
     return model.prepare(texts), labels
+
+
+def _outset(model, train_rows, *, seed, publish):
+    "What strategies see of a training"
+    ids, labels = train_rows
+
+    def logits():
+        return model.logits_of(ids)
+
+    head = frozenset(model.net.own_tensors())
+    return Outset(model.learning(), head, logits, labels, seed, publish)
+
+
+def _watched_names(metrics, best_by, strategies):
+    "What an evaluation must report"
+    needed = [name for strategy in strategies for name in strategy.needs]
+    if best_by != "nll_calibrated":  # which is always there
+        needed.append(best_by)
+    return tuple(dict.fromkeys((*metrics, *needed)))
 
 
 def _set_dropout(net, share):
@@ -232,6 +256,9 @@ def train(
     publish = _nobody if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
     weights = _class_weights(loss, rows[0][1], model)
+    outset = _outset(model, rows[0], seed=seed, publish=publish)
+    strategies = make_strategies(config.strategies, outset)
+    metrics = _watched_names(metrics, config.best_by, strategies)
     with arguments.main_process_first(local=False):
         last = CheckpointManager(folder).last()
         if last is None:
@@ -242,6 +269,7 @@ def train(
     if not config.epochs:
         publish(Event("training.not_trained", {"start": start}, step=0))
         return log
+    begin_strategies(strategies if last is None else ())
     _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
@@ -257,6 +285,7 @@ def train(
         save_every=config.save_every,
         publish=publish,
         callbacks=[
+            *strategies,
             EarlyStoppingCallback(config.patience),
             EventPublisher(publish),
             *callbacks,
@@ -266,7 +295,7 @@ def train(
     with log_context(step=0):  # the publisher keeps the step up to date
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
-    if best is None or start["eval_nll_calibrated"] <= best:
+    if best is None or start[f"eval_{config.best_by}"] <= best:
         _take_start(model, folder)
         publish(Event("training.start_kept", {"start": start, "best": best}))
     model.net.eval()
