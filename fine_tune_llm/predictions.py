@@ -47,6 +47,20 @@ def _group_columns(groups, n_rows):
     }
 
 
+def _scope_columns(scope, n_rows):
+    "Strangeness by part, each of shape (n,)"
+    columns = {}
+    for name, values in dict(scope or {}).items():
+        column = np.asarray(values, dtype=np.float64)
+        if column.shape != (n_rows,) or not np.isfinite(column).all():
+            raise PredictionError(
+                f"`scope[{name!r}]` must be {n_rows} finite numbers, one a row",
+                argument="scope",
+            )
+        columns[str(name)] = read_only(column)
+    return columns
+
+
 def _with_indices(labels, **columns):
     "Predictions whose labels are indices, whatever the classes are called"
     said = Predictions(**columns)
@@ -81,6 +95,9 @@ class Predictions:
         # Whom or what each row comes from, shape (n,): rows of one cluster depend on
         # each other
         clusters: Any = None,
+        # How strange each row is by what the logits do not say, (n,) by the name of a
+        # part in `stats.SCOPE_PARTS`
+        scope: dict[str, Any] | None = None,
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
@@ -101,6 +118,7 @@ class Predictions:
             groups=_group_columns(groups, n),
             texts=text_column(texts, n, "texts"),
             clusters=name_column(clusters, n, "clusters"),
+            scope=_scope_columns(scope, n),
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -113,10 +131,11 @@ class Predictions:
         index = rows if isinstance(rows, slice) else row_index(rows, len(self))
         columns = self._columns()
         columns.pop("classes")
-        groups = columns.pop("groups")
+        groups, scope = columns.pop("groups"), columns.pop("scope")
         return _with_indices(
             classes=self.classes,
             groups={name: column[index] for name, column in groups.items()},
+            scope={name: column[index] for name, column in scope.items()},
             **{
                 name: None if column is None else column[index]
                 for name, column in columns.items()
@@ -126,7 +145,7 @@ class Predictions:
     def _columns(self):
         "What the constructor needs to make this again"
         kind = "probs" if self.logits is None else "logits"
-        names = ("labels", "classes", "ids", "groups", "texts", "clusters")
+        names = ("labels", "classes", "ids", "groups", "texts", "clusters", "scope")
         return {kind: self._scores} | {name: getattr(self, name) for name in names}
 
     @property
@@ -224,6 +243,7 @@ def _facts(predictions):
         if getattr(predictions, name) is not None
     ]
     groups = [f"group {name}" for name in predictions.groups]
+    groups += [f"scope {name}" for name in predictions.scope]
     shape = f"{len(predictions)} rows x {predictions.n_classes} classes"
     return [shape, kind, *columns, *groups]
 
@@ -262,6 +282,8 @@ def _as_table(predictions):
     for name, column in texts.items():
         if column is not None:
             columns[name] = pa.array(column, type=pa.string())
+    for name, column in predictions.scope.items():
+        columns[f"scope:{name}"] = pa.array(column, type=pa.float64())
     note = {"version": 1, "kind": kind, "classes": predictions.classes}
     return pa.table(columns).replace_schema_metadata(
         {"fine_tune_llm": json.dumps(note)}
@@ -335,6 +357,7 @@ def _from_table(table, path):
     flat = table[note["kind"]].combine_chunks().flatten()
     matrix = flat.to_numpy(zero_copy_only=False).reshape(len(table), -1)
     groups = [name for name in table.column_names if name.startswith("group:")]
+    scope = [name for name in table.column_names if name.startswith("scope:")]
     return {
         note["kind"]: matrix,
         "labels": column("label"),
@@ -343,6 +366,7 @@ def _from_table(table, path):
         "groups": {name.removeprefix("group:"): column(name) for name in groups},
         "texts": column("text"),
         "clusters": column("cluster"),
+        "scope": {name.removeprefix("scope:"): column(name) for name in scope},
     }
 
 # %% ../nbs/30_predictions.ipynb #5b55e08b

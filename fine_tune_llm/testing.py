@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['SyntheticProblem', 'synthetic_problem', 'toy_rows', 'toy_tokenizer', 'toy_chat_tokenizer', 'tiny_model', 'shake',
-           'tiny_causal', 'tiny_gguf', 'mutants', 'tree_mutants']
+           'tiny_causal', 'tiny_folder', 'tiny_gguf', 'mutants', 'tree_mutants']
 
 # %% ../nbs/90_testing.ipynb #4dc3f9fc
 import copy
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -230,86 +230,14 @@ def toy_chat_tokenizer(
         model_max_length=512,
     )
 
-# %% ../nbs/90_testing.ipynb #a795bc7a
-def _tiny_configs(vocab_size: int) -> dict[str, Callable[[], Any]]:
-    "Architecture -> its configuration class with two layers of width 32"
-    from transformers import (
-        BertConfig,
-        GPT2Config,
-        LlamaConfig,
-        MixtralConfig,
-        Qwen2Config,
-    )
-
-    sizes = dict(
-        vocab_size=vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        pad_token_id=0,
-    )
-    return dict(
-        bert=lambda: BertConfig(**sizes),
-        qwen2=lambda: Qwen2Config(**sizes, num_key_value_heads=1),
-        llama=lambda: LlamaConfig(**sizes, num_key_value_heads=1),
-        gpt2=lambda: GPT2Config(**sizes, n_inner=64, bos_token_id=0, eos_token_id=0),
-        mixtral=lambda: MixtralConfig(
-            **sizes, num_key_value_heads=1, num_local_experts=4
-        ),
-    )
-
-
-def tiny_model(
-    # "bert" (encoder), "qwen2", "llama", "gpt2" or "mixtral" (decoders)
-    arch: str = "bert",
-    *,
-    seed: int,  # Same seed, same weights
-    vocab_size: int = 200,  # Pieces of the tokenizer it will read
-) -> Any:  # A random `transformers` backbone, in evaluation mode
-    "The smallest real model of an architecture: two layers of width 32"
-    import torch
-    from transformers import AutoModel
-
-    configs = _tiny_configs(vocab_size)
-    if arch not in configs:
-        raise ConfigurationError(
-            f"`arch` must be one of {', '.join(configs)}, got {arch!r}"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return AutoModel.from_config(configs[arch](), trust_remote_code=False).eval()
-
-# %% ../nbs/90_testing.ipynb #2735b5e2
-def shake(
-    net: Any,  # A `torch.nn.Module`; changed in place
-    *,
-    seed: int,  # Same seed, same noise
-    scale: float = 0.05,  # Standard deviation of the noise
-) -> Any:  # The same network
-    "Noise on every parameter that learns, as if it had learnt something"
-    import torch
-
-    noise = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for weight in net.parameters():
-            if weight.requires_grad:
-                weight.add_(scale * torch.randn(weight.shape, generator=noise))
-    return net
-
-# %% ../nbs/90_testing.ipynb #c4289964
+# %% ../nbs/90_testing.ipynb #b62d67a5
 def _causal_settings() -> dict[str, dict[str, Any]]:
     "Architecture -> what its configuration needs beside the common sizes"
     kinds = ["sliding_attention", "full_attention"]
     mixed = {"sliding_window": 8, "head_dim": 16, "layer_types": kinds}
-    per_layer = {"hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 400}
-    linear: dict[str, Any] = {"layer_types": ["linear_attention", "full_attention"]}
-    for part in ("key", "value"):
-        linear |= {f"linear_num_{part}_heads": 2, f"linear_{part}_head_dim": 8}
-    state: dict[str, Any] = {"layer_types": ["mamba", "attention"]}
-    state |= {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8}
     rotation = {"rope_type": "default", "rope_theta": 10_000.0}
+    stretched = {"rope_type": "yarn", "factor": 16.0, "llama_4_scaling_beta": 0.1}
+    stretched["original_max_position_embeddings"] = 32
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2}
     return {
         "llama": {},
@@ -333,14 +261,133 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
         "gpt2": dict.fromkeys(("attn_pdrop", "embd_pdrop", "resid_pdrop"), 0.0),
         "gpt_oss": {**mixed, **experts, "rope_parameters": rotation},
         "lfm2": {"layer_types": ["conv", "full_attention"]},
-        "gemma4_text": {**mixed, "global_head_dim": 16, **per_layer},
-        "qwen3_5_text": {"head_dim": 16, **linear},
-        "granitemoehybrid": {"num_local_experts": 0, **state},
+        "ministral3": {"head_dim": 16, "rope_parameters": rotation | stretched},
+        "qwen3_moe": {
+            "head_dim": 16,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+        },
+        "qwen3_5_text": {
+            "head_dim": 16,
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 2,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 8,
+            "layer_types": ["linear_attention", "full_attention"],
+        },
+        "gemma4_text": {
+            **mixed,
+            "global_head_dim": 16,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": 400,
+            "num_kv_shared_layers": 0,
+            "final_logit_softcapping": 5.0,
+        },
+        "granitemoehybrid": {
+            "layer_types": ["mamba", "attention"],
+            "num_local_experts": 0,
+            "shared_intermediate_size": 64,
+            "mamba_n_heads": 4,
+            "mamba_d_head": 16,
+            "mamba_d_state": 8,
+            "logits_scaling": 4.0,
+        },
         "mamba": {"state_size": 4},
         "bloom": {"n_layer": 2, "n_head": 2},
     }
 
+# %% ../nbs/90_testing.ipynb #a795bc7a
+def _encoder_settings() -> dict[str, dict[str, Any]]:
+    "Architecture -> what its configuration needs beside the common sizes"
+    ends = {"bos_token_id": 2, "eos_token_id": 3}
+    return {
+        "bert": {},
+        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64},
+        "roberta": {"max_position_embeddings": 65},
+        "deberta-v2": {
+            "relative_attention": True,
+            "position_buckets": 16,
+            "pos_att_type": ["p2c", "c2p"],
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+            "position_biased_input": False,
+            "type_vocab_size": 0,
+        },
+        "modernbert": {
+            **ends,
+            "local_attention": 16,
+            "global_attn_every_n_layers": 2,
+            "cls_token_id": 2,
+            "sep_token_id": 3,
+        },
+        "eurobert": {**ends, "num_key_value_heads": 1, "mask_token_id": 4},
+    }
 
+
+def _tiny_config(
+    arch: str, known: dict[str, dict[str, Any]], more: dict[str, Any], **sizes: Any
+) -> Any:
+    "A configuration of two layers of width 32"
+    from transformers import AutoConfig
+
+    if arch not in known:
+        raise ConfigurationError(
+            f"`arch` must be one of {', '.join(known)}, got {arch!r}"
+        )
+    sizes |= dict(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        pad_token_id=0,
+    )
+    own = known[arch] | more
+    if "vocab_size_per_layer_input" in own:
+        own["vocab_size_per_layer_input"] = sizes["vocab_size"]
+    return AutoConfig.for_model(arch, **(sizes | own))
+
+
+def tiny_model(
+    # A `model_type` of transformers, of an encoder or a language model; its error
+    # lists those here
+    arch: str = "bert",
+    *,
+    seed: int,  # Same seed, same weights
+    vocab_size: int = 200,  # Pieces of the tokenizer it will read
+) -> Any:  # A random `transformers` backbone, in evaluation mode
+    "The smallest real model of an architecture: two layers of width 32"
+    import torch
+    from transformers import AutoModel
+
+    causal = _causal_settings()
+    known = _encoder_settings() | causal
+    sizes = dict(vocab_size=vocab_size, max_position_embeddings=64)
+    if arch in causal:
+        sizes["num_key_value_heads"] = 1
+    config = _tiny_config(arch, known, {}, **sizes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModel.from_config(config, trust_remote_code=False).eval()
+
+# %% ../nbs/90_testing.ipynb #2735b5e2
+def shake(
+    net: Any,  # A `torch.nn.Module`; changed in place
+    *,
+    seed: int,  # Same seed, same noise
+    scale: float = 0.05,  # Standard deviation of the noise
+) -> Any:  # The same network
+    "Noise on every parameter that learns, as if it had learnt something"
+    import torch
+
+    noise = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in net.parameters():
+            if weight.requires_grad:
+                weight.add_(scale * torch.randn(weight.shape, generator=noise))
+    return net
+
+# %% ../nbs/90_testing.ipynb #c4289964
 def tiny_causal(
     arch: str = "llama",  # A `model_type` of transformers; its error lists those here
     *,
@@ -350,31 +397,47 @@ def tiny_causal(
 ) -> Any:  # A random `transformers` causal language model, in evaluation mode
     "The smallest real language model of an architecture: two layers of width 32"
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    settings = _causal_settings()
-    if arch not in settings:
-        raise ConfigurationError(
-            f"`arch` must be one of {', '.join(settings)}, got {arch!r}"
-        )
-    sizes = dict(
+    config = _tiny_config(
+        arch,
+        _causal_settings(),
+        more or {},
         vocab_size=vocab_size,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
         num_key_value_heads=1,
-        intermediate_size=64,
         max_position_embeddings=512,
         initializer_range=0.3,
-        pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
     )
-    config = AutoConfig.for_model(arch, **(sizes | settings[arch] | (more or {})))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     return model.eval()
+
+# %% ../nbs/90_testing.ipynb #d99b12a6
+def tiny_folder(
+    arch: str,  # As of `tiny_model`
+    folder: Any,  # Path to write to; made when it is not there
+    *,
+    seed: int,  # Same seed, same bytes
+    texts: Sequence[str] = (),  # Sentences for the tokenizer; toy rows when empty
+) -> str:  # The folder, as a name of a model
+    """A tiny random model with its tokenizer on disk
+
+    A language model comes with its head, a byte-level tokenizer and a ChatML template,
+    an encoder with a WordPiece tokenizer.
+    """
+    from fine_tune_llm.models.hub import quiet
+
+    texts = list(texts) or [row["text"] for row in toy_rows()]
+    is_causal = arch in _causal_settings()
+    tokenizer = (toy_chat_tokenizer if is_causal else toy_tokenizer)(texts)
+    make = tiny_causal if is_causal else tiny_model
+    with quiet():
+        make(arch, seed=seed, vocab_size=len(tokenizer)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return str(folder)
 
 # %% ../nbs/90_testing.ipynb #63a4c819
 _GGUF_NUMBERS = dict(

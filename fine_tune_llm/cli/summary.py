@@ -36,6 +36,8 @@ def summary_text(
     ]
     if evidence["selective"]["certificate"]:
         topics.append(("certified decisions", _decisions_said(evidence["selective"])))
+    if "rejected" in evidence["scope"]:
+        topics.append(("scope", _scope_said(evidence["scope"])))
     if "decided" in evidence["out_of_scope"]:
         topics.append(("out of scope", _out_of_scope_said(evidence["out_of_scope"])))
     certificate = evidence["identity"]["certificate"]
@@ -148,9 +150,22 @@ def _decisions_said(selective):
 
 
 def _out_of_scope_said(found):
+    decided = f"{_share_said(found['decided'])} of {found['n']} decided all the same"
+    if "value" not in found["bound"]:
+        return f"{decided} (no promise covers them)"
     return (
-        f"{_share_said(found['decided'])} of {found['n']} decided all the same "
-        "(no promise covers them)"
+        f"{decided}, {_share_said(found['rejected'])} rejected; at most "
+        f"{_percent(found['bound']['value'])} of texts like these are let through"
+    )
+
+
+def _scope_said(found):
+    often = "on average"
+    if found["delta"]:
+        often = f"with probability at least {_percent(1 - found['delta'])}"
+    return (
+        f"at most {_percent(found['alpha'])} of texts in scope are rejected, {often}; "
+        f"on the test role {_share_said(found['rejected'])}"
     )
 
 # %% ../../nbs/cli/15_summary.ipynb #46cca53b

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ASSUMED_LENGTH', 'SETTINGS', 'Section', 'DataConfig', 'ModelConfig', 'PromptConfig', 'LoraSection', 'TrainingConfig',
-           'LossConfig', 'CalibrationConfig', 'ConformalConfig', 'RiskTarget', 'RiskConfig', 'AuditConfig',
-           'MonitoringConfig', 'LoggingConfig', 'Config', 'unknown_setting', 'as_layers', 'config_schema',
-           'settings_table']
+           'LossConfig', 'CalibrationConfig', 'ConformalConfig', 'RiskTarget', 'RiskConfig', 'ScopeConfig',
+           'AuditConfig', 'MonitoringConfig', 'LoggingConfig', 'Config', 'unknown_setting', 'as_layers',
+           'config_schema', 'settings_table']
 
 # %% ../../nbs/config/10_schema.ipynb #566ce30c
 import re
@@ -816,6 +816,36 @@ class RiskConfig(Section):
             raise ValueError("a cost target needs costs: miss, false_alarm or cost")
         return self
 
+# %% ../../nbs/config/10_schema.ipynb #274aa647
+class ScopeConfig(Section):
+    "Texts that are none of the classes"
+
+    score: Literal[
+        "none",
+        "auto",
+        "knn",
+        "energy_knn",
+        "relative_mahalanobis",
+        "energy",
+        "max_prob",
+    ] = _setting(
+        "none",
+        "How strange a text is: by this score it may be rejected as out of scope; auto "
+        "chooses on the validation role, none rejects nothing",
+        "choice",
+    )
+    alpha: float = _setting(
+        0.05, "Share of texts in scope that may be rejected", "share", gt=0, lt=1
+    )
+    delta: float = _setting(
+        0.0,
+        "Chance that more of them are rejected; 0 bounds the share on average over "
+        "calibration rows",
+        "probability",
+        ge=0,
+        lt=1,
+    )
+
 # %% ../../nbs/config/10_schema.ipynb #j0a00009
 class AuditConfig(Section):
     "What the audit looks at besides the test role"
@@ -903,6 +933,7 @@ class Config(Section):
     calibration: CalibrationConfig = CalibrationConfig()
     conformal: ConformalConfig = ConformalConfig()
     risk: RiskConfig = RiskConfig()
+    scope: ScopeConfig = ScopeConfig()
     audit: AuditConfig = AuditConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     logging: LoggingConfig = LoggingConfig()

@@ -78,7 +78,7 @@ def shift_between(
 # p-value, over all promises together, below which one is contradicted
 ALARM_LEVEL = 0.01
 _FEW_CUT = 0.01  # share of texts that may be cut without an alarm
-_CONTRADICTED = ("decisions_contradicted", "sets_contradicted")
+_CONTRADICTED = ("decisions_contradicted", "sets_contradicted", "scope_contradicted")
 
 
 def alarms_of(
@@ -100,9 +100,8 @@ def contradicted(
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #9fe3a4aa
 def _decisions(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    targets = evidence["selective"]["targets"]
-    for target in targets:
-        if target["p_value"] * (len(targets) + 1) >= ALARM_LEVEL:
+    for target in evidence["selective"]["targets"]:
+        if target["p_value"] * _n_promises(evidence) >= ALARM_LEVEL:
             continue
         mean, n = target["test"]["value"], target["test"]["n"]
         said, promised = f"mean loss {mean:.3g}", f"{target['promised']:g}"
@@ -116,6 +115,12 @@ def _decisions(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
             "it for texts like these: the test rows are not like the calibration rows, "
             "or this is one of the draws for which the certificate fails",
         )
+
+
+def _n_promises(evidence):
+    "Of decisions, of sets, and of scope where there is one"
+    has_scope = "p_value" in evidence.get("scope", {})
+    return len(evidence["selective"]["targets"]) + 1 + has_scope
 
 
 def _of_group(target):
@@ -132,6 +137,18 @@ def _sets(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
             f" of {coverage['n_test']} sets hold the true class, below the "
             f"{coverage['band_level']:.0%} band {band[0]:.1%} to {band[1]:.1%} in "
             f"which a promise of {1 - coverage['alpha']:.1%} must lie",
+        )
+
+
+def _scope(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    scope = evidence.get("scope", {})
+    if scope.get("p_value", 1.0) * _n_promises(evidence) < ALARM_LEVEL:
+        seen = scope["rejected"]
+        yield (
+            "scope_contradicted",
+            f"The test role contradicts the scope: {seen['value']:.1%} of {seen['n']} "
+            f"rows are rejected as out of scope, where at most {scope['alpha']:.1%} "
+            f"was promised (p = {scope['p_value']:.1g})",
         )
 
 
@@ -189,4 +206,13 @@ def _chosen_after(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield "promise_chosen_after_looking", said.rstrip(".")
 
 
-_PARTS = (_decisions, _sets, _chosen_after, _shift, _never_said, _start_kept, _cut)
+_PARTS = (
+    _decisions,
+    _sets,
+    _scope,
+    _chosen_after,
+    _shift,
+    _never_said,
+    _start_kept,
+    _cut,
+)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_MEASURES', 'identity_of', 'data_of', 'training_of', 'performance_of', 'calibration_of', 'coverage_of',
-           'selective_of', 'fairness_of', 'abstentions_of', 'out_of_scope_of', 'audit', 'write_audit']
+           'selective_of', 'fairness_of', 'abstentions_of', 'audit', 'write_audit']
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #a41a7109
 import platform
@@ -28,10 +28,11 @@ from fine_tune_llm.evaluation.alarms import (
 )
 from .baseline import baselines
 from .findings import Evidence, not_evaluated, share
+from .scope import out_of_scope_of, scope_of
 from ..predictions import Outcome, Predictions
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
-from ..run.directory import Run, outcome_of
+from ..run.directory import Run
 from ..run.limits import TextsRead
 from ..stats.arrays import class_index, group_names
 from ..stats.calibration_error import reliability
@@ -484,7 +485,7 @@ def abstentions_of(
     outcome: Outcome,  # On the test role
     most: int = 8,  # Examples at most
 ) -> list[dict[str, Any]]:
-    "Abstentions on the test role, evenly from the least sure to the threshold"
+    "Abstentions on the test role, evenly from the least sure to the surest"
     said = outcome.predictions
     rows = np.flatnonzero(~outcome.kept)
     rows = rows[np.argsort(outcome.conf[rows], kind="stable")]
@@ -498,35 +499,13 @@ def abstentions_of(
             "true": said.classes[said.labels[i]],
             "likeliest": said.classes[outcome.likeliest[i]],
             "confidence": float(outcome.conf[i]),
+            "reason": str(outcome.reasons[i]),
             "prediction_set": [
                 said.classes[k] for k in np.flatnonzero(outcome.sets[i])
             ],
         }
         for i in rows
     ]
-
-
-def out_of_scope_of(
-    run: Run,  # A finished run
-    texts: Iterable[str] | None,  # Texts that are none of the classes
-) -> dict[str, Any]:
-    "How many of them would be decided all the same"
-    if texts is None:
-        return not_evaluated("no out-of-scope texts were given")
-    texts = list(texts)
-    if not texts:
-        raise DataValidationError(
-            "`out_of_scope` is empty",
-            hint="Leave it out, or give texts that are none of the classes",
-        )
-    if run.classifier.risk_group or run.classifier.set_group:
-        return not_evaluated("promises are by group, and these texts have none")
-    outcome = outcome_of(run, texts)
-    return {
-        "n": len(texts),
-        "decided": share(outcome.kept.sum(), len(texts)),
-        "empty_sets": share((outcome.sets.sum(1) == outcome.added).sum(), len(texts)),
-    }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #085a4b9c
 def audit(
@@ -547,6 +526,7 @@ def audit(
         "coverage": coverage_of(run, outcome),
         "selective": selective_of(run, outcome),
         "abstentions": abstentions_of(outcome),
+        "scope": scope_of(run, outcome),
         "out_of_scope": out_of_scope_of(run, out_of_scope),
         "fairness": fairness_of(run, outcome),
         "behaviour": not_evaluated(

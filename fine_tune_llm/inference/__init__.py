@@ -20,6 +20,7 @@ _WORDS = {
         "make_decisions",
     ],
     "rationale": ["occlusion"],
+    "scope": ["ScopeMeasure", "fit_scope_measure"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

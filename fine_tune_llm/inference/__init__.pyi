@@ -8,13 +8,17 @@ from .decision import WordEffect as WordEffect
 from .decision import hold as hold
 from .decision import make_decisions as make_decisions
 from .rationale import occlusion as occlusion
+from .scope import ScopeMeasure as ScopeMeasure
+from .scope import fit_scope_measure as fit_scope_measure
 
 __all__ = [
     "Decision",
     "Decisions",
     "Rationale",
+    "ScopeMeasure",
     "Uncertainty",
     "WordEffect",
+    "fit_scope_measure",
     "hold",
     "make_decisions",
     "occlusion",

@@ -14,6 +14,7 @@ _WORDS = {
     "certificate": ["derive_certificate", "promises"],
     "recertify": ["FAMILY", "recertified"],
     "directory": ["Run", "decide", "decide_each", "read_events"],
+    "file_decisions": ["Tally", "decide_file"],
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
     "manager": ["ModelManager", "Registered", "model_bytes"],

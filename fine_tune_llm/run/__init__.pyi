@@ -10,6 +10,8 @@ from .directory import Run as Run
 from .directory import decide as decide
 from .directory import decide_each as decide_each
 from .directory import read_events as read_events
+from .file_decisions import Tally as Tally
+from .file_decisions import decide_file as decide_file
 from .signature import load_signed as load_signed
 from .signature import make_key as make_key
 from .signature import sign_run as sign_run
@@ -27,8 +29,10 @@ __all__ = [
     "PREDICTED_FOR",
     "Registered",
     "Run",
+    "Tally",
     "decide",
     "decide_each",
+    "decide_file",
     "derive_certificate",
     "fit",
     "fit_classifier",

@@ -43,6 +43,7 @@ from fine_tune_llm.inference.decision import (
     unread,
 )
 from ..inference.rationale import occlusion
+from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.ensembles import AdapterEnsemble, load_trained
 from ..models.hub import find_model
 from ..models.weights import find_device
@@ -141,7 +142,7 @@ def _why_no_directory(folder, error):
 _FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
 
 
-_PARTS = {"adapter", "tokenizer", "predictions", "history", "certificates"}
+_PARTS = {"adapter", "tokenizer", "scope", "predictions", "history", "certificates"}
 
 
 def _check_not_inside(folder):
@@ -262,6 +263,17 @@ class Run:
         when it does not score some calibration rows as it did.
         """
         return _read_model(self)
+
+    @cached_property
+    def scope(self) -> ScopeMeasure | None:
+        """What of the train role says how strange a text is; `None` where nothing does
+
+        `CertificateError` when its files are no longer those that were verified.
+        """
+        if not (self.path / "scope").is_dir():
+            return None
+        with _unchanged(self, "scope"):
+            return ScopeMeasure.load(self.path / "scope")
 
     def predictions(
         self,
@@ -478,8 +490,10 @@ def outcome_of(
 ) -> Outcome:
     "What a run says about new texts; `DataValidationError` for one that is empty"
     texts = check_texts(texts)
+    logits, parts = RoleScorer(run.model, run.scope).score(texts)
     said = Predictions(
-        logits=run.model.logits(texts),
+        logits=logits,
+        scope=parts,
         classes=run.classes,
         ids=None if ids is None else list(ids),
         groups=groups,

@@ -50,6 +50,7 @@ from fine_tune_llm.core.logs import (
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
+from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.catalogue import CATALOGUE
 from ..models.ensembles import load_trained
 from ..models.hub import find_model
@@ -352,11 +353,12 @@ def predict_stage(
 ) -> None:
     "Make `predictions/ROLE.parquet` by the model as it was saved"
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
+    parts = [*files.values(), *(["scope"] if _measures_scope(job.config) else [])]
     made_from = _begin_training(job) | {"training": _recorded(job, "training")}
-    done = files_done(job.folder, "prediction", *files.values(), made_from=made_from)
+    done = files_done(job.folder, "prediction", *parts, made_from=made_from)
     missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
-    if not missing:
+    if len(done) == len(parts):
         return
     check_stages(job.folder, ["training"])
     model = load_trained(
@@ -367,12 +369,20 @@ def predict_stage(
         device=job.config.model.device,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
-    dataset = job.dataset
+    dataset, scorer = job.dataset, RoleScorer(model)
+    if "scope" in done:
+        scorer.measure = ScopeMeasure.load(job.folder / "scope")
+    elif "scope" in parts:
+        _fit_scope(job, scorer)
+        written = files_of(job.folder, "scope")
+        record_files(job.folder, "prediction", files=written, made_from=made_from)
     for role in missing:
         texts, labels = job.rows(role, PREDICTED_FOR[role])
         index = job.ledger.roles[role]
+        logits, strangeness = scorer.score(texts, role)
         Predictions(
-            logits=model.logits(texts),
+            logits=logits,
+            scope=strangeness,
             labels=[dataset.classes[k] for k in labels],
             classes=dataset.classes,
             ids=[dataset.ids[i] for i in index],
@@ -382,6 +392,18 @@ def predict_stage(
         ).save(job.folder / files[role])
         written = files_of(job.folder, files[role])
         record_files(job.folder, "prediction", files=written, made_from=made_from)
+
+
+def _measures_scope(config):
+    "Is strangeness asked for that the logits alone do not tell?"
+    return config.scope.score not in ("none", "energy", "max_prob")
+
+
+def _fit_scope(job, scorer):
+    "Make `scope/`: the score, and what of the train role it is measured by"
+    rows = job.rows("train", "fit"), job.rows("validation", "choose")
+    measure = scorer.fit_scope(job.config.scope.score, *rows, seed=job.config.seed)
+    measure.save(job.folder / "scope")
 
 
 def _recorded(job, stage):

@@ -38,6 +38,7 @@ from fine_tune_llm.core.files import (
 from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
+from ..inference.scope import RoleScorer
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
 from .classifier import check_promises
@@ -55,24 +56,27 @@ _NAMED = {
 }
 
 
+_SECTIONS = ("conformal", "risk", "scope")
+
+
 def other_settings(
     config: Config,  # Of the finished run
     asked: Mapping[str, Any],  # `alpha`, `target_risk`, ... or full names of settings
     *,
     family: bool,  # Must the promise survive being chosen after looking?
     n_calibration: int,  # Rows that the thresholds are read off
-) -> Config:  # Only sections conformal and risk differ
+) -> Config:  # Only sections conformal, risk and scope differ
     """The settings of a run with other promises; `ConfigurationError` for others
 
     With `family` delta is shared out: among the targets of `FAMILY`, and, when both are
     asked for, between decisions and sets.
     """
     named = _by_full_name(asked)
-    other = [name for name in named if name.split(".")[0] not in ("conformal", "risk")]
+    other = [name for name in named if name.split(".")[0] not in _SECTIONS]
     if other or not named:
         raise ConfigurationError(
-            f"a certificate can be made for other settings of `conformal` and `risk`, "
-            f"got {', '.join(other) or 'none'}",
+            f"a certificate can be made for other settings of `conformal`, `risk` and "
+            f"`scope`, got {', '.join(other) or 'none'}",
             hint="Anything else needs a new fit",
         )
     changed = make_config(config, Layer("certify", named))
@@ -312,14 +316,15 @@ def _recertified(run, asked, calibration, family):
     return folder
 
 
-_PARTS = ("adapter", "tokenizer", *(f"{role}_rows" for role in ROLES))
+_PARTS = ("adapter", "tokenizer", "scope", *(f"{role}_rows" for role in ROLES))
 
 
 def _fill(work, run, config, *, basis, fresh):
     "Everything of a run directory; the certificate last"
     check_unchanged(run.path, run.certificate, _PARTS)
-    for part in ("adapter", "tokenizer", "predictions"):
-        shutil.copytree(run.path / part, work / part, copy_function=_linked)
+    for part in ("adapter", "tokenizer", "scope", "predictions"):
+        if (run.path / part).is_dir():
+            shutil.copytree(run.path / part, work / part, copy_function=_linked)
     for name in ("stages.json", "probes.json"):
         if (run.path / name).is_file():
             _linked(run.path / name, work / name)
@@ -378,8 +383,10 @@ def _predict(work, run, fresh):
     "The calibration role, by the run's model"
     file = "predictions/calibration.parquet"
     (work / file).unlink()
+    logits, parts = RoleScorer(run.model, run.scope).score(fresh.texts)
     Predictions(
-        logits=run.model.logits(fresh.texts),
+        logits=logits,
+        scope=parts,
         labels=fresh.labels,
         classes=fresh.classes,
         ids=fresh.ids,

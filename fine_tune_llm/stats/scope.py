@@ -259,6 +259,7 @@ def _part(parts, name):
         raise PredictionError(
             f"the scope needs the part `{name}`, and the rows have "
             f"{', '.join(sorted(parts)) or 'none'}",
+            hint="It is measured by fit, with scope.score",
             argument="parts",
         )
     values = number_array(parts[name], name)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SCOPE_SCORES', 'max_prob_score', 'margin_score', 'entropy_score', 'energy_score', 'mutual_information', 'auroc',
-           'auprc', 'fpr_at_tpr', 'OutOfScope', 'out_of_scope']
+           'auprc', 'fpr_at_tpr', 'OutOfScope', 'out_of_scope', 'detection']
 
 # %% ../../nbs/stats/29_uncertainty.ipynb #7cd617de
 from dataclasses import dataclass
@@ -264,11 +264,9 @@ def out_of_scope(
 
     Hendrycks and Gimpel 2017. `PredictionError` when the two sets differ in classes.
     """
-    asked = Asked(
-        level=check_number("level", level),
-        n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
-        rng=keyed_generator(seed, "out of scope"),
-    )
+    how = {"level": level, "seed": seed, "n_resamples": n_resamples}
+    check_number("level", level)
+    check_number("n_resamples", n_resamples, 100, whole=True)
     strangeness = SCOPE_SCORES.create(score)
     scores = [strangeness(rows) for rows in (inside, outside)]
     of_inside, of_outside = (np.shape(rows)[-1:] for rows in (inside, outside))
@@ -278,14 +276,32 @@ def out_of_scope(
             f" {of_inside} and of {of_outside} numbers",
             argument="outside",
         )
-    both = np.concatenate(scores)
-    is_outside = np.arange(len(both)) >= len(scores[0])
+    return detection(*scores, score=score, **how)
+
+
+def detection(
+    inside: np.ndarray,  # Strangeness of rows in scope, shape (n,)
+    outside: np.ndarray,  # Strangeness of rows out of scope, shape (m,)
+    *,
+    score: str,  # What it is called
+    level: float = 0.95,  # Of the intervals, in (0, 1)
+    seed: int,  # For the bootstrap
+    n_resamples: int = 1000,  # Resampled tables, at least 100
+) -> OutOfScope:
+    "Measure how well a score of any kind tells rows out of scope"
+    asked = Asked(
+        level=check_number("level", level),
+        n_resamples=check_number("n_resamples", n_resamples, 100, whole=True),
+        rng=keyed_generator(seed, "out of scope"),
+    )
+    both = np.concatenate([inside, outside])
+    is_outside = np.arange(len(both)) >= len(inside)
     found = RankTable.of(both, is_outside)
     kept = RankTable.of(-both, ~is_outside)
     return OutOfScope(
         score=score,
-        n_inside=len(scores[0]),
-        n_outside=len(scores[1]),
+        n_inside=len(inside),
+        n_outside=len(outside),
         auroc=_auroc_found(found, asked),
         auprc=_precision_found(found, asked),
         let_through=_let_through(kept, asked),

@@ -147,18 +147,35 @@ def _outset(model, train_rows, *, seed, publish):
     return Outset(model.learning(), head, logits, labels, seed, publish)
 
 
-def _watched_names(metrics, best_by, strategies):
-    "What an evaluation must report"
+def _strategies_of(config, outset, metrics):
+    "Strategies, and what an evaluation must report"
+    strategies = make_strategies(config.strategies, outset)
     needed = [name for strategy in strategies for name in strategy.needs]
-    if best_by != "nll_calibrated":  # which is always there
-        needed.append(best_by)
-    return tuple(dict.fromkeys((*metrics, *needed)))
+    if config.best_by != "nll_calibrated":  # which is always there
+        needed.append(config.best_by)
+    return strategies, tuple(dict.fromkeys((*metrics, *needed)))
 
 
 def _set_dropout(net, share):
     "Before the head, where there is one"
     if net.backend == "head":
         net.dropout.p = share
+
+
+def _loss_for(model, loss, labels, known):
+    "The loss, with as many outputs as it wants; and weights for the start"
+    weights = _class_weights(loss, labels, model)
+    made = make_loss(loss.name, known=known, **loss.settings(), **weights)
+    if hasattr(model.net, "set_extra_outputs"):
+        model.net.set_extra_outputs(made.extra_outputs)
+    elif made.extra_outputs:
+        raise ConfigurationError(
+            f"the loss {made.text!r} trains an output that abstains, and this network "
+            "has none beside the classes",
+            hint="Use a classification head, or another loss",
+            argument="loss.name",
+        )
+    return made, weights
 
 
 def _class_weights(loss, labels, model):
@@ -206,9 +223,10 @@ def _read_start(folder):
     return said["numbers"]
 
 
-def _take_start(model, folder):
-    "Put the weights of epoch 0 back"
+def _take_start(model, folder, why, publish):
+    "Put the weights of epoch 0 back, and say so"
     take_learned(model.net, load_file(Path(folder) / "start.safetensors"))
+    publish(Event("training.start_kept", why))
 
 
 def _replace_progress(trainer):
@@ -255,10 +273,10 @@ def train(
     )
     publish = _nobody if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
-    weights = _class_weights(loss, rows[0][1], model)
-    outset = _outset(model, rows[0], seed=seed, publish=publish)
-    strategies = make_strategies(config.strategies, outset)
-    metrics = _watched_names(metrics, config.best_by, strategies)
+    what, weights = _loss_for(model, loss, rows[0][1], known)
+    strategies, metrics = _strategies_of(
+        config, _outset(model, rows[0], seed=seed, publish=publish), metrics
+    )
     with arguments.main_process_first(local=False):
         last = CheckpointManager(folder).last()
         if last is None:
@@ -277,7 +295,7 @@ def train(
         data_collator=BatchCollator(model.tokenizer.pad_token_id),
         train_dataset=TokenRows(*rows[0]),
         eval_dataset=TokenRows(*rows[1]),
-        loss=make_loss(loss.name, known=known, **loss.settings(), **weights),
+        loss=what,
         response_weight=loss.response_weight,
         metrics=metrics,
         accumulation=config.accumulation,
@@ -296,7 +314,6 @@ def train(
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
     if best is None or start[f"eval_{config.best_by}"] <= best:
-        _take_start(model, folder)
-        publish(Event("training.start_kept", {"start": start, "best": best}))
+        _take_start(model, folder, {"start": start, "best": best}, publish)
     model.net.eval()
     return log + trainer.state.log_history

@@ -138,8 +138,8 @@ class StepComputer:
                 self._random.append(_torch_random())
                 inputs = features_of(self.step.inputs(part))
                 with torch.no_grad(), self.trainer.compute_loss_context_manager():
-                    logits = model(**inputs)["logits"]
-                scores.append(logits[: len(part["labels"])])
+                    out = model(**inputs)
+                scores.append(self._outputs(out)[: len(part["labels"])])
         self.step.pull_from(scores)
 
     def loss_of_part(
@@ -150,7 +150,13 @@ class StepComputer:
         added = out.get("response_nll")
         if added is not None:
             added = self.response_weight * added
-        return share_of(self.step, out["logits"], self.part, added=added)
+        return share_of(self.step, self._outputs(out), self.part, added=added)
+
+    def _outputs(self, out):
+        "K logits, and what the loss wants beside them"
+        if not getattr(self.loss, "extra_outputs", 0):
+            return out["logits"]
+        return torch.cat([out["logits"], out["extra_logits"]], 1)
 
     def _check_smaller(self, error):
         "`ResourceError` when nothing smaller can be tried"

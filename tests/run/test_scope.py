@@ -1,0 +1,113 @@
+"A run that rejects texts of no class: fitted, certified, opened, certified again"
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fine_tune_llm.core.errors import CertificateError, PredictionError
+from fine_tune_llm.run.directory import Run
+
+OTHER = [f"quarterly tax return number {i} for the harbour office" for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def run(toy_fit, tmp_path_factory):
+    out = tmp_path_factory.mktemp("scope") / "run"
+    return toy_fit(out, config={"scope": {"score": "knn", "alpha": 0.1}})
+
+
+def test_the_run_holds_what_the_score_needs(run):
+    assert sorted(p.name for p in (run.path / "scope").iterdir()) == [
+        "choice.json",
+        "scope.safetensors",
+    ]
+    scope = run.certificate["scope"]
+    assert scope["rule"]["score"] == "knn" and scope["refusal"] is None
+    assert run.certificate["fingerprints"]["scope"]
+    for role in ("validation", "calibration", "test"):
+        assert set(run.predictions(role).scope) == {"knn"}
+    assert run.predictions("train").scope == {}
+
+
+def test_decisions_are_certified_on_the_rows_below_the_threshold(run):
+    rule = run.classifier.scope
+    n = len(run.predictions("calibration"))
+    assert rule.n == n and rule.n_rejected == n - rule.rank + 1
+    (promise,) = run.certificate["promises"]["decisions"]
+    assert promise["n"] == rule.rank - 1
+    assert run._repr_markdown_().count("- Scope: ") == 3
+
+
+def test_strange_texts_are_left_to_a_person_with_the_word_for_it(run):
+    outcome = run.outcome("test")
+    is_outside = outcome.strangeness >= run.classifier.scope.threshold
+    assert (outcome.reasons[is_outside] == "out_of_scope").all()
+    assert not outcome.kept[is_outside].any()
+    texts = list(run.predictions("test").texts)
+    again = [d.abstain_reason for d in run.decide(texts, rationale=False)]
+    assert again == list(outcome.reasons)
+    said = run.decide(OTHER, rationale=False)
+    strange = [d for d in said if d.abstain_reason == "out_of_scope"]
+    assert all("scope threshold" in d.abstain_note for d in strange)
+    assert len(strange) >= 6
+
+
+def test_another_reference_voids_the_certificate(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    file = copy / "scope" / "choice.json"
+    file.write_text(file.read_text().replace("named", "guessed"))
+    with pytest.raises(CertificateError, match="scope") as e:
+        Run.load(copy)
+    assert "scope/choice.json was changed" in str(e.value)
+    shutil.rmtree(copy / "scope")
+    with pytest.raises(CertificateError, match="scope"):
+        Run.load(copy)
+
+
+def test_other_promises_about_scope_need_no_training(run):
+    strict = run.certify(config={"scope.alpha": 0.2})
+    assert strict.classifier.scope.alpha == 0.2
+    assert strict.classifier.scope.n_rejected > run.classifier.scope.n_rejected
+    by_energy = run.certify(config={"scope.score": "energy"})
+    assert by_energy.classifier.scope.score == "energy"
+    assert by_energy.certificate["scope"]["choice"] is None
+    off = run.certify(config={"scope.score": "none"})
+    assert off.classifier.scope is None and off.certificate["scope"] is None
+    with pytest.raises(PredictionError, match="relative_mahalanobis"):
+        run.certify(config={"scope.score": "relative_mahalanobis"})
+
+
+def test_a_killed_prediction_stage_goes_on(run, toy_fit, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run.path, copy)
+    (copy / "certificate.json").unlink()
+    (copy / "predictions" / "test.parquet").unlink()
+    again = toy_fit(copy, config={"scope": {"score": "knn", "alpha": 0.1}})
+    assert again.certificate["id"] == run.certificate["id"]
+
+
+def test_auto_chooses_and_says_by_what(toy_fit, tmp_path):
+    run = toy_fit(tmp_path / "auto", config={"scope": {"score": "auto"}})
+    choice = run.certificate["scope"]["choice"]
+    assert choice["score"] == run.classifier.scope.score
+    assert json.dumps(choice) and choice["why"]
+    assert np.isfinite(run.outcome("test").strangeness).all()
+
+
+def test_the_report_bounds_what_is_let_through(run):
+    page = run.path / "report.html"
+    from fine_tune_llm.evaluation.publish import write_report
+
+    write_report(run, out_of_scope=OTHER)
+    said = page.read_text()
+    assert "of texts like these it lets through at most" in said
+    assert "AUROC against the test role" in said
+    audit = json.loads((run.path / "audit.json").read_text())
+    assert audit["scope"]["rejected"]["n"] == len(run.predictions("test"))
+    n = audit["out_of_scope"]["n"] - audit["out_of_scope"]["rejected"]["k"]
+    assert audit["out_of_scope"]["bound"]["value"] > n / len(OTHER)
+    write_report(run)
+    assert "no out-of-scope texts were given" in page.read_text()
