@@ -7,7 +7,7 @@ export TOKENIZERS_PARALLELISM := false
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test format export docs wheel clean
+.PHONY: help demo demo-llm test format export docs wheel clean
 
 .venv/core: settings.ini setup.py constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
@@ -26,10 +26,13 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 	touch .venv/dev
 
 help:                     ## this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: .venv/core          ## the whole journey on bundled data: runs/demo/report.html
 	ftllm demo
+
+demo-llm: .venv/llm       ## the same journey on a language model: runs/demo-smollm2/report.html
+	ftllm demo --model smollm2
 
 test: export HF_HUB_OFFLINE := 1
 test: .venv/dev           ## everything CI runs; pytest last

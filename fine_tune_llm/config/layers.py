@@ -266,6 +266,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training.learning_rate": 2e-3,
         "training.batch_size": 32,
     },
+    "smollm2-cpu": {
+        "model.name": "smollm2",
+        "model.backend": "label_tokens",
+        "model.device": "cpu",
+        "training.learning_rate": 1e-3,
+        "training.batch_size": 16,
+        "training.epochs": 2,
+    },
     "qwen2.5-7b-qlora": {
         **_FOR_A_GPU,
         "model.name": "qwen2.5-7b",

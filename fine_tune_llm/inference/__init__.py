@@ -21,6 +21,7 @@ _WORDS = {
     ],
     "rationale": ["occlusion"],
     "scope": ["ScopeMeasure", "fit_scope_measure"],
+    "generation": ["written_decisions"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -10,6 +10,7 @@ from .decision import make_decisions as make_decisions
 from .rationale import occlusion as occlusion
 from .scope import ScopeMeasure as ScopeMeasure
 from .scope import fit_scope_measure as fit_scope_measure
+from .generation import written_decisions as written_decisions
 
 __all__ = [
     "Decision",
@@ -22,4 +23,5 @@ __all__ = [
     "hold",
     "make_decisions",
     "occlusion",
+    "written_decisions",
 ]

@@ -29,18 +29,22 @@ class WordEffect(BaseModel):
 
 # %% ../../nbs/inference/10_decision.ipynb #726d5414
 class Rationale(BaseModel):
-    "Why: a measured effect of words, not the model's own account of itself"
+    "Why: a measured effect of words, or what the model writes about itself"
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     method: str = Field(
         description="How it was found; `occlusion`: the words are removed and the "
-        "text is scored again"
+        "text is scored again; `written`: the model's own account, written after the "
+        "decision, which measures nothing"
     )
     label: str = Field(
         description="The class it speaks of: the decision, or the likeliest class "
         "when abstaining"
     )
     words: tuple[WordEffect, ...] = Field(description="Strongest first")
+    text: str | None = Field(
+        None, description="What the model wrote, null where words were measured"
+    )
 
 # %% ../../nbs/inference/10_decision.ipynb #689692c1
 AbstainReason = Literal["ambiguous", "out_of_scope", "cost", "drift", "invalid"]

@@ -140,8 +140,10 @@ def vectors_of(
 
 
 def _scaled(model, features):
-    halves = 2 if str(getattr(model.net, "pooling", "")).startswith("mean_max") else 1
-    return unit_rows(features, halves)
+    "Every part of a vector at length 1: a mean, a maximum, those of each member"
+    pooling = str(model.net.settings().get("pooling", ""))
+    halves = 2 if pooling.startswith("mean_max") else 1
+    return unit_rows(features, halves * len(getattr(model.net, "members", [model])))
 
 
 def score_texts(

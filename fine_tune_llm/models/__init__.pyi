@@ -23,6 +23,7 @@ from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
 from .prompts import LabelPrompt as LabelPrompt
 from .prompts import PromptTokens as PromptTokens
+from .prompts import tokenize_begun as tokenize_begun
 from .prompts import tokenize_prompt as tokenize_prompt
 from .prompts import tokenize_texts as tokenize_texts
 from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
@@ -88,6 +89,7 @@ __all__ = [
     "save_adapter",
     "text_lengths",
     "token_limit",
+    "tokenize_begun",
     "tokenize_prompt",
     "tokenize_texts",
 ]

@@ -44,7 +44,7 @@ from fine_tune_llm.inference.decision import (
 )
 from ..inference.rationale import occlusion
 from ..inference.scope import RoleScorer, ScopeMeasure
-from ..models.ensembles import AdapterEnsemble, load_trained
+from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
@@ -475,10 +475,10 @@ def _decided(run, read, rationale):
 
 
 def _disagreement(model, texts):
-    "How far the members of a model disagree, in nats; `None` without members"
-    if not isinstance(model, AdapterEnsemble):
+    "How far the members of a model disagree, in nats, (n,); `None` without members"
+    if not hasattr(model, "member_logits"):
         return None
-    return mutual_information([softmax(z) for z in model.member_logits(texts)])
+    return mutual_information([softmax(said) for said in model.member_logits(texts)])
 
 # %% ../../nbs/run/20_directory.ipynb #dc718788
 def outcome_of(

@@ -219,7 +219,6 @@ def check_fit(
     classes: tuple[str, ...],  # K names
 ) -> None:
     "Refuse what only the registries, the statistics and the loader know to be wrong"
-    check_loss(config, classes)
     for name in config.monitoring.metrics:
         METRICS.get(name)
     if config.model.quantization != "none":
@@ -232,6 +231,7 @@ def check_fit(
     source = find_model(config.model.name)
     backend = choose_backend(source, config.model.backend)
     check_strategies(config.training.strategies, backend)
+    check_loss(config, classes, backend=backend)
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
 

@@ -32,6 +32,8 @@ def known_to_losses(
 def check_loss(
     config: Config,  # Settings; sections loss and risk are read
     classes: tuple[str, ...],  # K names, in the order of the columns
+    *,
+    backend: str = "head",  # "head" or "label_tokens"
 ) -> None:
     "`ConfigurationError` for a loss that cannot be trained on"
     asked = config.loss
@@ -39,7 +41,7 @@ def check_loss(
     if asked.class_weights != "none":
         settings["class_weights"] = [1.0] * len(classes)
     loss = make_loss(asked.name, known=known_to_losses(config, classes), **settings)
-    if loss.extra_outputs and config.model.backend == "label_tokens":
+    if loss.extra_outputs and backend == "label_tokens":
         raise ConfigurationError(
             f"the loss {asked.name!r} trains an output that abstains, and the outputs "
             "of label tokens are the labels",

@@ -275,7 +275,7 @@ def test_history_of_settings(ftllm, run):
 
 
 def test_refusals_have_a_code_of_their_own(ftllm, monkeypatch):
-    import fine_tune_llm.data.loading as loading
+    import fine_tune_llm.data.sources as sources
 
     for error, code in (
         (DataValidationError("x"), 2),
@@ -287,7 +287,7 @@ def test_refusals_have_a_code_of_their_own(ftllm, monkeypatch):
         def fail(*args, error=error, **kw):
             raise error
 
-        monkeypatch.setattr(loading, "load", fail)
+        monkeypatch.setattr(sources, "read_bytes", fail)
         assert ftllm("decide", "nowhere", "x.jsonl")[0] == code
 
 

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from fine_tune_llm.config.schema import Config
 from fine_tune_llm.core.errors import ConfigurationError
 from fine_tune_llm.core.events import TrainingEvaluated
+from fine_tune_llm.run.loss import check_loss
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(256)
@@ -44,11 +46,8 @@ def test_a_history_of_rows_reaches_the_loss(toy_fit, tmp_path):
     assert abs(found[0][1] - found[1][1]) > 1e-6
 
 
-def test_label_tokens_have_no_output_to_abstain_with(toy_fit, tmp_path):
-    config = {
-        "loss": {"name": "gambler(payoff=1.5)"},
-        "model": {"backend": "label_tokens"},
-    }
+def test_label_tokens_have_no_output_to_abstain_with():
+    config = Config(loss={"name": "gambler(payoff=1.5)"})
+    check_loss(config, ("a", "b"), backend="head")
     with pytest.raises(ConfigurationError, match="outputs of label tokens"):
-        toy_fit(tmp_path / "run", ROWS, config=config)
-    assert not (tmp_path / "run").exists()
+        check_loss(config, ("a", "b"), backend="label_tokens")
