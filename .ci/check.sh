@@ -30,5 +30,8 @@ bash .ci/docs.sh
 echo "== the wheel builds and imports in a clean environment"
 bash .ci/wheel.sh
 
+echo "== the oldest and the newest transformers"
+bash .ci/versions.sh
+
 echo "== tests"
 OMP_NUM_THREADS=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder

@@ -262,6 +262,7 @@ def _causal_settings() -> dict[str, dict[str, Any]]:
         "gpt_oss": {**mixed, **experts, "rope_parameters": rotation},
         "lfm2": {"layer_types": ["conv", "full_attention"]},
         "ministral3": {"head_dim": 16, "rope_parameters": rotation | stretched},
+        "mixtral": experts,
         "qwen3_moe": {
             "head_dim": 16,
             "num_experts": 4,

@@ -118,6 +118,7 @@ _ORDER = (
     "sign",
     "verify",
     "make-key",
+    "export",
     "demo",
     "tune",
     "check-labels",

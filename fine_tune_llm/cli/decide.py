@@ -141,7 +141,8 @@ def _bar(output):
 
 def _is_file_to_file(texts, output):
     "Can it go on where it was? What is read and what is written must be files"
-    if output is None or not Path(texts).is_file():
+    is_open = str(output).startswith(("/dev/", "/proc/"))  # a file named by number
+    if output is None or is_open or not Path(texts).is_file():
         return False
     return not output.exists() or output.is_file()
 

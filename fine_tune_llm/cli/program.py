@@ -25,6 +25,7 @@ from fine_tune_llm.cli import (  # noqa: F401
     decide,
     demo,
     events,
+    export,
     fit,
     report,
     sign,

@@ -461,6 +461,7 @@ class TrainingConfig(Section):
         "also every so often, as in '200 steps' or '15 minutes'",
         "steps or minutes",
         pattern=r"^(epoch|0*[1-9]\d{0,8} steps?|0*[1-9]\d{0,4}(\.\d{1,3})? minutes?)$",
+        max_length=30,
     )
     keep_checkpoints: int = _setting(
         1,

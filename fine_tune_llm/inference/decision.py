@@ -43,7 +43,7 @@ class Rationale(BaseModel):
     )
     words: tuple[WordEffect, ...] = Field(description="Strongest first")
     text: str | None = Field(
-        None, description="What the model wrote, null where words were measured"
+        default=None, description="What the model wrote, null where words were measured"
     )
 
 # %% ../../nbs/inference/10_decision.ipynb #689692c1
@@ -79,7 +79,7 @@ class Decision(BaseModel):
         description="Why, in one word, null when deciding"
     )
     abstain_note: str | None = Field(
-        None, description="Why, in a sentence, null when deciding"
+        default=None, description="Why, in a sentence, null when deciding"
     )
     confidence: float | None = Field(
         ge=0,
@@ -93,16 +93,17 @@ class Decision(BaseModel):
         "be read, or when no class is likely enough and none was decided"
     )
     uncertainty: Uncertainty | None = Field(
-        None, description="How open it is, null when the text could not be read"
+        default=None, description="How open it is, null when the text could not be read"
     )
     cut: bool = Field(
         False, description="Is the text longer than what the model read of it?"
     )
     error: str | None = Field(
-        None, description="Why the text could not be read, null when it was"
+        default=None, description="Why the text could not be read, null when it was"
     )
     rationale: Rationale | None = Field(
-        None, description="Words that moved the decision most, null when not asked for"
+        default=None,
+        description="Words that moved the decision most, null when not asked for",
     )
     certificate: str = Field(
         description="Id of the certificate that the decision stands on"

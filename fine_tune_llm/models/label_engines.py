@@ -21,7 +21,7 @@ from .label_trie import SCORINGS, LabelTrie, Reading
 from .prompts import PromptTokens
 
 # %% ../../nbs/models/34_label_engines.ipynb #8e42fa98
-_MOST_NUMBERS = 2**26  # Logits held at once: 256 MB
+_MOST_NUMBERS = 2**26  # Of logits, or of a mask, held at once: 256 MB
 _CACHE_WORDS = ("past_key_values", "cache", "cache_params")  # By kind and version
 
 
@@ -334,8 +334,11 @@ class PackedEngine:
     ) -> torch.Tensor:  # Log-scores, shape (n, K)
         "Log-scores of all labels, without gradients"
         moved = reading.to(_device(self.backbone))
-        each = len(reading.places) * _vocabulary(self.backbone)
-        parts = _parts(texts, each)
+        width = max(map(len, texts)) + len(self.prompt.suffix) + len(reading.tokens)
+        mask = width * (len(self.prompt.prefix) + width)
+        parts = _parts(
+            texts, max(len(reading.places) * _vocabulary(self.backbone), mask)
+        )
         return torch.cat([_scores(moved, self.read(texts[p], reading)) for p in parts])
 
     def read_in_a_row(

@@ -13,6 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,8 @@ def _leaves(value, key=""):
     "Every (key, plain value) pair at any depth"
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from _leaves(inner, name)
+            is_part = key.endswith("_implementation")  # of one part of the network
+            yield from _leaves(inner, key if is_part else name)
     elif isinstance(value, list):
         for inner in value:
             yield from _leaves(inner, key)
@@ -293,6 +295,10 @@ def read_causal(
     return _read(AutoModelForCausalLM, source, config, device, quantization)
 
 
+# On the meta device an older transformers (5.2) misses no tensor, whatever is missing:
+# there the weights are read, to be sure
+_IS_BLIND = tuple(map(int, version("transformers").split(".")[:2])) < (5, 23)
+
 # Of the text's tensors in a file of a model for images and text
 _PART_NAMES = {r"^language_model\.": "", r"^model\.language_model\.": "model."}
 
@@ -303,7 +309,7 @@ def _read(kind, source, config, device, quantization, **more):
     if is_part:
         more["key_mapping"] = _PART_NAMES
     if device == "meta":
-        more["device_map"] = "meta"
+        more |= {} if _IS_BLIND else {"device_map": "meta"}
     elif quantization != "none":
         more |= quantized_loading(quantization, device=device)
     with _as_load_error(source.name), quiet():
@@ -322,7 +328,9 @@ def _read(kind, source, config, device, quantization, **more):
         _check_tensors(source.name, net, found)
     if is_part:  # it is saved under the names of a text model, not of the whole
         vars(net).pop("_weight_conversions", None)
-    if device != "meta" and quantization == "none":
+    if device == "meta":
+        return net.to("meta")
+    if quantization == "none":
         for tensor in itertools.chain(net.parameters(), net.buffers()):
             tensor.data = tensor.data.to(device, copy=True)
     return net

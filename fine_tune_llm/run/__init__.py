@@ -15,6 +15,7 @@ _WORDS = {
     "recertify": ["FAMILY", "recertified"],
     "directory": ["Run", "decide", "decide_each", "read_events"],
     "file_decisions": ["Tally", "decide_file"],
+    "export": ["export_run"],
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
     "manager": ["ModelManager", "Registered", "model_bytes"],

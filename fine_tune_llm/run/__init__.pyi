@@ -12,6 +12,7 @@ from .directory import decide_each as decide_each
 from .directory import read_events as read_events
 from .file_decisions import Tally as Tally
 from .file_decisions import decide_file as decide_file
+from .export import export_run as export_run
 from .signature import load_signed as load_signed
 from .signature import make_key as make_key
 from .signature import sign_run as sign_run
@@ -44,6 +45,7 @@ __all__ = [
     "decide_each",
     "decide_file",
     "derive_certificate",
+    "export_run",
     "fit",
     "fit_classifier",
     "learning_rows",

@@ -302,8 +302,25 @@ def basis_in_words(
         f"seen, and may be chosen after certificate {first}: all of the family hold "
         "together with the delta that was asked for, shared out among them.",
         "fresh": f"Thresholds are from fresh rows that had no part in {first}.",
+        "export": _export_in_words(first, basis.get("asked", {})),
     }
     return [said[basis["how"]]] if basis["how"] in said else []
+
+
+def _export_in_words(first, asked):
+    "How an engine differs from the run that it came from"
+    said = {name: for_markdown(value, limit=32) for name, value in asked.items()}
+    if said.keys() < {"engine", "precision", "rows", "decisions_changed"}:
+        return ""
+    engine = f"{said['engine']} in {said['precision']}"
+    same = said.get("equivalent") == "yes"
+    how = "is equivalent to it" if same else "is another model"
+    return (
+        f"The model of certificate {first} on another engine ({engine}): every role "
+        f"was scored again. On the {said['rows']} calibration rows its probabilities "
+        f"differ by up to {said.get('largest_difference')} and "
+        f"{said['decisions_changed']} decisions changed: it {how}."
+    )
 
 # %% ../../nbs/run/10_certificate.ipynb #5e26a25a
 def settings_hash(
@@ -326,6 +343,7 @@ _ROWS = {f"{role}_rows": f"predictions/{role}.parquet" for role in ROLES}
 FINGERPRINTS = (
     "base_model",
     "adapter",
+    "onnx",
     "tokenizer",
     "labels",
     "config",
@@ -342,7 +360,7 @@ def certified_files(
     folder: Path,  # A run directory
 ) -> dict[str, str]:  # Path -> sha256
     "Fingerprints of the files of a run that a certificate speaks of"
-    return files_of(folder, "adapter", "tokenizer", "scope", *_ROWS.values())
+    return files_of(folder, "adapter", "onnx", "tokenizer", "scope", *_ROWS.values())
 
 
 def fingerprints(
@@ -366,6 +384,7 @@ def fingerprints(
         **{name: files.get(file) for name, file in _ROWS.items()},
         "calibrator": sha256_json(calibrator),
         "stages": sha256_json(stages),
+        "onnx": _hash_below(files, "onnx"),
         "scope": _hash_below(files, "scope"),
     }
 
@@ -533,7 +552,8 @@ def _wrong_basis(basis):
     if how == "before":
         fits = first is None and asked == {}
     else:
-        fits = how in ("after", "family", "fresh") and isinstance(first, str)
+        known = ("after", "family", "fresh", "export")
+        fits = how in known and isinstance(first, str)
     texts = isinstance(asked, dict) and all(isinstance(v, str) for v in asked.values())
     return [] if fits and texts else ["`basis` contradicts itself"]
 
@@ -573,7 +593,7 @@ def changed_since(
     now = fingerprints(
         config,
         data,
-        base_model=find_model(config.model.name, local=True).sha256,
+        base_model=_base_now(folder, config),
         files=files,
         stages=read_stages(folder),
         calibrator=certificate["calibrator"],
@@ -592,9 +612,17 @@ def changed_since(
     return changed or _derived_otherwise(folder, config, certificate)
 
 
+def _base_now(folder, config):
+    "Fingerprint of the base model; an export holds all of it, and needs it no more"
+    if (folder / "onnx").is_dir():
+        return read_stages(folder)["training"]["made_from"]["base_model"]
+    return find_model(config.model.name, local=True).sha256
+
+
 def _files_in_words(changed, name):
     "What happened to the files of a fingerprint"
-    prefix = () if name not in ("adapter", "tokenizer", "scope") else (f"{name}/",)
+    folders = ("adapter", "onnx", "tokenizer", "scope")
+    prefix = () if name not in folders else (f"{name}/",)
     return in_words(
         {
             k: v

@@ -46,6 +46,7 @@ from ..inference.rationale import occlusion
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.ensembles import load_trained
 from ..models.hub import find_model
+from ..models.onnx import load_onnx
 from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
 from fine_tune_llm.run.certificate import (
@@ -142,7 +143,15 @@ def _why_no_directory(folder, error):
 _FIRST = {"config.yaml", "history", ".lock", ".work"}  # there before data.json
 
 
-_PARTS = {"adapter", "tokenizer", "scope", "predictions", "history", "certificates"}
+_PARTS = {
+    "adapter",
+    "onnx",
+    "tokenizer",
+    "scope",
+    "predictions",
+    "history",
+    "certificates",
+}
 
 
 def _check_not_inside(folder):
@@ -386,6 +395,8 @@ def _whole_texts(texts):
 
 def _read_model(run):
     "The model of a run, of files that are as they were, speaking as it did"
+    if (run.path / "onnx").is_dir():
+        return _read_graph(run)
     base = run.config.model.name
     with _unchanged(run, "adapter", "tokenizer"):
         model = load_trained(
@@ -399,6 +410,15 @@ def _read_model(run):
     now = find_model(base, local=True).sha256  # was it swapped while it was read?
     if {model.source.sha256, now} != {run.certificate["fingerprints"]["base_model"]}:
         raise void(run.path, f"the files of the base model {base!r} were changed")
+    check_scores(run.path, model, run.predictions("calibration"))
+    return model
+
+
+def _read_graph(run):
+    "The graph of an export, which speaks as it did"
+    with _unchanged(run, "onnx", "tokenizer"):
+        length = run.config.model.max_length
+        model = load_onnx(run.path / "onnx", run.path / "tokenizer", max_length=length)
     check_scores(run.path, model, run.predictions("calibration"))
     return model
 

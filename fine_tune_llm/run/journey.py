@@ -312,6 +312,7 @@ def _trained(job, seed, work):
         folder=work,
         seed=seed,
         loss=config.loss,
+        lora=config.lora,
         known=known_to_losses(config, job.dataset.classes),
         metrics=config.monitoring.metrics,
         device=config.model.device,

@@ -107,6 +107,7 @@ def cross_fit(
                 folder=folder / f"work-{fold}",
                 seed=config.seed,
                 loss=config.loss,
+                lora=config.lora,
                 known=known,
                 device=config.model.device,
                 progress=False,

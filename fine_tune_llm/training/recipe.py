@@ -6,6 +6,7 @@
 __all__ = ['native_bf16', 'training_arguments', 'train']
 
 # %% ../../nbs/training/35_recipe.ipynb #b7d87eeb
+import math
 import os
 import shutil
 import textwrap
@@ -25,7 +26,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from ..config.schema import LossConfig, TrainingConfig
+from ..config.schema import LoraSection, LossConfig, TrainingConfig
 from fine_tune_llm.core.errors import (
     CheckpointError,
     ConfigurationError,
@@ -35,6 +36,7 @@ from fine_tune_llm.core.errors import (
 from ..core.events import Event, TrainingEvaluated
 from ..core.files import atomic_write, read_json, sha256_file, write_json
 from ..core.logs import log_context
+from ..models.adapters import parameter_groups, prepare_training
 from ..models.text_model import TextModel
 from ..stats.metric_summary import WATCHED
 from .batches import BatchCollator, TokenRows
@@ -43,6 +45,7 @@ from .checkpoints import CheckpointManager
 from .losses import balanced_weights, make_loss
 from .resuming import take_learned
 from .starting_point import warm_start
+from .steps import features_of
 from fine_tune_llm.training.strategies import (
     Outset,
     begin_strategies,
@@ -191,7 +194,41 @@ def _make_start(model, rows, metrics, arguments, *, weights, publish):
     if weights is not None and model.net.backend == "head":
         found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
         publish(Event("training.warm_started", asdict(found), step=0))
+    _prepare_adapter(model, *rows[0], arguments)
     _keep_start(model, rows[1], metrics, arguments, publish=publish)
+
+
+def _prepare_adapter(model, ids, labels, arguments):
+    "What some kinds of adapter must see before they learn"
+    net, size = model.net, arguments.per_device_train_batch_size
+    if not hasattr(net.backbone, "adapter_note"):
+        return
+    dataset = TokenRows(ids, labels)
+    collate = BatchCollator(model.tokenizer.pad_token_id)
+    some = range(0, min(len(ids), 4 * size), size)
+    batches = ([dataset[i] for i in range(len(ids))[at : at + size]] for at in some)
+
+    def loss(rows):
+        batch = {k: v.to(arguments.device) for k, v in collate(rows).items()}
+        return net(**features_of(batch), labels=batch["labels"])["loss"]
+
+    n_steps = math.ceil(len(ids) / (size * arguments.world_size))
+    n_steps = max(1, math.ceil(n_steps * arguments.num_train_epochs))
+    prepare_training(net.backbone, n_steps=n_steps, batches=batches, loss=loss)
+
+
+def _optimizer_of(model, lora, arguments):
+    "One with groups of its own where the kind of adapter asks for it"
+    if lora.kind != "lora_plus":
+        return None
+    kind, settings = CalibratedTrainer.get_optimizer_cls_and_kwargs(arguments)
+    groups = parameter_groups(
+        model.net,
+        lora,
+        learning_rate=arguments.learning_rate,
+        weight_decay=arguments.weight_decay,
+    )
+    return kind(groups, **settings)
 
 
 def _keep_start(model, validation, metrics, arguments, *, publish):
@@ -249,6 +286,7 @@ def train(
     folder: Path,  # Where checkpoints go; whole ones found there are resumed from
     seed: int,  # Of the order of rows and of dropout
     loss: LossConfig = LossConfig(),  # What to make small
+    lora: LoraSection = LoraSection(),  # How the adapter of `model` was made
     # What the losses that ask for it are given, such as `cost` and `payoff`
     known: Mapping[str, Any] | None = None,
     # Names in `METRICS`, reported at every evaluation beside the watched five
@@ -295,6 +333,7 @@ def train(
         data_collator=BatchCollator(model.tokenizer.pad_token_id),
         train_dataset=TokenRows(*rows[0]),
         eval_dataset=TokenRows(*rows[1]),
+        optimizers=(_optimizer_of(model, lora, arguments), None),
         loss=what,
         response_weight=loss.response_weight,
         metrics=metrics,

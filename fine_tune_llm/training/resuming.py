@@ -358,6 +358,7 @@ class ResumableTrainer(Trainer):
         self.state = TrainerState.load_from_json(str(Path(folder) / _STATE))
         self._load_from_checkpoint(folder)
         self._load_callback_state()
+        self.load_extra_state(self._kept["extra"])
         if self.state.best_model_checkpoint is not None:
             self._load_best_model()
         return TrainOutput(self.state.global_step, 0.0, {})

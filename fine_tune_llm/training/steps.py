@@ -106,11 +106,16 @@ class OptimiserStep:
         *,
         loss: Callable[..., torch.Tensor],  # Of (logits, labels)
         processes: Processes = Processes(),  # Who else computes
+        # Rows that the last micro-batches of all processes really hold, in their
+        # order, where accelerate filled them up; `None` where it did not
+        n_left: int | None = None,
     ):
         self.loss = LossInParts(loss)
         self.processes = processes
         self.given = batches
-        self.batches = self._without_repeated(batches)
+        self.batches = batches
+        if n_left is not None:
+            self.batches = self._without_repeated(batches, n_left)
         self.labels = torch.cat([batch["labels"] for batch in self.batches])
         counts = [self.loss.weight(self.labels), float(len(self.labels))]
         totals = torch.tensor(counts, dtype=torch.float64, device=self.labels.device)
@@ -133,20 +138,11 @@ class OptimiserStep:
         rows = torch.cat([batch["rows"] for batch in self.batches])
         return rows.to(self.labels.device)
 
-    def _without_repeated(self, batches):
-        "The last step of an epoch may hold rows twice, to fill the processes"
-        if self.processes.count == 1 or "rows" not in batches[0]:
-            return batches
-        own = torch.cat([batch["rows"] for batch in batches])
-        before = self.processes.gathered(own)[: self.processes.index]
-        seen = set(torch.cat(before).tolist()) if before else set()
-        kept = []
-        for batch in batches:
-            rows = batch["rows"].tolist()
-            fresh = [i for i, row in enumerate(rows) if row not in seen]
-            seen.update(rows)
-            kept.append(_rows(batch, fresh))
-        return kept
+    def _without_repeated(self, batches, n_left):
+        "The last batch of an epoch is filled up with rows of its beginning"
+        first = self.processes.index * len(batches[-1]["labels"])
+        last = _rows(batches[-1], slice(0, max(0, n_left - first)))
+        return [*batches[:-1], last]
 
     def parts(
         self,

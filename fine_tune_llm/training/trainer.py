@@ -23,6 +23,12 @@ from transformers import (
 from ..core.errors import ConvergenceError, ResourceError
 from ..core.events import Event
 from ..core.logs import get_logger
+from fine_tune_llm.models.adapters import (
+    after_optimizer_step,
+    extra_loss,
+    load_training_state,
+    training_state,
+)
 from ..stats.metric_summary import WATCHED
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
@@ -68,6 +74,7 @@ class StepComputer:
         n_parts: int,  # In which a micro-batch is computed, 1 or more
     ):
         self.trainer = trainer
+        self.backbone = getattr(trainer.model, "backbone", trainer.model)
         self.loss = loss
         self.response_weight = response_weight
         self.n_parts = n_parts
@@ -84,7 +91,12 @@ class StepComputer:
         "A new step"
         batches = [self.trainer._prepare_inputs(batch) for batch in batches]
         everywhere = self.trainer.processes
-        self.step = OptimiserStep(batches, loss=self.loss, processes=everywhere)
+        filled = self.trainer.accelerator.gradient_state
+        is_last = everywhere.count > 1 and filled.end_of_dataloader
+        n_left = filled.remainder if is_last and filled.remainder > 0 else None
+        self.step = OptimiserStep(
+            batches, loss=self.loss, processes=everywhere, n_left=n_left
+        )
         self._done = self._begun = 0
 
     def run(
@@ -147,9 +159,10 @@ class StepComputer:
         out: dict[str, torch.Tensor],  # Of the network
     ) -> torch.Tensor:  # With gradient
         "What the part that is computed adds to the loss"
-        added = out.get("response_nll")
-        if added is not None:
-            added = self.response_weight * added
+        added = extra_loss(self.backbone)
+        if "response_nll" in out:
+            response = self.response_weight * out["response_nll"]
+            added = response if added is None else added + response
         return share_of(self.step, self._outputs(out), self.part, added=added)
 
     def _outputs(self, out):
@@ -285,8 +298,9 @@ class StepFlow(TrainerCallback):
     def on_optimizer_step(
         self, args: Any, state: Any, control: Any, **extra: Any
     ) -> None:
-        "A loss with a memory sees the step"
+        "A loss with a memory sees the step, and an adapter that gives up rank"
         remember(self.trainer.computer.step)
+        after_optimizer_step(self.trainer.computer.backbone, state.global_step)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The rows of a whole epoch are past"
@@ -418,6 +432,7 @@ class CalibratedTrainer(ResumableTrainer):
             "n_parts": self.computer.n_parts,
             "loss": loss.state_dict() if hasattr(loss, "state_dict") else {},
             "strategies": gather_state(self.strategies),
+            "adapter": training_state(self.computer.backbone),
         }
 
     def load_extra_state(
@@ -425,6 +440,8 @@ class CalibratedTrainer(ResumableTrainer):
         state: dict[str, Any],  # From `extra_state`
     ) -> None:
         "Go on from there"
+        steps = self.state.max_steps
+        load_training_state(self.computer.backbone, state["adapter"], n_steps=steps)
         self.losses = LossSums(**state["losses"])
         self.computer.n_parts = max(self.computer.n_parts, state["n_parts"])
         if state["loss"]:

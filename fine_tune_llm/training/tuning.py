@@ -358,6 +358,7 @@ def _run_trial(study, trial, number, work, *, model, rows, by, known):
             folder=work,
             seed=config.seed,
             loss=config.loss,
+            lora=config.lora,
             known=known,
             device=config.model.device,
             progress=False,

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 from fine_tune_llm.core.errors import ModelLoadError
 from fine_tune_llm.models.hub import Source, quiet
@@ -143,6 +144,8 @@ def test_a_tied_head_need_not_be_in_the_file(tmp_path):
 
 @pytest.mark.parametrize("kind", SEEING)
 def test_of_a_model_that_sees_the_text_part_is_read(tmp_path, kind):
+    if kind not in CONFIG_MAPPING_NAMES:
+        pytest.skip(f"this transformers has no {kind}")
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(0)
         config = AutoConfig.for_model(kind, **SEEING[kind])
