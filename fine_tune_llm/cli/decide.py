@@ -176,6 +176,14 @@ def decide(
         bool,
         typer.Option(help="Measure the words that moved each decision (slower)."),
     ] = False,
+    reason: Annotated[
+        bool,
+        typer.Option(
+            "--reason",
+            help="Let a language model write a reason behind each decision, instead "
+            "of words that were measured.",
+        ),
+    ] = False,
 ) -> None:
     """Decide, or abstain, for every text: one JSON object a line.
 
@@ -197,17 +205,18 @@ def decide(
     )
 
     finished = Run.load(run, device=device)
+    why: bool | str = "written" if reason else rationale
     how = {"text": text, "encoding": encoding, "separator": separator}
     with _bar(output) as progress:
         if output is not None and _is_file_to_file(texts, output):
-            more = {"rationale": rationale, "record": True, "progress": progress}
+            more = {"rationale": why, "record": True, "progress": progress}
             try:
                 tally = decide_file(finished, texts, output, **how, **more)
             except OSError as e:
                 raise _not_written(output, e) from e
         else:
             options = file_options(finished, **how)
-            pieces = decide_pieces(finished, texts, options, rationale=rationale)
+            pieces = decide_pieces(finished, texts, options, rationale=why)
             tally = _write(_watched(_told(pieces, finished), progress), output)
     if output is not None:
         say(f"ftllm: {tally.said()} ({output})", err=True)

@@ -30,6 +30,7 @@ def summary_text(
     "What a run promises and how it did on the test role"
     topics = [
         ("accuracy", _accuracy_said(evidence["performance"])),
+        ("training", _training_said(evidence["training"]["gain"])),
         ("recall by class", _recalls_said(evidence["performance"]["per_class"])),
         ("calibration", _calibration_said(evidence["calibration"])),
         ("prediction sets", _sets_said(evidence["coverage"])),
@@ -84,6 +85,11 @@ def _accuracy_said(performance):
         f"{_difference_said(baselines['tfidf'].get('difference'))}; "
         f"commonest class {_share_said(baselines['majority'])})"
     )
+
+
+def _training_said(gain):
+    "What training bought, or why nothing can be said of it"
+    return gain["said"].removeprefix("training ") if "said" in gain else gain["reason"]
 
 
 def _difference_said(found):

@@ -11,7 +11,7 @@ import lazy_loader
 # %% ../../nbs/evaluation/00_evaluation.ipynb #e9cf3957
 _WORDS = {
     "findings": ["not_evaluated", "share"],
-    "baseline": ["baselines"],
+    "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
     "evidence": ["GROUP_MEASURES", "audit", "write_audit"],

@@ -3,6 +3,7 @@
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
 from .baseline import baselines as baselines
+from .baseline import training_gain as training_gain
 from .differences import compare_outcomes as compare_outcomes
 from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
@@ -33,6 +34,7 @@ __all__ = [
     "render_report",
     "share",
     "shift_between",
+    "training_gain",
     "violation_p_value",
     "write_audit",
     "write_report",

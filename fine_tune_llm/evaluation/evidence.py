@@ -18,7 +18,7 @@ import numpy as np
 from ..core.errors import DataValidationError
 from ..core.event_store import EventStore
 from ..core.events import AuditFinished
-from ..core.files import sha256_file, write_json
+from ..core.files import read_json, sha256_file, write_json
 from ..data.ledger import ROLES
 from ..data.samples import sample
 from fine_tune_llm.evaluation.alarms import (
@@ -26,7 +26,7 @@ from fine_tune_llm.evaluation.alarms import (
     shift_between,
     violation_p_value,
 )
-from .baseline import baselines
+from .baseline import baselines, training_gain
 from .findings import Evidence, not_evaluated, share
 from .scope import out_of_scope_of, scope_of
 from ..predictions import Outcome, Predictions
@@ -129,13 +129,40 @@ def _cut_said(run):
 # %% ../../nbs/evaluation/30_evidence.ipynb #5154801c
 def training_of(
     run: Run,  # A finished run
-) -> dict[str, Any]:  # cores, and `start_kept` when training was undone
-    "How the model came about, as the run's events tell it"
-    kept = run.events("training.start_kept")
+    outcome: Outcome,  # On the test role
+) -> dict[str, Any]:  # cores, `start_kept` when training was undone, and its gain
+    "How the model came about, as the run's events tell it, and what training bought"
+    kept = bool(run.events("training.start_kept"))
     return {
         "threads": run.config.training.threads,
-        "start_kept": bool(kept),
+        "epochs": run.config.training.epochs,
+        "start_kept": kept,
+        "gain": _gain_of(run, outcome, kept),
     }
+
+
+def _gain_of(run, outcome, kept):
+    "The finished model against its start; why not, where nothing was trained"
+    start = run.start_predictions()
+    if start is not None:
+        return training_gain(start, outcome, kind=_kind_of_start(run))
+    if not run.config.training.epochs:
+        return not_evaluated(
+            "nothing was trained (training.epochs is 0): this is the start itself"
+        )
+    if kept:
+        return not_evaluated(
+            "training did not help on the validation role, so its start was kept: this "
+            "is the start itself"
+        )
+    return not_evaluated("the scores of the start were not stored")
+
+
+def _kind_of_start(run):
+    "How the model was before it was trained"
+    if "start" in run.data:
+        return "run"
+    return read_json(run.path / "adapter" / "backend.json")["backend"]
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(
@@ -520,7 +547,7 @@ def audit(
         "version": 1,
         "identity": identity_of(run),
         "data": data_of(run),
-        "training": training_of(run),
+        "training": training_of(run, outcome),
         "performance": performance_of(outcome, run.predictions("train")),
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),

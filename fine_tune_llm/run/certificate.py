@@ -338,7 +338,10 @@ def settings_hash(
     return sha256_json(settings)
 
 
-_ROWS = {f"{role}_rows": f"predictions/{role}.parquet" for role in ROLES}
+_ROWS = {
+    **{f"{role}_rows": f"predictions/{role}.parquet" for role in ROLES},
+    "start_rows": "predictions/start.parquet",  # where training led away from its start
+}
 # What a certificate is made for, by the name of its fingerprint
 FINGERPRINTS = (
     "base_model",

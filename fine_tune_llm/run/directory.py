@@ -7,6 +7,7 @@ __all__ = ['differences', 'claim_folder', 'decision_events', 'read_events', 'Run
            'outcome_of', 'check_texts', 'tell_decisions', 'decide']
 
 # %% ../../nbs/run/20_directory.ipynb #a0a4f608
+import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,9 +40,11 @@ from ..data.ledger import ROLES
 from fine_tune_llm.inference.decision import (
     Decision,
     Decisions,
+    Rationale,
     make_decisions,
     unread,
 )
+from ..inference.generation import written_decisions
 from ..inference.rationale import occlusion
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.ensembles import load_trained
@@ -295,6 +298,16 @@ class Run:
         with _unchanged(self, f"{role}_rows"):
             return Predictions.load(self.path / "predictions" / f"{role}.parquet")
 
+    def start_predictions(self) -> Predictions | None:
+        """What the model said of the test role before it was trained, calibrated
+
+        By a temperature of its own, from the validation role. `None` when nothing was
+        trained, or when the start was kept.
+        """
+        file = self.path / "predictions" / "start.parquet"
+        with _unchanged(self, "start_rows"):
+            return Predictions.load(file) if file.is_file() else None
+
     def outcome(
         self,
         role: str,  # "train", "validation", "calibration" or "test"
@@ -328,8 +341,9 @@ class Run:
         ids: Sequence | None = None,  # n ids; row numbers when `None`
         # Column name -> n values, for certificates by group
         groups: dict[str, Sequence] | None = None,
-        # Measure the words that moved each decision: up to 24 more passes a text
-        rationale: bool = True,
+        # Measure the words that moved each decision: up to 24 more passes a text.
+        # "written": a causal model writes a reason instead, which measures nothing
+        rationale: bool | str = True,
         bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
         record: bool = False,  # Put these events into the run's `events.db`, too
     ) -> Decisions:  # n, in the order of the texts
@@ -447,7 +461,7 @@ def decide_each(
     *,
     ids: Sequence | None = None,  # n ids; row numbers when `None`
     groups: dict[str, Sequence] | None = None,  # Column name -> n values
-    rationale: bool = False,  # Measure the words that moved each decision
+    rationale: bool | str = False,  # As `Run.decide` takes it
     bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
     record: bool = False,  # Put these events into the run's `events.db`, too
 ) -> Iterator[Decision]:  # n, in the order of the texts
@@ -464,7 +478,7 @@ def decide_part(
     run: Run,  # A finished run
     part: Inputs,  # From `check_inputs`
     *,
-    rationale: bool,  # Measure the words that moved each decision?
+    rationale: bool | str,  # As `Run.decide` takes it
 ) -> Decisions:  # One a row, in order
     "Decide on what can be read; the rest is left to a person"
     read = part.take(part.readable)
@@ -480,18 +494,33 @@ def decide_part(
 
 def _decided(run, read, rationale):
     outcome = outcome_of(run, read.texts, ids=read.ids, groups=read.groups)
-    rationales = None
-    if rationale:
-        rationales = occlusion(
-            run.predict_proba, read.texts, run.classes, probs=outcome.probs
-        )
     return make_decisions(
         outcome,
         certificate=run.certificate["id"],
-        rationales=rationales,
+        rationales=_rationales(run, read.texts, outcome, rationale),
         cut=run.model.cuts(read.texts),
         mutual_information=_disagreement(run.model, read.texts),
     )
+
+
+def _rationales(run, texts, outcome, rationale):
+    "Words that were measured, or a reason that the model writes; `None` for neither"
+    if not rationale:
+        return None
+    if rationale is not True:
+        check_choice("rationale", rationale, ("words", "written"))
+    if rationale != "written":
+        return occlusion(run.predict_proba, texts, run.classes, probs=outcome.probs)
+    decided = [run.classes[k] for k in outcome.probs.argmax(1)]
+    decided = [
+        run.classes[k] if k >= 0 else likeliest
+        for k, likeliest in zip(outcome.decided, decided, strict=True)
+    ]
+    written = written_decisions(run.model, texts, decided)
+    return [
+        Rationale(method="written", label=label, words=(), text=said["reason"])
+        for label, said in zip(decided, map(json.loads, written), strict=True)
+    ]
 
 
 def _disagreement(model, texts):
@@ -597,7 +626,7 @@ def decide(
     *,
     # Column name -> n values, for certificates by group
     groups: dict[str, Sequence] | None = None,
-    rationale: bool = False,  # Measure the words that moved each decision
+    rationale: bool | str = False,  # As `Run.decide` takes it
     record: bool = False,  # Put the decisions into the run's `events.db`, too
     # Where the model computes: "auto" (the GPU where there is one), "cpu", "cuda:1"...
     device: str = "auto",

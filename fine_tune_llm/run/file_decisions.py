@@ -167,7 +167,7 @@ def decide_pieces(
     source: str | Path,  # A file, or "-" for standard input
     options: FileOptions,  # From `file_options`
     *,
-    rationale: bool = False,  # Measure the words that moved each decision
+    rationale: bool | str = False,  # As `Run.decide` takes it
     skip: int = 0,  # Rows that are done, whole pieces of them
 ) -> Iterator[tuple[Decisions, float]]:  # One a row in order; share of the file read
     "What a run says of a file, piece by piece, in bounded memory"
@@ -279,7 +279,7 @@ def decide_file(
     text: str | None = None,  # Column of the text; that of the run when `None`
     encoding: str | None = None,  # Of a text file; found when `None`
     separator: str | None = None,  # Of a CSV file; found when `None`
-    rationale: bool = False,  # Measure the words that moved each decision
+    rationale: bool | str = False,  # As `Run.decide` takes it
     record: bool = False,  # Put the decisions into the run's `events.db`, too
     bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
     # Told after each piece: what came of the texts so far, and the share of the file

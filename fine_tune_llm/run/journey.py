@@ -62,7 +62,7 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
-from ..models.weights import check_model
+from ..models.weights import check_model, find_device
 from ..predictions import Predictions
 from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
@@ -86,7 +86,7 @@ from fine_tune_llm.run.stages import (
 )
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
-from ..training.recipe import train
+from ..training.recipe import left_its_start, take_start, train
 from ..training.strategies import check_strategies
 from ..training.turns import own_turn
 
@@ -327,13 +327,13 @@ def train_stage(
     job: Job,  # What there is to do
 ) -> None:
     "Make `tokenizer/` and `adapter/`"
-    config, parts = job.config, ("adapter", "tokenizer")
+    parts = ("adapter", "tokenizer")
     made_from = _begin_training(job)
     done = files_done(job.folder, "training", *parts, made_from=made_from)
     if len(done) == len(parts):
         return
     work = work_folder(job.folder).absolute()
-    model = train_members(partial(_trained, job), config, work)
+    model = train_members(partial(_trained, job), job.config, work)
     model.save(job.folder / "adapter", job.folder / "tokenizer")
     written = files_of(job.folder, *parts)
     record_files(job.folder, "training", files=written, made_from=made_from)
@@ -352,15 +352,21 @@ PREDICTED_FOR = {
 def predict_stage(
     job: Job,  # What there is to do
 ) -> None:
-    "Make `predictions/ROLE.parquet` by the model as it was saved"
+    """Make `predictions/ROLE.parquet` by the model as it was saved
+
+    And `start.parquet`, what it said of the test role before it was trained.
+    """
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
     parts = [*files.values(), *(["scope"] if _measures_scope(job.config) else [])]
+    parts += [_START] if _has_start(job) else []
     made_from = _begin_training(job) | {"training": _recorded(job, "training")}
     done = files_done(job.folder, "prediction", *parts, made_from=made_from)
     missing = [role for role in ROLES if files[role] not in done]
     (job.folder / "predictions").mkdir(exist_ok=True)
     if len(done) == len(parts):
         return
+    if _START in set(parts) - set(done):
+        _store(job, _START, "test", made_from, logits=_start_logits(job))
     check_stages(job.folder, ["training"])
     model = load_trained(
         job.config.model.name,
@@ -370,7 +376,7 @@ def predict_stage(
         device=job.config.model.device,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
-    dataset, scorer = job.dataset, RoleScorer(model)
+    scorer = RoleScorer(model)
     if "scope" in done:
         scorer.measure = ScopeMeasure.load(job.folder / "scope")
     elif "scope" in parts:
@@ -378,21 +384,26 @@ def predict_stage(
         written = files_of(job.folder, "scope")
         record_files(job.folder, "prediction", files=written, made_from=made_from)
     for role in missing:
-        texts, labels = job.rows(role, PREDICTED_FOR[role])
-        index = job.ledger.roles[role]
+        texts, _ = job.rows(role, PREDICTED_FOR[role])
         logits, strangeness = scorer.score(texts, role)
-        Predictions(
-            logits=logits,
-            scope=strangeness,
-            labels=[dataset.classes[k] for k in labels],
-            classes=dataset.classes,
-            ids=[dataset.ids[i] for i in index],
-            groups={name: values[index] for name, values in dataset.groups.items()},
-            texts=texts,
-            clusters=None if dataset.clusters is None else dataset.clusters[index],
-        ).save(job.folder / files[role])
-        written = files_of(job.folder, files[role])
-        record_files(job.folder, "prediction", files=written, made_from=made_from)
+        _store(job, files[role], role, made_from, logits=logits, scope=strangeness)
+
+
+def _store(job, file, role, made_from, **scores):
+    "Write what was said of a role, and record the file"
+    dataset, index = job.dataset, job.ledger.roles[role]
+    texts, labels = job.rows(role, PREDICTED_FOR[role])
+    Predictions(
+        **scores,
+        labels=[dataset.classes[k] for k in labels],
+        classes=dataset.classes,
+        ids=[dataset.ids[i] for i in index],
+        groups={name: values[index] for name, values in dataset.groups.items()},
+        texts=texts,
+        clusters=None if dataset.clusters is None else dataset.clusters[index],
+    ).save(job.folder / file)
+    written = files_of(job.folder, file)
+    record_files(job.folder, "prediction", files=written, made_from=made_from)
 
 
 def _measures_scope(config):
@@ -425,6 +436,29 @@ STAGES_OF_FIT = {
     "prediction": predict_stage,
     "certification": certify_stage,
 }
+
+# %% ../../nbs/run/30_journey.ipynb #9ea5ae3c
+_START = "predictions/start.parquet"
+
+
+def _has_start(job):
+    "Did training lead away from its start?"
+    recorded = read_stages(job.folder).get("prediction", {"files": {}})["files"]
+    return _START in recorded or left_its_start(job.folder / ".work")
+
+
+def _start_logits(job):
+    "Scores of the test role before training, divided by their own temperature"
+    seed, work = job.config.seed, work_folder(job.folder).absolute()
+    if (job.folder / ".work" / "start.json").is_file():
+        model = _first_model(job, seed)
+    else:
+        untrained = make_config(job.config, {"training.epochs": 0})
+        quiet_job = replace(job, config=untrained, publish=lambda event: None)
+        model = _trained(quiet_job, seed, work)
+    found = take_start(model, work)
+    model.net.to(find_device(job.config.model.device))
+    return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
 
 # %% ../../nbs/run/30_journey.ipynb #a4fe292e
 def at_most_per_step(

@@ -60,14 +60,14 @@ def test_it_goes_on_where_it_was_stopped(run, toy_fit, tmp_path, monkeypatch):
 
 
 def test_stopped_in_the_middle_of_the_start(run, toy_fit, tmp_path, monkeypatch):
-    from fine_tune_llm.training import trainer
+    from fine_tune_llm.training import recipe
 
-    def stopped(*args):
+    def stopped(*args, **more):
         raise KeyboardInterrupt
 
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_keep_start", stopped)
+        patch.setattr(recipe, "_keep_start", stopped)
         with pytest.raises(KeyboardInterrupt):
             toy_fit(folder, epochs=0)
     assert not (folder / "adapter").exists()
