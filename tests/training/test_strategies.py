@@ -188,29 +188,41 @@ def test_everything_is_learning_between_steps(go):
     assert any(name.startswith("backbone.") for name in model.learning())
 
 
-def test_easy_rows_come_first_and_then_as_usual(go, monkeypatch):
+@pytest.fixture
+def batches(monkeypatch):
+    "Token ids of the rows that are trained on, as they come, without padding"
     seen = []
     real = trainer_module.CalibratedTrainer.compute_loss
 
     def watched(self, model, inputs, *args, **kwargs):
         if model.training:
-            seen.extend(inputs["input_ids"].tolist())
+            seen.extend([t for t in ids if t] for ids in inputs["input_ids"].tolist())
         return real(self, model, inputs, *args, **kwargs)
 
     monkeypatch.setattr(trainer_module.CalibratedTrainer, "compute_loss", watched)
+    return seen
+
+
+@pytest.fixture
+def curricula(monkeypatch):
+    "Curricula that have begun"
     made = []
-    real_begin = module.Curriculum.begin
+    real = module.Curriculum.begin
 
     def begin(self):
-        real_begin(self)
+        real(self)
         made.append(self)
 
     monkeypatch.setattr(module.Curriculum, "begin", begin)
+    return made
+
+
+def test_easy_rows_come_first_and_then_as_usual(go, batches, curricula):
     model, _, _ = go("curriculum(buckets=4)", batch_size=16, warm=True)
-    (curriculum,) = made
+    (curriculum,) = curricula
     names = model.prepare(PARTS[0][0])
-    rows = [names.index([t for t in ids if t]) for ids in seen]
-    n = len(PARTS[0][0])
+    rows = [names.index(ids) for ids in batches]
+    n = len(names)
     assert [sorted(rows[k * n : k * n + n]) for k in range(3)] == [[*range(n)]] * 3
     assert rows[:n] == curriculum.order(0).tolist()
     confidence = curriculum.confidence.numpy()
