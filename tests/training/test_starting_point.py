@@ -23,12 +23,14 @@ class Vectors:
 
     rows: np.ndarray
     n_classes: int
-    has_adapter = False
     device = torch.device("cpu")
 
     def __post_init__(self):
         head = nn.Linear(self.rows.shape[1], self.n_classes)
-        self.net = SimpleNamespace(head=head, n_classes=self.n_classes)
+        bare = nn.Identity()  # an encoder without an adapter
+        self.net = SimpleNamespace(
+            head=head, n_classes=self.n_classes, backbone=bare, backend="head"
+        )
 
     def features_of(self, ids):
         return self.rows[[i for (i,) in ids]]
