@@ -47,9 +47,9 @@ from fine_tune_llm.inference.decision import (
 from ..inference.generation import written_decisions
 from ..inference.rationale import occlusion
 from ..inference.scope import RoleScorer, ScopeMeasure
+from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.onnx import load_onnx
-from ..models.text_model import load_adapter
 from ..models.weights import find_device
 from ..predictions import Outcome, Predictions
 from fine_tune_llm.run.certificate import (
@@ -413,7 +413,7 @@ def _read_model(run):
         return _read_graph(run)
     base = run.config.model.name
     with _unchanged(run, "adapter", "tokenizer"):
-        model = load_adapter(
+        model = load_trained(
             base,
             run.path / "adapter",
             run.path / "tokenizer",
