@@ -120,6 +120,8 @@ _ORDER = (
     "make-key",
     "export",
     "demo",
+    "tune",
+    "check-labels",
     "events",
     "config",
 )

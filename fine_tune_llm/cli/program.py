@@ -29,6 +29,7 @@ from fine_tune_llm.cli import (  # noqa: F401
     fit,
     report,
     sign,
+    tune,
 )
 
 # %% ../../nbs/cli/90_program.ipynb #0715809a

@@ -150,14 +150,14 @@ def machine_complaints(
 def _device_complaints(config, machine):
     "Quantization and GPUs"
     model = config.model
-    asked = f"`model.quantization` {model.quantization!r} needs"
-    if model.quantization == "4bit":
+    asked = f"`model.quantization` {config.quantization!r} needs"
+    if config.quantization == "4bit":
         if model.device == "cpu":
             complaint = f"{asked} a GPU, and `model.device` is 'cpu'"
             yield "model.quantization", complaint
         elif not machine.gpus:
             yield "model.quantization", f"{asked} a GPU, and there is none here"
-    if model.quantization != "none" and "bitsandbytes" not in machine.packages:
+    if config.quantization != "none" and "bitsandbytes" not in machine.packages:
         complaint = f"{asked} bitsandbytes: pip install 'fine_tune_llm[quantize]'"
         yield "model.quantization.package", complaint
     if model.device == "cuda" and not machine.gpus:

@@ -319,8 +319,8 @@ class LoraSection(Section):
     kind: str = _setting(
         "lora",
         "Kind of adapter: lora (Hu et al. 2021), rslora, dora, eva, pissa, olora, "
-        "loraga, lora_plus, adalora, vera, ia3, oft, qlora, or a plugin's; full trains "
-        "every weight, none only the head",
+        "loraga, lora_plus, adalora, vera, ia3, oft, qlora (on weights in four bits), "
+        "or a plugin's; full trains every weight, none only the head",
         "name",
         min_length=1,
         max_length=200,
@@ -361,6 +361,21 @@ class LoraSection(Section):
         max_length=100,
     )
 
+# %% ../../nbs/config/10_schema.ipynb #71223e8e
+def _whole_calls(value):
+    "`swa(start=0.5, hold=0.3)` is one word, at whatever comma it was cut"
+    if isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value):
+        value = ",".join(value)
+    if not isinstance(value, str):
+        return value
+    words = re.findall(r"(?:[^,(]|\([^)]*\)?)+", value)
+    return tuple(word.strip() for word in words if word.strip())
+
+
+_Calls = Annotated[
+    tuple[_Name, ...], BeforeValidator(_whole_calls), Field(max_length=20)
+]
+
 # %% ../../nbs/config/10_schema.ipynb #08b3d40f
 class TrainingConfig(Section):
     "How the adapter and the head are fitted"
@@ -391,6 +406,26 @@ class TrainingConfig(Section):
         "evaluations",
         ge=1,
         le=1000,
+    )
+    best_by: Literal["nll_calibrated", "aurc", "ece_calibrated"] = _setting(
+        "nll_calibrated",
+        "What chooses the epoch on the validation role: NLL after temperature, the "
+        "area under the risk-coverage curve, or ECE after temperature",
+        "choice",
+    )
+    strategies: _Calls = _setting(
+        (),
+        "What training does besides, ours or a plugin's: ema(decay=0.99), swa, "
+        "staged_unfreezing, curriculum, reduce_lr",
+        "names",
+    )
+    members: int = _setting(
+        1,
+        "Adapters of different seeds on one base, whose mean probabilities decide; "
+        "so many trainings",
+        "adapters",
+        ge=1,
+        le=100,
     )
     threads: _OrAuto = _setting(
         0,
@@ -910,6 +945,12 @@ class Config(Section):
 
     def __hash__(self) -> int:
         return hash(repr(self))
+
+    @property
+    def quantization(self) -> str:  # "none", "8bit" or "4bit"
+        "How the base's weights are kept: `model.quantization`, four bits for qlora"
+        asked = self.model.quantization
+        return "4bit" if (self.lora.kind, asked) == ("qlora", "none") else asked
 
     def to_dict(self) -> dict[str, Any]:
         "All settings, nested and JSON-safe"

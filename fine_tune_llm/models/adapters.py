@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
            'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'make_room', 'lora_layers',
-           'prepare_training', 'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state',
-           'load_training_state', 'fold', 'check_foldable']
+           'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step', 'extra_loss',
+           'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -457,7 +457,32 @@ def _begin(net, factors_of):
         layer.lora_A[START].weight.copy_(a)
         layer.lora_B[START].weight.copy_(-b)
 
-# %% ../../nbs/models/38_adapters.ipynb #cf6566e8
+# %% ../../nbs/models/38_adapters.ipynb #3e9616c0
+@contextmanager
+def same_learning(
+    net: nn.Module,  # A backbone
+) -> Iterator[None]:
+    "peft lets every active adapter learn; here what learnt before learns after"
+    before = {name: weight.requires_grad for name, weight in net.named_parameters()}
+    try:
+        yield
+    finally:
+        for name, weight in net.named_parameters():
+            weight.requires_grad_(before.get(name, False))
+
+
+@contextmanager
+def without_adapter(
+    net: nn.Module,  # From `attach` or `load_adapter_into`
+) -> Iterator[None]:
+    "The base inside the block; what learns is not changed. Without adapters nothing is"
+    if not has_adapter(net):
+        yield
+        return
+    with same_learning(net), net.disable_adapter():
+        yield
+
+# %% ../../nbs/models/38_adapters.ipynb #14fec695
 def prepare_training(
     net: nn.Module,  # From `attach`
     *,
@@ -466,16 +491,13 @@ def prepare_training(
     # Runs the whole classifier on a batch and returns its loss, a scalar
     loss: Callable[[Any], torch.Tensor] | None = None,
 ) -> None:
-    """What an adapter must know before it learns
+    """Start where the data says, and know how many steps there will be
 
-    Call it once, before the optimizer is made, when the head is where it starts. Not
-    when training is resumed: then `load_training_state` brings it back.
+    Call it once, when the head is where it starts, and not when training is resumed:
+    then `load_training_state` brings the start back.
     """
     kind = ADAPTERS.get(note_of(net).kinds[DEFAULT])
-    if not has_adapter(net):
-        return
-    if net.peft_config[DEFAULT].peft_type.value == "ADALORA":
-        _schedule(net.peft_config[DEFAULT], n_steps)
+    set_steps(net, n_steps)
     if not kind.reads:
         return
     batches = list(batches)
@@ -493,7 +515,7 @@ def prepare_training(
         _start_from_gradients(net, batches, loss)
     net.train(is_training)
 
-# %% ../../nbs/models/38_adapters.ipynb #ed706380
+# %% ../../nbs/models/38_adapters.ipynb #ba61cf1f
 class _Inputs:
     "Collects what comes into layers, padding left out where it can be seen"
 
@@ -546,6 +568,7 @@ def _width(layer):
 @torch.no_grad()
 def _start_from_inputs(net, batches, loss):
     layers = lora_layers(net)
+    loss(batches[0])  # a classifier that checks itself first is done with it
     inputs = _Inputs(net, layers)
     try:
         for batch in batches:
@@ -590,15 +613,7 @@ def _start_from_gradients(net, batches, loss):
 
     _begin(net, factors_of)
 
-# %% ../../nbs/models/38_adapters.ipynb #9f538be4
-def _schedule(config, n_steps):
-    "Full rank for a tenth of the steps, then fewer, and the end at the final rank"
-    config.total_step = n_steps
-    config.tinit = n_steps // 10
-    config.tfinal = max(1, 3 * n_steps // 10)
-    config.deltaT = max(1, n_steps // 100)
-
-# %% ../../nbs/models/38_adapters.ipynb #9ee54ebc
+# %% ../../nbs/models/38_adapters.ipynb #57d72fb9
 def _ada(net):
     "The AdaLoRA part of a backbone that learns, or `None`"
     if not has_adapter(net):
@@ -606,6 +621,24 @@ def _ada(net):
     config = net.peft_config.get(DEFAULT)
     is_ada = config is not None and config.peft_type.value == "ADALORA"
     return net.base_model if is_ada else None
+
+
+def set_steps(
+    net: nn.Module,  # From `attach`
+    n_steps: int,  # Optimizer steps in all, 1 or more
+) -> None:
+    """Tell AdaLoRA how long it will learn; other kinds need not know
+
+    It has all of its rank for a tenth of the steps, and its final rank for the last
+    three tenths.
+    """
+    model = _ada(net)
+    if model is not None:
+        config = model.peft_config[DEFAULT]
+        config.total_step = n_steps
+        config.tinit = n_steps // 10
+        config.tfinal = max(1, 3 * n_steps // 10)
+        config.deltaT = max(1, n_steps // 100)
 
 
 def after_optimizer_step(
@@ -637,9 +670,11 @@ def extra_loss(
     distances = []
     for name, weight in model.named_parameters():
         if name.endswith((f".lora_A.{DEFAULT}", f".lora_B.{DEFAULT}")):
-            flat = weight if ".lora_A." in name else weight.T
-            identity = torch.eye(len(flat), device=flat.device, dtype=flat.dtype)
-            distances.append(torch.linalg.matrix_norm(flat @ flat.T - identity))
+            flat = (weight if ".lora_A." in name else weight.T).float()
+            with torch.autocast(flat.device.type, enabled=False):
+                square = flat @ flat.T
+            identity = torch.eye(len(flat), device=flat.device)
+            distances.append(torch.linalg.matrix_norm(square - identity))
     return model.peft_config[DEFAULT].orth_reg_weight * torch.stack(distances).mean()
 
 # %% ../../nbs/models/38_adapters.ipynb #33db0d70
@@ -679,7 +714,7 @@ def parameter_groups(
         for (rate, decay), weights in groups.items()
     ]
 
-# %% ../../nbs/models/38_adapters.ipynb #dfd119c6
+# %% ../../nbs/models/38_adapters.ipynb #9d8888e9
 def training_state(
     net: nn.Module,  # From `attach`
 ) -> dict[str, torch.Tensor]:  # Copies, by name, on the CPU
@@ -720,7 +755,7 @@ def load_training_state(
             parameters[name].copy_(state[name])
     if model is None:
         return
-    _schedule(model.peft_config[DEFAULT], n_steps)
+    set_steps(net, n_steps)
     places = {name: weight.device for name, weight in model.model.named_parameters()}
     for key, weight in state.items():
         part, _, name = key.partition(":")

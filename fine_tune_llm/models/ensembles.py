@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,10 @@ def _share(first, other):
 class AdapterEnsemble(TextModel):
     "A `TextModel` of several adapters; from `ensemble` or `load_trained`"
 
+    # The last texts that were asked for, and what the members said of them: who asks
+    # for scores asks for disagreement next
+    _last: Any = field(default=None, init=False, repr=False, compare=False)
+
     @property
     def has_adapter(self) -> bool:
         "It has several"
@@ -127,6 +131,9 @@ class AdapterEnsemble(TextModel):
         batch_size: int = 64,  # Texts at once
     ) -> np.ndarray:  # Shape (m, n, K), float32
         "What each member says before softmax"
+        texts = tuple(texts)
+        if self._last is not None and self._last[0] == texts:
+            return self._last[1]
 
         def forward(**batch):
             return self.net.member_logits(**batch).transpose(0, 1)
@@ -139,7 +146,21 @@ class AdapterEnsemble(TextModel):
             batch_size=batch_size,
             device=self.device,
         )
-        return np.ascontiguousarray(np.moveaxis(found, 1, 0))
+        self._last = (texts, np.ascontiguousarray(np.moveaxis(found, 1, 0)))
+        return self._last[1]
+
+    def logits(
+        self,
+        texts: Iterable[str],  # n texts
+        *,
+        batch_size: int = 64,  # Texts at once
+    ) -> np.ndarray:  # Shape (n, K), float32, at most 0
+        "Logarithm of the mean of the members' probabilities"
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.net.n_classes), np.float32)
+        of_members = self.member_logits(texts, batch_size=batch_size)
+        return log_mean_probs(torch.from_numpy(of_members)).numpy()
 
     def merged(self) -> TextModel:
         "Several adapters are no one set of weights: an `AdapterError`"
@@ -169,15 +190,15 @@ _NOTE = "ensemble.json"
 
 # %% ../../nbs/models/47_ensembles.ipynb #e09851c6
 def ensemble(
-    models: Sequence[TextModel],  # Of one base and the same classes, two or more
+    models: Iterable[TextModel],  # Of one base and the same classes, two or more
 ) -> AdapterEnsemble:  # It takes the networks over
-    "Trained models as one; `AdapterError` when they do not belong together"
-    if len(models) < 2:
-        raise ConfigurationError(
-            f"`models` must be two or more, got {len(models)}", argument="models"
-        )
-    first = models[0]
+    """Trained models as one; `AdapterError` when they do not belong together
+
+    Models that are loaded one by one, as by a generator, share the base at once.
+    """
+    first, nets = None, []
     for place, other in enumerate(models):
+        first = first or other
         same = (
             other.source.sha256 == first.source.sha256
             and other.net.n_classes == first.net.n_classes
@@ -189,7 +210,13 @@ def ensemble(
                 f"`models` {place} and 0 are not of one base, backend and length",
                 hint="An ensemble is trained with one configuration and several seeds",
             )
-    net = EnsembleClassifier([model.net for model in models]).eval()
+        _share(first.net, other.net)
+        nets.append(other.net)
+    if first is None or len(nets) < 2:
+        raise ConfigurationError(
+            f"`models` must be two or more, got {len(nets)}", argument="models"
+        )
+    net = EnsembleClassifier(nets).eval()
     return AdapterEnsemble(net, first.tokenizer, first.source, first.max_length)
 
 # %% ../../nbs/models/47_ensembles.ipynb #7329154c
@@ -206,15 +233,19 @@ def load_trained(
     device: str = "cpu",
     # Take the base model from this machine only, as when a run is opened
     local: bool = False,
+    # As in training: "none", "8bit" or "4bit"
+    quantization: str = "none",
 ) -> TextModel:  # In evaluation mode; an `AdapterEnsemble` when there are several
     "What was trained, back from disk: an adapter or an ensemble of them"
-    asked = {"max_length": max_length, "device": device, "local": local}
+    asked: dict[str, Any] = {"max_length": max_length, "device": device}
+    asked |= {"local": local, "quantization": quantization}
     note = Path(adapter) / _NOTE
     if not note.is_file():
         return load_adapter(name, adapter, tokenizer, **asked)
     folders = [Path(adapter) / f"member-{k}" for k in range(_members_of(note))]
-    models = [load_adapter(name, folder, tokenizer, **asked) for folder in folders]
-    return ensemble(models)
+    return ensemble(
+        load_adapter(name, folder, tokenizer, **asked) for folder in folders
+    )
 
 
 def _members_of(note):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WeightCounts', 'LoRAManager']
 
-# %% ../../nbs/models/45_lora_manager.ipynb #3926775f
+# %% ../../nbs/models/45_lora_manager.ipynb #595ef1dd
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +25,9 @@ from fine_tune_llm.models.adapters import (
     lora_layers,
     no_warnings,
     note_of,
+    same_learning,
     seeded,
+    without_adapter,
 )
 
 # %% ../../nbs/models/45_lora_manager.ipynb #98477a17
@@ -81,7 +83,7 @@ def _whole(how, updates, shares, density):
     # these take a mean of what agrees in sign themselves
     return mix(updates, len(shares) * shares, density)
 
-# %% ../../nbs/models/45_lora_manager.ipynb #a05ef149
+# %% ../../nbs/models/45_lora_manager.ipynb #67d2dd9b
 @dataclass(frozen=True)
 class WeightCounts:
     "How many weights there are"
@@ -89,17 +91,6 @@ class WeightCounts:
     learning: int  # That can be trained now
     total: int  # Base and all adapters
     by_adapter: dict[str, int]  # Of each adapter, the trained part
-
-
-@contextmanager
-def _same_learning(net) -> Iterator[None]:
-    "peft lets every active adapter learn; here what learnt before learns after"
-    before = {name: weight.requires_grad for name, weight in net.named_parameters()}
-    try:
-        yield
-    finally:
-        for name, weight in net.named_parameters():
-            weight.requires_grad_(before.get(name, False))
 
 # %% ../../nbs/models/45_lora_manager.ipynb #9a7ba324
 def _check_new(manager, name):
@@ -209,7 +200,7 @@ def _count(net, names):
         },
     )
 
-# %% ../../nbs/models/45_lora_manager.ipynb #f4b10948
+# %% ../../nbs/models/45_lora_manager.ipynb #aa0dd606
 class LoRAManager:
     "The adapters of one backbone"
 
@@ -251,7 +242,7 @@ class LoRAManager:
     ) -> None:
         "Load one more adapter; it does not work before `switch` or `stack`"
         _check_new(self, name)
-        with self._unmerged(), _same_learning(self.net):
+        with self._unmerged(), same_learning(self.net):
             load_adapter_into(self.net, folder, base=self.note.base, adapter=name)
 
     def switch(
@@ -268,7 +259,7 @@ class LoRAManager:
         "Let these adapters work at once: their updates add up"
         _check_known(self, names)
         more = [START] if DEFAULT in names and START in self.net.peft_config else []
-        with self._unmerged(), _same_learning(self.net):
+        with self._unmerged(), same_learning(self.net):
             self.net.base_model.set_adapter([*names, *more])
 
     def remove(
@@ -282,7 +273,7 @@ class LoRAManager:
             hint = "For the base alone use `disabled`, or load it anew"
             raise AdapterError(f"{name!r} is the only adapter", hint=hint)
         self.stack(*([n for n in self.active if n != name] or rest[:1]))
-        with self._unmerged(), _same_learning(self.net):
+        with self._unmerged(), same_learning(self.net):
             for part in (name, START) if name == DEFAULT else (name,):
                 if part in self.net.peft_config:
                     self.net.delete_adapter(part)
@@ -313,7 +304,7 @@ class LoRAManager:
         if how == "linear" or rank is None:
             rank = max(map(_joint_rank, pairs.values()))
         config = _room([self.note.configs[name] for name in names], rank)
-        with self._unmerged(), _same_learning(self.net), no_warnings():
+        with self._unmerged(), same_learning(self.net), no_warnings():
             with seeded(0):
                 self.net.add_adapter(into, config)
             with seeded(seed or 0), torch.no_grad():
@@ -347,7 +338,7 @@ class LoRAManager:
     @contextmanager
     def disabled(self) -> Iterator[None]:
         "The base, without any adapter, inside the block"
-        with self._unmerged(), _same_learning(self.net), self.net.disable_adapter():
+        with self._unmerged(), without_adapter(self.net):
             yield
 
     def count(self) -> WeightCounts:

@@ -158,7 +158,7 @@ def memory_needed(
     length = model.max_length or ASSUMED_LENGTH
     in_words = _is_in_words(model)
     n = _counts(model.name, in_words, length, lora.r, lora.targets)
-    weights = n.linear * _LINEAR_BYTES[model.quantization] + 4 * n.other
+    weights = n.linear * _LINEAR_BYTES[config.quantization] + 4 * n.other
     trained = {"none": 0, "full": 12 * (n.linear + n.other)}
     row, fixed, decide_row = n.row, 0.0, n.decide_row
     if in_words:

@@ -19,6 +19,15 @@ _WORDS = {
     "signature": ["load_signed", "make_key", "sign_run", "verify_run"],
     "journey": ["PREDICTED_FOR", "fit"],
     "manager": ["ModelManager", "Registered", "model_bytes"],
+    "members": ["member_seeds", "train_members"],
+    "tuning": [
+        "LearningRows",
+        "SuspiciousLabel",
+        "learning_rows",
+        "save_best",
+        "suspicious_labels",
+        "tune_data",
+    ],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

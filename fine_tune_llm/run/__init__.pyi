@@ -22,14 +22,24 @@ from .journey import fit as fit
 from .manager import ModelManager as ModelManager
 from .manager import Registered as Registered
 from .manager import model_bytes as model_bytes
+from .members import member_seeds as member_seeds
+from .members import train_members as train_members
+from .tuning import LearningRows as LearningRows
+from .tuning import SuspiciousLabel as SuspiciousLabel
+from .tuning import learning_rows as learning_rows
+from .tuning import save_best as save_best
+from .tuning import suspicious_labels as suspicious_labels
+from .tuning import tune_data as tune_data
 
 __all__ = [
     "CertifiedClassifier",
     "FAMILY",
+    "LearningRows",
     "ModelManager",
     "PREDICTED_FOR",
     "Registered",
     "Run",
+    "SuspiciousLabel",
     "Tally",
     "decide",
     "decide_each",
@@ -38,12 +48,18 @@ __all__ = [
     "export_run",
     "fit",
     "fit_classifier",
+    "learning_rows",
     "load_signed",
     "make_key",
+    "member_seeds",
     "model_bytes",
     "promises",
     "read_events",
     "recertified",
+    "save_best",
     "sign_run",
+    "suspicious_labels",
+    "train_members",
+    "tune_data",
     "verify_run",
 ]

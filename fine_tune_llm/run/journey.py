@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,13 @@ from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
+from ..models.adapters import check_dense
 from ..models.catalogue import CATALOGUE
+from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
 from ..models.prompts import LabelPrompt
+from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
     check_targets,
     choose_backend,
@@ -72,6 +76,7 @@ from .classifier import check_promises, set_group
 from .directory import Run, claim_folder
 from .limits import settled
 from .loss import check_loss, known_to_losses
+from .members import train_members
 from .progress import FitProgress, in_notebook
 from fine_tune_llm.run.stages import (
     begin_stage,
@@ -84,6 +89,7 @@ from fine_tune_llm.run.stages import (
 from .start import formed_by, starting_run
 from ..stats.metric_summary import METRICS
 from ..training.recipe import left_its_start, take_start, train
+from ..training.strategies import check_strategies
 from ..training.turns import own_turn
 
 # %% ../../nbs/run/30_journey.ipynb #f3428bfc
@@ -217,15 +223,13 @@ def check_fit(
     "Refuse what only the registries, the statistics and the loader know to be wrong"
     for name in config.monitoring.metrics:
         METRICS.get(name)
-    if config.model.quantization != "none":
-        raise ConfigurationError(
-            f"`model.quantization` is {config.model.quantization!r}, and models are "
-            "loaded in full precision only in this version",
-            hint="Set model.quantization to 'none'",
-        )
+    device = find_device(config.model.device)
+    check_quantization(config.quantization, device=device)
+    check_dense(config.lora, config.quantization != "none")
     check_promises(config, classes)
     source = find_model(config.model.name)
     backend = choose_backend(source, config.model.backend)
+    check_strategies(config.training.strategies, backend)
     check_loss(config, classes, backend=backend)
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
@@ -268,7 +272,7 @@ def _begin_training(
     return made_from
 
 
-def _first_model(job):
+def _first_model(job, seed):
     "A fresh adapter, or that of the run that training starts from"
     config = job.config
     if job.start is not None:
@@ -278,6 +282,7 @@ def _first_model(job):
             job.start.path / "tokenizer",
             max_length=config.model.max_length,
             trainable=True,
+            **_place(config),
         )
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
@@ -285,7 +290,7 @@ def _first_model(job):
     return load_model(
         config.model.name,
         job.dataset.classes,
-        seed=config.seed,
+        seed=seed,
         backend="head" if job.prompt is None else "label_tokens",
         prompt=job.prompt,
         scoring=config.model.scoring,
@@ -293,19 +298,27 @@ def _first_model(job):
         max_length=config.model.max_length,
         pooling=config.model.pooling,
         dropout=config.training.dropout,
+        **_place(config),
     )
 
 
-def _train(job, model):
-    "Train in place, with checkpoints in `.work`"
-    config = job.config
+def _place(config):
+    "Where a model is trained: quantized weights stay where they are made"
+    if config.quantization == "none":
+        return {}
+    return {"quantization": config.quantization, "device": config.model.device}
+
+
+def _trained(job, seed, work):
+    "A model trained with a seed, its checkpoints in a work folder"
+    config, model = job.config, _first_model(job, seed)
     train(
         model,
         job.rows("train", "fit"),
         job.rows("validation", "choose"),
         config=config.training,
-        folder=work_folder(job.folder).absolute(),
-        seed=config.seed,
+        folder=work,
+        seed=seed,
         loss=config.loss,
         lora=config.lora,
         known=known_to_losses(config, job.dataset.classes),
@@ -315,6 +328,7 @@ def _train(job, model):
         publish=job.publish,
         progress=job.progress,
     )
+    return model
 
 
 def train_stage(
@@ -326,8 +340,8 @@ def train_stage(
     done = files_done(job.folder, "training", *parts, made_from=made_from)
     if len(done) == len(parts):
         return
-    model = _first_model(job)
-    _train(job, model)
+    work = work_folder(job.folder).absolute()
+    model = train_members(partial(_trained, job), job.config, work)
     model.save(job.folder / "adapter", job.folder / "tokenizer")
     written = files_of(job.folder, *parts)
     record_files(job.folder, "training", files=written, made_from=made_from)
@@ -362,12 +376,13 @@ def predict_stage(
     if _START in set(parts) - set(done):
         _store(job, _START, "test", made_from, logits=_start_logits(job))
     check_stages(job.folder, ["training"])
-    model = load_adapter(
+    model = load_trained(
         job.config.model.name,
         job.folder / "adapter",
         job.folder / "tokenizer",
         max_length=job.config.model.max_length,
         device=job.config.model.device,
+        quantization=job.config.quantization,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     scorer = RoleScorer(model)
@@ -443,11 +458,14 @@ def _has_start(job):
 
 def _start_logits(job):
     "Scores of the test role before training, divided by their own temperature"
-    model = _first_model(job)
-    if not (job.folder / ".work" / "start.json").is_file():
+    seed, work = job.config.seed, work_folder(job.folder).absolute()
+    if (job.folder / ".work" / "start.json").is_file():
+        model = _first_model(job, seed)
+    else:
         untrained = make_config(job.config, {"training.epochs": 0})
-        _train(replace(job, config=untrained, publish=lambda event: None), model)
-    found = take_start(model, work_folder(job.folder))
+        quiet_job = replace(job, config=untrained, publish=lambda event: None)
+        model = _trained(quiet_job, seed, work)
+    found = take_start(model, work)
     model.net.to(find_device(job.config.model.device))
     return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
 

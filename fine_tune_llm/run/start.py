@@ -74,6 +74,8 @@ def starting_run(
         found += differences(old, new, f"{section}.")
     if list(run.classes) != data["classes"]:
         found.append("the classes differ")
+    if run.config.training.members > 1:
+        found.append("it has several adapters, and one is trained on")
     if found:
         raise ConfigurationError(
             f"`start`={str(run.path)!r} is of another kind: {'; '.join(found[:5])}",

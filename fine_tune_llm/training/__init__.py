@@ -27,6 +27,8 @@ _WORDS = {
     "resuming": ["ResumableTrainer", "SaveEvery"],
     "trainer": ["CalibratedTrainer"],
     "recipe": ["train"],
+    "tuning": ["Trial", "Tuning", "check_space", "tune"],
+    "cross_fitting": ["CrossFit", "cross_fit", "deal_folds"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

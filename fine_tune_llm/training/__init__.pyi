@@ -26,12 +26,20 @@ from .resuming import ResumableTrainer as ResumableTrainer
 from .resuming import SaveEvery as SaveEvery
 from .trainer import CalibratedTrainer as CalibratedTrainer
 from .recipe import train as train
+from .tuning import Trial as Trial
+from .tuning import Tuning as Tuning
+from .tuning import check_space as check_space
+from .tuning import tune as tune
+from .cross_fitting import CrossFit as CrossFit
+from .cross_fitting import cross_fit as cross_fit
+from .cross_fitting import deal_folds as deal_folds
 
 __all__ = [
     "CalibratedTrainer",
     "Checkpoint",
     "CheckpointManager",
     "ComposedLoss",
+    "CrossFit",
     "EvaluationWatch",
     "EventPublisher",
     "HeadStart",
@@ -42,9 +50,14 @@ __all__ = [
     "SaveEvery",
     "Strategy",
     "Traits",
+    "Trial",
+    "Tuning",
     "balanced_weights",
     "calibration_metrics",
+    "check_space",
     "cross_entropy",
+    "cross_fit",
+    "deal_folds",
     "make_loss",
     "make_strategies",
     "own_turn",
@@ -52,6 +65,7 @@ __all__ = [
     "scale_learning_rate",
     "train",
     "try_loss",
+    "tune",
     "warm_start",
     "with_traits",
 ]

@@ -46,6 +46,11 @@ from .losses import balanced_weights, make_loss
 from .resuming import take_learned
 from .starting_point import warm_start
 from .steps import features_of
+from fine_tune_llm.training.strategies import (
+    Outset,
+    begin_strategies,
+    make_strategies,
+)
 from .trainer import CalibratedTrainer
 from .watch import calibration_metrics
 
@@ -102,7 +107,7 @@ def training_arguments(
         report_to="none",
         disable_tqdm=not progress,
         load_best_model_at_end=True,
-        metric_for_best_model="nll_calibrated",
+        metric_for_best_model=config.best_by,
         greater_is_better=False,
         train_sampling_strategy="group_by_length",
         seed=seed,
@@ -132,6 +137,26 @@ def _tokenized(model, texts, labels):
             "the train and the validation role each need at least one row"
         )
     return model.prepare(texts), labels
+
+
+def _outset(model, train_rows, *, seed, publish):
+    "What strategies see of a training"
+    ids, labels = train_rows
+
+    def logits():
+        return model.logits_of(ids)
+
+    head = frozenset(model.net.own_tensors())
+    return Outset(model.learning(), head, logits, labels, seed, publish)
+
+
+def _strategies_of(config, outset, metrics):
+    "Strategies, and what an evaluation must report"
+    strategies = make_strategies(config.strategies, outset)
+    needed = [name for strategy in strategies for name in strategy.needs]
+    if config.best_by != "nll_calibrated":  # which is always there
+        needed.append(config.best_by)
+    return strategies, tuple(dict.fromkeys((*metrics, *needed)))
 
 
 def _set_dropout(net, share):
@@ -263,12 +288,14 @@ def take_start(
     return said["numbers"]
 
 
-def _return_to_start(model, arguments):
-    "Put epoch 0 back, and note that it is what came out of training"
+def _return_to_start(model, arguments, event, said, publish):
+    "Put epoch 0 back, note that it is what came out of training, and say why"
     folder = Path(arguments.output_dir)
     take_start(model, folder)
     if arguments.should_save:
         write_json(folder / "start.json", _read_start(folder) | {"kept": True})
+    step = 0 if event == "not_trained" else None
+    publish(Event(f"training.{event}", said, step=step))
 
 # %% ../../nbs/training/35_recipe.ipynb #5c836564
 def _nobody(event):
@@ -310,6 +337,9 @@ def train(
     publish = _nobody if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
     what, weights = _loss_for(model, loss, rows[0][1], known)
+    strategies, metrics = _strategies_of(
+        config, _outset(model, rows[0], seed=seed, publish=publish), metrics
+    )
     with arguments.main_process_first(local=False):
         last = CheckpointManager(folder).last()
         if last is None:
@@ -318,9 +348,9 @@ def train(
     start = _read_start(Path(folder))["numbers"]
     log = [{**start, "epoch": 0.0, "step": 0}]
     if not config.epochs:
-        _return_to_start(model, arguments)
-        publish(Event("training.not_trained", {"start": start}, step=0))
+        _return_to_start(model, arguments, "not_trained", {"start": start}, publish)
         return log
+    begin_strategies(strategies if last is None else ())
     _set_dropout(model.net, config.dropout)
     trainer = CalibratedTrainer(
         model=model.net,
@@ -337,6 +367,7 @@ def train(
         save_every=config.save_every,
         publish=publish,
         callbacks=[
+            *strategies,
             EarlyStoppingCallback(config.patience),
             EventPublisher(publish),
             *callbacks,
@@ -346,8 +377,9 @@ def train(
     with log_context(step=0):  # the publisher keeps the step up to date
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
-    if best is None or start["eval_nll_calibrated"] <= best:
-        _return_to_start(model, arguments)
-        publish(Event("training.start_kept", {"start": start, "best": best}))
+    if best is None or start[f"eval_{config.best_by}"] <= best:
+        _return_to_start(
+            model, arguments, "start_kept", {"start": start, "best": best}, publish
+        )
     model.net.eval()
     return log + trainer.state.log_history

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STRATEGIES', 'Outset', 'Strategy', 'gather_state', 'restore_state', 'judged_weights', 'make_strategies',
-           'begin_strategies', 'ExponentialAverage', 'StochasticAverage', 'scale_learning_rate', 'ReduceRate',
-           'StagedUnfreezing', 'Curriculum']
+           'begin_strategies', 'check_strategies', 'ExponentialAverage', 'StochasticAverage', 'scale_learning_rate',
+           'ReduceRate', 'StagedUnfreezing', 'Curriculum']
 
 # %% ../../nbs/training/27_strategies.ipynb #9806fb52
 import ast
@@ -48,6 +48,10 @@ class Strategy(TrainerCallback):
     "A callback that may keep a state, choose the judged weights, and order rows"
 
     averages: ClassVar[bool] = False  # Are weights judged that training does not use?
+    trains_head_alone: ClassVar[bool] = False  # Does it need a head and an adapter?
+    # What evaluations must report beside the usual: names in `METRICS`, and
+    # "ece_calibrated"
+    needs: tuple[str, ...] = ()
     # What evaluations must report beside the usual: names in `METRICS`, and
     # "ece_calibrated"
     needs: tuple[str, ...] = ()
@@ -188,6 +192,21 @@ def begin_strategies(
     "The weights are those of the start"
     for strategy in strategies:
         strategy.begin()
+
+# %% ../../nbs/training/27_strategies.ipynb #4c58458f
+def check_strategies(
+    names: Sequence[str],  # As for `make_strategies`
+    backend: str,  # "head" or "label_tokens"
+) -> None:
+    "`ConfigurationError` for strategies that a model of this backend cannot have"
+    for strategy in make_strategies(names):
+        if strategy.trains_head_alone and backend != "head":
+            raise ConfigurationError(
+                "`training.strategies` names staged_unfreezing, and the backend "
+                f"{backend} has no head to train first",
+                hint="Leave it out, or take model.backend='head'",
+                argument="training.strategies",
+            )
 
 # %% ../../nbs/training/27_strategies.ipynb #984b36d3
 class _Averaging(Strategy):
@@ -337,6 +356,7 @@ class ReduceRate(Strategy):
         self.patience = check_number("patience", patience, 1, whole=True)
         self.by = check_choice("by", by, watched)
         self.needs = ("ece_calibrated",) if by == "ece_calibrated" else ()
+        self.needs = ("ece_calibrated",) if by == "ece_calibrated" else ()
         self.tolerance = check_number(
             "tolerance", tolerance, high=math.inf, closed="low"
         )
@@ -379,6 +399,8 @@ class ReduceRate(Strategy):
 @STRATEGIES.register("staged_unfreezing")
 class StagedUnfreezing(Strategy):
     "Train only the head first, then everything (LP-FT, Kumar et al. 2022)"
+
+    trains_head_alone = True
 
     def __init__(
         self,

@@ -40,6 +40,12 @@ from fine_tune_llm.training.steps import (
     remember,
     share_of,
 )
+from fine_tune_llm.training.strategies import (
+    Strategy,
+    gather_state,
+    judged_weights,
+    restore_state,
+)
 from .watch import EvaluationWatch
 
 # %% ../../nbs/training/30_trainer.ipynb #1f5ccf52
@@ -309,7 +315,7 @@ def _nobody(event):
 
 def _needed(callbacks):
     "Those whose errors are errors of the training: the last two are our own"
-    needed = (DefaultFlowCallback, EarlyStoppingCallback)
+    needed = (DefaultFlowCallback, EarlyStoppingCallback, Strategy)
     return [*callbacks[-2:], *(one for one in callbacks if isinstance(one, needed))]
 
 
@@ -351,10 +357,12 @@ class CalibratedTrainer(ResumableTrainer):
             self, loss=loss, response_weight=response_weight, n_parts=accumulation
         )
         self.add_callback(StepFlow(self))
+        known = self.callback_handler.callbacks
+        self.strategies = [one for one in known if isinstance(one, Strategy)]
         self.callback_handler = ForgivingHandler(
             self.callback_handler,
             publish=lambda event: self.publish(event),
-            trusted=_needed(self.callback_handler.callbacks),
+            trusted=_needed(known),
         )
 
     def _get_train_sampler(self, *args, **kwargs):
@@ -367,7 +375,10 @@ class CalibratedTrainer(ResumableTrainer):
             batch_size=self.get_total_train_batch_size(self.args),
             seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
         )
-        return self.sampler
+        sampler = self.sampler
+        for strategy in self.strategies:
+            sampler = strategy.sampler(sampler)
+        return sampler
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, None]:
         "The micro-batches of the next step"
@@ -420,6 +431,7 @@ class CalibratedTrainer(ResumableTrainer):
             "losses": asdict(self.losses),
             "n_parts": self.computer.n_parts,
             "loss": loss.state_dict() if hasattr(loss, "state_dict") else {},
+            "strategies": gather_state(self.strategies),
             "adapter": training_state(self.computer.backbone),
         }
 
@@ -434,11 +446,18 @@ class CalibratedTrainer(ResumableTrainer):
         self.computer.n_parts = max(self.computer.n_parts, state["n_parts"])
         if state["loss"]:
             self.computer.loss.load_state_dict(state["loss"])
+        restore_state(self.strategies, state["strategies"])
+
+    def learned(self) -> dict[str, torch.Tensor]:  # By the name of the parameter
+        "What is saved of the network: the weights that were judged"
+        with judged_weights(self.strategies):
+            return {name: p.clone() for name, p in super().learned().items()}
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         "As `Trainer.evaluate`; what is watched comes from its forward pass"
         self._watching = None
-        return super().evaluate(*args, **kwargs)
+        with judged_weights(self.strategies):
+            return super().evaluate(*args, **kwargs)
 
     def _watch(self, evaluation, compute_result=False):
         "A batch of an evaluation, gathered from all processes"

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..core.errors import ConvergenceError
 from ..stats.arrays import softmax
+from ..stats.calibration_error import ece
 from ..stats.exact import exact_ratio, exact_sums
 from ..stats.metric_summary import WATCHED, summary
 from ..stats.metrics import nll
@@ -36,7 +37,7 @@ def _finite(logits):
 def calibration_metrics(
     logits: Any,  # Scores of the validation role, shape (n, K)
     labels: Any,  # True classes, shape (n,)
-    # Names in `METRICS`; the watched five are always there
+    # Names in `METRICS`, and "ece_calibrated"; the watched five are always there
     names: Sequence[str] = WATCHED,
 ) -> dict[str, float]:
     """What an evaluation reports
@@ -48,10 +49,16 @@ def calibration_metrics(
     with warnings.catch_warnings():  # a bound is no news for an epoch thrown away
         warnings.simplefilter("ignore", UserWarning)
         temperature = best_temperature(logits, labels)
+    calibrated = softmax(logits / temperature)
     wanted = dict.fromkeys((*WATCHED, *names))
+    after = {}
+    if "ece_calibrated" in wanted:
+        del wanted["ece_calibrated"]
+        after["ece_calibrated"] = ece(calibrated, labels)
     return {
         **summary(softmax(logits), labels, names=wanted),
-        "nll_calibrated": nll(softmax(logits / temperature), labels),
+        **after,
+        "nll_calibrated": nll(calibrated, labels),
         "temperature": temperature,
     }
 
