@@ -275,9 +275,9 @@ def choose_backend(
     return "label_tokens" if chats and not cannot else "head"
 
 
-def _with_head(source, n_classes, pooling="auto", dropout=0.0):
+def _with_head(source, n_classes, pooling="auto", dropout=0.0, **bits):
     "A backbone with a fresh head"
-    backbone = read_backbone(source)
+    backbone = read_backbone(source, **bits)
     if pooling == "auto":
         pooling = "mean_max_norm" if is_encoder(backbone.config) else "last"
     return PooledClassifier(backbone, n_classes, pooling=pooling, dropout=dropout)
@@ -320,6 +320,10 @@ def load_model(
     # One of `POOLINGS`; "auto": "mean_max_norm" for encoders, "last" for decoders
     pooling: str = "auto",
     dropout: float = 0.1,  # Before a head, in training, in [0, 1)
+    # Linear layers of the base in "8bit" or "4bit" (needs a GPU); "none" is float32
+    quantization: str = "none",
+    # Where to compute: "auto" (the GPU where there is one), "cpu", "cuda:1", "mps"
+    device: str = "cpu",
 ) -> TextModel:  # Base frozen, unless `lora.kind` is "full"; ready to train
     """A pretrained model that scores K classes, and can learn
 
@@ -333,19 +337,27 @@ def load_model(
     if backend == "auto" and isinstance(classes, int) and prompt is None:
         backend = "head"
     tokenizer = read_tokenizer(source.folder, name)
+    bits = _bits(quantization, device)
     with seeded(seed):
         if choose_backend(source, backend) == "head":
-            net: Any = _with_head(source, n_classes, pooling, dropout)
+            net: Any = _with_head(source, n_classes, pooling, dropout, **bits)
         else:
             net = LabelTokenClassifier(
-                read_causal(source),
+                read_causal(source, **bits),
                 tokenizer,
                 _prompt_of(classes, prompt),
                 scoring=scoring,
             )
         net.backbone = attach(net.backbone, lora, base=source.sha256, seed=seed)
     length = _readable_length(max_length, net, tokenizer, name)
-    return TextModel(net, tokenizer, source, length)
+    return TextModel(net.to(find_device(device)), tokenizer, source, length)
+
+
+def _bits(quantization, device):
+    "How the base is read: quantized weights are made where they stay"
+    if quantization == "none":
+        return {}
+    return {"quantization": quantization, "device": str(find_device(device))}
 
 
 def _prompt_of(classes, prompt):
@@ -371,12 +383,13 @@ def _prompt_of(classes, prompt):
 _MOST_CLASSES = 1_000_000  # A note that says more is damaged
 
 
-def _classifier_again(source, folder, tokenizer):
+def _classifier_again(source, folder, tokenizer, **bits):
     "The classifier that a folder describes around its base; `AdapterError` if none"
     file = folder / _BACKEND
     said = read_note(file)
     if said.get("backend") == "label_tokens":
-        return LabelTokenClassifier.from_settings(said, read_causal(source), tokenizer)
+        backbone = read_causal(source, **bits)
+        return LabelTokenClassifier.from_settings(said, backbone, tokenizer)
     n_classes, pooling = said.get("n_classes"), said.get("pooling")
     n_extra = said.get("extra_outputs", 0)
     is_count = isinstance(n_classes, int) and 2 <= n_classes <= _MOST_CLASSES
@@ -387,7 +400,7 @@ def _classifier_again(source, folder, tokenizer):
             f"`{file}` describes no head: {said.get('backend')!r:.40}, "
             f"{n_classes!r:.40} classes, {pooling!r:.40}, {n_extra!r:.40} extra outputs"
         )
-    net = _with_head(source, n_classes, pooling)
+    net = _with_head(source, n_classes, pooling, **bits)
     net.set_extra_outputs(n_extra)
     return net
 
@@ -414,6 +427,8 @@ def load_adapter(
     # Take the base model from this machine only, as when a run is opened
     local: bool = False,
     trainable: bool = False,  # Shall adapter and head learn on?
+    # As in training: "none", "8bit" or "4bit"
+    quantization: str = "none",
 ) -> TextModel:  # In evaluation mode
     """A trained model back from disk, head included
 
@@ -424,7 +439,7 @@ def load_adapter(
     source = find_model(name, local=local, sha256=base_of(folder))
     saved = read_tokenizer(tokenizer, name)
     with seeded(0):
-        net = _classifier_again(source, folder, saved)
+        net = _classifier_again(source, folder, saved, **_bits(quantization, device))
         net.backbone = load_adapter_into(
             net.backbone, folder, base=source.sha256, trainable=trainable
         )
