@@ -216,16 +216,21 @@ class Predictions:
         return f"Predictions({', '.join(_facts(self))})"
 
     def _repr_markdown_(self) -> str:
-        head = f"**Predictions**: {for_markdown(', '.join(_facts(self)), limit=1000)}"
-        if self.labels is None:
-            return head
-        lines = [
-            f"| {for_markdown(name)} | {(self.labels == k).sum():,} "
-            f"| {(self.decided == k).sum():,} |"
-            for k, name in enumerate(self.classes[:20])
-        ]
-        table = ["| class | true | predicted |", "|---|---|---|", *lines]
-        return "\n".join([f"{head}, {self.right.mean():.1%} right", "", *table])
+        return _described(self)
+
+
+def _described(said):
+    "Predictions as Markdown: what there is, and how often each class"
+    head = f"**Predictions**: {for_markdown(', '.join(_facts(said)), limit=1000)}"
+    if said.labels is None:
+        return head
+    lines = [
+        f"| {for_markdown(name)} | {(said.labels == k).sum():,} "
+        f"| {(said.decided == k).sum():,} |"
+        for k, name in enumerate(said.classes[:20])
+    ]
+    table = ["| class | true | predicted |", "|---|---|---|", *lines]
+    return "\n".join([f"{head}, {said.right.mean():.1%} right", "", *table])
 
 # %% ../nbs/30_predictions.ipynb #4f5a2e39
 def _no_labels():

@@ -32,7 +32,7 @@ from .scope import out_of_scope_of, scope_of
 from ..predictions import Outcome, Predictions
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
-from ..run.directory import Run
+from ..run.directory import Run, start_predictions
 from ..run.limits import TextsRead
 from ..stats.arrays import class_index, group_names
 from ..stats.calibration_error import reliability
@@ -143,7 +143,7 @@ def training_of(
 
 def _gain_of(run, outcome, kept):
     "The finished model against its start; why not, where nothing was trained"
-    start = run.start_predictions()
+    start = start_predictions(run)
     if start is not None:
         return training_gain(start, outcome, kind=_kind_of_start(run))
     if not run.config.training.epochs:

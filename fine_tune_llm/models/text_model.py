@@ -24,6 +24,7 @@ from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import atomic_dirs
 from ..core.logs import get_logger
 from fine_tune_llm.models.adapter_files import (
+    base_of,
     load_adapter_into,
     read_note,
     save_adapter,
@@ -435,7 +436,7 @@ def load_adapter(
     of the right shape, and none beside them. `ModelLoadError` for the base model.
     """
     place, folder = find_device(device), Path(adapter).absolute()
-    source = find_model(name, local=local)
+    source = find_model(name, local=local, sha256=base_of(folder))
     saved = read_tokenizer(tokenizer, name)
     with seeded(0):
         net = _classifier_again(source, folder, saved, **_bits(quantization, device))

@@ -596,7 +596,7 @@ def changed_since(
     now = fingerprints(
         config,
         data,
-        base_model=_base_now(folder, config),
+        base_model=_base_now(folder, config, said["base_model"]),
         files=files,
         stages=read_stages(folder),
         calibrator=certificate["calibrator"],
@@ -615,11 +615,11 @@ def changed_since(
     return changed or _derived_otherwise(folder, config, certificate)
 
 
-def _base_now(folder, config):
+def _base_now(folder, config, meant):
     "Fingerprint of the base model; an export holds all of it, and needs it no more"
     if (folder / "onnx").is_dir():
         return read_stages(folder)["training"]["made_from"]["base_model"]
-    return find_model(config.model.name, local=True).sha256
+    return find_model(config.model.name, local=True, sha256=meant).sha256
 
 
 def _files_in_words(changed, name):

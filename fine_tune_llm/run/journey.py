@@ -386,12 +386,8 @@ def predict_stage(
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     scorer = RoleScorer(model)
-    if "scope" in done:
-        scorer.measure = ScopeMeasure.load(job.folder / "scope")
-    elif "scope" in parts:
-        _fit_scope(job, scorer)
-        written = files_of(job.folder, "scope")
-        record_files(job.folder, "prediction", files=written, made_from=made_from)
+    if "scope" in parts:
+        _measure_scope(job, scorer, made_from, is_done="scope" in done)
     for role in missing:
         texts, _ = job.rows(role, PREDICTED_FOR[role])
         logits, strangeness = scorer.score(texts, role)
@@ -420,11 +416,16 @@ def _measures_scope(config):
     return config.scope.score not in ("none", "energy", "max_prob")
 
 
-def _fit_scope(job, scorer):
+def _measure_scope(job, scorer, made_from, *, is_done):
     "Make `scope/`: the score, and what of the train role it is measured by"
+    if is_done:
+        scorer.measure = ScopeMeasure.load(job.folder / "scope")
+        return
     rows = job.rows("train", "fit"), job.rows("validation", "choose")
     measure = scorer.fit_scope(job.config.scope.score, *rows, seed=job.config.seed)
     measure.save(job.folder / "scope")
+    written = files_of(job.folder, "scope")
+    record_files(job.folder, "prediction", files=written, made_from=made_from)
 
 
 def _recorded(job, stage):

@@ -145,7 +145,7 @@ class ModelManager:
         "Take a run out of the registry and of memory; its directory stays"
         self.unload(name)
         with self._changing() as entries:
-            del entries[self._known(entries, name)]
+            del entries[_known(entries, name)]
 
     def runs(
         self,
@@ -170,7 +170,7 @@ class ModelManager:
         """
         with self._turn:
             if name not in self._open:
-                run = self._opened(name)
+                run = _opened(self._read(), name, self.device)
                 self._make_room(name, _bytes_on_disk(run))
                 self._sizes[name] = model_bytes(run.model)
                 self._make_room(name, self._sizes[name])
@@ -200,24 +200,10 @@ class ModelManager:
         "Where a run comes from, as far as the registry knows"
         entries = self._read()
         by_certificate = {entry.certificate: entry for entry in entries.values()}
-        found = [entries[self._known(entries, name)]]
+        found = [entries[_known(entries, name)]]
         while (before := by_certificate.get(found[-1].made_from)) not in (None, *found):
             found.append(before)
         return tuple(found)
-
-    def _opened(self, name):
-        "The run behind a name, as it was registered"
-        entries = self._read()
-        entry = entries[self._known(entries, name)]
-        run = Run.load(entry.path, device=self.device)
-        if run.certificate["id"] != entry.certificate:
-            raise RunError(
-                f"`{entry.path}` holds certificate {run.certificate['id']}, and "
-                f"{name!r} was registered with {entry.certificate}",
-                hint="Register it anew if that is meant",
-                path=entry.path,
-            )
-        return run
 
     def _make_room(self, name, wanted):
         "Put away what was not used for longest, until so many bytes fit in"
@@ -235,17 +221,6 @@ class ModelManager:
 
     def _total(self):
         return sum(self._sizes[name] for name in self._open)
-
-    def _known(self, entries, name):
-        "The name, or a `RunError` with the nearest one"
-        if name not in entries:
-            raise RunError(
-                f"no run is registered as {name!r}; there are "
-                f"{', '.join(sorted(entries)) or 'none'}",
-                hint=near(name, entries),
-                name=name,
-            )
-        return name
 
     def _read(self):
         return _read_registry(self.file)
@@ -267,6 +242,32 @@ def _read_registry(file):
     except (KeyError, TypeError, RecursionError) as e:
         raise IntegrityError(f"`{file}` is no registry of runs: {e!r:.100}") from e
     return {entry.name: entry for entry in entries}
+
+
+def _known(entries, name):
+    "The name, or a `RunError` with the nearest one"
+    if name not in entries:
+        raise RunError(
+            f"no run is registered as {name!r}; there are "
+            f"{', '.join(sorted(entries)) or 'none'}",
+            hint=near(name, entries),
+            name=name,
+        )
+    return name
+
+
+def _opened(entries, name, device):
+    "The run behind a name, as it was registered"
+    entry = entries[_known(entries, name)]
+    run = Run.load(entry.path, device=device)
+    if run.certificate["id"] != entry.certificate:
+        raise RunError(
+            f"`{entry.path}` holds certificate {run.certificate['id']}, and "
+            f"{name!r} was registered with {entry.certificate}",
+            hint="Register it anew if that is meant",
+            path=entry.path,
+        )
+    return run
 
 
 class _Change:

@@ -9,7 +9,7 @@ from fine_tune_llm.core.errors import CertificateError
 from fine_tune_llm.evaluation.card import render_card
 from fine_tune_llm.evaluation.evidence import audit
 from fine_tune_llm.evaluation.report import render_report
-from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.directory import Run, start_predictions
 from fine_tune_llm.stats import best_temperature, compare_rows
 
 START = "predictions/start.parquet"
@@ -41,18 +41,18 @@ def frozen(fits):
 
 
 def test_the_start_is_what_no_epochs_give(trained, frozen):
-    start = trained.start_predictions()
+    start = start_predictions(trained)
     raw = frozen.predictions("test").logits
     validation = frozen.predictions("validation")
     temperature = best_temperature(validation.logits, validation.labels)
     np.testing.assert_allclose(start.logits, raw / temperature, atol=2e-4)
     assert start.ids.tolist() == trained.predictions("test").ids.tolist()
-    assert frozen.start_predictions() is None
+    assert start_predictions(frozen) is None
 
 
 def test_the_numbers_are_those_of_the_pairs(trained):
     gain = audit(trained)["training"]["gain"]
-    outcome, start = trained.outcome("test"), trained.start_predictions()
+    outcome, start = trained.outcome("test"), start_predictions(trained)
     labels = outcome.predictions.labels
     rows = np.arange(len(labels))
     accuracy = compare_rows(
@@ -84,7 +84,7 @@ def test_it_is_said_everywhere(trained, frozen):
 def test_a_start_that_was_kept_has_no_rows_of_its_own(fits):
     thrown = {"training": {"learning_rate": 0.9, "dropout": 0.0, "precision": "fp32"}}
     run = fits("thrown", epochs=1, config=thrown)
-    assert run.events("training.start_kept") and run.start_predictions() is None
+    assert run.events("training.start_kept") and start_predictions(run) is None
     assert "its start was kept" in audit(run)["training"]["gain"]["reason"]
 
 
@@ -105,6 +105,6 @@ def test_it_is_made_again_where_it_is_missing(trained, fits, folder):
     for name in (START, "certificate.json"):
         (again / name).unlink()
     made = fits("again", epochs=4)
-    was, now = trained.start_predictions(), made.start_predictions()
+    was, now = start_predictions(trained), start_predictions(made)
     np.testing.assert_allclose(now.logits, was.logits, atol=1e-4)
     assert made.certificate["fingerprints"]["start_rows"] is not None
