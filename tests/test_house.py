@@ -277,6 +277,7 @@ COMES_WITH = {
 }
 STANDS_BEHIND = {
     "accelerate": "transformers' Trainer",
+    "bitsandbytes": "weights that transformers quantizes",
     "safetensors": "the one format that weights are written in",
     "jupyterlab": "the notebook itself",
     "ipywidgets": "progress bars in a notebook",

@@ -271,11 +271,7 @@ class LabelTokenClassifier(nn.Module):
         scoring: str = "constrained",
     ):
         super().__init__()
-        if scoring not in SCORINGS:
-            raise ConfigurationError(
-                f"`scoring` must be one of {', '.join(SCORINGS)}, got {scoring!r}",
-                argument="scoring",
-            )
+        _check_scoring(scoring)
         self.backbone = backbone
         self.config = backbone.config
         self.tokenizer = tokenizer
@@ -403,14 +399,27 @@ class LabelTokenClassifier(nn.Module):
         """
         prompt, scoring = _read_settings(settings)
         found = cls(backbone, tokenizer, prompt, scoring=scoring)
-        if settings.get("prompt_sha256") not in (None, found.tokens.sha256):
-            raise AdapterError(
-                "this tokenizer makes another prompt than the one that was saved",
-                hint="Load it with the tokenizer, and the transformers, of the run",
-            )
+        _check_same_prompt(found.tokens, settings.get("prompt_sha256"))
         return found
 
 # %% ../../nbs/models/36_label_tokens.ipynb #15b0c7cc
+def _check_scoring(scoring):
+    if scoring not in SCORINGS:
+        raise ConfigurationError(
+            f"`scoring` must be one of {', '.join(SCORINGS)}, got {scoring!r}",
+            argument="scoring",
+        )
+
+
+def _check_same_prompt(tokens, sha256):
+    "Are these the tokens that were saved, as far as their fingerprint is known?"
+    if sha256 not in (None, tokens.sha256):
+        raise AdapterError(
+            "this tokenizer makes another prompt than the one that was saved",
+            hint="Load it with the tokenizer, and the transformers, of the run",
+        )
+
+
 def _learns(backbone):
     "Are gradients recorded, and would any weight get one?"
     learn = (weights.requires_grad for weights in backbone.parameters())

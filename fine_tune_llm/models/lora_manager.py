@@ -114,6 +114,15 @@ def _check_known(manager, names):
         )
 
 
+def _others(manager, name):
+    "All adapters but one; there must be some"
+    rest = [other for other in manager.names if other != name]
+    if not rest:
+        hint = "For the base alone use `disabled`, or load it anew"
+        raise AdapterError(f"{name!r} is the only adapter", hint=hint)
+    return rest
+
+
 def _shares(names, weights):
     "Weights that add up to 1"
     shares = torch.tensor([1.0] * len(names) if weights is None else list(weights))
@@ -171,6 +180,12 @@ def _base_weights(manager):
     ]
 
 
+def _base_copies(manager):
+    "Name -> weight of the base, copied to the CPU"
+    weights = _base_weights(manager)
+    return {name: w.detach().to("cpu", copy=True) for name, w in weights}
+
+
 def _put_back(manager, originals):
     "The base as it was; no layer thinks that it is merged"
     for name, weight in _base_weights(manager):
@@ -178,6 +193,13 @@ def _put_back(manager, originals):
     for module in manager.net.modules():
         if getattr(module, "merged_adapters", None):
             module.merged_adapters.clear()
+
+
+def _delete(net, name):
+    "Take an adapter out; the first one's starting point goes with it"
+    for part in (name, START) if name == DEFAULT else (name,):
+        if part in net.peft_config:
+            net.delete_adapter(part)
 
 
 def _pairs(net, names):
@@ -268,15 +290,10 @@ class LoRAManager:
     ) -> None:
         "Forget an adapter; if it was the only one that worked, the first one works"
         _check_known(self, [name])
-        rest = [other for other in self.names if other != name]
-        if not rest:
-            hint = "For the base alone use `disabled`, or load it anew"
-            raise AdapterError(f"{name!r} is the only adapter", hint=hint)
+        rest = _others(self, name)
         self.stack(*([n for n in self.active if n != name] or rest[:1]))
         with self._unmerged(), same_learning(self.net):
-            for part in (name, START) if name == DEFAULT else (name,):
-                if part in self.net.peft_config:
-                    self.net.delete_adapter(part)
+            _delete(self.net, name)
         del self.note.kinds[name], self.note.configs[name]
 
     def combine(
@@ -320,10 +337,7 @@ class LoRAManager:
         if self.is_merged:
             raise AdapterError("the active adapters are merged already")
         check_foldable(self.net)
-        self._originals = {
-            name: weight.detach().to("cpu", copy=True)
-            for name, weight in _base_weights(self)
-        }
+        self._originals = _base_copies(self)
         self.net.float()
         with no_warnings():
             self.net.base_model.merge_adapter()

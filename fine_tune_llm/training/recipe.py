@@ -231,6 +231,17 @@ def _optimizer_of(model, lora, arguments):
     return kind(groups, **settings)
 
 
+def _last_checkpoint(model, rows, metrics, arguments, *, weights, publish):
+    "What training goes on from; where there is nothing the start is made, and `None`"
+    with arguments.main_process_first(local=False):
+        last = CheckpointManager(arguments.output_dir).last()
+        if last is None:
+            _make_start(
+                model, rows, metrics, arguments, weights=weights, publish=publish
+            )
+    return last
+
+
 def _keep_start(model, validation, metrics, arguments, *, publish):
     "Write what epoch 0 is and how good: the numbers last"
     ids, labels = validation
@@ -340,11 +351,10 @@ def train(
     strategies, metrics = _strategies_of(
         config, _outset(model, rows[0], seed=seed, publish=publish), metrics
     )
-    with arguments.main_process_first(local=False):
-        last = CheckpointManager(folder).last()
-        if last is None:
-            asked = weights if warm else None
-            _make_start(model, rows, metrics, arguments, weights=asked, publish=publish)
+    asked = weights if warm else None
+    last = _last_checkpoint(
+        model, rows, metrics, arguments, weights=asked, publish=publish
+    )
     start = _read_start(Path(folder))["numbers"]
     log = [{**start, "epoch": 0.0, "step": 0}]
     if not config.epochs:

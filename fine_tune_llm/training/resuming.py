@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft.utils.integrations import gather_params_ctx
 from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback, TrainerState
 from transformers.trainer_callback import ExportableState
@@ -132,11 +133,9 @@ def _give_learned(trainer, tensors):
 
         set_model_state_dict(trainer.model_wrapped, tensors, options=_whole_options())
     elif trainer.is_deepspeed_enabled:
-        import deepspeed
-
         net = trainer.accelerator.unwrap_model(trainer.model)
         learning = [p for p in net.parameters() if p.requires_grad]
-        with deepspeed.zero.GatheredParameters(learning, modifier_rank=0):
+        with gather_params_ctx(learning):
             take_learned(net, tensors)
     else:
         take_learned(trainer.accelerator.unwrap_model(trainer.model), tensors)
@@ -222,6 +221,21 @@ def _state_of(trainer):
         "random": gather_object([random_state()]),
         "extra": trainer.extra_state(),
     }
+
+
+def _check_resumable(trainer, kept, folder):
+    "`CheckpointError` unless the training can go on from the state that was kept"
+    if kept["processes"] != trainer.args.world_size:
+        raise CheckpointError(
+            f"`{folder}` was written by {kept['processes']} processes, and now there "
+            f"are {trainer.args.world_size}",
+            hint="Train on as many as before, or in another folder",
+        )
+    if trainer.is_deepspeed_enabled:
+        raise CheckpointError(
+            "a training under DeepSpeed cannot be resumed",
+            hint="Choose an empty folder; FSDP can be resumed",
+        )
 
 
 def _score_of(trainer):
@@ -340,17 +354,7 @@ class ResumableTrainer(Trainer):
             self._resumed = Checkpoint.open(Path(folder))
             self._resumed.check()
             self._kept = self._resumed.state()
-        if self._kept["processes"] != self.args.world_size:
-            raise CheckpointError(
-                f"`{folder}` was written by {self._kept['processes']} processes, and "
-                f"now there are {self.args.world_size}",
-                hint="Train on as many as before, or in another folder",
-            )
-        if self.is_deepspeed_enabled:
-            raise CheckpointError(
-                "a training under DeepSpeed cannot be resumed",
-                hint="Choose an empty folder; FSDP can be resumed",
-            )
+        _check_resumable(self, self._kept, folder)
         return self._kept
 
     def _finished(self, folder):

@@ -218,14 +218,16 @@ def warm_start(
         train_rows = _features(model, train[0], bf16)
         rows, labels = _features(model, validation[0], bf16), np.asarray(validation[1])
     regression = _Regression(train_rows, train[1], model.net.n_classes, class_weights)
-    best, best_head = None, None
+    tried: list[tuple[HeadStart, np.ndarray, np.ndarray]] = []
     x = regression.start()
     for strength in sorted(strengths):
         x, gradient = _minimise(regression, x, strength, tol=tol)
-        head = regression.head(x)
-        found = HeadStart(strength, gradient, **_judged(*head, rows, labels))
-        if best is not None and found.nll_calibrated >= best.nll_calibrated:
+        weights, offsets = regression.head(x)
+        judged = _judged(weights, offsets, rows, labels)
+        found = HeadStart(strength, gradient, **judged)
+        if tried and found.nll_calibrated >= tried[-1][0].nll_calibrated:
             break
-        best, best_head = found, head
-    _set_head(model, *best_head)
+        tried.append((found, weights, offsets))
+    best, weights, offsets = tried[-1]
+    _set_head(model, weights, offsets)
     return best

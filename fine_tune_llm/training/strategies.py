@@ -52,9 +52,6 @@ class Strategy(TrainerCallback):
     # What evaluations must report beside the usual: names in `METRICS`, and
     # "ece_calibrated"
     needs: tuple[str, ...] = ()
-    # What evaluations must report beside the usual: names in `METRICS`, and
-    # "ece_calibrated"
-    needs: tuple[str, ...] = ()
 
     def prepare(
         self,

@@ -261,6 +261,17 @@ class LossSums:
         self.since += value
         self.steps_since += 1
 
+    def correct(
+        self,
+        logs: dict[str, float],  # A line of the log; changed in place
+    ) -> None:
+        "Put means over steps where `Trainer` put its own, and begin the next line"
+        if "loss" in logs and self.steps_since:
+            logs["loss"] = self.since / self.steps_since
+            self.since, self.steps_since = 0.0, 0
+        if "train_loss" in logs and self.steps:
+            logs["train_loss"] = self.total / self.steps
+
 
 class StepFlow(TrainerCallback):
     "What a `CalibratedTrainer` does between the parts of a step"
@@ -319,6 +330,31 @@ def _needed(callbacks):
     return [*callbacks[-2:], *(one for one in callbacks if isinstance(one, needed))]
 
 
+def _length_sampler(trainer, ids):
+    "By length, in an order that seed and epoch decide, and then the strategies"
+    args = trainer.args
+    sampler = LengthSampler(
+        [len(row) for row in ids],
+        batch_size=trainer.get_total_train_batch_size(args),
+        seed=args.seed if args.data_seed is None else args.data_seed,
+    )
+    ordered = sampler
+    for strategy in trainer.strategies:
+        ordered = strategy.sampler(ordered)
+    return sampler, ordered
+
+
+def _loss_of(trainer, out, labels, *, is_training):
+    "In training that of the part that is computed, else cross-entropy"
+    computer = trainer.computer
+    if not is_training:
+        return torch.nn.functional.cross_entropy(out["logits"], labels)
+    if computer.part is None:
+        return computer.loss(out["logits"], labels)
+    # transformers divides by the number of micro-batches, which is not meant
+    return computer.loss_of_part(out) * trainer.current_gradient_accumulation_steps
+
+
 class CalibratedTrainer(ResumableTrainer):
     "A `Trainer` that reports calibration, and goes on after whatever ended it"
 
@@ -366,19 +402,12 @@ class CalibratedTrainer(ResumableTrainer):
         )
 
     def _get_train_sampler(self, *args, **kwargs):
-        "By length, in an order that seed and epoch decide"
+        "By length where that is asked for"
         ids = getattr(args[0] if args else self.train_dataset, "ids", None)
         if ids is None or self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(*args, **kwargs)
-        self.sampler = LengthSampler(
-            [len(row) for row in ids],
-            batch_size=self.get_total_train_batch_size(self.args),
-            seed=self.args.seed if self.args.data_seed is None else self.args.data_seed,
-        )
-        sampler = self.sampler
-        for strategy in self.strategies:
-            sampler = strategy.sampler(sampler)
-        return sampler
+        self.sampler, ordered = _length_sampler(self, ids)
+        return ordered
 
     def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list, None]:
         "The micro-batches of the next step"
@@ -405,23 +434,12 @@ class CalibratedTrainer(ResumableTrainer):
     ) -> Any:  # The loss, or (loss, outputs)
         "The loss of the K class logits"
         out = model(**features_of(inputs), labels=inputs["labels"])
-        if model.training and self.computer.part is not None:
-            # transformers divides by the number of micro-batches, which is not meant
-            loss = self.computer.loss_of_part(out)
-            loss = loss * self.current_gradient_accumulation_steps
-        elif model.training:
-            loss = self.computer.loss(out["logits"], inputs["labels"])
-        else:
-            loss = torch.nn.functional.cross_entropy(out["logits"], inputs["labels"])
+        loss = _loss_of(self, out, inputs["labels"], is_training=model.training)
         return (loss, out) if return_outputs else loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         "The mean loss of all rows of all steps, whatever was resumed in between"
-        if "loss" in logs and self.losses.steps_since:
-            logs["loss"] = self.losses.since / self.losses.steps_since
-            self.losses.since, self.losses.steps_since = 0.0, 0
-        if "train_loss" in logs and self.losses.steps:
-            logs["train_loss"] = self.losses.total / self.losses.steps
+        self.losses.correct(logs)
         super().log(logs, *args, **kwargs)
 
     def extra_state(self) -> dict[str, Any]:  # As `packed` takes it

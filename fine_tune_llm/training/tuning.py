@@ -8,11 +8,13 @@ __all__ = ['Range', 'Choice', 'check_space', 'Trial', 'Tuning', 'tune']
 # %% ../../nbs/training/40_tuning.ipynb #c8454625
 import math
 import shutil
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -301,7 +303,7 @@ def _open_study(space, config, folder, *, identity, seed, prune):
     folder.mkdir(parents=True, exist_ok=True)
     pruners = optuna.pruners
     study = optuna.create_study(
-        storage=_address(folder.absolute() / "study.db"),
+        storage=_storage(optuna, folder.absolute() / "study.db"),
         study_name="tuning",
         direction="minimize",
         load_if_exists=True,
@@ -319,11 +321,10 @@ def _open_study(space, config, folder, *, identity, seed, prune):
     return _Study(optuna, study, space, config, folder, seed)
 
 
-def _address(file):
-    "Of an SQLite file, whatever signs its name has"
-    from sqlalchemy.engine import URL
-
-    return URL.create("sqlite", database=str(file)).render_as_string()
+def _storage(optuna, file):
+    "In an SQLite file, whatever signs its name has: no address is made of it"
+    opened = {"creator": partial(sqlite3.connect, file)}
+    return optuna.storages.RDBStorage("sqlite://", engine_kwargs=opened)
 
 # %% ../../nbs/training/40_tuning.ipynb #ef7d4bd4
 class _Pruning(TrainerCallback):

@@ -320,12 +320,14 @@ def test_help_loads_no_torch(ftllm):
         (["decide", "nowhere", "x.jsonl"], "ftllm: interrupted\n"),
     ],
 )
-def test_an_interrupt_is_said(words, said, ftllm, monkeypatch):
+def test_an_interrupt_is_said(words, said, ftllm, tmp_path, monkeypatch):
     def press(*args, **more):
         raise KeyboardInterrupt
 
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.jsonl").write_text('{"text": "a"}\n')
     monkeypatch.setattr("fine_tune_llm.run.journey.fit", press)
-    monkeypatch.setattr("fine_tune_llm.data.loading.load", press)
+    monkeypatch.setattr("fine_tune_llm.run.directory.Run.load", press)
     code, _, err = ftllm(*words)
     assert code == 130
     assert said in err

@@ -145,19 +145,23 @@ def test_killed_at_any_instant(tmp_path, whole, i):
     assert all(name.startswith("checkpoint-") for name in left), left
 
 
-def test_killed_at_every_write_point(tmp_path, whole, monkeypatch):
-    "A copy of the folder before every rename, sync and removal is what a kill leaves"
-    states: dict[str, Path] = {}
+@pytest.fixture
+def states(tmp_path, monkeypatch):
+    """What a kill can leave of a training
+
+    A copy of its folder before every rename, sync and removal, one of each kind.
+    """
     work = tmp_path / "run" / "work"
+    found: dict[str, Path] = {}
 
     def recorded(call):
         def before(*args, **kwargs):
             if work.exists():
                 files = [p for p in work.rglob("*") if p.is_file()]
                 key = sha256_json(sorted((str(p), p.stat().st_size) for p in files))
-                if key not in states:
-                    states[key] = tmp_path / f"{len(states):03}"
-                    shutil.copytree(work, states[key] / "work")
+                if key not in found:
+                    found[key] = tmp_path / f"{len(found):03}"
+                    shutil.copytree(work, found[key] / "work")
             return call(*args, **kwargs)
 
         return before
@@ -167,13 +171,17 @@ def test_killed_at_every_write_point(tmp_path, whole, monkeypatch):
         for name in ("replace", "rename", "unlink", "rmdir"):
             patch.setattr(os, name, recorded(getattr(os, name)))
         go(tmp_path / "run")
+    return list(found.values())
+
+
+def test_killed_at_every_write_point(states, whole):
     assert len(states) > 30
     steps = set()
-    for copy in states.values():  # each goes on from a checkpoint that is whole
+    for copy in states:  # each goes on from a checkpoint that is whole
         last = CheckpointManager(copy / "work").last()
         steps.add(last.step if last else 0)
     assert steps == {0, 2, 4, 6, 8, 10, 12}
-    for copy in list(states.values())[:: max(1, len(states) // 5)]:
+    for copy in states[:: max(1, len(states) // 5)]:
         check_same(copy, whole)
 
 
