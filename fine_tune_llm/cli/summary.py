@@ -194,7 +194,7 @@ def progress_lines() -> "EventBus | None":  # For `fit(bus=...)`; `None` with a 
 
 def _say_progress(event: "Event") -> None:
     from fine_tune_llm.core.events import StageFinished
-    from fine_tune_llm.training.trainer import evaluation_line
+    from fine_tune_llm.training.callbacks import evaluation_line
 
     if isinstance(event, StageFinished):
         say(f"{event.stage}: {event.seconds:.1f} s", err=True)

@@ -74,7 +74,7 @@ class ScopeMeasure:
             tensors = load(file.read_bytes())
             references = {
                 part: REFERENCES[part].from_arrays(_below(tensors, part))
-                for part in {name.partition(".")[0] for name in tensors}
+                for part in sorted({name.partition(".")[0] for name in tensors})
             }
         except Exception as e:  # whatever safetensors says of foreign bytes
             raise IntegrityError(f"`{file}` cannot be read: {e}", path=str(file)) from e

@@ -751,7 +751,7 @@ def load_training_state(
     if starts != {name for name in state if ":" not in name} or has_others:
         raise AdapterError("the state of training is of another kind of adapter")
     with torch.no_grad():
-        for name in starts:
+        for name in sorted(starts):
             parameters[name].copy_(state[name])
     if model is None:
         return

@@ -113,8 +113,8 @@ class LabelTrie:
         for node in range(self.n_nodes, 0, -1):
             needed[self.parents[node]] |= needed[node]
         inner = [] if label is None else self.paths[label][:-1]
-        run = {node for node in range(1, len(needed)) if needed[node]}
-        return sorted(run.union(inner))
+        nodes = [node for node in range(1, len(needed)) if needed[node]]
+        return sorted({*nodes, *inner})
 
     def _edges(self, scoring):
         "Nodes into which a scored edge leads"

@@ -96,8 +96,8 @@ class WeightCounts:
 def _check_new(manager, name):
     is_word = isinstance(name, str) and name.replace("-", "_").isidentifier()
     weights = manager.net.named_parameters()
-    parts = {part for whole, _ in weights for part in whole.split(".")}
-    is_taken = name in {*manager.names, START, *parts}
+    words = {word for whole, _ in weights for word in whole.split(".")}
+    is_taken = name in words or name in (*manager.names, START)
     if not is_word or is_taken or hasattr(nn.ModuleDict, name):
         raise AdapterError(
             f"the name of an adapter must be a new word, got {name!r}; there are "

@@ -206,7 +206,7 @@ def _controls(tokenizer: Any) -> dict[str, int]:
     "Tokens that steer a model, as they are written -> their ids"
     found = {str(word): i for word, i in tokenizer.get_added_vocab().items()}
     special = {str(word) for word in tokenizer.all_special_tokens}
-    found |= {word: tokenizer.convert_tokens_to_ids(word) for word in special}
+    found |= {word: tokenizer.convert_tokens_to_ids(word) for word in sorted(special)}
     return {
         word: i
         for word, i in found.items()

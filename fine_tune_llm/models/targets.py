@@ -108,11 +108,11 @@ def short_names(
     layers: Iterable[str],  # Full names of layers in it
 ) -> list[str]:  # In order of names
     "Ends of names that fit these layers and no other part of the network"
-    wanted = set(layers)
+    chosen = sorted(layers)
     others = {
         name.rsplit(".", 1)[-1]
         for name, _ in backbone.named_modules()
-        if name not in wanted
+        if name not in chosen
     }
-    ends = {name: name.rsplit(".", 1)[-1] for name in wanted}
+    ends = {name: name.rsplit(".", 1)[-1] for name in chosen}
     return sorted({name if end in others else end for name, end in ends.items()})

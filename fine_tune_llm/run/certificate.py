@@ -310,7 +310,7 @@ def basis_in_words(
 def _export_in_words(first, asked):
     "How an engine differs from the run that it came from"
     said = {name: for_markdown(value, limit=32) for name, value in asked.items()}
-    if said.keys() < {"engine", "precision", "rows", "decisions_changed"}:
+    if not {"engine", "precision", "rows", "decisions_changed"} <= said.keys():
         return ""
     engine = f"{said['engine']} in {said['precision']}"
     same = said.get("equivalent") == "yes"

@@ -22,6 +22,7 @@ from ..config.files import load_config
 from ..config.schema import Config
 from ..core.checks import check_choice
 from fine_tune_llm.core.errors import (
+    AdapterError,
     CertificateError,
     ConfigurationError,
     DataValidationError,
@@ -388,20 +389,22 @@ def _read_model(run):
     if (run.path / "onnx").is_dir():
         return _read_graph(run)
     base = run.config.model.name
-    with _unchanged(run, "adapter", "tokenizer"):
-        model = load_trained(
-            base,
-            run.path / "adapter",
-            run.path / "tokenizer",
-            max_length=run.config.model.max_length,
-            device=run.device,
-            local=True,
-            quantization=run.config.quantization,
-        )
+    try:
+        with _unchanged(run, "adapter", "tokenizer"):
+            model = load_trained(
+                base,
+                run.path / "adapter",
+                run.path / "tokenizer",
+                max_length=run.config.model.max_length,
+                device=run.device,
+                local=True,
+                quantization=run.config.quantization,
+            )
+    except AdapterError as e:  # it was verified, so it was changed while it was read
+        raise void(run.path, e.message, hint=e.hint) from e
     meant = run.certificate["fingerprints"]["base_model"]
-    now = find_model(
-        base, local=True, sha256=meant
-    ).sha256  # swapped while it was read?
+    # was it swapped while it was read?
+    now = find_model(base, local=True, sha256=meant).sha256
     if {model.source.sha256, now} != {meant}:
         raise void(run.path, f"the files of the base model {base!r} were changed")
     check_scores(run.path, model, run.predictions("calibration"))

@@ -8,17 +8,21 @@ __all__ = ['Tally', 'FileOptions', 'file_options', 'decide_pieces', 'decide_file
 # %% ../../nbs/run/24_file_decisions.ipynb #bd35383d
 import os
 import shutil
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from .. import __version__
 from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataError,
+    DataValidationError,
     FineTuneLLMError,
     RunError,
     SchemaError,
@@ -158,8 +162,37 @@ def _texts_of(rows, options):
 
 def _id_of(row, number):
     "The column `id`, or the number of the row"
-    given = as_name(row.get("id")) if isinstance(row, dict) else None
+    given = _given_id(row)
     return str(number) if given is None else given
+
+
+def _given_id(row):
+    return as_name(row.get("id")) if isinstance(row, dict) else None
+
+
+def _check_ids(source, options):
+    "`DataValidationError` for an id of several rows; eight bytes a row are held"
+    marks, rows, start = array("Q"), array("Q"), 0
+    for piece in read_pieces(
+        source, rows=_ROWS, encoding=options.encoding, separator=options.separator
+    ):
+        for number, row in enumerate(piece.rows, start):
+            given = _given_id(row)
+            if given is not None:
+                mark = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8)
+                marks.append(int.from_bytes(mark.digest()))
+                rows.append(number)
+        start += len(piece.rows)
+    seen = np.array(marks, dtype=np.uint64)
+    values, counts = np.unique(seen, return_counts=True)
+    doubled = values[counts > 1]
+    if len(doubled):
+        places = np.array(rows)[seen == doubled[0]]
+        raise DataValidationError(
+            f"{len(doubled)} of the ids of `{source}` stand on several rows: one on "
+            f"rows {', '.join(map(str, places[:5]))}",
+            hint="Give every row an id of its own: decisions are found by it",
+        )
 
 # %% ../../nbs/run/24_file_decisions.ipynb #eb7012b1
 def decide_pieces(
@@ -301,6 +334,7 @@ def decide_file(
             hint="To decide on a pipe, read it: run.decide(texts)",
             argument="source",
         )
+    _check_ids(source, options)
     output = Path(os.path.realpath(output))
     job = {
         "input": sha256_file(source),

@@ -122,7 +122,7 @@ def _gathered_learned(trainer):
         return get_model_state_dict(trainer.model_wrapped, options=_whole_options())
     if trainer.is_deepspeed_enabled:
         tensors = trainer.accelerator.get_state_dict(trainer.deepspeed)
-        return {name: tensors[name] for name in names} if tensors else {}
+        return {name: tensors[name] for name in sorted(names)} if tensors else {}
     return {name: p.detach() for name, p in net.named_parameters() if name in names}
 
 

@@ -162,13 +162,13 @@ def test_bad_rows_stop_nothing(run, small, tmp_path):
         '["a list"]',
         '{"text": ["a", "list"]}',
         '{"text": "' + "x" * 200_000 + '"}',
-        '{"text": "boil the rice", "id": "a"}',
+        '{"text": "boil the rice", "id": "b"}',
     ]
     source = tmp_path / "bad.jsonl"
     source.write_text("\n".join(lines))
     tally = decide_file(run, source, tmp_path / "out.jsonl")
     said = [json.loads(line) for line in (tmp_path / "out.jsonl").open()]
-    assert [d["id"] for d in said] == ["a", *map(str, range(1, 8)), "a"]
+    assert [d["id"] for d in said] == ["a", *map(str, range(1, 8)), "b"]
     is_bad = [d["abstain_reason"] == "invalid" for d in said]
     assert is_bad[1] and is_bad[2] and is_bad[4] and is_bad[5] and is_bad[7]
     assert not is_bad[0] and not is_bad[8]

@@ -73,7 +73,7 @@ def test_a_forger_can_sign_and_is_not_the_signer(run, tmp_path, key, public):
 def test_a_void_run_is_not_signed(run, key):
     with open(run / "adapter" / "backend.json", "a") as file:
         file.write(" ")
-    with pytest.raises(CertificateError, match=r"adapter/head\.json was changed"):
+    with pytest.raises(CertificateError, match=r"adapter/backend\.json was changed"):
         sign_run(run, key)
     assert not (run / "certificate.sig.json").exists()
 

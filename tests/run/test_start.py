@@ -28,7 +28,8 @@ def go(toy_fit, tmp_path_factory):
 def test_a_finished_run_is_trained_on(go):
     first = go("first")
     before = (first.path / "certificate.json").read_bytes()
-    second = go("second", start=first.path, epochs=3)
+    slower = {"training": TRAINING | {"learning_rate": 1e-3}}
+    second = go("second", start=first.path, epochs=3, config=slower)
     assert second.data["start"] == {"certificate": first.certificate["id"]}
     assert second.data["ledger"] == first.data["ledger"]
     start, *epochs = second.events("training.evaluated")
@@ -41,7 +42,7 @@ def test_a_finished_run_is_trained_on(go):
     moved = second.predictions("test").logits - first.predictions("test").logits
     assert np.abs(moved).max() > 0.01
     assert (first.path / "certificate.json").read_bytes() == before
-    again = go("second", start=first.path, epochs=3)
+    again = go("second", start=first.path, epochs=3, config=slower)
     assert again.certificate == second.certificate
 
 

@@ -169,7 +169,7 @@ def test_every_file_that_counts(copy):
         and file.parent.name != "history"
         and not file.name.startswith(NOT_CERTIFIED)
     ]
-    assert len(files) == 13
+    assert len(files) == 15
     for file in files:
         whole = file.read_bytes()
         for how, change in SPOILT.items():
@@ -324,13 +324,13 @@ def swap(copy, other, file):
 
 def test_swapped_while_it_is_read(copy, other, monkeypatch):
     run = Run.load(copy)
-    real = directory.load_adapter
+    real = directory.load_trained
 
     def swapped(*args, **kwargs):
         swap(copy, other, "adapter/adapter_model.safetensors")
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(directory, "load_adapter", swapped)
+    monkeypatch.setattr(directory, "load_trained", swapped)
     with pytest.raises(CertificateError, match="adapter_model.safetensors was changed"):
         run.decide(TEXTS, rationale=False)
 
@@ -342,7 +342,7 @@ def test_load_swap_base_decide(go, tiny, tmp_path):
     raw = bytearray((base / "model.safetensors").read_bytes())
     raw[-1] ^= 1
     (base / "model.safetensors").write_bytes(raw)
-    with pytest.raises(CertificateError, match="files of the base model"):
+    with pytest.raises(CertificateError, match="made for another base model"):
         run.decide(TEXTS, rationale=False)
     error = voided(path)
     assert error.context["changed"] == ["base_model"]
@@ -378,7 +378,7 @@ def test_a_model_that_speaks_otherwise_is_refused(copy, monkeypatch):
     "No file differs, but the network is not what it was"
     import torch
 
-    real = directory.load_adapter
+    real = directory.load_trained
 
     def shaken(*args, **kwargs):
         model = real(*args, **kwargs)
@@ -386,7 +386,7 @@ def test_a_model_that_speaks_otherwise_is_refused(copy, monkeypatch):
             model.net.head.weight.neg_()
         return model
 
-    monkeypatch.setattr(directory, "load_adapter", shaken)
+    monkeypatch.setattr(directory, "load_trained", shaken)
     with pytest.raises(CertificateError, match="does not say what it said"):
         Run.load(copy).decide(TEXTS, rationale=False)
 

@@ -121,7 +121,7 @@ def test_a_signal_ends_after_a_saved_step(tmp_path, whole, name):
 
 @needs_fork
 def test_a_second_signal_ends_at_once(tmp_path):
-    child = forked(tmp_path, wait=30)
+    child = forked(tmp_path, wait=600)
     while not losses(tmp_path):
         time.sleep(0.01)
     begun = time.monotonic()
@@ -129,7 +129,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
         os.kill(child, signal.SIGINT)
         time.sleep(0.2)
     assert ended(child) == 130
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 300  # it did not wait for the step
 
 
 @needs_fork
