@@ -522,11 +522,9 @@ def _rationales(run, texts, outcome, rationale):
         check_choice("rationale", rationale, ("words", "written"))
     if rationale != "written":
         return occlusion(run.predict_proba, texts, run.classes, probs=outcome.probs)
-    decided = [run.classes[k] for k in outcome.probs.argmax(1)]
-    decided = [
-        run.classes[k] if k >= 0 else likeliest
-        for k, likeliest in zip(outcome.decided, decided, strict=True)
-    ]
+    likeliest = outcome.probs.argmax(1)
+    spoken_of = np.where(outcome.decided < 0, likeliest, outcome.decided)
+    decided = [run.classes[k] for k in spoken_of]
     written = written_decisions(run.model, texts, decided)
     return [
         Rationale(method="written", label=label, words=(), text=said["reason"])

@@ -19,14 +19,13 @@ from ..config.schema import Config
 from ..core.events import Event
 from ..core.files import atomic_write
 from ..core.locks import single_writer
-from ..data.ledger import ROLES, Ledger
+from ..data.ledger import Ledger
 from ..data.loading import Dataset
-from ..data.sharing import share_out
 from ..models.lengths import choose_length, text_lengths
 from ..models.prompts import LabelPrompt
-from ..models.text_model import TextModel, load_model
+from ..models.text_model import TextModel
 from .asked import prompt_in_use
-from .journey import check_fit, fit_settings, read_data
+from .journey import fit_settings, fresh_model, shared_data
 from .loss import known_to_losses
 from ..stats.arrays import softmax
 from ..stats.confident_learning import label_errors
@@ -57,18 +56,8 @@ class LearningRows:
         config: Config,  # Settings of a trial or a fold
     ) -> TextModel:  # Ready to train
         "A fresh model for these classes"
-        return load_model(
-            config.model.name,
-            self.dataset.classes,
-            seed=config.seed,
-            backend="head" if self.prompt is None else "label_tokens",
-            prompt=self.prompt,
-            scoring=config.model.scoring,
-            lora=config.lora,
-            max_length=config.model.max_length,
-            pooling=config.model.pooling,
-            dropout=config.training.dropout,
-        )
+        classes, seed = self.dataset.classes, config.seed
+        return fresh_model(config, classes, prompt=self.prompt, seed=seed)
 
 # %% ../../nbs/run/33_tuning.ipynb #93bfc126
 def learning_rows(
@@ -78,18 +67,7 @@ def learning_rows(
     test: Any = None,  # A test file: its texts are in no other role
 ) -> LearningRows:
     "Share rows out as `fit` does, and take those of the train and validation role"
-    dataset, n_test = read_data(data, test, config)
-    asked = config.data
-    dataset, ledger = share_out(
-        dataset,
-        {role: getattr(asked, role) for role in ROLES},
-        seed=config.seed,
-        n_test_file=n_test,
-        conflicts=asked.conflicts,
-        rare=asked.rare,
-        min_rows=asked.min_rows,
-    )
-    check_fit(config, dataset.classes)
+    dataset, ledger = shared_data(data, test, config)
     train = ledger.take("train", "fit")
     validation = ledger.take("validation", "choose")
     prompt = prompt_in_use(config, dataset, train=train)
