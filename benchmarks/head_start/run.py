@@ -24,8 +24,8 @@ from data import (  # noqa: E402
 
 from fine_tune_llm.config.schema import TrainingConfig  # noqa: E402
 from fine_tune_llm.models import load_model  # noqa: E402
+from fine_tune_llm.models.weights import native_bf16  # noqa: E402
 from fine_tune_llm.training import train, warm_start  # noqa: E402
-from fine_tune_llm.training.recipe import native_bf16  # noqa: E402
 
 MODEL = "minilm"
 LONGEST = 128  # tokens read

@@ -270,9 +270,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.name": "smollm2",
         "model.backend": "label_tokens",
         "model.device": "cpu",
+        "model.precision": "auto",
         "training.learning_rate": 1e-3,
         "training.batch_size": 16,
+        "training.accumulation": 2,
         "training.epochs": 2,
+        "lora.last_layers": 14,
     },
     "qwen2.5-7b-qlora": {
         **_FOR_A_GPU,

@@ -238,6 +238,15 @@ class ModelConfig(Section):
         "choice",
     )
 
+    precision: Literal["fp32", "bf16", "auto"] = _setting(
+        "fp32",
+        "Number format of the scores that decide. bf16 rounds them and is up to twice "
+        "as fast where the processor multiplies it natively; thresholds and "
+        "certificate are then made of rounded scores, too. auto is bf16 there, fp32 "
+        "elsewhere",
+        "choice",
+    )
+
     @field_validator("max_length")
     @classmethod
     def _long_enough(cls, value):
@@ -359,6 +368,14 @@ class LoraSection(Section):
         "when empty",
         "names",
         max_length=100,
+    )
+    last_layers: _OrAuto = _setting(
+        0,
+        "Blocks that are adapted, counted from the output: half of them save nearly "
+        "half of the time and memory of a step; 0 or auto are all",
+        "blocks",
+        ge=0,
+        le=10_000,
     )
 
 # %% ../../nbs/config/10_schema.ipynb #71223e8e

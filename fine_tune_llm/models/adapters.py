@@ -201,12 +201,18 @@ def _names_for_peft(backbone, targets):
     transposed = [is_conv1d(modules[name]) for name in targets.layers]
     return Names(
         layers=short_names(backbone, targets.layers),
-        parameters=sorted(
-            {".".join(name.split(".")[-2:]) for name in targets.parameters}
-        ),
+        parameters=_short_parameters(backbone, targets.parameters),
         narrowing=narrowing,
         transposed=bool(transposed) and all(transposed),
     )
+
+
+def _short_parameters(backbone, chosen):
+    "Their last two words, or whole names where others end so, too"
+    others = {name for name, _ in backbone.named_parameters()} - {*chosen}
+    ends = {name: ".".join(name.split(".")[-2:]) for name in chosen}
+    taken = {end for end in ends.values() for other in others if other.endswith(end)}
+    return sorted({name if end in taken else end for name, end in ends.items()})
 
 
 def _sides(layer):
@@ -216,6 +222,16 @@ def _sides(layer):
     return layer.in_features, layer.out_features
 
 # %% ../../nbs/models/38_adapters.ipynb #c397ea76
+def _check_has_layers(settings):
+    "Only an adapter can be put on some of the blocks"
+    if settings.last_layers:
+        raise AdapterError(
+            f"`lora.last_layers` is {settings.last_layers}, and `lora.kind` "
+            f"{settings.kind!r} adapts no layer",
+            hint="Take 'lora', or leave `lora.last_layers` at 0",
+        )
+
+
 def check_adapter(
     backbone: nn.Module,  # The network, "meta" will do
     settings: LoraSection,  # Section `lora`
@@ -227,8 +243,14 @@ def check_adapter(
     """
     kind = ADAPTERS.get(settings.kind)
     if kind.configure is None:
+        _check_has_layers(settings)
         return Targets(())
-    targets = find_targets(backbone, settings.targets, experts=kind.has_experts)
+    targets = find_targets(
+        backbone,
+        settings.targets,
+        experts=kind.has_experts,
+        last_layers=settings.last_layers,
+    )
     if not targets.layers and not kind.has_experts:
         raise AdapterError(
             f"`lora.kind` {settings.kind!r} finds no linear layer to adapt",

@@ -128,7 +128,7 @@ class AdapterEnsemble(TextModel):
         self,
         texts: Iterable[str],  # n texts, n >= 1
         *,
-        batch_size: int = 64,  # Texts at once
+        batch_size: int | None = None,  # Texts at once, as to `encode_batches`
     ) -> np.ndarray:  # Shape (m, n, K), float32
         "What each member says before softmax"
         texts = tuple(texts)
@@ -138,14 +138,7 @@ class AdapterEnsemble(TextModel):
         def forward(**batch):
             return self.net.member_logits(**batch).transpose(0, 1)
 
-        self.net.eval()
-        found = encode_batches(
-            forward,
-            self.prepare(texts),
-            self.tokenizer.pad_token_id,
-            batch_size=batch_size,
-            device=self.device,
-        )
+        found = self._run(forward, self.prepare(texts), batch_size)
         self._last = (texts, np.ascontiguousarray(np.moveaxis(found, 1, 0)))
         return self._last[1]
 
@@ -153,7 +146,7 @@ class AdapterEnsemble(TextModel):
         self,
         texts: Iterable[str],  # n texts
         *,
-        batch_size: int = 64,  # Texts at once
+        batch_size: int | None = None,  # Texts at once, as to `encode_batches`
     ) -> np.ndarray:  # Shape (n, K), float32, at most 0
         "Logarithm of the mean of the members' probabilities"
         texts = list(texts)
@@ -235,17 +228,24 @@ def load_trained(
     local: bool = False,
     # As in training: "none", "8bit" or "4bit"
     quantization: str = "none",
+    precision: str = "fp32",  # Number format of scores, or "bf16"
+    # Fold the adapter into the weights, which is faster; not where there are several,
+    # and not into quantized weights
+    merged: bool = False,
 ) -> TextModel:  # In evaluation mode; an `AdapterEnsemble` when there are several
     "What was trained, back from disk: an adapter or an ensemble of them"
     asked: dict[str, Any] = {"max_length": max_length, "device": device}
     asked |= {"local": local, "quantization": quantization}
     note = Path(adapter) / _NOTE
-    if not note.is_file():
-        return load_adapter(name, adapter, tokenizer, **asked)
-    folders = [Path(adapter) / f"member-{k}" for k in range(_members_of(note))]
-    return ensemble(
-        load_adapter(name, folder, tokenizer, **asked) for folder in folders
-    )
+    if note.is_file():
+        folders = [Path(adapter) / f"member-{k}" for k in range(_members_of(note))]
+        read = (load_adapter(name, folder, tokenizer, **asked) for folder in folders)
+        model: TextModel = ensemble(read)
+    else:
+        model = load_adapter(name, adapter, tokenizer, **asked)
+        model = model.merged() if merged and quantization == "none" else model
+    model.precision = precision
+    return model
 
 
 def _members_of(note):
@@ -267,7 +267,7 @@ def dropout_logits(
     seed: int,  # Of what is dropped
     # Before the head, in (0, 1); that of training when `None`
     dropout: float | None = None,
-    batch_size: int = 64,  # Texts at once
+    batch_size: int | None = None,  # Texts at once, as to `encode_batches`
 ) -> np.ndarray:  # Shape (s, n, K), float32
     """Scores with dropout on, for `mutual_information` (Gal and Ghahramani 2016)
 

@@ -20,7 +20,7 @@ from fine_tune_llm.core.errors import (
     ModelLoadError,
 )
 from .hub import find_model
-from .targets import find_targets, is_linear
+from .targets import find_targets, is_linear, n_blocks
 from .weights import empty_backbone, is_encoder, read_config
 
 # %% ../../nbs/models/37_memory.ipynb #5e6f99ff
@@ -112,7 +112,7 @@ def _widest(net, length):
 
 # %% ../../nbs/models/37_memory.ipynb #157f746a
 @lru_cache(64)
-def _counts(name, causal, length, rank, names):
+def _counts(name, causal, length, rank, *, names, last_layers):
     "Counted once in a process"
     net = empty_backbone(find_model(name), causal=causal)
     n_all = sum(p.numel() for p in net.parameters())
@@ -121,12 +121,13 @@ def _counts(name, causal, length, rank, names):
     n_linear = sum(m.weight.numel() for m in base.modules() if is_linear(m))
     weights = dict(base.named_parameters())
     n_linear += sum(weights[name].numel() for name in targets.parameters)
-    adapted = find_targets(base, names)
+    adapted = find_targets(base, names, last_layers=last_layers)
+    share = (last_layers or n_blocks(base)) / max(1, n_blocks(base))
     return _Counts(
         linear=n_linear,
         other=n_all - n_linear,
         adapter=_count_adapter(base, adapted, rank),
-        row=_kept(base, length),
+        row=share * _kept(base, length),
         decide_row=_widest(base, length),
         vocabulary=net.config.vocab_size,
     )
@@ -157,7 +158,8 @@ def memory_needed(
     model, lora = config.model, config.lora
     length = model.max_length or ASSUMED_LENGTH
     in_words = _is_in_words(model)
-    n = _counts(model.name, in_words, length, lora.r, lora.targets)
+    asked = {"names": lora.targets, "last_layers": lora.last_layers}
+    n = _counts(model.name, in_words, length, lora.r, **asked)
     weights = n.linear * _LINEAR_BYTES[config.quantization] + 4 * n.other
     trained = {"none": 0, "full": 12 * (n.linear + n.other)}
     row, fixed, decide_row = n.row, 0.0, n.decide_row

@@ -33,6 +33,7 @@ from .weights import read_tokenizer
 # %% ../../nbs/models/55_onnx.ipynb #51c7a010
 _GRAPH = "model.onnx"
 _NOTE = "onnx.json"
+_PRECISIONS = ("fp32", "int8")
 
 
 def _onnx_libraries():
@@ -74,8 +75,13 @@ class OnnxClassifier(nn.Module):
         self,
         file: Path,  # The graph
         n_classes: int,  # K
+        *,
+        # One text at a time? In 8 bits inputs are rounded by the largest of a batch,
+        # and a text must not be decided by what it comes with
+        alone: bool = False,
     ):
         super().__init__()
+        self.alone = alone
         onnxruntime = _onnx_libraries()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -91,11 +97,18 @@ class OnnxClassifier(nn.Module):
         self.register_buffer("place", torch.empty(0))
 
     def _outputs(self, input_ids, attention_mask):
+        if not self.alone:
+            return self._run(input_ids, attention_mask)
+        texts = zip(input_ids, attention_mask.bool(), strict=True)
+        parts = [self._run(ids[mask][None], mask[mask][None]) for ids, mask in texts]
+        return [torch.cat(rows) for rows in zip(*parts, strict=True)]
+
+    def _run(self, input_ids, attention_mask):
         if input_ids.shape[1] < 2:  # the graph was traced for two tokens or more
             input_ids = nn.functional.pad(input_ids, (0, 1))
             attention_mask = nn.functional.pad(attention_mask, (0, 1))
-        named = {"input_ids": input_ids, "attention_mask": attention_mask}
-        fed = {name: tensor.numpy() for name, tensor in named.items()}
+        fed = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
+        fed = {name: tensor.numpy() for name, tensor in fed.items()}
         return [torch.from_numpy(out) for out in self.session.run(None, fed)]
 
     def pooled(
@@ -169,7 +182,7 @@ def export_onnx(
     `ConfigurationError` for a model that scores label tokens: its prompt is no part of
     a graph. `MissingDependencyError` without the packages of the extra `onnx`.
     """
-    check_choice("precision", precision, ("fp32", "int8"))
+    check_choice("precision", precision, _PRECISIONS)
     if model.net.backend != "head":
         raise ConfigurationError(
             f"a model with the backend {model.net.backend!r} cannot be an ONNX graph: "
@@ -193,18 +206,19 @@ def export_onnx(
 
 # %% ../../nbs/models/55_onnx.ipynb #43b7d934
 def _read_onnx_note(folder):
-    "Classes of a graph; `AdapterError` for a folder that holds none"
+    "Classes of a graph and its number format; `AdapterError` for no such folder"
     file = folder / _NOTE
     try:
         said: Any = read_json(file)
         n_classes = said["n_classes"]
         if not isinstance(n_classes, int) or not 2 <= n_classes <= 1_000_000:
             raise ValueError(f"{n_classes!r:.40} classes")
+        precision = check_choice("precision", said["precision"], _PRECISIONS)
     except (IntegrityError, OSError, RecursionError, LookupError) as e:
         raise AdapterError(f"`{file}` cannot be read: {e}", path=str(file)) from e
-    except (TypeError, ValueError) as e:
+    except (ConfigurationError, TypeError, ValueError) as e:
         raise AdapterError(f"`{file}` describes no graph: {e}", path=str(file)) from e
-    return n_classes
+    return n_classes, precision
 
 
 def load_onnx(
@@ -215,8 +229,9 @@ def load_onnx(
 ) -> TextModel:  # It reads texts, and cannot be trained
     "A graph back from disk; `AdapterError` when it is none, or has other outputs"
     folder = Path(folder).absolute()
-    n_classes = _read_onnx_note(folder)
-    net = OnnxClassifier(folder / _GRAPH, n_classes)
+    n_classes, precision = _read_onnx_note(folder)
+    alone = precision == "int8"
+    net = OnnxClassifier(folder / _GRAPH, n_classes, alone=alone)
     shapes = [output.shape for output in net.session.get_outputs()]
     if len(shapes) != 2 or shapes[0][-1] != n_classes:
         raise AdapterError(

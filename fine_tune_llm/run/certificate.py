@@ -716,7 +716,7 @@ def check_scores(
     """`CertificateError` when the model does not say what it said when it was certified
 
     Logits may differ by 0.1% of the largest on a CPU and by 1% on other devices, whose
-    kernels round otherwise.
+    kernels round otherwise; by 5% in bf16, where a sum depends on its order.
     """
     if stored.logits is None or stored.texts is None:
         return
@@ -724,6 +724,7 @@ def check_scores(
     was = stored.logits[rows]
     now = model.logits([str(text) for text in stored.texts[rows]])
     share = 1e-3 if model.device.type == "cpu" else 1e-2
+    share = 5e-2 if model.precision == "bf16" else share
     allowed = share * max(1.0, float(np.abs(was).max()))
     far = float("inf") if was.shape != now.shape else float(np.abs(now - was).max())
     if not far <= allowed:

@@ -399,6 +399,8 @@ def _read_model(run):
                 device=run.device,
                 local=True,
                 quantization=run.config.quantization,
+                precision=run.config.model.precision,
+                merged=True,
             )
     except AdapterError as e:  # it was verified, so it was changed while it was read
         raise void(run.path, e.message, hint=e.hint) from e

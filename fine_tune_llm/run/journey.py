@@ -395,6 +395,8 @@ def predict_stage(
         max_length=job.config.model.max_length,
         device=job.config.model.device,
         quantization=job.config.quantization,
+        precision=job.config.model.precision,
+        merged=True,
     )
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     scorer = RoleScorer(model)
@@ -480,6 +482,7 @@ def _start_logits(job):
         model = _trained(quiet_job, seed, work)
     found = take_start(model, work)
     model.net.to(find_device(job.config.model.device))
+    model.precision = job.config.model.precision
     return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
 
 # %% ../../nbs/run/30_journey.ipynb #a4fe292e

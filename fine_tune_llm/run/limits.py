@@ -21,6 +21,7 @@ from ..data.loading import Dataset
 from ..models.lengths import choose_length, text_lengths
 from ..models.memory import bytes_to_train
 from ..models.prompts import LabelPrompt
+from ..models.weights import native_bf16
 
 # %% ../../nbs/run/27_limits.ipynb #092e13b4
 @dataclass(frozen=True)
@@ -70,8 +71,12 @@ def settled(
     found: dict[str, Any] = {}
     if max_length != asked:
         found["model.max_length"] = max_length
+    begun = _begun(folder)
     if not config.training.threads:
-        found["training.threads"] = _threads_of(folder) or free_cores()
+        found["training.threads"] = begun.training.threads if begun else free_cores()
+    if config.model.precision == "auto":
+        native = "bf16" if native_bf16(config.model.device) else "fp32"
+        found["model.precision"] = begun.model.precision if begun else native
     if found:
         layer = Layer("data and machine", found)
         machine = this_machine()
@@ -85,7 +90,7 @@ def settled(
     return config, TextsRead(max_length, limit, int(lengths.max()), cut)
 
 
-def _threads_of(folder):
-    "What a run that was begun here trains on, or 0"
+def _begun(folder):
+    "Settings of a run that was begun here, which were settled then; or `None`"
     file = Path(folder) / "config.yaml"
-    return load_config(file).training.threads if file.is_file() else 0
+    return load_config(file) if file.is_file() else None

@@ -182,6 +182,19 @@ def test_disabled_merged_unmerged_stacked_and_folded(everything, name):
     close(vectors(plain), stacked)
 
 
+@pytest.mark.parametrize("architecture", ["bert", "mixtral"])
+@pytest.mark.parametrize("kind", PEFT_KINDS)
+def test_only_the_last_blocks_are_adapted(kind, architecture, tmp_path):
+    net = trained(architecture, kind, last_layers=1).net
+    learned = [name for name, p in net.named_parameters() if p.requires_grad]
+    shared = ("vera_lambda",) if kind == "vera" else ()
+    assert learned and all(".1." in name or name.startswith(shared) for name in learned)
+    save_adapter(net, tmp_path / "a")
+    again = load_adapter_into(tiny(architecture), tmp_path / "a", base="a" * 64).eval()
+    close(vectors(again), vectors(net))
+    close(vectors(fold(again)), vectors(net))
+
+
 IN_ANOTHER_PROCESS = """
 import sys
 from pathlib import Path
@@ -294,6 +307,21 @@ def test_inputs_are_seen_once_and_without_padding():
     expected = PCA(4).fit(torch.cat(seen).numpy()).components_
     found = layer.lora_A["default"].weight.detach().numpy()
     np.testing.assert_allclose(np.abs((found * expected).sum(1)), 1, atol=1e-4)
+
+
+def test_nothing_flows_back_into_blocks_that_are_not_adapted():
+    model, _ = made("llama", last_layers=1)
+    first = model.net.base_model.model.layers[0]
+    seen = []
+    first.register_forward_hook(lambda *call: seen.append(call[-1].requires_grad))
+    model(*next(batches(1))).backward()
+    assert seen == [False]
+
+
+def test_kinds_without_layers_cannot_take_the_last_of_them():
+    for kind in ("full", "none"):
+        with pytest.raises(AdapterError, match="adapts no layer"):
+            made("bert", kind, last_layers=1)
 
 
 def test_starts_from_data_need_data():

@@ -38,6 +38,7 @@ def test_a_run_decides_as_it_was_trained(toy_fit, tiny, tmp_path, kind):
     [
         ({"lora": {"kind": "lorra"}}, ConfigurationError, "unknown adapter 'lorra'"),
         ({"lora": {"kind": "adalora", "r": 2, "final_r": 3}}, AdapterError, "below"),
+        ({"lora": {"last_layers": 9}}, AdapterError, "the model has 2"),
         ({"lora": {"kind": "qlora"}}, (ResourceError, ConfigurationError), "GPU"),
         ({"model": {"quantization": "4bit"}}, ConfigurationError, "GPU"),
     ],
