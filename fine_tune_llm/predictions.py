@@ -446,18 +446,25 @@ class Outcome:
         "Index of the most probable class, shape (n,)"
         return self.probs.argmax(1)
 
-    def _repr_markdown_(self) -> str:
+    def _facts(self) -> list[str]:
+        "What there is to say of all rows together"
         size = self.sets.sum(1).mean()
-        lines = [
-            f"**Outcome** on {len(self)} rows",
-            f"- decided: {self.kept.mean():.1%}",
-            f"- classes in a prediction set: {size:.2f} on average",
+        facts = [
+            f"decided: {self.kept.mean():.1%}",
+            f"classes in a prediction set: {size:.2f} on average",
         ]
         labels = self.predictions.labels
         if labels is not None:
             covered = self.sets[np.arange(len(self)), labels].mean()
-            lines.append(f"- true class in the set: {covered:.1%}")
+            facts.append(f"true class in the set: {covered:.1%}")
             if self.kept.any():
                 wrong = (self.decided != labels)[self.kept].mean()
-                lines.append(f"- wrong among the decided: {wrong:.1%}")
-        return "\n".join([lines[0], "", *lines[1:]])
+                facts.append(f"wrong among the decided: {wrong:.1%}")
+        return facts
+
+    def __repr__(self) -> str:
+        return f"Outcome({len(self)} rows, {', '.join(self._facts())})"
+
+    def _repr_markdown_(self) -> str:
+        facts = [f"- {fact}" for fact in self._facts()]
+        return "\n".join([f"**Outcome** on {len(self)} rows", "", *facts])

@@ -273,7 +273,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.precision": "auto",
         "training.learning_rate": 1e-3,
         "training.batch_size": 16,
-        "training.accumulation": 2,
         "training.epochs": 2,
         "lora.last_layers": 14,
     },

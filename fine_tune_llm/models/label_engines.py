@@ -22,6 +22,7 @@ from .prompts import PromptTokens
 
 # %% ../../nbs/models/34_label_engines.ipynb #8e42fa98
 _MOST_NUMBERS = 2**26  # Of logits, or of a mask, held at once: 256 MB
+_ROW_STEP = 64  # Lengths of packed rows: new ones make a processor compile anew
 _CACHE_WORDS = ("past_key_values", "cache", "cache_params")  # By kind and version
 
 
@@ -202,7 +203,10 @@ def _in_a_row(prompt, texts, readings):
         at += range(n_prefix, n_prefix + n_context)
         at += (n_prefix + n_context + reading.depths - 1).tolist()
         blocks.append((start, start + n_context, len(ids)))
-    sees = torch.zeros(len(ids), len(ids), dtype=torch.bool)
+    blank = -len(ids) % _ROW_STEP
+    ids += [0] * blank
+    at += [0] * blank
+    sees = torch.eye(len(ids), dtype=torch.bool)  # what is blank sees itself
     sees[:n_prefix, :n_prefix] = _before(n_prefix)
     for (start, fork, end), reading in zip(blocks, readings, strict=True):
         sees[start:end, :n_prefix] = True
