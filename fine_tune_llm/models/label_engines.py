@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['base_model', 'text_config', 'naive_scores', 'naive_table', 'Layout', 'MaskStyle', 'mask_styles', 'PackedEngine',
-           'RowsEngine', 'RepeatedEngine']
+           'BlockEngine', 'RowsEngine', 'RepeatedEngine']
 
 # %% ../../nbs/models/34_label_engines.ipynb #ba4b69cd
 import copy
@@ -19,6 +19,7 @@ from torch import nn
 
 from .label_trie import SCORINGS, LabelTrie, Reading
 from .prompts import PromptTokens
+from .row_attention import can_read_blocks, in_blocks, row_blocks
 
 # %% ../../nbs/models/34_label_engines.ipynb #8e42fa98
 _MOST_NUMBERS = 2**26  # Of logits, or of a mask, held at once: 256 MB
@@ -193,7 +194,10 @@ def _side_by_side(prompt, texts, reading):
 
 
 def _in_a_row(prompt, texts, readings):
-    "All texts behind one beginning, each blind to the others; and where each is read"
+    """All texts behind one beginning, each blind to the others
+
+    And where each starts, where its labels fork, and where it ends.
+    """
     n_prefix, n_suffix = len(prompt.prefix), len(prompt.suffix)
     ids, at = list(prompt.prefix), list(range(n_prefix))
     blocks = []
@@ -215,7 +219,7 @@ def _in_a_row(prompt, texts, readings):
         sees[fork:end, fork:end] = reading.stands_on
     positions = torch.tensor([at])
     layout = Layout(torch.tensor([ids]), positions, positions, sees[None])
-    return layout, [fork - 1 for _, fork, _ in blocks]
+    return layout, blocks
 
 # %% ../../nbs/models/34_label_engines.ipynb #c6e9b770
 _KINDS = ("full_attention", "sliding_attention", "chunked_attention")
@@ -353,13 +357,17 @@ class PackedEngine:
         "Logits at the places of each reading, with gradients: one row, no cache"
         found: list[torch.Tensor] = []
         for part in self._rows(texts, readings):
-            layout, forks = _in_a_row(self.prompt, texts[part], readings[part])
+            layout, blocks = _in_a_row(self.prompt, texts[part], readings[part])
             sizes = [len(reading.places) for reading in readings[part]]
-            read = zip(forks, readings[part], strict=True)
-            keep = torch.cat([fork + reading.places for fork, reading in read])
-            logits = self._run(layout, keep, use_cache=False)[0]
+            read = zip(blocks, readings[part], strict=True)
+            keep = [fork - 1 + reading.places for (_, fork, _), reading in read]
+            lengths = [end - start for start, _, end in blocks]
+            logits = self._read_row(layout, torch.cat(keep), lengths)
             found += logits[0].split(sizes)
         return found
+
+    def _read_row(self, layout, keep, lengths):
+        return self._run(layout, keep, use_cache=False)[0]
 
     def _rows(self, texts, readings):
         "Slices of the texts that share a row: the longer it is, the dearer each token"
@@ -372,6 +380,29 @@ class PackedEngine:
                 used = 0
             used += length
         return [slice(*pair) for pair in itertools.pairwise([*cuts, len(texts)])]
+
+# %% ../../nbs/models/34_label_engines.ipynb #5404a559
+class BlockEngine(PackedEngine):
+    "The packed pass, and texts that attend one by one where it learns, on a processor"
+
+    name = "blocks"
+
+    def _read_row(self, layout, keep, lengths):
+        base = base_model(self.backbone)
+        if not (self.prompt.prefix and can_read_blocks(base)):
+            return super()._read_row(layout, keep, lengths)
+        blocks = row_blocks(len(self.prompt.prefix), lengths, layout.sees[0])
+        unread = torch.zeros(1, 1, 1, 1)  # a mask, so that none is made
+        with in_blocks(text_config(self.backbone)):
+            return _ask(
+                self.backbone,
+                layout.ids,
+                keep,
+                attention_mask=unread,
+                position_ids=layout.positions,
+                use_cache=False,
+                blocks=blocks,
+            )[0]
 
 # %% ../../nbs/models/34_label_engines.ipynb #8fcdac20
 def _ways(reading):

@@ -12,6 +12,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError, ModelError
 from fine_tune_llm.models import LabelPrompt, LabelTokenClassifier
 from fine_tune_llm.models.label_engines import (
+    BlockEngine,
     PackedEngine,
     RepeatedEngine,
     RowsEngine,
@@ -79,7 +80,8 @@ def test_scores_and_training_logits_are_those_of_the_naive_way(arch):
         net.train()
         trained = net(*batch(net), labels=torch.tensor([0, 1, 2, 3]))
         close(trained["logits"].detach(), truth)
-        assert net.scorer.trainer.name == ("packed" if arch in PACKED else "rows")
+        ways = ("packed", "blocks") if arch in PACKED else ("rows",)
+        assert net.scorer.trainer.name in ways
 
 
 @pytest.mark.parametrize("arch", ["mistral", "gemma2", "gpt_oss", "cohere2"])
@@ -158,6 +160,42 @@ def toy_gradients(net, engine, scoring):
 
 
 @pytest.mark.parametrize("scoring", ["constrained", "exact"])
+@pytest.mark.parametrize("arch", ["llama", "qwen2", "gpt2"])
+def test_texts_that_attend_one_by_one_have_the_gradients_of_single_rows(arch, scoring):
+    net = classifier(arch, scoring=scoring).train()
+    blocks = BlockEngine(net.backbone, net.tokens)
+    one, out = toy_gradients(net, blocks, scoring)
+    two, plain = toy_gradients(net, RowsEngine(net.backbone, net.tokens), scoring)
+    close(out["logits"], plain["logits"])
+    for name, gradient in one.items():
+        largest = two[name].abs().max().item()
+        close(gradient, two[name], atol=1e-5 + 1e-4 * largest)
+    net.scorer.engine = None
+    net.scorer.ready(net.backbone, 12)
+    assert net.scorer.trainer.name == "blocks"
+
+
+@pytest.mark.parametrize("arch", ["mistral", "gemma2", "gpt_oss", "cohere2"])
+def test_texts_do_not_attend_one_by_one_where_windows_sinks_or_caps_are(arch):
+    net = classifier(arch)
+    net.scorer.ready(net.backbone, 12)
+    assert net.scorer.trainer.name == "packed"
+
+
+def test_settings_of_the_model_are_as_they_were_after_a_step():
+    net = classifier("llama").train()
+    was = net.backbone.config._attn_implementation
+    toy_gradients(net, BlockEngine(net.backbone, net.tokens), "")
+    assert net.backbone.config._attn_implementation == was
+    broken = BlockEngine(net.backbone, net.tokens)
+    broken._run = lambda *a, **k: 1 / 0
+    net.backbone.forward = broken._run
+    with pytest.raises(ZeroDivisionError):
+        toy_gradients(net, broken, "")
+    assert net.backbone.config._attn_implementation == was
+
+
+@pytest.mark.parametrize("scoring", ["constrained", "exact"])
 @pytest.mark.parametrize("arch", ["llama", "gemma2", "gpt_oss"])
 def test_gradients_of_the_packed_row_are_those_of_single_rows(arch, scoring):
     net = classifier(arch, scoring=scoring).train()
@@ -206,6 +244,16 @@ def test_bf16_autocast_and_activation_checkpointing():
     assert low["logits"].dtype == torch.float32
     close(low["logits"], out["logits"], atol=0.3)
     low["loss"].backward()
+
+
+def test_activation_checkpointing_computes_attention_as_the_model_does():
+    net = classifier("llama").train()
+    blocks = BlockEngine(net.backbone, net.tokens)
+    plain, _ = toy_gradients(net, blocks, "")
+    net.backbone.gradient_checkpointing_enable()
+    again, _ = toy_gradients(net, blocks, "")
+    for name, gradient in plain.items():
+        close(again[name], gradient, atol=1e-5 + 1e-5 * gradient.abs().max().item())
 
 
 def test_bf16_weights_keep_the_quick_way():
