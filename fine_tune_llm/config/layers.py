@@ -274,7 +274,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "training.learning_rate": 1e-3,
         "training.batch_size": 16,
         "training.epochs": 2,
-        "lora.last_layers": 14,
     },
     "qwen2.5-7b-qlora": {
         **_FOR_A_GPU,

@@ -72,11 +72,42 @@ def identity_of(
         "basis": run.certificate["basis"],
         "basis_said": basis_in_words(run.certificate),
         "model": Path(name).name if Path(name).is_absolute() else name,
+        "built": _built(run),
         "seed": run.config.seed,
         "fingerprints": run.certificate["fingerprints"],
         "versions": {package: _version(package) for package in _PACKAGES}
         | {"python": platform.python_version()},
     }
+
+
+_TRAINED = {
+    "lora": "a LoRA adapter",
+    "full": "all its weights trained",
+    "none": "its weights as they came",
+}
+
+
+def _built(run):
+    "What was put on the model, and how it scores"
+    graph = run.path / "onnx" / "onnx.json"
+    if graph.is_file():
+        bits = {"fp32": 32, "int8": 8}[read_json(graph)["precision"]]
+        return f"as an ONNX graph in {bits} bits"
+    kind, members = run.config.lora.kind, run.config.training.members
+    trained = _TRAINED.get(kind, f"an adapter ({kind})")
+    if members > 1:
+        trained = f"{members} adapters ({kind})"
+    if not (run.config.training.epochs or "start" in run.data):
+        trained = _TRAINED["none"]
+    return f"with {trained} and {_SCORES[_backend_of(run)]}"
+
+
+_SCORES = {"head": "a classification head", "label_tokens": "the labels as its answers"}
+
+
+def _backend_of(run):
+    file = next((run.path / "adapter").rglob("backend.json"))  # members have one each
+    return read_json(file)["backend"]
 
 
 def _version(package):
@@ -162,7 +193,7 @@ def _kind_of_start(run):
     "How the model was before it was trained"
     if "start" in run.data:
         return "run"
-    return read_json(run.path / "adapter" / "backend.json")["backend"]
+    return _backend_of(run)
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(

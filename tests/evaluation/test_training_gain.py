@@ -108,3 +108,20 @@ def test_it_is_made_again_where_it_is_missing(trained, fits, folder):
     was, now = start_predictions(trained), start_predictions(made)
     np.testing.assert_allclose(now.logits, was.logits, atol=1e-4)
     assert made.certificate["fingerprints"]["start_rows"] is not None
+
+
+def test_the_report_says_how_the_model_is_built(trained, frozen, fits):
+    said = {
+        "with a LoRA adapter and a classification head": trained,
+        "with its weights as they came and a classification head": frozen,
+        "with an adapter (ia3) and a classification head": fits(
+            "ia3", config={"lora": {"kind": "ia3"}}
+        ),
+        "with 2 adapters (lora) and a classification head": fits(
+            "members", config={"training": {"members": 2}}
+        ),
+    }
+    for words, run in said.items():
+        evidence = audit(run)
+        assert evidence["identity"]["built"] == words
+        assert words in render_report(evidence)
