@@ -85,20 +85,15 @@ def _of_blocks(query, key, value, blocks, dropout):
 
 # %% ../../nbs/models/31_row_attention.ipynb #9bec326c
 def attend_in_blocks(
-    module: Any,  # The layer that asks; not looked at
     query: torch.Tensor,  # Shape (1, heads, row, d)
     key: torch.Tensor,  # Shape (1, key heads, row, d)
     value: torch.Tensor,  # Shape (1, key heads, row, d)
-    attention_mask: Any = None,  # Not looked at: the blocks say who sees whom
     *,
+    blocks: RowBlocks,  # What stands where
     scaling: float | None = None,  # Of the scores; 1 / sqrt(d) when `None`
-    dropout: float = 0.0,  # Of shares, in [0, 1)
-    blocks: RowBlocks | None = None,  # What stands where
-    **other: Any,  # What `transformers` says besides
-) -> tuple[torch.Tensor, None]:  # Shape (1, row, heads, d)
-    "Attention of a packed row as `transformers` calls it; `ValueError` without blocks"
-    if blocks is None or len(query) != 1:
-        raise ValueError("one row is read, and its blocks must be named")
+    dropout: float = 0.0,  # Of what is taken from each key, in [0, 1)
+) -> torch.Tensor:  # Shape (1, row, heads, d), as `transformers` goes on with it
+    "Attention of a packed row"
     heads, row, d = query.shape[1:]
     key, value = key[0], value[0]
     query = query[0] * (d**-0.5 if scaling is None else scaling)
@@ -109,7 +104,7 @@ def attend_in_blocks(
     behind = behind.index_select(2, blocks.back)
     blank = behind.new_zeros(*behind.shape[:2], blocks.n_after, d)
     found = torch.cat([before, behind, blank], 2).reshape(heads, row, d)
-    return found.transpose(0, 1)[None].contiguous(), None
+    return found.transpose(0, 1)[None].contiguous()
 
 # %% ../../nbs/models/31_row_attention.ipynb #d679125b
 _NAME = "fine_tune_llm_blocks"
@@ -123,6 +118,15 @@ def can_read_blocks(
     return not later and next(model.parameters()).device.type == "cpu"
 
 
+def _as_transformers_asks(module, query, key, value, mask, **asked):
+    "The mask is not looked at: the blocks say who sees whom"
+    if asked.get("blocks") is None or len(query) != 1:
+        raise ValueError("one row is read, and its blocks must be named")
+    known = ("blocks", "scaling", "dropout")
+    asked = {name: value for name, value in asked.items() if name in known}
+    return attend_in_blocks(query, key, value, **asked), None
+
+
 @contextmanager
 def in_blocks(
     config: Any,  # Settings of the model, or of its language part
@@ -130,7 +134,7 @@ def in_blocks(
     "Attention of this model is `attend_in_blocks`, which is told `blocks`"
     from transformers import AttentionInterface
 
-    AttentionInterface.register(_NAME, attend_in_blocks)
+    AttentionInterface.register(_NAME, _as_transformers_asks)
     was = config._attn_implementation
     config._attn_implementation = _NAME
     try:
