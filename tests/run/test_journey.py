@@ -29,6 +29,7 @@ from fine_tune_llm.core.events import (
 )
 from fine_tune_llm.core.files import full_disk_in_words, sha256_json
 from fine_tune_llm.data import loading
+from fine_tune_llm.models.ensembles import load_trained
 from fine_tune_llm.run import journey
 from fine_tune_llm.run.certificate import derive_certificate
 from fine_tune_llm.run.directory import Run
@@ -106,8 +107,15 @@ def test_saved_loaded_merged_are_the_same(run):
     probs = run.predict_proba(texts)
     again = Run.load(run.path)
     assert np.abs(again.predict_proba(texts) - probs).max() < 1e-6
-    again.model = again.model.merged()
-    assert np.abs(again.predict_proba(texts) - probs).max() < 1e-6
+    beside = load_trained(
+        run.config.model.name,
+        run.path / "adapter",
+        run.path / "tokenizer",
+        max_length=run.config.model.max_length,
+    )
+    for model in (beside, beside.merged()):
+        again.model = model
+        assert np.abs(again.predict_proba(texts) - probs).max() < 1e-6
 
 
 def test_an_outcome_is_made_once_a_role(run, monkeypatch):
