@@ -86,7 +86,9 @@ def _bytes_on_disk(run):
     from fine_tune_llm.models.hub import find_model
 
     base = Path(find_model(run.config.model.name, local=True).folder)
-    files = [*base.glob("*.safetensors"), *(run.path / "adapter").glob("*.safetensors")]
+    files = [*base.glob("*.safetensors")]
+    if run.config.training.members > 1:  # one adapter is folded into the base
+        files += (run.path / "adapter").rglob("*.safetensors")
     return sum(file.stat().st_size for file in files)
 
 # %% ../../nbs/run/35_manager.ipynb #c78aa0ca
@@ -211,7 +213,7 @@ class ModelManager:
         if wanted > allowed:
             self._sizes.pop(name, None)
             raise ResourceError(
-                f"the model of {name!r} takes {wanted / 2**30:.2f} GiB, and the budget "
+                f"the model of {name!r} takes {wanted / 2**30:.3g} GiB, and the budget "
                 f"is {self.budget:g} GiB",
                 hint="Raise `budget`",
                 argument="budget",
