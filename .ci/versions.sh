@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 floor=(transformers==5.2.0 tokenizers==0.22.2 huggingface_hub==1.33.0)
 newest=(transformers==5.24.0)
-tests=(tests/models/test_families.py tests/models/test_causal_weights.py tests/models/test_weights.py tests/training/test_resumed.py)
+tests=(tests/models/test_families.py tests/models/test_causal_weights.py tests/models/test_weights.py tests/models/test_label_tokens.py tests/training/test_resumed.py)
 tmp=$(mktemp -d); trap 'rm -rf "$tmp"' EXIT
 for name in floor newest; do
   declare -n wanted=$name
