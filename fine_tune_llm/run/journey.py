@@ -53,7 +53,6 @@ from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense
 from ..models.catalogue import CATALOGUE
-from ..models.ensembles import load_trained
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train
 from ..models.prompts import LabelPrompt
@@ -74,7 +73,7 @@ from fine_tune_llm.run.certificate import (
     write_certificate,
 )
 from .classifier import check_promises, set_group
-from .directory import Run, claim_folder
+from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
 from .members import train_members
@@ -388,16 +387,7 @@ def predict_stage(
     if _START in set(parts) - set(done):
         _store(job, _START, "test", made_from, logits=_start_logits(job))
     check_stages(job.folder, ["training"])
-    model = load_trained(
-        job.config.model.name,
-        job.folder / "adapter",
-        job.folder / "tokenizer",
-        max_length=job.config.model.max_length,
-        device=job.config.model.device,
-        quantization=job.config.quantization,
-        precision=job.config.model.precision,
-        merged=True,
-    )
+    model = saved_model(job.folder, job.config, device=job.config.model.device)
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     scorer = RoleScorer(model)
     if "scope" in parts:
