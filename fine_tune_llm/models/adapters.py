@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
-           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'make_room', 'lora_layers',
+           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'reads_base', 'make_room', 'lora_layers',
            'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step', 'extra_loss',
            'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
 
@@ -386,6 +386,15 @@ def check_dense(
             "are quantized",
             hint=f"Set model.quantization to none, or take {', '.join(fine)}",
         )
+
+
+def reads_base(
+    net: nn.Module,  # A backbone
+) -> bool:
+    "Does an adapter compute with the numbers of the weights beside multiplying them?"
+    note = getattr(net, "adapter_note", None)
+    kinds = note.kinds.values() if note is not None and has_adapter(net) else ()
+    return any(ADAPTERS.get(kind).is_dense for kind in kinds)
 
 
 def make_room(

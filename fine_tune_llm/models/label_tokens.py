@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..core.errors import AdapterError, ConfigurationError, ModelError
 from ..core.logs import get_logger
+from .bf16_weights import full_weights
 from fine_tune_llm.models.label_engines import (
     BlockEngine,
     PackedEngine,
@@ -156,10 +157,11 @@ def evaluating(
     "Without dropout, gradients and lowered precision; every module as it was after"
     was = [(part, part.training) for part in module.modules()]
     kind = next(module.parameters()).device.type
+    precise = torch.autocast(kind, enabled=False)
     try:
         for part, _ in was:
             part.training = False
-        with torch.no_grad(), torch.autocast(kind, enabled=False):
+        with torch.no_grad(), precise, full_weights(module):
             yield
     finally:
         for part, training in was:

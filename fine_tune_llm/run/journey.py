@@ -298,7 +298,7 @@ def fresh_model(
     seed: int,  # Of the adapter and the head
 ) -> TextModel:  # Ready to train
     "The model that the settings ask for, before it has learned anything"
-    return load_model(
+    model = load_model(
         config.model.name,
         classes,
         seed=seed,
@@ -311,6 +311,8 @@ def fresh_model(
         dropout=config.training.dropout,
         **_place(config),
     )
+    model.precision = config.model.precision
+    return model
 
 
 def _place(config):

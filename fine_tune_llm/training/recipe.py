@@ -36,8 +36,13 @@ from fine_tune_llm.core.errors import (
 from ..core.events import Event, TrainingEvaluated
 from ..core.files import atomic_write, read_json, sha256_file, write_json
 from ..core.logs import log_context
-from ..models.adapters import parameter_groups, prepare_training
-from ..models.text_model import TextModel
+from fine_tune_llm.models.adapters import (
+    parameter_groups,
+    prepare_training,
+    reads_base,
+)
+from ..models.bf16_weights import rounded_weights
+from ..models.text_model import TextModel, texts_at_once
 from ..models.weights import native_bf16
 from ..stats.metric_summary import WATCHED
 from .batches import BatchCollator, TokenRows
@@ -77,6 +82,7 @@ def training_arguments(
             hint="Choose 'cpu' or 'auto'",
         )
     is_auto = config.precision == "auto"
+    use_cpu = device == "cpu" or not torch.cuda.is_available()
     n_processes = int(os.environ.get("WORLD_SIZE", 1))
     if config.batch_size % n_processes:
         raise ConfigurationError(
@@ -88,7 +94,7 @@ def training_arguments(
         output_dir=str(folder),
         num_train_epochs=config.epochs,
         per_device_train_batch_size=config.batch_size // n_processes,
-        per_device_eval_batch_size=64,
+        per_device_eval_batch_size=texts_at_once("cpu" if use_cpu else "cuda"),
         learning_rate=config.learning_rate,
         lr_scheduler_type="cosine",
         warmup_steps=config.warmup,
@@ -109,7 +115,7 @@ def training_arguments(
         label_names=["labels"],
         dataloader_pin_memory=False,
         **{_RECOMPUTE: config.activation_checkpointing},
-        use_cpu=device == "cpu" or not torch.cuda.is_available(),
+        use_cpu=use_cpu,
     )
 
 # %% ../../nbs/training/35_recipe.ipynb #5b4bab47
@@ -377,7 +383,12 @@ def train(
         ],
     )
     _replace_progress(trainer)
-    with log_context(step=0):  # the publisher keeps the step up to date
+    is_rounded = arguments.bf16 and arguments.world_size == 1
+    is_rounded = is_rounded and not reads_base(model.net.backbone)
+    with (
+        log_context(step=0),  # the publisher keeps the step up to date
+        rounded_weights(model.net, enabled=is_rounded),
+    ):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
     if best is None or start[f"eval_{config.best_by}"] <= best:
