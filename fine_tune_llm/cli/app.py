@@ -120,6 +120,7 @@ _ORDER = (
     "make-key",
     "export",
     "demo",
+    "models",
     "tune",
     "check-labels",
     "events",

@@ -27,6 +27,7 @@ from fine_tune_llm.cli import (  # noqa: F401
     events,
     export,
     fit,
+    models,
     report,
     sign,
     tune,
