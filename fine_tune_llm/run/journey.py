@@ -54,7 +54,7 @@ from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
-from ..models.memory import bytes_to_train
+from ..models.memory import bytes_to_train, give_back_memory
 from ..models.prompts import LabelPrompt
 from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
@@ -545,6 +545,7 @@ def _run_stage(job, name, store):
         job.publish(ErrorRaised.of(e, name))
         _tell_errors(job.publish)
         raise
+    give_back_memory()
     seconds = time.perf_counter() - begun
     job.publish(StageFinished(stage=name, seconds=round(seconds, 3)))
     store.flush()

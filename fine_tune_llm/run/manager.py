@@ -25,6 +25,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.files import read_json, write_json
 from ..core.printable import for_markdown
+from ..models.memory import give_back_memory
 from .directory import Run
 
 # %% ../../nbs/run/35_manager.ipynb #139dcd65
@@ -188,6 +189,7 @@ class ModelManager:
         with self._turn:
             self._open.pop(name, None)
             self._sizes.pop(name, None)
+        give_back_memory()
 
     @property
     def loaded(self) -> dict[str, float]:  # Name -> GiB, least lately used first

@@ -6,7 +6,6 @@
 __all__ = ['StepComputer', 'LossSums', 'StepFlow', 'CalibratedTrainer']
 
 # %% ../../nbs/training/30_trainer.ipynb #c89ec009
-import gc
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -29,6 +28,7 @@ from fine_tune_llm.models.adapters import (
     load_training_state,
     training_state,
 )
+from ..models.memory import give_back_memory
 from ..stats.metric_summary import WATCHED
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
@@ -194,9 +194,7 @@ class StepComputer:
         self._done, self._random = 0, []
         self.step.restart()
         model.zero_grad()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back_memory()
         rows = max(len(batch["labels"]) for batch in self.step.batches)
         said = {
             "rows_at_once": math.ceil(rows / self.n_parts),
