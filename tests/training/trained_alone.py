@@ -84,10 +84,9 @@ def trainer_of(folder, settings, loss, more, *, rows=ROWS, callbacks=()):
         greater_is_better=False,
         train_sampling_strategy="group_by_length",
         remove_unused_columns=False,
-        report_to="none",
         disable_tqdm=True,
         use_cpu=True,
-        **settings,
+        **{"report_to": "none"} | settings,
     )
     torch.manual_seed(0)
     net = PooledClassifier(tiny_model("bert", seed=0), 2, dropout=0.0)
