@@ -91,7 +91,11 @@ def frozen(asked):
 
 def trained(asked):
     "Part 2: what epochs of LoRA add to the start"
-    roles = as_the_journey_splits(asked.set, asked.rows)
+    name = f"trained_{asked.set}"
+    if asked.all_rows:
+        roles, name = as_the_files_are(asked.set), f"{name}_all_rows"
+    else:
+        roles = as_the_journey_splits(asked.set, asked.rows)
     words = bag_of_words(roles)
     result = {
         "about": about(),
@@ -113,7 +117,7 @@ def trained(asked):
                 line |= {"less_start": found.less(start)}
                 line |= {"less_tfidf": found.less(words)}
                 result["runs"].append(line)
-                store(f"trained_{asked.set}", result)
+                store(name, result)
 
 
 def one_run(roles, epochs, seed, rate):
@@ -171,6 +175,7 @@ def main():
     ask.add_argument("part", choices=PARTS)
     ask.add_argument("--set", default="triage", help="triage, snips7 or banking77")
     ask.add_argument("--rows", type=int, default=None, help="first rows of train")
+    ask.add_argument("--all-rows", action="store_true", help="all of train.jsonl")
     ask.add_argument("--rates", type=float, nargs="+", default=[5e-4])
     ask.add_argument("--epochs", type=int, nargs="+", default=[1])
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
