@@ -29,7 +29,7 @@ EXIT_CODES = """\b
 Exit codes:
   0    done
   1    something unforeseen: --debug shows the traceback
-  2    bad input or bad settings: nothing was written
+  2    refused: what to change is said; a fit that was begun is kept
   3    a certificate is void, or was refused
   5    finished, and the test role contradicts a promise
   130  interrupted: the same command resumes a fit

@@ -14,6 +14,8 @@ import torch
 
 from ..core.errors import ConfigurationError
 from ..models.hub import quiet
+from ..models.label_engines import text_config
+from ..models.lengths import token_limit
 from ..models.prompts import tokenize_begun
 from ..models.text_model import TextModel
 
@@ -55,15 +57,31 @@ def written_decisions(
     if max_tokens < 1:
         raise ConfigurationError(f"`max_tokens` must be at least 1, got {max_tokens}")
     begun = {label: _begun(model, label) for label in dict.fromkeys(decided)}
+    room = _room(model, begun.values(), max_tokens)
     prompts = [
         [*net.tokens.prefix, *ids, *begun[label]]
-        for ids, label in zip(model.prepare(texts), decided, strict=True)
+        for ids, label in zip(model.prepare(texts, room), decided, strict=True)
     ]
     reasons = _reasons(model, prompts, max_tokens, batch_size)
     return [
         json.dumps({"label": label, "reason": reason}, ensure_ascii=False)
         for label, reason in zip(decided, reasons, strict=True)
     ]
+
+
+def _room(model, begun, max_tokens):
+    "Tokens of a text that leave the model room for a reason, at most `max_length`"
+    around = len(model.net.tokens.prefix) + max(map(len, begun), default=0)
+    limit = token_limit(text_config(model.net.backbone), model.tokenizer)
+    room = min(model.max_length, limit - around - max_tokens)
+    if room < 1:
+        raise ConfigurationError(
+            f"the model reads {limit} tokens, and the prompt with a reason of "
+            f"{max_tokens} takes them all",
+            hint="Lower `max_tokens`",
+            argument="max_tokens",
+        )
+    return room
 
 
 def _begun(model, label):

@@ -685,8 +685,9 @@ def after_optimizer_step(
     if model is None or model.peft_config[DEFAULT].total_step < 3:
         return
     for name, weight in model.named_parameters():
-        if weight.requires_grad and weight.grad is None and ".lora_" in name:
-            weight.grad = torch.zeros_like(weight)  # a layer that was not run
+        if weight.grad is None and ".lora_" in name:
+            # a layer that was not run, or that does not learn yet
+            weight.grad = torch.zeros_like(weight)
     with torch.no_grad():
         model.update_and_allocate(step)
 

@@ -57,6 +57,16 @@ class EnsembleClassifier(nn.Module):
         "That of the first member"
         return self.members[0].backbone
 
+    @property
+    def prompt(self) -> Any:
+        "What all members are asked; only where they score label words"
+        return self.members[0].prompt
+
+    @property
+    def tokens(self) -> Any:
+        "The same in tokens"
+        return self.members[0].tokens
+
     def settings(self) -> dict[str, Any]:  # JSON-safe
         "Those of each member"
         return self.members[0].settings()
@@ -132,15 +142,17 @@ class AdapterEnsemble(TextModel):
     ) -> np.ndarray:  # Shape (m, n, K), float32
         "What each member says before softmax"
         texts = tuple(texts)
-        if self._last is not None and self._last[0] == texts:
-            return self._last[1]
+        last = self._last  # another thread may put its own there
+        if last is not None and last[0] == texts:
+            return last[1]
 
         def forward(**batch):
             return self.net.member_logits(**batch).transpose(0, 1)
 
         found = self._run(forward, self.prepare(texts), batch_size)
-        self._last = (texts, np.ascontiguousarray(np.moveaxis(found, 1, 0)))
-        return self._last[1]
+        found = np.ascontiguousarray(np.moveaxis(found, 1, 0))
+        self._last = (texts, found)
+        return found
 
     def logits(
         self,
@@ -289,7 +301,8 @@ def dropout_logits(
                 hint="Pass dropout=0.1, or train with lora.dropout",
                 argument="dropout",
             )
-        return _passes(model, ids, layers, n_passes, check_seed(seed), batch_size)
+        with model.turn:
+            return _passes(model, ids, layers, n_passes, check_seed(seed), batch_size)
     finally:
         for layer, p, training in before:
             layer.p = p
@@ -307,8 +320,10 @@ def _passes(model, ids, layers, n_passes, seed, batch_size):
     device = model.device
     pad = model.tokenizer.pad_token_id
     asked = {"batch_size": batch_size, "device": device}
-    model.net.eval()
+    found = []
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        found = [encode_batches(forward, ids, pad, **asked) for _ in range(n_passes)]
+        for _ in range(n_passes):
+            model.net.eval()  # what was kept of a prompt is dropped anew, too
+            found.append(encode_batches(forward, ids, pad, **asked))
     return np.stack(found)

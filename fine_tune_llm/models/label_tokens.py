@@ -128,7 +128,7 @@ def _by_rows(engine):
 
 # %% ../../nbs/models/36_label_tokens.ipynb #73448570
 def _weights_state(backbone: nn.Module) -> int:
-    "A number that changes with the weights, the adapters in use and the precision"
+    "A number that changes with weights, adapters in use, dropout and precision"
     parts: list[Any] = []
     samples: dict[Any, list[torch.Tensor]] = {}
     for tensor in itertools.chain(backbone.parameters(), backbone.buffers()):
@@ -138,6 +138,8 @@ def _weights_state(backbone: nn.Module) -> int:
         sample = flat[:: max(1, len(flat) // 1024)].sum(dtype=torch.float64)
         samples.setdefault(tensor.device, []).append(sample)
     for module in backbone.modules():
+        if isinstance(module, nn.Dropout):
+            parts.append((module.training, module.p))
         if hasattr(module, "_disable_adapters"):
             scaling = repr(getattr(module, "scaling", None))
             merged = tuple(getattr(module, "merged_adapters", ()))

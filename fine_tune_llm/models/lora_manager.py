@@ -106,12 +106,15 @@ def _check_new(manager, name):
 
 
 def _check_known(manager, names):
+    there = f"there are {', '.join(manager.names)}"
     unknown = [name for name in names if name not in manager.names]
-    if unknown or not names:
+    if unknown:
         raise AdapterError(
-            f"there is no adapter {', '.join(map(repr, unknown))}; there are "
-            f"{', '.join(manager.names)}"
+            f"there is no adapter {', '.join(map(repr, unknown))}; {there}"
         )
+    if not names or len({*names}) < len(names):
+        said = ", ".join(names) or "none"
+        raise AdapterError(f"name each adapter once, got {said}; {there}")
 
 
 def _others(manager, name):

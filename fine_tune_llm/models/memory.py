@@ -19,12 +19,14 @@ from torch import nn
 from ..config.schema import ASSUMED_LENGTH, Config
 from fine_tune_llm.core.errors import (
     AdapterError,
+    ConfigurationError,
     MissingDependencyError,
     ModelLoadError,
 )
 from .hub import find_model
 from .targets import find_targets, is_linear, n_blocks
-from .weights import empty_backbone, is_encoder, read_config
+from .text_model import choose_backend
+from .weights import empty_backbone, is_encoder
 
 # %% ../../nbs/models/37_memory.ipynb #5e6f99ff
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def memory_needed(
 ) -> MemoryNeed:
     """Memory that this configuration takes to train and to decide
 
+    An adapter counts as LoRA of its rank, which is the most that a kind takes; examples
+    drawn by `prompt.shots` are not known yet and not counted.
     `ModelLoadError` if the model is not there, `AdapterError` for layers it lacks.
     """
     model, lora = config.model, config.lora
@@ -165,6 +169,7 @@ def memory_needed(
     n = _counts(model.name, in_words, length, lora.r, **asked)
     weights = n.linear * _LINEAR_BYTES[config.quantization] + 4 * n.other
     trained = {"none": 0, "full": 12 * (n.linear + n.other)}
+    trained["loraga"] = 16 * n.adapter + 8 * n.linear  # gradients of the base, summed
     row, fixed, decide_row = n.row, 0.0, n.decide_row
     if in_words:
         logits = 4 * _ANSWER * n.vocabulary
@@ -183,9 +188,7 @@ def memory_needed(
 
 def _is_in_words(model):
     "Will the words of the labels be scored? Else there is a head"
-    if model.backend != "auto":
-        return model.backend == "label_tokens"
-    return not is_encoder(read_config(find_model(model.name)))
+    return choose_backend(find_model(model.name), model.backend) == "label_tokens"
 
 
 def bytes_to_train(
@@ -194,7 +197,12 @@ def bytes_to_train(
     "What training takes, as the rules of the configuration ask for it"
     try:
         need = memory_needed(config)
-    except (AdapterError, MissingDependencyError, ModelLoadError):
+    except (
+        AdapterError,
+        ConfigurationError,
+        MissingDependencyError,
+        ModelLoadError,
+    ):
         return None  # said where the model is loaded
     at_once = math.ceil(config.training.batch_size / config.training.accumulation)
     return need.total(at_once) * 2**30

@@ -26,6 +26,7 @@ from fine_tune_llm.core.errors import (
     MissingDependencyError,
 )
 from ..core.files import atomic_dirs, read_json, sha256_json, sha256_tree
+from .head import PooledClassifier
 from .hub import Source, quiet
 from .text_model import TextModel, collate
 from .weights import read_tokenizer
@@ -188,6 +189,12 @@ def export_onnx(
             f"a model with the backend {model.net.backend!r} cannot be an ONNX graph: "
             "its prompt, its cache and its labels stand outside of the network",
             hint="Fit with model.backend='head', or serve it as it is",
+        )
+    if not isinstance(model.net, PooledClassifier):
+        raise ConfigurationError(
+            f"a {type(model.net).__name__} cannot become an ONNX graph: one network "
+            "with one head can",
+            hint="Export a run of one member (training.members=1) that is no export",
         )
     _onnx_libraries()
     plain = TextModel(

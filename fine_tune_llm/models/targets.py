@@ -134,7 +134,14 @@ def find_targets(
             and (not wanted or any(_ends_with(name, end) for end in wanted))
         )
 
-    return Targets(chosen(layers), chosen(parameters))
+    found = Targets(chosen(layers), chosen(parameters))
+    if not (found.layers or found.parameters):
+        raise AdapterError(
+            f"none of the layers that `lora.targets` names is in the last "
+            f"{last_layers} blocks (`lora.last_layers`)",
+            hint="Raise lora.last_layers, or name other layers",
+        )
+    return found
 
 # %% ../../nbs/models/26_targets.ipynb #c391fdd9
 def short_names(

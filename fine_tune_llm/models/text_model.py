@@ -9,8 +9,9 @@ __all__ = ['tokenize', 'collate', 'texts_at_once', 'encode_batches', 'TextModel'
 # %% ../../nbs/models/40_text_model.ipynb #bfa1743d
 import itertools
 import json
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,10 @@ class TextModel:
     max_length: int  # Tokens read of each text
     # Number format of scores: "fp32", or "bf16", which rounds them and is faster
     precision: str = "fp32"
+    # Held while texts are read: one thread at a time
+    turn: Any = field(
+        default_factory=threading.RLock, init=False, repr=False, compare=False
+    )
 
     @property
     def device(self) -> torch.device:
@@ -206,13 +211,15 @@ class TextModel:
         return self.features_of(self.prepare(texts), batch_size=batch_size)
 
     def _run(self, forward, ids, batch_size):
-        self.net.eval()
         device, pad = self.device, self.tokenizer.pad_token_id
         size = batch_size or texts_at_once(device)
         is_half = self.precision == "bf16"
-        is_worth = is_half and len(ids) > size and not reads_base(self.net.backbone)
+        base = getattr(self.net, "backbone", self.net)  # a graph has none
+        is_worth = is_half and len(ids) > size and not reads_base(base)
         rounded = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
-        with rounded, rounded_weights(self.net, enabled=is_worth):
+        with self.turn, rounded, rounded_weights(base, enabled=is_worth):
+            if any(part.training for part in self.net.modules()):
+                self.net.eval()  # which forgets what was read of a prompt
             return encode_batches(forward, ids, pad, batch_size=size, device=device)
 
     def cuts(

@@ -519,12 +519,13 @@ def decide_part(
 
 def _decided(run, read, rationale):
     outcome = outcome_of(run, read.texts, ids=read.ids, groups=read.groups)
+    disagreement = _disagreement(run.model, read.texts)  # of what was just scored
     return make_decisions(
         outcome,
         certificate=run.certificate["id"],
         rationales=_rationales(run, read.texts, outcome, rationale),
         cut=run.model.cuts(read.texts),
-        mutual_information=_disagreement(run.model, read.texts),
+        mutual_information=disagreement,
     )
 
 

@@ -233,6 +233,19 @@ def check_fit(
     check_loss(config, classes, backend=backend)
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
+    _check_learns(config, backend)
+
+
+def _check_learns(config, backend):
+    "Without a head and without an adapter there is nothing to train"
+    learns = backend == "head" or config.lora.kind != "none"
+    if config.training.epochs and not learns:
+        raise ConfigurationError(
+            "`lora.kind` is 'none', and a model that scores label words has no head: "
+            "nothing would learn",
+            hint="Take training.epochs=0 for the model as it came, or another kind",
+            argument="lora.kind",
+        )
 
 # %% ../../nbs/run/30_journey.ipynb #cb57b9dd
 @dataclass(frozen=True, eq=False)
@@ -284,6 +297,7 @@ def _first_model(job, seed):
             trainable=True,
             **_place(config),
         )
+        model.precision = config.model.precision
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
         return model

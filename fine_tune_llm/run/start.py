@@ -62,6 +62,13 @@ def starting_run(
     split in which the old model has seen what judges the new one.
     """
     run = Run.load(getattr(path, "path", path))
+    if not (run.path / "adapter").is_dir():
+        raise ConfigurationError(
+            f"`start`={str(run.path)!r} is an export: its model is a graph, which "
+            "cannot be trained",
+            hint="Start from the run that was exported",
+            argument="start",
+        )
     found = []
     for section in ("model", "lora"):
         there = run.config.fixed()[section]

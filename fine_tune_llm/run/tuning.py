@@ -42,7 +42,7 @@ class LearningRows:
     config: Config  # Settings, the length settled by the train role
     train: np.ndarray  # Row numbers of the train role
     validation: np.ndarray  # Row numbers of the validation role
-    prompt: LabelPrompt | None  # What a causal model is asked
+    prompt: LabelPrompt | None  # What a causal model is asked by these settings
 
     def rows(
         self,
@@ -56,8 +56,14 @@ class LearningRows:
         config: Config,  # Settings of a trial or a fold
     ) -> TextModel:  # Ready to train
         "A fresh model for these classes"
+        prompt = prompt_in_use(config, self.dataset, train=self.train)
         classes, seed = self.dataset.classes, config.seed
-        return fresh_model(config, classes, prompt=self.prompt, seed=seed)
+        return fresh_model(config, classes, prompt=prompt, seed=seed)
+
+    def unshown(self) -> np.ndarray:  # Row numbers
+        "The train role without texts whose class stands in the prompt"
+        shown = [text for text, _ in self.prompt.examples] if self.prompt else []
+        return np.array([i for i in self.train if self.dataset.texts[i] not in shown])
 
 # %% ../../nbs/run/33_tuning.ipynb #93bfc126
 def learning_rows(
@@ -168,17 +174,18 @@ def suspicious_labels(
     """Labels of the train role that are probably wrong, and how many there may be
 
     Confident learning (Northcutt et al. 2021) on the scores of models that have not
-    seen the row. Rows of the other roles are not looked at: who mends labels of the
-    calibration or test role by a model's word makes its errors vanish.
+    seen the row; examples that a prompt shows are not judged. Rows of the other roles
+    are not looked at: who mends labels of the calibration or test role by a model's
+    word makes its errors vanish.
     """
     given = {"model": model, "seed": seed}
     found = learning_rows(data, fit_settings(config, preset, given), test=test)
-    folder = Path(out)
+    folder, train = Path(out), found.unshown()
     folder.mkdir(parents=True, exist_ok=True)
     with single_writer(folder):
         fitted = cross_fit(
             found.model,
-            found.rows(found.train),
+            found.rows(train),
             found.rows(found.validation),
             folder=folder,
             n_folds=n_folds,
@@ -188,7 +195,7 @@ def suspicious_labels(
             publish=publish,
         )
     errors = label_errors(softmax(fitted.logits), fitted.labels)
-    dataset, rows = found.dataset, found.train[errors.rows]
+    dataset, rows = found.dataset, train[errors.rows]
     return [
         SuspiciousLabel(
             dataset.ids[row],

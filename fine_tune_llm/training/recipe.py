@@ -33,7 +33,7 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     ResourceError,
 )
-from ..core.events import Event, TrainingEvaluated
+from ..core.events import Event, TrainingEvaluated, unheard
 from ..core.files import atomic_write, read_json, sha256_file, write_json
 from ..core.logs import log_context
 from fine_tune_llm.models.adapters import (
@@ -308,10 +308,6 @@ def _return_to_start(model, arguments, event, said, publish):
     publish(Event(f"training.{event}", said, step=step))
 
 # %% ../../nbs/training/35_recipe.ipynb #5c836564
-def _nobody(event):
-    "For events that nobody hears of"
-
-
 def train(
     model: TextModel,  # From `load_model`; trained in place
     train_rows: tuple[Sequence[str], Any],  # Texts and labels of the train role
@@ -344,7 +340,7 @@ def train(
     arguments = training_arguments(
         config, folder, seed=seed, device=device, progress=progress
     )
-    publish = _nobody if publish is None or arguments.process_index else publish
+    publish = unheard if publish is None or arguments.process_index else publish
     rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
     what, weights = _loss_for(model, loss, rows[0][1], known)
     strategies, metrics = _strategies_of(
@@ -387,7 +383,7 @@ def train(
     is_rounded = is_rounded and not reads_base(model.net.backbone)
     with (
         log_context(step=0),  # the publisher keeps the step up to date
-        rounded_weights(model.net, enabled=is_rounded),
+        rounded_weights(model.net.backbone, enabled=is_rounded),
     ):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric

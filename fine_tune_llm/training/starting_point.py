@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.adapters import has_adapter
+from ..models.adapters import has_adapter, without_adapter
 from ..models.text_model import TextModel
 from ..stats.arrays import softmax
 from ..stats.calibrators import Rows
@@ -163,21 +163,22 @@ def _without_adapter(model, ids):
     if not has_adapter(backbone):
         yield
         return
-    learns = {p: p.requires_grad for p in backbone.parameters()}
     few = ids[:4]
-    with backbone.disable_adapter():
+    with without_adapter(backbone):
         alone = model.features_of(few)
     says_nothing = np.allclose(model.features_of(few), alone, rtol=1e-5, atol=1e-6)
-    with backbone.disable_adapter() if says_nothing else nullcontext():
+    with without_adapter(backbone) if says_nothing else nullcontext():
         yield
-    for p, wanted in learns.items():  # peft lets every active adapter learn again
-        p.requires_grad_(wanted)
 
 
 def _features(model, ids, bf16):
     "Pooled vectors of the frozen network, shape (n, width)"
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+    asked = model.precision
+    model.precision = "bf16" if bf16 else asked
+    try:
         return model.features_of(ids)
+    finally:
+        model.precision = asked
 
 
 def _judged(weights, offsets, rows, labels):

@@ -23,14 +23,10 @@ from transformers import TrainerCallback
 
 from ..core.checks import check_choice, check_number
 from ..core.errors import CheckpointError, ConfigurationError
-from ..core.events import Event
+from ..core.events import Event, unheard
 from ..core.registry import Registry
 
 # %% ../../nbs/training/27_strategies.ipynb #aabb3b1f
-def _no_event(event):
-    "For nobody"
-
-
 @dataclass(frozen=True, eq=False)
 class Outset:
     "What a strategy sees before the first step, and again when training is resumed"
@@ -41,7 +37,7 @@ class Outset:
     logits: Callable[[], np.ndarray]
     labels: np.ndarray  # True classes of the train role, shape (n,)
     seed: int  # Of whatever is drawn
-    publish: Callable[[Event], Any] = _no_event  # Takes events
+    publish: Callable[[Event], Any] = unheard  # Takes events
 
 # %% ../../nbs/training/27_strategies.ipynb #bdea3edb
 class Strategy(TrainerCallback):
@@ -352,7 +348,6 @@ class ReduceRate(Strategy):
         self.factor = check_number("factor", factor)
         self.patience = check_number("patience", patience, 1, whole=True)
         self.by = check_choice("by", by, watched)
-        self.needs = ("ece_calibrated",) if by == "ece_calibrated" else ()
         self.needs = ("ece_calibrated",) if by == "ece_calibrated" else ()
         self.tolerance = check_number(
             "tolerance", tolerance, high=math.inf, closed="low"

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from ..core.errors import ConvergenceError, ResourceError
-from ..core.events import Event
+from ..core.events import Event, unheard
 from ..core.logs import get_logger
 from fine_tune_llm.models.adapters import (
     after_optimizer_step,
@@ -318,10 +318,6 @@ class StepFlow(TrainerCallback):
             loss.end_epoch()
 
 # %% ../../nbs/training/30_trainer.ipynb #de23d87b
-def _nobody(event):
-    "For events that nobody hears of"
-
-
 def _needed(callbacks):
     "Those whose errors are errors of the training: the last two are our own"
     needed = (DefaultFlowCallback, EarlyStoppingCallback, Strategy)
@@ -372,7 +368,7 @@ class CalibratedTrainer(ResumableTrainer):
         keep_checkpoints: int = 1,  # Best ones that are kept beside the last
         save_every: str = "epoch",  # "epoch", "200 steps" or "15 minutes"
         # Called with every `Event` about trouble
-        publish: Callable[[Event], Any] = _nobody,
+        publish: Callable[[Event], Any] = unheard,
         **kwargs: Any,  # As `transformers.Trainer`
     ):
         self.metrics = tuple(metrics)

@@ -38,8 +38,13 @@ from .recipe import train
 
 # %% ../../nbs/training/40_tuning.ipynb #9a21a392
 _SECTIONS = ("model", "lora", "training", "loss", "prompt")
-# What a machine can do is no matter of taste
-_NOT_TUNED = ("model.device", "model.quantization", "training.threads")
+# What a machine can do is no matter of taste; a trial trains one model
+_NOT_TUNED = (
+    "model.device",
+    "model.quantization",
+    "training.threads",
+    "training.members",
+)
 
 
 @dataclass(frozen=True)

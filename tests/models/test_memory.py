@@ -11,7 +11,12 @@ from fine_tune_llm.models.adapters import attach
 from fine_tune_llm.models.hub import find_model, quiet
 from fine_tune_llm.models.memory import bytes_to_train, kept_for_backward, memory_needed
 from fine_tune_llm.models.weights import read_backbone, read_causal
-from fine_tune_llm.testing import tiny_causal, tiny_model
+from fine_tune_llm.testing import (
+    tiny_causal,
+    tiny_model,
+    toy_chat_tokenizer,
+    toy_rows,
+)
 
 GIB = 2**30
 
@@ -24,9 +29,11 @@ def weights(net):
 def folder(tmp_path_factory):
     "Tiny models by architecture, as folders"
     place = tmp_path_factory.mktemp("memory")
+    tokenizer = toy_chat_tokenizer([row["text"] for row in toy_rows()])
     with quiet():
         for arch in ("llama", "gpt2", "gpt_oss", "lfm2"):
             tiny_causal(arch, seed=0).save_pretrained(place / arch)
+            tokenizer.save_pretrained(place / arch)
         tiny_model("bert", seed=0).save_pretrained(place / "bert")
     return place
 

@@ -10,14 +10,17 @@ import yaml
 
 from fine_tune_llm.cli.program import main
 from fine_tune_llm.config.files import load_config
+from fine_tune_llm.config.layers import make_config
+from fine_tune_llm.config.schema import Config
 from fine_tune_llm.core.errors import ConfigurationError, TrainingError
 from fine_tune_llm.data.ledger import Ledger
 from fine_tune_llm.models.text_model import TextModel
 from fine_tune_llm.run import tuning as module
 from fine_tune_llm.run.journey import fit
 from fine_tune_llm.run.tuning import learning_rows, suspicious_labels, tune_data
-from fine_tune_llm.testing import toy_rows
+from fine_tune_llm.testing import tiny_folder, toy_rows
 from fine_tune_llm.training import tuning as study_module
+from fine_tune_llm.training.tuning import check_space
 
 SHARES = {"train": 0.4, "validation": 0.2, "calibration": 0.2, "test": 0.2}
 CONFIG = {
@@ -298,3 +301,23 @@ def test_the_commands(tiny, tmp_path, monkeypatch, ftllm):
     code, _, err = ftllm("tune", *asked, "--try", "lora.r")
     assert code == 2 and "--try` takes" in err
     assert np.isfinite(load_config(best).training.learning_rate)
+
+
+def test_a_prompt_is_tuned_and_what_it_shows_is_not_judged(tmp_path):
+    name = tiny_folder("llama", tmp_path / "llama", seed=0)
+    config = make_config(
+        Config(), {"model.name": name, "prompt.shots": 2, "model.device": "cpu"}
+    )
+    rows = learning_rows(toy_rows(120), config)
+    other = make_config(rows.config, {"prompt.shots": 1, "prompt.instruction": "Say."})
+    prompts = [rows.model(asked).net.prompt for asked in (rows.config, other)]
+    assert [len(prompt.examples) for prompt in prompts] == [4, 2]
+    assert prompts[1].instruction == "Say."
+    with pytest.raises(ConfigurationError, match="with a head"):
+        rows.model(make_config(other, {"model.backend": "head"}))
+    shown = {text for text, _ in rows.prompt.examples}
+    left = {rows.dataset.texts[row] for row in rows.unshown()}
+    assert shown and not shown & left
+    assert len(left) == len({rows.dataset.texts[i] for i in rows.train} - shown)
+    with pytest.raises(ConfigurationError, match="training.members"):
+        check_space({"training.members": [1, 2]})

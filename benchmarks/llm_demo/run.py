@@ -1,0 +1,84 @@
+"The demo with a language model as a process of its own: time, memory, results"
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+def about():
+    "Machine, its load, versions, commit, date"
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True
+    )
+    packages = ("torch", "transformers", "peft")
+    return {
+        "cores": os.cpu_count(),
+        "load": [round(x, 1) for x in os.getloadavg()],
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in packages},
+        "commit": commit.stdout.strip(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def run_demo(folder, seed):
+    "Wall seconds, and the most memory that the process held, in GiB"
+    words = ["demo", "--model", "smollm2", "--out", str(folder), "--seed", str(seed)]
+    code = f"from fine_tune_llm.cli import main; main({words!r})"
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    seconds = time.perf_counter() - begun
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
+    return {"seconds": round(seconds, 1), "peak_gib": round(peak, 2)}
+
+
+def results_of(folder):
+    "What the audit of a run says"
+    found = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    stages = (folder / "events.db").exists() and stage_seconds(folder)
+    bag = found["performance"]["baselines"]["tfidf"]["difference"]
+    return {
+        "stages": stages,
+        "accuracy": found["performance"]["accuracy"],
+        "gain": found["training"]["gain"]["said"],
+        "less_tfidf": bag,
+        "calibration": found["calibration"],
+        "selective": found["selective"],
+    }
+
+
+def stage_seconds(folder):
+    "Seconds of each stage of the fit"
+    from fine_tune_llm.core.event_store import EventStore
+
+    with EventStore(folder / "events.db") as store:
+        done = store.query("system.stage_finished", limit=100)
+    return {event.data["stage"]: event.data["seconds"] for event in done}
+
+
+def main():
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument("--keep", type=Path, default=None, help="folder for the run")
+    asked = ask.parse_args()
+    folder = asked.keep or Path(tempfile.mkdtemp()) / "demo"
+    result = {"about": about(), "seed": asked.seed, **run_demo(folder, asked.seed)}
+    result |= results_of(folder)
+    text = json.dumps(result, indent=1) + "\n"
+    (HERE / "results").mkdir(exist_ok=True)
+    (HERE / "results" / f"seed_{asked.seed}.json").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
