@@ -29,7 +29,7 @@ def models(
         typer.Option(metavar="NAME", help="encoder or causal; both when not given."),
     ] = None,
 ) -> None:
-    """List the models that have a name here, with size and licence.
+    """List models by name, with size and licence.
 
     Any of the names goes to --model, and so does a hub id or a folder.
     """

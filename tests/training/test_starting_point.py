@@ -24,6 +24,7 @@ class Vectors:
     rows: np.ndarray
     n_classes: int
     device = torch.device("cpu")
+    precision = "fp32"
 
     def __post_init__(self):
         head = nn.Linear(self.rows.shape[1], self.n_classes)
