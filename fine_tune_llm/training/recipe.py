@@ -308,6 +308,13 @@ def _return_to_start(model, arguments, event, said, publish):
     publish(Event(f"training.{event}", said, step=step))
 
 # %% ../../nbs/training/35_recipe.ipynb #5c836564
+def _rounded(model, arguments):
+    "The base in bf16 while one process multiplies in it, and nobody reads its numbers"
+    base = model.net.backbone
+    is_alone = arguments.bf16 and arguments.world_size == 1
+    return rounded_weights(base, enabled=is_alone and not reads_base(base))
+
+
 def train(
     model: TextModel,  # From `load_model`; trained in place
     train_rows: tuple[Sequence[str], Any],  # Texts and labels of the train role
@@ -379,12 +386,8 @@ def train(
         ],
     )
     _replace_progress(trainer)
-    is_rounded = arguments.bf16 and arguments.world_size == 1
-    is_rounded = is_rounded and not reads_base(model.net.backbone)
-    with (
-        log_context(step=0),  # the publisher keeps the step up to date
-        rounded_weights(model.net.backbone, enabled=is_rounded),
-    ):
+    # the publisher keeps the step up to date
+    with log_context(step=0), _rounded(model, arguments):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
     if best is None or start[f"eval_{config.best_by}"] <= best:
