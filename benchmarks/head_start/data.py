@@ -2,11 +2,8 @@
 
 import json
 import os
-import platform
-import subprocess
 import time
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -143,27 +140,6 @@ def bag_of_words(roles: Roles) -> Judged:
         for role in ("validation", "test")
     ]
     return Judged.of(*scores, roles)
-
-
-def about() -> dict[str, Any]:
-    "Machine, its load, versions, commit, date"
-    cpu = "unknown"
-    if Path("/proc/cpuinfo").exists():
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((x.split(":")[1].strip() for x in lines if "model name" in x), cpu)
-    packages = ("torch", "transformers", "peft", "scikit-learn", "numpy")
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True
-    )
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "load": [round(x, 1) for x in os.getloadavg()],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def store(name: str, result: dict[str, Any]) -> None:

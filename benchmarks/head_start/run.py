@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 import tempfile
 import warnings
 from dataclasses import asdict
@@ -11,16 +12,17 @@ import numpy as np
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 from data import (  # noqa: E402
     SPLIT_SEED,
     Clock,
     Judged,
-    about,
     as_the_files_are,
     as_the_journey_splits,
     bag_of_words,
     store,
 )
+from machine import about  # noqa: E402
 
 from fine_tune_llm.config.schema import TrainingConfig  # noqa: E402
 from fine_tune_llm.models import load_model  # noqa: E402
@@ -29,6 +31,7 @@ from fine_tune_llm.training import train, warm_start  # noqa: E402
 
 MODEL = "minilm"
 LONGEST = 128  # tokens read
+PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy")
 
 
 def fresh(roles, seed=0):
@@ -63,7 +66,7 @@ def regression_of_scikit_learn(model, roles):
 
 def frozen(asked):
     "Part 1: accuracy and time of the start alone, on BANKING77"
-    result = {"about": about(), "threads": torch.get_num_threads(), "sets": {}}
+    result = {"about": about(*PACKAGES), "threads": torch.get_num_threads(), "sets": {}}
     for roles in (as_the_journey_splits("banking77"), as_the_files_are("banking77")):
         model = fresh(roles)
         with Clock() as whole:
@@ -98,7 +101,7 @@ def trained(asked):
         roles = as_the_journey_splits(asked.set, asked.rows)
     words = bag_of_words(roles)
     result = {
-        "about": about(),
+        "about": about(*PACKAGES),
         "set": asked.set,
         "split_seed": SPLIT_SEED,
         "rows": roles.sizes(),
@@ -150,7 +153,12 @@ def plain(asked):
     from plain import plain_trainer
 
     roles = as_the_journey_splits(asked.set)
-    result = {"about": about(), "set": asked.set, "rows": roles.sizes(), "runs": []}
+    result = {
+        "about": about(*PACKAGES),
+        "set": asked.set,
+        "rows": roles.sizes(),
+        "runs": [],
+    }
     for seed in asked.seeds:
         with Clock() as clock:
             scores = plain_trainer(MODEL, roles, seed=seed, longest=LONGEST)

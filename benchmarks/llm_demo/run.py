@@ -2,33 +2,16 @@
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
-HERE = Path(__file__).parent
-
-
-def about():
-    "Machine, its load, versions, commit, date"
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=HERE, capture_output=True, text=True
-    )
-    packages = ("torch", "transformers", "peft")
-    return {
-        "cores": os.cpu_count(),
-        "load": [round(x, 1) for x in os.getloadavg()],
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in packages},
-        "commit": commit.stdout.strip(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent)]
+from machine import about  # noqa: E402
 
 
 def run_demo(folder, seed):
@@ -45,10 +28,9 @@ def run_demo(folder, seed):
 def results_of(folder):
     "What the audit of a run says"
     found = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
-    stages = (folder / "events.db").exists() and stage_seconds(folder)
     bag = found["performance"]["baselines"]["tfidf"]["difference"]
     return {
-        "stages": stages,
+        "stages": stage_seconds(folder),
         "accuracy": found["performance"]["accuracy"],
         "gain": found["training"]["gain"]["said"],
         "less_tfidf": bag,
@@ -72,7 +54,8 @@ def main():
     ask.add_argument("--keep", type=Path, default=None, help="folder for the run")
     asked = ask.parse_args()
     folder = asked.keep or Path(tempfile.mkdtemp()) / "demo"
-    result = {"about": about(), "seed": asked.seed, **run_demo(folder, asked.seed)}
+    result = {"about": about("torch", "transformers", "peft"), "seed": asked.seed}
+    result |= run_demo(folder, asked.seed)
     result |= results_of(folder)
     text = json.dumps(result, indent=1) + "\n"
     (HERE / "results").mkdir(exist_ok=True)

@@ -4,14 +4,14 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
-           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'reads_base', 'make_room', 'lora_layers',
-           'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step', 'extra_loss',
-           'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
+           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'reads_base', 'rounded_base', 'make_room',
+           'lora_layers', 'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step',
+           'extra_loss', 'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from torch import nn
 from ..config.schema import LoraSection
 from ..core.errors import AdapterError
 from ..core.registry import Registry
+from .bf16_weights import rounded_weights
 from fine_tune_llm.models.starts import (
     gradient_start,
     main_directions,
@@ -395,6 +396,15 @@ def reads_base(
     note = getattr(net, "adapter_note", None)
     kinds = note.kinds.values() if note is not None and has_adapter(net) else ()
     return any(ADAPTERS.get(kind).is_dense for kind in kinds)
+
+
+def rounded_base(
+    net: nn.Module,  # A backbone, asked under `torch.autocast` alone, within
+    *,
+    enabled: bool,  # Or is nothing done?
+) -> AbstractContextManager[None]:
+    "`rounded_weights`, unless an adapter reads the numbers that would be rounded"
+    return rounded_weights(net, enabled=enabled and not reads_base(net))
 
 
 def make_room(

@@ -158,8 +158,8 @@ def memory_needed(
 ) -> MemoryNeed:
     """Memory that this configuration takes to train and to decide
 
-    An adapter counts as LoRA of its rank, which is the most that a kind takes; examples
-    drawn by `prompt.shots` are not known yet and not counted.
+    An adapter counts as LoRA of its rank, which is about the most that a kind takes;
+    examples drawn by `prompt.shots` are not known yet and not counted.
     `ModelLoadError` if the model is not there, `AdapterError` for layers it lacks.
     """
     model, lora = config.model, config.lora

@@ -141,7 +141,7 @@ def _turns(prompt, text, has_system):
 def _chat(prompt, tokenizer):
     "The turns of the tokenizer's template, split at the text; the answer is begun"
     mark = "TEXT"
-    written = [*_parts(prompt), str(tokenizer.get_chat_template())]
+    written = [*_parts(prompt), str(tokenizer.chat_template)]
     while any(mark in part for part in written):
         mark += "X"
     errors = []

@@ -34,10 +34,9 @@ from fine_tune_llm.models.adapters import (
     attach,
     check_adapter,
     fold,
-    reads_base,
+    rounded_base,
     seeded,
 )
-from .bf16_weights import rounded_weights
 from .head import POOLINGS, PooledClassifier
 from .hub import Source, find_model, quiet
 from .label_tokens import LabelTokenClassifier
@@ -215,9 +214,9 @@ class TextModel:
         size = batch_size or texts_at_once(device)
         is_half = self.precision == "bf16"
         base = getattr(self.net, "backbone", self.net)  # a graph has none
-        is_worth = is_half and len(ids) > size and not reads_base(base)
-        rounded = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
-        with self.turn, rounded, rounded_weights(base, enabled=is_worth):
+        half = torch.autocast(device.type, torch.bfloat16, enabled=is_half)
+        is_worth = is_half and len(ids) > size
+        with self.turn, half, rounded_base(base, enabled=is_worth):
             if any(part.training for part in self.net.modules()):
                 self.net.eval()  # which forgets what was read of a prompt
             return encode_batches(forward, ids, pad, batch_size=size, device=device)

@@ -488,7 +488,6 @@ def _start_logits(job):
         model = _trained(quiet_job, seed, work)
     found = take_start(model, work)
     model.net.to(find_device(job.config.model.device))
-    model.precision = job.config.model.precision
     return model.logits(job.rows("test", "report")[0]) / found["eval_temperature"]
 
 # %% ../../nbs/run/30_journey.ipynb #a4fe292e

@@ -58,8 +58,8 @@ def starting_run(
 ) -> Run:  # Verified
     """The run whose adapter is trained on
 
-    `ConfigurationError` for another model, adapter or classes, `LeakageError` for a
-    split in which the old model has seen what judges the new one.
+    `ConfigurationError` for an export and for another model, adapter or classes,
+    `LeakageError` for a split in which the old model has seen what judges the new one.
     """
     run = Run.load(getattr(path, "path", path))
     if not (run.path / "adapter").is_dir():

@@ -63,7 +63,8 @@ class LearningRows:
     def unshown(self) -> np.ndarray:  # Row numbers
         "The train role without texts whose class stands in the prompt"
         shown = [text for text, _ in self.prompt.examples] if self.prompt else []
-        return np.array([i for i in self.train if self.dataset.texts[i] not in shown])
+        unseen = [self.dataset.texts[i] not in shown for i in self.train]
+        return self.train[np.array(unseen, dtype=bool)]
 
 # %% ../../nbs/run/33_tuning.ipynb #93bfc126
 def learning_rows(

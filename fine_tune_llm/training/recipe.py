@@ -39,9 +39,8 @@ from ..core.logs import log_context
 from fine_tune_llm.models.adapters import (
     parameter_groups,
     prepare_training,
-    reads_base,
+    rounded_base,
 )
-from ..models.bf16_weights import rounded_weights
 from ..models.text_model import TextModel, texts_at_once
 from ..models.weights import native_bf16
 from ..stats.metric_summary import WATCHED
@@ -308,13 +307,6 @@ def _return_to_start(model, arguments, event, said, publish):
     publish(Event(f"training.{event}", said, step=step))
 
 # %% ../../nbs/training/35_recipe.ipynb #5c836564
-def _rounded(model, arguments):
-    "The base in bf16 while one process multiplies in it, and nobody reads its numbers"
-    base = model.net.backbone
-    is_alone = arguments.bf16 and arguments.world_size == 1
-    return rounded_weights(base, enabled=is_alone and not reads_base(base))
-
-
 def train(
     model: TextModel,  # From `load_model`; trained in place
     train_rows: tuple[Sequence[str], Any],  # Texts and labels of the train role
@@ -386,8 +378,9 @@ def train(
         ],
     )
     _replace_progress(trainer)
+    is_alone = arguments.bf16 and arguments.world_size == 1
     # the publisher keeps the step up to date
-    with log_context(step=0), _rounded(model, arguments):
+    with log_context(step=0), rounded_base(model.net.backbone, enabled=is_alone):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
     if best is None or start[f"eval_{config.best_by}"] <= best:

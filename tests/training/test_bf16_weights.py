@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fine_tune_llm.config.schema import LoraSection, TrainingConfig
-from fine_tune_llm.models import text_model
+from fine_tune_llm.models import adapters
 from fine_tune_llm.models.adapters import reads_base
 from fine_tune_llm.models.text_model import load_model
 from fine_tune_llm.testing import tiny_folder, toy_rows
@@ -59,8 +59,7 @@ def train_and_score(name, folder, backend, kind="lora"):
 def test_to_the_last_bit(tmp_path, monkeypatch, backend, arch, kind):
     name = tiny_folder(arch, tmp_path / arch, seed=0)
     found, scores, kinds = train_and_score(name, tmp_path / "a", backend, kind)
-    for module in (recipe, text_model):
-        monkeypatch.setattr(module, "rounded_weights", unrounded)
+    monkeypatch.setattr(adapters, "rounded_weights", unrounded)
     plain, plain_scores, _ = train_and_score(name, tmp_path / "b", backend, kind)
     assert found == plain and len(found) == 2
     np.testing.assert_array_equal(scores, plain_scores)
@@ -69,7 +68,7 @@ def test_to_the_last_bit(tmp_path, monkeypatch, backend, arch, kind):
 
 def test_rounding_really_happens(tiny, tmp_path, monkeypatch):
     seen = []
-    real = text_model.rounded_weights
+    real = adapters.rounded_weights
 
     @contextmanager
     def noted(net, *, enabled=True):
@@ -78,8 +77,7 @@ def test_rounding_really_happens(tiny, tmp_path, monkeypatch):
                 seen.append({p.dtype for p in net.parameters()})
             yield
 
-    for module in (recipe, text_model):
-        monkeypatch.setattr(module, "rounded_weights", noted)
+    monkeypatch.setattr(adapters, "rounded_weights", noted)
     train_and_score(str(tiny / "bert"), tmp_path, "head")
     assert seen and all(torch.bfloat16 in kinds for kinds in seen)
 
