@@ -116,7 +116,7 @@ def _not_written(output, error):
 
 def _told(pieces, run):
     "Pieces whose decisions go into the run's events, too"
-    from fine_tune_llm.run.directory import tell_decisions
+    from fine_tune_llm.run.deciding import tell_decisions
 
     for decisions, share in pieces:
         tell_decisions(run.path, decisions, record=True)

@@ -46,13 +46,10 @@ def out_of_scope_texts(
     config: "Config",  # Its audit section names the file
 ) -> tuple[str, ...] | None:
     "Texts that are none of the classes; `None` when the settings name no file"
-    from fine_tune_llm.data.loading import load
+    from fine_tune_llm.run.outside import read_outside
 
-    if not config.audit.out_of_scope:
-        return None
-    asked = {"text": config.data.text, "label": None, "on_empty": "skip"}
-    texts = load(config.audit.out_of_scope, **asked).texts
-    return tuple(text for text in texts if text is not None)
+    file = config.audit.out_of_scope
+    return read_outside(file, config) if file else None
 
 # %% ../../nbs/cli/20_fit.ipynb #name0run
 def name_of_run(

@@ -247,6 +247,16 @@ class ModelConfig(Section):
         "choice",
     )
 
+    dropout_passes: int = _setting(
+        0,
+        "Passes with dropout by which each decision says how far they disagree (Gal "
+        "and Ghahramani 2016); 0 for none. They decide nothing, and take their time",
+        "passes",
+        live=True,
+        ge=0,
+        le=1000,
+    )
+
     @field_validator("max_length")
     @classmethod
     def _long_enough(cls, value):
@@ -862,6 +872,13 @@ class ScopeConfig(Section):
         "probability",
         ge=0,
         lt=1,
+    )
+    outside: str = _setting(
+        "",
+        "File of texts that are none of the classes, by which auto chooses the score; "
+        "the audit leaves them out. Without one, classes are left out in turn",
+        "path",
+        max_length=4096,
     )
 
 # %% ../../nbs/config/10_schema.ipynb #j0a00009

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataValidationError
+from ..data.fingerprints import text_hash
 from .findings import not_evaluated, share
 from ..predictions import Outcome
 from ..run.certificate import scope_in_words
-from ..run.directory import Run, outcome_of
+from ..run.deciding import outcome_of
+from ..run.directory import Run
 from ..stats.intervals import clopper_pearson
 from ..stats.uncertainty import detection, max_prob_score
 
@@ -66,6 +68,10 @@ def out_of_scope_of(
         )
     if run.classifier.risk_group or run.classifier.set_group:
         return not_evaluated("promises are by group, and these texts have none")
+    chose = set(run.data.get("outside", ()))
+    texts = [text for text in texts if text_hash(text) not in chose]
+    if not texts:
+        return not_evaluated("all of these texts chose the scope's score")
     outcome = outcome_of(run, texts)
     n = len(texts)
     return {

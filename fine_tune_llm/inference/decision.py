@@ -62,9 +62,9 @@ class Uncertainty(BaseModel):
     mutual_information: float | None = Field(
         None,
         ge=0,
-        description="How far the members of the model disagree, in nats: the part of "
-        "the uncertainty that more training data could take away; null for a model "
-        "without members",
+        description="How far the members of the model, or passes with dropout, "
+        "disagree, in nats: the part of the uncertainty that more training data could "
+        "take away; null for one model that is asked once",
     )
 
 # %% ../../nbs/inference/10_decision.ipynb #c5f7878a
@@ -146,7 +146,7 @@ def make_decisions(
     certificate: str,  # Id of the certificate
     rationales: Sequence[Rationale] | None = None,  # n of them
     cut: Sequence[bool] | None = None,  # Is the text longer than what was read? n
-    # How far the members of the model disagree, in nats, n; `None` without members
+    # How far members, or passes with dropout, disagree, in nats, n; `None` without
     mutual_information: Sequence[float] | None = None,
 ) -> Decisions:  # n, in the order of the texts
     "Put an outcome into words, one `Decision` a row"

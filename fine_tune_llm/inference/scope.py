@@ -19,7 +19,9 @@ from fine_tune_llm.stats.scope import (
     REFERENCES,
     ScopeChoice,
     check_scope_score,
+    choose_by_outside,
     choose_scope_score,
+    logit_parts,
     unit_rows,
 )
 
@@ -124,11 +126,30 @@ def fit_scope_measure(
     else:
         check_scope_score(score)
         choice = ScopeChoice(score=score, why="The score is named in the settings")
+    return _measure_of(choice, train, seed)
+
+
+def _measure_of(choice, train, seed):
+    "What a score needs of the train role"
     references = {
         part: REFERENCES[part].fit(*train, seed=seed)
         for part in sorted(_parts_of(choice.score))
     }
     return ScopeMeasure(choice, references)
+
+
+def _chosen_by(validation, outside, *, train, seed):
+    "The choice from logits and vectors of validation rows and of texts of no class"
+    references = {
+        part: kind.fit(*train, seed=seed) for part, kind in REFERENCES.items()
+    }
+
+    def parts(said):
+        logits, vectors = said
+        measured = {name: ref.strangeness(vectors) for name, ref in references.items()}
+        return logit_parts(logits) | measured
+
+    return choose_by_outside(parts(validation), parts(outside))
 
 # %% ../../nbs/inference/30_scope.ipynb #e6c76b10
 def vectors_of(
@@ -181,13 +202,19 @@ class RoleScorer:
         validation: tuple[Sequence[str], np.ndarray],  # Texts and class indices
         *,
         seed: int,  # As to `fit_scope_measure`
+        outside: Sequence[str] = (),  # Texts of no class, by which "auto" chooses
     ) -> ScopeMeasure:
         "Choose a score, and keep of the train role what it needs"
         vectors = []
         for role, (texts, labels) in {"train": train, "validation": validation}.items():
             self._seen[role] = score_texts(self.model, texts)
             vectors.append((self._seen[role][1], labels))
-        self.measure = fit_scope_measure(score, *vectors, seed=seed)
+        if score == "auto" and outside:
+            said = self._seen["validation"], score_texts(self.model, outside)
+            choice = _chosen_by(*said, train=vectors[0], seed=seed)
+            self.measure = _measure_of(choice, vectors[0], seed)
+        else:
+            self.measure = fit_scope_measure(score, *vectors, seed=seed)
         return self.measure
 
     def score(

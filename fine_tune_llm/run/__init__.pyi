@@ -6,9 +6,9 @@ from .certificate import derive_certificate as derive_certificate
 from .certificate import promises as promises
 from .recertify import FAMILY as FAMILY
 from .recertify import recertified as recertified
+from .deciding import decide_each as decide_each
 from .directory import Run as Run
 from .directory import decide as decide
-from .directory import decide_each as decide_each
 from .directory import read_events as read_events
 from .file_decisions import Tally as Tally
 from .file_decisions import decide_file as decide_file

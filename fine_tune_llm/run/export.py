@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..config.files import save_config
+from ..config.layers import make_config
 from ..core.errors import RunError
 from ..core.files import atomic_dir, trouble_in_words, write_json
 from ..data.ledger import ROLES
@@ -98,13 +99,16 @@ def _fill(work, run, precision):
     for role, predictions in said.items():
         predictions.save(work / "predictions" / f"{role}.parquet")
     _record_stages(work, read_stages(run.path))
-    save_config(run.config, work / "config.yaml")
+    config = make_config(
+        run.config, {"model.dropout_passes": 0}
+    )  # a graph drops nothing
+    save_config(config, work / "config.yaml")
     write_json(work / "data.json", run.data)
     copy_events(run.path / "events.db", work / "events.db")
     basis: dict[str, Any] = {"how": "export", "from": run.certificate["id"]}
     asked = {"engine": "onnx", "precision": precision}
     basis["asked"] = asked | _how_far(run, said["calibration"])
-    write_certificate(work, run.config, run.data, basis=basis)
+    write_certificate(work, config, run.data, basis=basis)
 
 
 def _record_stages(work, stages):

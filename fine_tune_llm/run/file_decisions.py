@@ -43,7 +43,8 @@ from ..data.pieces import read_pieces
 from ..data.sources import Limits
 from ..inference.decision import Decision, Decisions, unread
 from .classifier import set_group
-from .directory import Run, decide_part, tell_decisions
+from .deciding import decide_part, tell_decisions
+from .directory import Run
 from .inputs import Inputs, check_inputs
 
 # %% ../../nbs/run/24_file_decisions.ipynb #2830bf83

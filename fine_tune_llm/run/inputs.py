@@ -63,6 +63,7 @@ def list_texts(
     # One text or n texts: a list, an array, a column; missing values where a row has
     # none
     texts: str | Iterable[Any],
+    start: int = 0,  # Number of the first, for complaints
 ) -> list[str | None]:  # n texts, `None` where there is none
     """Texts as a list
 
@@ -80,7 +81,7 @@ def list_texts(
             hint="Pass one column of a table, such as table['text']",
             argument="texts",
         )
-    return [_text_or_none(value, row) for row, value in enumerate(texts)]
+    return [_text_or_none(value, row) for row, value in enumerate(texts, start)]
 
 
 def _text_or_none(value, row):
@@ -100,16 +101,19 @@ def check_inputs(
     max_chars: int,  # Longest text that is read, in characters
     ids: Sequence | None = None,  # n ids; row numbers when `None`
     groups: Mapping[str, Sequence] | None = None,  # Column name -> n values
+    start: int = 0,  # Number of the first row, where these are a piece of more
 ) -> Inputs:
     """Texts to decide on, with what is wrong with single rows
 
     `DataValidationError` for what concerns all of them: ids or groups of another
     length, an id of several rows, and a text that is no string.
     """
-    texts = list_texts(texts)
-    ids = range(len(texts)) if ids is None else _as_many("ids", ids, texts)
-    names = tuple(_id_of(value, row) for row, value in enumerate(ids))
-    _check_distinct(names)
+    texts = list_texts(texts, start)
+    ids = (
+        range(start, start + len(texts)) if ids is None else _as_many("ids", ids, texts)
+    )
+    names = tuple(_id_of(value, row) for row, value in enumerate(ids, start))
+    _check_distinct(names, start)
     columns = {
         name: _column(_as_many(f"groups[{name!r}]", values, texts))
         for name, values in _by_column(groups)
@@ -161,12 +165,12 @@ def _as_many(name: str, values: Sequence[Any], texts: Sequence) -> list:
     return values
 
 
-def _check_distinct(names):
+def _check_distinct(names, start):
     "By its id a decision is found again: no two rows may have one"
     if len(set(names)) == len(names):
         return
     rows_of: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
+    for row, name in enumerate(names, start):
         rows_of.setdefault(name, []).append(row)
     doubled = {name: rows for name, rows in rows_of.items() if len(rows) > 1}
     said = [

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..config.layers import make_config
 from ..config.machine import this_machine
@@ -47,6 +48,7 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
+from ..data.fingerprints import text_hash
 from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
@@ -64,7 +66,7 @@ from fine_tune_llm.models.text_model import (
     load_adapter,
     load_model,
 )
-from ..models.weights import check_model, find_device
+from ..models.weights import check_model, empty_backbone, find_device
 from ..predictions import Predictions
 from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
@@ -77,6 +79,7 @@ from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
 from .members import train_members
+from .outside import outside_of
 from .progress import FitProgress, in_notebook
 from fine_tune_llm.run.stages import (
     begin_stage,
@@ -234,6 +237,30 @@ def check_fit(
     check_model(source, causal=backend == "label_tokens")
     check_targets(source, config.lora)
     _check_learns(config, backend)
+    _check_drops(config, backend, source)
+
+
+def _check_drops(config, backend, source):
+    "Passes with dropout differ only where something is dropped"
+    if not config.model.dropout_passes:
+        return
+    rates = [config.lora.dropout, config.training.dropout if backend == "head" else 0]
+    base = empty_backbone(source).modules()
+    rates += [layer.p for layer in base if isinstance(layer, nn.Dropout)]
+    if not any(rates):
+        raise ConfigurationError(
+            f"`model.dropout_passes` is {config.model.dropout_passes}, and nothing in "
+            f"{config.model.name} drops anything: every pass would say the same",
+            hint="Train with lora.dropout above 0, or with training.members=5",
+            argument="model.dropout_passes",
+        )
+    if config.training.members > 1:
+        raise ConfigurationError(
+            "`model.dropout_passes` and `training.members` both say how far a model "
+            "disagrees with itself",
+            hint="Leave one of them out",
+            argument="model.dropout_passes",
+        )
 
 
 def _check_learns(config, backend):
@@ -261,6 +288,7 @@ class Job:
     progress: bool = True  # Show progress bars
     start: Run | None = None  # Whose adapter is trained on
     prompt: LabelPrompt | None = None  # What a causal model is asked
+    outside: tuple[str, ...] = ()  # Texts of no class, which choose the scope's score
 
     def rows(
         self,
@@ -442,7 +470,8 @@ def _measure_scope(job, scorer, made_from, *, is_done):
         scorer.measure = ScopeMeasure.load(job.folder / "scope")
         return
     rows = job.rows("train", "fit"), job.rows("validation", "choose")
-    measure = scorer.fit_scope(job.config.scope.score, *rows, seed=job.config.seed)
+    asked = {"seed": job.config.seed, "outside": job.outside}
+    measure = scorer.fit_scope(job.config.scope.score, *rows, **asked)
     measure.save(job.folder / "scope")
     written = files_of(job.folder, "scope")
     record_files(job.folder, "prediction", files=written, made_from=made_from)
@@ -642,6 +671,7 @@ def shared_data(
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
     dataset, ledger = shared_data(data, test, config)
+    outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
     config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
@@ -652,6 +682,8 @@ def _job_of(data, test, folder, config, progress, start):
         "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
     }
+    if outside:
+        record["outside"] = sorted(map(text_hash, outside))
     if start is not None:
         start = starting_run(start, config, record)
         record["start"] = {"certificate": start.certificate["id"]}
@@ -669,6 +701,7 @@ def _job_of(data, test, folder, config, progress, start):
         progress=bars,
         start=start,
         prompt=prompt,
+        outside=outside,
     )
 
 

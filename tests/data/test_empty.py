@@ -6,7 +6,7 @@ import pytest
 
 from fine_tune_llm.core.errors import DataValidationError
 from fine_tune_llm.data.loading import load
-from fine_tune_llm.run.directory import check_texts
+from fine_tune_llm.run.deciding import check_texts
 
 CASES = Path(__file__).parent.parent / "cases"
 

@@ -15,6 +15,7 @@ from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
 from fine_tune_llm.core.logs import capture_logs
 from fine_tune_llm.models.lengths import choose_length, text_lengths
 from fine_tune_llm.run import directory
+from fine_tune_llm.run.deciding import outcome_of
 from fine_tune_llm.testing import toy_rows
 
 CASES = Path(__file__).resolve().parent.parent / "cases"
@@ -77,7 +78,7 @@ def test_many_texts_are_scored_a_part_at_a_time(run, monkeypatch):
     texts = [row["text"] for row in ROWS] * 2
     assert len(run.decide(texts, rationale=True)) == 1024
     assert len(at_once) == 4 and max(at_once) <= 256 * 24
-    first = next(directory.decide_each(run, texts))  # before the rest is looked at
+    first = next(run.stream(texts, rationale=True))  # before the rest is looked at
     assert first.id == "0"
 
 
@@ -178,7 +179,7 @@ TEXT = "rake the lawn"
 )
 def test_what_is_no_list_of_texts_is_refused(run, table):
     "A table was taken for its column names, which were decided on"
-    outcome = partial(directory.outcome_of, run)
+    outcome = partial(outcome_of, run)
     for ask in (run.decide, run.predict_proba, outcome):
         with pytest.raises(DataValidationError, match="`texts` must be one text or a"):
             ask(table)

@@ -6,8 +6,15 @@ import shutil
 import numpy as np
 import pytest
 
-from fine_tune_llm.core.errors import CertificateError, PredictionError
+from fine_tune_llm.core.errors import (
+    CertificateError,
+    FineTuneLLMError,
+    PredictionError,
+    RunError,
+)
+from fine_tune_llm.evaluation.scope import out_of_scope_of
 from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.journey import STAGES_OF_FIT
 
 OTHER = [f"quarterly tax return number {i} for the harbour office" for i in range(12)]
 
@@ -111,3 +118,64 @@ def test_the_report_bounds_what_is_let_through(run):
     assert audit["out_of_scope"]["bound"]["value"] > n / len(OTHER)
     write_report(run)
     assert "no out-of-scope texts were given" in page.read_text()
+
+
+@pytest.fixture(scope="module")
+def outside(tmp_path_factory):
+    file = tmp_path_factory.mktemp("outside") / "others.jsonl"
+    lines = [json.dumps({"text": text}) for text in OTHER]
+    file.write_text("\n".join([*lines, json.dumps({"text": None})]))
+    return file
+
+
+def test_texts_of_no_class_choose_the_score_and_are_not_judged_by(
+    toy_fit, tmp_path, outside
+):
+    given = {"score": "auto", "alpha": 0.1, "outside": str(outside)}
+    run = toy_fit(tmp_path / "run", config={"scope": given})
+    choice = run.certificate["scope"]["choice"]
+    table = choice["table"]
+    assert "given for it" in choice["why"] and len(table) == 5
+    best = max(found["auroc"] for found in table.values())
+    assert table[choice["score"]]["auroc"] == best
+    assert run.classifier.scope.score == choice["score"]
+    found = out_of_scope_of(run, OTHER)
+    assert found["evaluated"] is False and "chose" in found["reason"]
+    more = [*OTHER, "a cathedral organ", "the tide tables"]
+    assert out_of_scope_of(run, more)["n"] == 2
+    assert out_of_scope_of(run, [t.upper() for t in OTHER])["evaluated"] is False
+
+
+def test_other_texts_than_a_run_was_begun_with_are_refused(
+    toy_fit, tmp_path, monkeypatch
+):
+    file = tmp_path / "others.jsonl"
+    file.write_text("\n".join(json.dumps({"text": text}) for text in OTHER))
+    given = {"scope": {"score": "auto", "outside": str(file)}}
+    monkeypatch.setitem(STAGES_OF_FIT, "prediction", lambda job: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        toy_fit(tmp_path / "run", config=given)
+    monkeypatch.undo()
+    file.write_text(file.read_text() + '\n{"text": "one more"}')
+    with pytest.raises(RunError, match="outside"):
+        toy_fit(tmp_path / "run", config=given)
+
+
+@pytest.mark.parametrize(
+    "score, text, why",
+    [
+        ("knn", "a harbour", "`scope.score` is knn"),
+        ("auto", "", "no row of .* has a text"),
+        ("auto", "{row}", "stands in the data as"),
+    ],
+)
+def test_texts_that_cannot_choose_are_refused_first(
+    toy_fit, tiny, tmp_path, score, text, why
+):
+    row = json.loads((tiny / "rows.jsonl").read_text().splitlines()[3])["text"]
+    file = tmp_path / "others.jsonl"
+    file.write_text(json.dumps({"text": text.format(row=f" {row.upper()} ")}))
+    config = {"scope": {"score": score, "outside": str(file)}}
+    with pytest.raises(FineTuneLLMError, match=why):
+        toy_fit(tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
