@@ -207,9 +207,16 @@ def decide_each(
     groups: dict[str, Iterable] | None = None,  # Column name -> as many values
     # Texts that are scored together: their decisions come when the last of them is here
     at_once: int = _ROWS,
-    **asked: Any,  # `rationale`, `bus` and `record` of `Run.stream`
+    rationale: bool | str = False,  # As `Run.decide` takes it
+    bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
+    record: bool = False,  # Put these events into the run's `events.db`, too
 ) -> Iterator[Decision]:  # One a text, in the order of the texts
-    "What `Run.stream` says: one piece of texts is held, however many there are"
+    """What `Run.stream` says: one piece of texts is held, however many there are
+
+    Ids are told apart within a piece, and an error comes when its row does:
+    `DataValidationError` for what is no text, and for ids or groups that end before the
+    texts. A file is decided by `decide_file`, which goes on where it was.
+    """
     check_number("at_once", at_once, 1, high=65_536, whole=True)
     is_single = isinstance(texts, (str, bytes, Mapping, Set))
     if is_single or not isinstance(texts, Iterable):
@@ -220,10 +227,11 @@ def decide_each(
         )
     beside = {"ids": iter(count() if ids is None else ids)}
     beside |= {name: iter(values) for name, values in (groups or {}).items()}
-    return _as_they_come(run, iter(texts), beside, at_once, asked)
+    asked = {"rationale": rationale, "bus": bus, "record": record}
+    return _as_they_come(run, iter(texts), beside, at_once=at_once, asked=asked)
 
 
-def _as_they_come(run, texts, beside, at_once, asked):
+def _as_they_come(run, texts, beside, *, at_once, asked):
     "Decisions, a piece at a time"
     start = 0
     while piece := list(islice(texts, at_once)):

@@ -269,13 +269,6 @@ class Run:
             self._outcomes[role] = self.classifier.outcome(self.predictions(role))
         return self._outcomes[role]
 
-    def probs(
-        self,
-        role: str,  # "train", "validation", "calibration" or "test"
-    ) -> np.ndarray:  # Shape (n, K)
-        "Calibrated probabilities of a role"
-        return self.outcome(role).probs
-
     def predict_proba(
         self,
         texts: str | Sequence[str],  # One text or n texts
@@ -308,25 +301,12 @@ class Run:
     def stream(
         self,
         texts: Iterable[str | None],  # As they come; they may have no end
-        *,
-        ids: Iterable | None = None,  # As many; row numbers when `None`
-        # Column name -> as many values, for certificates by group
-        groups: dict[str, Iterable] | None = None,
-        # Texts scored together: their decisions come when the last of them is here
-        at_once: int = 256,
-        rationale: bool | str = False,  # As to `decide`
-        bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
-        record: bool = False,  # Put these events into the run's `events.db`, too
-    ) -> Iterator[Decision]:  # One a text, in the order of the texts
-        """Decide, or abstain, for texts as they come, in bounded memory
-
-        As `decide`, but a piece at a time: ids are told apart within a piece, and an
-        error comes when its row does. A file is decided by `decide_file`, which goes on
-        where it was.
-        """
-        asked = {"ids": ids, "groups": groups, "rationale": rationale}
-        more = {"at_once": at_once, "bus": bus, "record": record}
-        return decide_each(self, texts, **asked, **more)
+        # `ids`, `groups`, `rationale`, `bus` and `record` as to `decide`, a value a
+        # text; `at_once` texts are scored together, 256 unless it is given
+        **asked: Any,
+    ) -> Iterator[Decision]:  # One a text, in order, when its piece is there
+        "Decide, or abstain, for texts as they come, in bounded memory"
+        return decide_each(self, texts, **asked)
 
     def certify(
         self,
