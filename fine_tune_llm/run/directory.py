@@ -203,8 +203,7 @@ class Run:
         data: dict[str, Any],  # What its data.json says
         *,
         certificate: dict[str, Any],  # What its certificate.json says
-        # Where the model computes: "auto", "cpu", "cuda", "cuda:1" or "mps"
-        device: str = "auto",
+        device: str = "auto",  # Where the model computes, as to `load`
     ) -> None:
         self.path = Path(path).absolute()  # also after `chdir`
         self.config = config
