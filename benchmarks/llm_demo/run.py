@@ -48,6 +48,32 @@ def stage_seconds(folder):
     return {event.data["stage"]: event.data["seconds"] for event in done}
 
 
+def largest_differences(folder, n_texts=48):
+    "Probabilities of test texts in fp32: loaded, merged, and merged, saved and loaded"
+    import numpy as np
+
+    from fine_tune_llm.models.ensembles import load_trained
+    from fine_tune_llm.models.text_model import load_merged
+    from fine_tune_llm.run.directory import Run
+    from fine_tune_llm.stats.arrays import softmax
+
+    run = Run.load(folder, device="cpu")
+    texts = [str(text) for text in run.predictions("test").texts[:n_texts]]
+    places = folder / "adapter", folder / "tokenizer"
+    length = run.config.model.max_length
+    model = load_trained(run.config.model.name, *places, max_length=length)
+    said = {"loaded": softmax(model.logits(texts))}
+    model = model.merged()
+    said["merged"] = softmax(model.logits(texts))
+    with tempfile.TemporaryDirectory() as there:
+        new = Path(there) / "model", Path(there) / "tokenizer"
+        model.save(*new)
+        again = load_merged(*new, max_length=length)
+        said["merged, saved and loaded"] = softmax(again.logits(texts))
+    first = said.pop("loaded")
+    return {name: float(np.abs(probs - first).max()) for name, probs in said.items()}
+
+
 def main():
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("--seed", type=int, default=0)
@@ -57,6 +83,7 @@ def main():
     result = {"about": about("torch", "transformers", "peft"), "seed": asked.seed}
     result |= run_demo(folder, asked.seed)
     result |= results_of(folder)
+    result["largest_difference_of_probabilities"] = largest_differences(folder)
     text = json.dumps(result, indent=1) + "\n"
     (HERE / "results").mkdir(exist_ok=True)
     (HERE / "results" / f"seed_{asked.seed}.json").write_text(text, encoding="utf-8")

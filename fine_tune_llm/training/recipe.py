@@ -217,6 +217,12 @@ def _prepare_adapter(model, ids, labels, arguments):
 
 def _optimizer_of(model, lora, arguments):
     "One with groups of its own where the kind of adapter asks for it"
+    if not model.learning():
+        raise ConfigurationError(
+            "`model` has nothing that learns: neither a head nor an adapter",
+            hint="Load it with an adapter, or train with epochs=0",
+            argument="model",
+        )
     if lora.kind != "lora_plus":
         return None
     kind, settings = CalibratedTrainer.get_optimizer_cls_and_kwargs(arguments)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.config import LoraSection, TrainingConfig
+from fine_tune_llm.core.errors import ConfigurationError
 from fine_tune_llm.models.adapters import ADAPTERS
 from fine_tune_llm.models.hub import quiet
 from fine_tune_llm.models.lora_manager import LoRAManager
@@ -68,3 +69,11 @@ def test_trained_saved_opened_disabled_merged_stacked(llama, tmp_path, kind, bac
     manager.stack("default", "again")
     stacked = back.logits(TEXTS)
     close(back.merged().logits(TEXTS), stacked)
+
+
+def test_a_model_that_has_nothing_to_learn_is_refused(llama, tmp_path):
+    lora = LoraSection(kind="none")
+    model = load_model(llama, CLASSES, seed=0, backend="label_tokens", lora=lora)
+    part, asked = (TEXTS, LABELS), {"seed": 0, "warm": False, "progress": False}
+    with pytest.raises(ConfigurationError, match="has nothing that learns"):
+        train(model, part, part, config=CONFIG, folder=tmp_path, lora=lora, **asked)
