@@ -57,7 +57,9 @@ def as_the_journey_splits(name: str, most: int | None = None) -> Roles:
     }
     dataset, ledger = share_out(dataset, shares, seed=SPLIT_SEED, n_test_file=n_test)
     rows = {r: ledger.roles[r] for r in ("train", "validation", "test")}
-    rows["train"] = rows["train"][:most]
+    if most is not None:  # files may be sorted by class
+        drawn = np.random.default_rng(SPLIT_SEED).permutation(rows["train"])
+        rows["train"] = np.sort(drawn[:most])
     texts = {r: [dataset.texts[i] for i in index] for r, index in rows.items()}
     labels = {r: dataset.labels[index] for r, index in rows.items()}
     return Roles(name, dataset.classes, texts, labels)

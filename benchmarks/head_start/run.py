@@ -182,7 +182,7 @@ def main():
     ask = argparse.ArgumentParser(description=__doc__)
     ask.add_argument("part", choices=PARTS)
     ask.add_argument("--set", default="triage", help="triage, snips7 or banking77")
-    ask.add_argument("--rows", type=int, default=None, help="first rows of train")
+    ask.add_argument("--rows", type=int, default=None, help="so many rows of train")
     ask.add_argument("--all-rows", action="store_true", help="all of train.jsonl")
     ask.add_argument("--rates", type=float, nargs="+", default=[5e-4])
     ask.add_argument("--epochs", type=int, nargs="+", default=[1])
