@@ -49,7 +49,7 @@ def out_of_scope_texts(
     from fine_tune_llm.run.outside import read_outside
 
     file = config.audit.out_of_scope
-    return read_outside(file, config) if file else None
+    return tuple(read_outside(file, config).texts) if file else None
 
 # %% ../../nbs/cli/20_fit.ipynb #name0run
 def name_of_run(

@@ -249,13 +249,24 @@ class ModelConfig(Section):
 
     dropout_passes: int = _setting(
         0,
-        "Passes with dropout by which each decision says how far they disagree (Gal "
-        "and Ghahramani 2016); 0 for none. They decide nothing, and take their time",
+        "Passes with dropout, 2 or more, by which each decision says how far they "
+        "disagree (Gal and Ghahramani 2016); 0 for none. What is dropped depends on "
+        "the texts that are read together. They decide nothing: config.yaml of a "
+        "finished run may be changed",
         "passes",
         live=True,
         ge=0,
         le=1000,
     )
+
+    @field_validator("dropout_passes")
+    @classmethod
+    def _can_disagree(cls, value):
+        if value == 1:
+            raise ValueError(
+                "must be 0, or at least 2: one pass disagrees with nothing"
+            )
+        return value
 
     @field_validator("max_length")
     @classmethod
@@ -876,8 +887,10 @@ class ScopeConfig(Section):
     outside: str = _setting(
         "",
         "File of texts that are none of the classes, by which auto chooses the score; "
-        "the audit leaves them out. Without one, classes are left out in turn",
+        "the audit leaves them out. Without one, classes are left out in turn. Its "
+        "texts count, not where it lies",
         "path",
+        live=True,
         max_length=4096,
     )
 

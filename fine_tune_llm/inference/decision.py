@@ -64,7 +64,8 @@ class Uncertainty(BaseModel):
         ge=0,
         description="How far the members of the model, or passes with dropout, "
         "disagree, in nats: the part of the uncertainty that more training data could "
-        "take away; null for one model that is asked once",
+        "take away; null for one model that is asked once. With dropout it depends on "
+        "the texts that are read together",
     )
 
 # %% ../../nbs/inference/10_decision.ipynb #c5f7878a
@@ -117,7 +118,7 @@ class Decisions(list):
     "A list of `Decision`s that a notebook shows as a table"
 
     def _repr_html_(self) -> str:
-        heads = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        heads = "".join(f"<th {_LEFT}>{name}</th>" for name in _COLUMNS)
         rows = "".join(_row_of(decision) for decision in self[:_SHOWN])
         rest = len(self) - _SHOWN
         more = f"<p>... and {rest:,} more</p>" if rest > 0 else ""
@@ -126,6 +127,7 @@ class Decisions(list):
 
 _COLUMNS = ("id", "decision", "confidence", "prediction set", "why not")
 _SHOWN = 20  # rows of a table in a notebook
+_LEFT = 'style="text-align: left"'  # JupyterLab puts words on the right
 
 
 def _row_of(decision):
@@ -137,7 +139,7 @@ def _row_of(decision):
         ", ".join(decision.prediction_set) or "empty",
         decision.abstain_note or decision.abstain_reason or "",
     )
-    return f"<tr>{''.join(f'<td>{for_html(cell)}</td>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<td {_LEFT}>{for_html(cell)}</td>' for cell in cells)}</tr>"
 
 # %% ../../nbs/inference/10_decision.ipynb #d46e8de3
 def make_decisions(

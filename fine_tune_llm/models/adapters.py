@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapter', 'AdapterNote', 'has_adapter', 'note_of',
-           'seeded', 'attach', 'no_warnings', 'is_quantized', 'check_dense', 'reads_base', 'rounded_base', 'make_room',
-           'lora_layers', 'same_learning', 'without_adapter', 'prepare_training', 'set_steps', 'after_optimizer_step',
-           'extra_loss', 'ranks', 'parameter_groups', 'training_state', 'load_training_state', 'fold', 'check_foldable']
+           'seeded', 'attach', 'no_warnings', 'is_quantized', 'drops', 'check_dense', 'reads_base', 'rounded_base',
+           'make_room', 'lora_layers', 'same_learning', 'without_adapter', 'prepare_training', 'set_steps',
+           'after_optimizer_step', 'extra_loss', 'ranks', 'parameter_groups', 'training_state', 'load_training_state',
+           'fold', 'check_foldable']
 
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
@@ -373,6 +374,13 @@ def is_quantized(
 ) -> bool:
     "Are weights in eight or four bits?"
     return any(type(m).__module__.startswith("bitsandbytes") for m in net.modules())
+
+
+def drops(
+    kind: str,  # Of the adapter
+) -> bool:
+    "Does `lora.dropout` put a layer before such an adapter?"
+    return kind not in ("full", "none", "ia3", "oft")
 
 
 def check_dense(

@@ -289,6 +289,14 @@ def dropout_logits(
     """
     check_number("n_passes", n_passes, 2, whole=True)
     ids = model.prepare(texts)
+    with model.turn:  # no other thread sees layers that are switched on
+        return _with_dropout(
+            model, ids, dropout, (n_passes, check_seed(seed), batch_size)
+        )
+
+
+def _with_dropout(model, ids, dropout, asked):
+    "Switch layers that drop on, and back to what they were"
     layers = [m for m in model.net.modules() if isinstance(m, nn.Dropout)]
     before = [(layer, layer.p, layer.training) for layer in layers]
     before_head = getattr(model.net, "dropout", None)
@@ -301,8 +309,7 @@ def dropout_logits(
                 hint="Pass dropout=0.1, or train with lora.dropout",
                 argument="dropout",
             )
-        with model.turn:
-            return _passes(model, ids, layers, n_passes, check_seed(seed), batch_size)
+        return _passes(model, ids, layers, *asked)
     finally:
         for layer, p, training in before:
             layer.p = p

@@ -26,7 +26,7 @@ from fine_tune_llm.core.errors import (
     MissingDependencyError,
 )
 from ..core.files import atomic_dirs, read_json, sha256_json, sha256_tree
-from .head import PooledClassifier
+from .head import POOLINGS, PooledClassifier
 from .hub import Source, quiet
 from .text_model import TextModel, collate
 from .weights import read_tokenizer
@@ -80,9 +80,10 @@ class OnnxClassifier(nn.Module):
         # One text at a time? In 8 bits inputs are rounded by the largest of a batch,
         # and a text must not be decided by what it comes with
         alone: bool = False,
+        pooling: str = "",  # How token vectors became one
     ):
         super().__init__()
-        self.alone = alone
+        self.alone, self.pooling = alone, pooling
         onnxruntime = _onnx_libraries()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
@@ -111,6 +112,11 @@ class OnnxClassifier(nn.Module):
         fed = {"input_ids": input_ids, "attention_mask": attention_mask.long()}
         fed = {name: tensor.numpy() for name, tensor in fed.items()}
         return [torch.from_numpy(out) for out in self.session.run(None, fed)]
+
+    def settings(self) -> dict[str, Any]:  # JSON-safe
+        "What the classifier was that the graph was made of"
+        said = {"backend": self.backend, "n_classes": self.n_classes}
+        return said | {"pooling": self.pooling}
 
     def pooled(
         self,
@@ -203,6 +209,7 @@ def export_onnx(
     net = plain.merged().net if plain.has_adapter else plain.net
     graph = _trace(net, model.tokenizer.pad_token_id, model.max_length)
     note = {"n_classes": net.n_classes, "precision": precision}
+    note["pooling"] = net.pooling
     with atomic_dirs(tokenizer, folder) as (tokens, work):
         model.tokenizer.save_pretrained(tokens)
         graph.save(str(work / _GRAPH))
@@ -213,7 +220,7 @@ def export_onnx(
 
 # %% ../../nbs/models/55_onnx.ipynb #43b7d934
 def _read_onnx_note(folder):
-    "Classes of a graph and its number format; `AdapterError` for no such folder"
+    "What a graph was made of; `AdapterError` for a folder that does not say"
     file = folder / _NOTE
     try:
         said: Any = read_json(file)
@@ -221,11 +228,12 @@ def _read_onnx_note(folder):
         if not isinstance(n_classes, int) or not 2 <= n_classes <= 1_000_000:
             raise ValueError(f"{n_classes!r:.40} classes")
         precision = check_choice("precision", said["precision"], _PRECISIONS)
+        pooling = check_choice("pooling", said["pooling"], POOLINGS)
     except (IntegrityError, OSError, RecursionError, LookupError) as e:
         raise AdapterError(f"`{file}` cannot be read: {e}", path=str(file)) from e
     except (ConfigurationError, TypeError, ValueError) as e:
         raise AdapterError(f"`{file}` describes no graph: {e}", path=str(file)) from e
-    return n_classes, precision
+    return n_classes, precision, pooling
 
 
 def load_onnx(
@@ -236,9 +244,9 @@ def load_onnx(
 ) -> TextModel:  # It reads texts, and cannot be trained
     "A graph back from disk; `AdapterError` when it is none, or has other outputs"
     folder = Path(folder).absolute()
-    n_classes, precision = _read_onnx_note(folder)
-    alone = precision == "int8"
-    net = OnnxClassifier(folder / _GRAPH, n_classes, alone=alone)
+    n_classes, precision, pooling = _read_onnx_note(folder)
+    how = {"alone": precision == "int8", "pooling": pooling}
+    net = OnnxClassifier(folder / _GRAPH, n_classes, **how)
     shapes = [output.shape for output in net.session.get_outputs()]
     if len(shapes) != 2 or shapes[0][-1] != n_classes:
         raise AdapterError(

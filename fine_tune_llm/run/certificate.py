@@ -329,15 +329,12 @@ def settings_hash(
     """Fingerprint of all settings that a result depends on
 
     Left out are how a run is watched, the model's name and the number of cores: weights
-    have a fingerprint of their own, and a folder may move. So are settings that came
-    after the first certificates, while they are empty: no certificate is void for them.
+    have a fingerprint of their own, and a folder may move.
     """
     settings = {k: v for k, v in config.fixed().items() if k != "monitoring"}
     settings["model"] = {k: v for k, v in settings["model"].items() if k != "name"}
     training = settings["training"]
     settings["training"] = {k: v for k, v in training.items() if k != "threads"}
-    if not config.scope.outside:
-        del settings["scope"]["outside"]
     return sha256_json(settings)
 
 

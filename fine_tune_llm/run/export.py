@@ -53,7 +53,11 @@ def _how_far(run: Run, said: Predictions) -> dict[str, str]:
     "How an engine differs from the run on the calibration rows, in words"
     was, now = run.outcome("calibration"), run.classifier.outcome(said)
     far = float(np.abs(was.probs - now.probs).max())
-    changed = int((was.decided != now.decided).sum())
+    is_changed = was.decided != now.decided
+    if was.strangeness is not None:  # the threshold is that of a row: last digits tell
+        at = np.isclose(was.strangeness, was.scope_threshold, rtol=_SAME, atol=0)
+        is_changed &= ~at
+    changed = int(is_changed.sum())
     same = changed == 0 and far <= _SAME
     return {
         "rows": str(len(said)),

@@ -53,7 +53,7 @@ from ..data.ledger import ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
-from ..models.adapters import check_dense
+from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train, give_back_memory
@@ -211,12 +211,13 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder must open from anywhere"
-    name = config.model.name
-    if name in CATALOGUE or not Path(name).is_dir():
-        return config
-    full = {"model.name": str(Path(name).resolve())}
-    return make_config(config, Layer("its full path", full))
+    "A model's folder and a file of texts must open from anywhere"
+    name, outside, full = config.model.name, config.scope.outside, {}
+    if name not in CATALOGUE and Path(name).is_dir():
+        full["model.name"] = str(Path(name).resolve())
+    if outside:
+        full["scope.outside"] = str(Path(outside).absolute())
+    return make_config(config, Layer("its full path", full)) if full else config
 
 # %% ../../nbs/run/30_journey.ipynb #9afc7432
 def check_fit(
@@ -244,7 +245,8 @@ def _check_drops(config, backend, source):
     "Passes with dropout differ only where something is dropped"
     if not config.model.dropout_passes:
         return
-    rates = [config.lora.dropout, config.training.dropout if backend == "head" else 0]
+    rates = [config.lora.dropout if drops(config.lora.kind) else 0]
+    rates += [config.training.dropout if backend == "head" else 0]
     base = empty_backbone(source).modules()
     rates += [layer.p for layer in base if isinstance(layer, nn.Dropout)]
     if not any(rates):
@@ -665,6 +667,7 @@ def shared_data(
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
+    outside_of(config, dataset)
     return dataset, ledger
 
 

@@ -13,15 +13,13 @@ from ..data.loading import Dataset, load, load_options
 
 # %% ../../nbs/run/07_outside.ipynb #82b22b41
 def read_outside(
-    file: str,  # Its path; empty for none
-    config: Config,  # Section data says how files are read
-) -> tuple[str, ...]:  # Texts; rows without one are skipped
+    file: str,  # Its path
+    config: Config,  # Section data: column of the text, and what is too large
+) -> Dataset:  # Rows with a text; how the file is written is found from itself
     "Texts that are none of the classes; `DataError` for a file that cannot be read"
-    if not file:
-        return ()
-    options = load_options(config.data) | {"on_empty": "skip"}
-    texts = load(file, text=config.data.text, label=None, **options).texts
-    return tuple(text for text in texts if text is not None)
+    options = load_options(config.data)
+    limits = {name: options[name] for name in ("max_chars", "limits")}
+    return load(file, text=config.data.text, label=None, on_empty="skip", **limits)
 
 
 def outside_of(
@@ -43,16 +41,16 @@ def outside_of(
             hint="Take scope.score=auto, or leave scope.outside empty",
             argument="scope.outside",
         )
-    texts = read_outside(file, config)
+    others = read_outside(file, config)
     known = {text_hash(text): row for row, text in enumerate(dataset.texts)}
-    for place, text in enumerate(texts):
+    for place, text in enumerate(others.texts):
         row = known.get(text_hash(text))
         if row is not None:
             raise DataValidationError(
-                f"text {place} of `{file}` (scope.outside) is none of the classes, and "
+                f"{others.place(place)} (scope.outside) is none of the classes, and "
                 f"stands in the data as {dataset.classes[dataset.labels[row]]!r} "
                 f"({dataset.place(row)})",
                 hint="Take it out of one of them",
                 path=file,
             )
-    return texts
+    return tuple(others.texts)

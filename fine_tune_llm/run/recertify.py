@@ -79,6 +79,15 @@ def other_settings(
             f"`scope`, got {', '.join(other) or 'none'}",
             hint="Anything else needs a new fit",
         )
+    if "scope.outside" in named:
+        raise ConfigurationError(
+            "`scope.outside` chooses a score when a run is fitted; nothing is chosen "
+            "anew here",
+            hint="Name another scope.score, or fit again",
+            argument="scope.outside",
+        )
+    if named.get("scope.score", "auto") != "auto":
+        named["scope.outside"] = ""
     changed = make_config(config, Layer("certify", named))
     if not family:
         return changed
@@ -199,6 +208,14 @@ def fresh_rows(
 def _check_unseen(found, hashes, run):
     "Neither the texts, nor what looks like them, nor whom they come from"
     looks = {look_hash(text) for text in found.texts}
+    n_texts = len(set(hashes) & set(run.data.get("outside", ())))
+    if n_texts:
+        raise LeakageError(
+            f"`calibration` holds {n_texts} texts that are none of the classes by "
+            "scope.outside, and chose its score",
+            hint="Only what was in no role makes a promise valid again",
+            role="outside",
+        )
     people = set() if found.clusters is None else set(found.clusters) - {None}
     for role, seen in run.data["ledger"]["roles"].items():
         there = run.predictions(role)

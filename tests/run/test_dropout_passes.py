@@ -1,11 +1,13 @@
 "Passes with dropout say how open a decision is, and change none"
 
 import json
+import threading
 
 import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import ConfigurationError
+from fine_tune_llm.models.adapters import ADAPTERS, drops
 from fine_tune_llm.models.ensembles import dropout_logits
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.export import export_run
@@ -52,19 +54,65 @@ def test_an_adapter_that_drops_is_not_folded(toy_fit, tmp_path):
     assert max(d.uncertainty.mutual_information for d in run.decide(NEW)) > 0
 
 
-def test_nothing_that_drops_is_refused_before_training(toy_fit, tiny, tmp_path):
-    still = tmp_path / "still"
-    still.mkdir()
+@pytest.fixture(scope="module")
+def still(tiny, tmp_path_factory):
+    "A base in which nothing drops"
+    folder = tmp_path_factory.mktemp("still")
     for file in (tiny / "bert").iterdir():
-        (still / file.name).write_bytes(file.read_bytes())
-    said = json.loads((still / "config.json").read_text())
+        (folder / file.name).write_bytes(file.read_bytes())
+    said = json.loads((folder / "config.json").read_text())
     said |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (still / "config.json").write_text(json.dumps(said))
+    (folder / "config.json").write_text(json.dumps(said))
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", list(ADAPTERS))
+def test_what_drops_is_known_before_training(toy_fit, tmp_path, still, kind):
+    config = PASSES | {"lora": {"kind": kind, "dropout": 0.3}}
+    asked = {"model": still, "config": config, "out": tmp_path / "run"}
+    if kind == "qlora":
+        pytest.skip("four bits need a GPU")
+    if not drops(kind):
+        with pytest.raises(ConfigurationError, match="nothing in .* drops anything"):
+            toy_fit(**asked)
+        assert not (tmp_path / "run").exists()
+        return
+    disagreement = [
+        one.uncertainty.mutual_information for one in toy_fit(**asked).decide(NEW)
+    ]
+    assert max(disagreement) >= 0
+
+
+def test_nothing_that_drops_is_refused_by_its_name(toy_fit, still, tmp_path):
     with pytest.raises(ConfigurationError, match="nothing in .* drops anything"):
-        toy_fit(tmp_path / "run", model=str(still), config=PASSES)
+        toy_fit(tmp_path / "run", model=still, config=PASSES)
     with pytest.raises(ConfigurationError, match="Leave one of them out"):
         toy_fit(tmp_path / "run", config=PASSES | {"training": {"members": 2}})
+    with pytest.raises(ConfigurationError, match="one pass disagrees with nothing"):
+        toy_fit(tmp_path / "run", config={"model": {"dropout_passes": 1}})
     assert not (tmp_path / "run").exists()
+    run = toy_fit(tmp_path / "run", model=still)
+    file = run.path / "config.yaml"
+    file.write_text(file.read_text().replace("dropout_passes: 0", "dropout_passes: 3"))
+    with pytest.raises(ConfigurationError, match="`model.dropout_passes` is 3"):
+        Run.load(run.path).decide(NEW)
+
+
+def test_threads_do_not_see_each_others_layers(run):
+    wanted = [one.uncertainty.mutual_information for one in run.decide(NEW)]
+    found = []
+
+    def ask():
+        for _ in range(15):
+            said = run.decide(NEW, rationale=False)
+            found.append([one.uncertainty.mutual_information for one in said])
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [wanted] * 60
 
 
 def test_a_graph_has_none(run, tmp_path):

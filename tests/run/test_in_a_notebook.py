@@ -97,4 +97,4 @@ def test_the_link_to_the_report_can_be_followed(stopped, monkeypatch, tmp_path):
 def test_one_decision_is_a_table_too(stopped):
     run = ft.fit(**stopped[0])
     (decision,) = run.decide(["rake the leaves"])
-    assert "<td>" in decision._repr_html_()
+    assert "<td " in decision._repr_html_()

@@ -2,18 +2,22 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import (
     CertificateError,
+    ConfigurationError,
     FineTuneLLMError,
+    LeakageError,
     PredictionError,
     RunError,
 )
 from fine_tune_llm.evaluation.scope import out_of_scope_of
 from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.export import export_run
 from fine_tune_llm.run.journey import STAGES_OF_FIT
 
 OTHER = [f"quarterly tax return number {i} for the harbour office" for i in range(12)]
@@ -179,3 +183,50 @@ def test_texts_that_cannot_choose_are_refused_first(
     with pytest.raises(FineTuneLLMError, match=why):
         toy_fit(tmp_path / "run", config=config)
     assert not (tmp_path / "run").exists()
+
+
+def test_where_the_texts_lie_does_not_matter(toy_fit, tmp_path, outside, monkeypatch):
+    monkeypatch.chdir(outside.parent)
+    given = {"score": "auto", "outside": outside.name}
+    run = toy_fit(tmp_path / "run", config={"scope": given})
+    moved = tmp_path / "moved.jsonl"
+    moved.write_bytes(outside.read_bytes())
+    given = {"scope": given | {"outside": str(moved)}}
+    again = toy_fit(tmp_path / "run", config=given)
+    assert again.certificate["id"] == run.certificate["id"]
+    assert Path(run.config.scope.outside) == outside
+
+
+def test_the_file_may_be_written_in_another_way_than_the_data(toy_fit, tmp_path):
+    file = tmp_path / "others.csv"
+    file.write_text("text,why\n" + "".join(f"{text},none\n" for text in OTHER))
+    config = {
+        "scope": {"score": "auto", "outside": str(file)},
+        "data": {"separator": "\t", "encoding": "latin-1"},
+    }
+    assert (
+        "given for it"
+        in toy_fit(tmp_path / "run", config=config).certificate["scope"]["choice"][
+            "why"
+        ]
+    )
+
+
+def test_nothing_is_chosen_anew_by_another_promise(toy_fit, tmp_path, outside):
+    given = {"score": "auto", "alpha": 0.1, "outside": str(outside)}
+    run = toy_fit(tmp_path / "run", config={"scope": given})
+    with pytest.raises(ConfigurationError, match="nothing is chosen anew"):
+        run.certify(config={"scope.outside": "nowhere.jsonl"})
+    assert run.certify(config={"scope.score": "energy"}).config.scope.outside == ""
+    rows = [{"text": text, "label": "garden"} for text in OTHER]
+    with pytest.raises(LeakageError, match="12 texts that are none of the classes"):
+        run.certify(alpha=0.2, calibration=rows)
+
+
+@pytest.mark.parametrize("score", ["knn", "energy"])
+def test_a_run_that_rejects_can_be_exported(toy_fit, tmp_path, score):
+    run = toy_fit(tmp_path / "run", config={"scope": {"score": score, "alpha": 0.1}})
+    graph = export_run(run, tmp_path / "graph")
+    assert graph.certificate["basis"]["asked"]["equivalent"] == "yes"
+    said = [one.abstain_reason for one in graph.decide(OTHER, rationale=False)]
+    assert said == [one.abstain_reason for one in run.decide(OTHER, rationale=False)]
