@@ -14,9 +14,10 @@ from fine_tune_llm.run.members import member_seeds
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.uncertainty import mutual_information
 
-TWO = {
+TWO = {  # from the last token the frozen start is poor, so that members leave it
+    "model": {"pooling": "last"},
     "training": {
-        "learning_rate": 0.02,
+        "learning_rate": 0.003,
         "batch_size": 16,
         "epochs": 4,
         "precision": "fp32",
