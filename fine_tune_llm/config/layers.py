@@ -271,7 +271,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "model.backend": "label_tokens",
         "model.device": "cpu",
         "model.precision": "auto",
-        "lora.last_layers": 22,
         "training.learning_rate": 2e-3,
         "training.batch_size": 16,
         "training.epochs": 2,
