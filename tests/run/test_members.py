@@ -22,7 +22,7 @@ TWO = {  # from the last token the frozen start is poor, so that members leave i
         "epochs": 4,
         "precision": "fp32",
         "members": 2,
-    }
+    },
 }
 NEW = ["she said rake the leaves", "bake, then salt the bread", "nobody knows"]
 
