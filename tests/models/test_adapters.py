@@ -100,15 +100,18 @@ def step(model, optimizer, number):
     return loss.item()
 
 
-def optimizer_of(model, settings):
-    groups = parameter_groups(model, settings, learning_rate=5e-3, weight_decay=0.01)
+def optimizer_of(model, settings, rate=5e-3):
+    groups = parameter_groups(model, settings, learning_rate=rate, weight_decay=0.01)
     return torch.optim.AdamW(groups)
 
 
 def trained(architecture, kind, **settings):
     model, settings = made(architecture, kind, **settings)
     prepared(model)
-    optimizer = optimizer_of(model, settings)
+    rate = (
+        5e-4 if kind == "lora_plus" else 5e-3
+    )  # one of its factors is 16 times faster
+    optimizer = optimizer_of(model, settings, rate)
     losses = [step(model, optimizer, number) for number in range(STEPS)]
     assert np.mean(losses[-4:]) < np.mean(losses[:4]), losses
     return model.eval()
@@ -121,8 +124,7 @@ def vectors(net):
 
 
 def close(one, two, atol=1e-5):
-    "Equal to 1e-5; of numbers above 1 to 1e-5 of their size, which is what fp32 holds"
-    torch.testing.assert_close(one, two, atol=atol, rtol=atol)
+    torch.testing.assert_close(one, two, atol=atol, rtol=0)
 
 
 @pytest.fixture(scope="module")
