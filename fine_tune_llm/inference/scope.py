@@ -126,11 +126,6 @@ def fit_scope_measure(
     else:
         check_scope_score(score)
         choice = ScopeChoice(score=score, why="The score is named in the settings")
-    return _measure_of(choice, train, seed)
-
-
-def _measure_of(choice, train, seed):
-    "What a score needs of the train role"
     references = {
         part: REFERENCES[part].fit(*train, seed=seed)
         for part in sorted(_parts_of(choice.score))
@@ -138,8 +133,8 @@ def _measure_of(choice, train, seed):
     return ScopeMeasure(choice, references)
 
 
-def _chosen_by(validation, outside, *, train, seed):
-    "The choice from logits and vectors of validation rows and of texts of no class"
+def _measure_by_outside(validation, outside, *, train, seed):
+    "The same by logits and vectors of validation rows and of texts of no class"
     references = {
         part: kind.fit(*train, seed=seed) for part, kind in REFERENCES.items()
     }
@@ -149,7 +144,9 @@ def _chosen_by(validation, outside, *, train, seed):
         measured = {name: ref.strangeness(vectors) for name, ref in references.items()}
         return logit_parts(logits) | measured
 
-    return choose_by_outside(parts(validation), parts(outside))
+    choice = choose_by_outside(parts(validation), parts(outside))
+    needed = sorted(_parts_of(choice.score))
+    return ScopeMeasure(choice, {part: references[part] for part in needed})
 
 # %% ../../nbs/inference/30_scope.ipynb #e6c76b10
 def vectors_of(
@@ -211,8 +208,8 @@ class RoleScorer:
             vectors.append((self._seen[role][1], labels))
         if score == "auto" and outside:
             said = self._seen["validation"], score_texts(self.model, outside)
-            choice = _chosen_by(*said, train=vectors[0], seed=seed)
-            self.measure = _measure_of(choice, vectors[0], seed)
+            asked = {"train": vectors[0], "seed": seed}
+            self.measure = _measure_by_outside(*said, **asked)
         else:
             self.measure = fit_scope_measure(score, *vectors, seed=seed)
         return self.measure

@@ -37,8 +37,10 @@ from ..inference.scope import RoleScorer
 from ..models.ensembles import dropout_logits
 from ..predictions import Outcome, Predictions
 from fine_tune_llm.run.inputs import (
+    ROWS_AT_ONCE,
     Inputs,
     by_column,
+    check_as_many,
     check_inputs,
     list_texts,
     one_after_another,
@@ -131,7 +133,7 @@ def check_rationale(
     rationale: Any,  # As `Run.decide` takes it
 ) -> bool | str:  # The same
     "`ConfigurationError` for what is neither yes nor no nor a kind of rationale"
-    if isinstance(rationale, bool):
+    if not rationale or rationale is True:
         return rationale
     return check_choice("rationale", rationale, ("words", "written"))
 
@@ -202,9 +204,6 @@ def tell_decisions(
                 store.append(event)
 
 # %% ../../nbs/run/19_deciding.ipynb #801feab0
-_ROWS = 256  # of a piece: what is scored together
-
-
 def decide_all(
     run: Any,  # A `Run`
     texts: str | Sequence[str | None],  # One text or n texts
@@ -216,8 +215,9 @@ def decide_all(
     "What `Run.decide` says: all texts are checked before the first is scored"
     most = run.config.data.max_chars
     inputs = check_inputs(texts, ids=ids, groups=groups, max_chars=most)
-    parts = inputs.parts(_ROWS)
-    return Decisions(one for part in parts for one in _said(run, part, **asked))
+    return Decisions(
+        one for part in inputs.parts() for one in _said(run, part, **asked)
+    )
 
 
 def _said(run, part, *, rationale, bus=None, record=False):
@@ -234,7 +234,7 @@ def decide_each(
     ids: Iterable | None = None,  # As many; row numbers when `None`
     groups: dict[str, Iterable] | None = None,  # Column name -> as many values
     # Texts that are scored together: their decisions come when the last of them is here
-    at_once: int = _ROWS,
+    at_once: int = ROWS_AT_ONCE,
     rationale: bool | str = False,  # As `Run.decide` takes it
     bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
     record: bool = False,  # Put these events into the run's `events.db`, too
@@ -270,13 +270,8 @@ def _values(name, values, texts):
             hint="One value a text is wanted",
             argument=name,
         )
-    is_known = isinstance(values, Sized) and isinstance(texts, Sized)
-    if is_known and len(values) != len(texts):
-        raise DataValidationError(
-            f"`{name}` has {len(values)} values for {len(texts)} texts",
-            hint="One value a text is wanted",
-            argument=name,
-        )
+    if isinstance(values, Sized) and isinstance(texts, Sized):
+        check_as_many(name, values, texts)
     return values
 
 

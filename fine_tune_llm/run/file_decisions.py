@@ -45,7 +45,7 @@ from ..inference.decision import Decision, Decisions, unread
 from .classifier import set_group
 from .deciding import decide_part, tell_decisions
 from .directory import Run
-from .inputs import Inputs, check_inputs
+from .inputs import ROWS_AT_ONCE, Inputs, check_inputs
 
 # %% ../../nbs/run/24_file_decisions.ipynb #2830bf83
 @dataclass
@@ -82,7 +82,7 @@ class Tally:
         return "; ".join(lines)
 
 # %% ../../nbs/run/24_file_decisions.ipynb #9bf50cd2
-_ROWS = 256  # of a piece: what is scored together, and lost at most
+_ROWS = ROWS_AT_ONCE  # of a piece
 
 
 @dataclass(frozen=True)

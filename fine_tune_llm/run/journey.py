@@ -667,7 +667,6 @@ def shared_data(
         min_rows=asked.min_rows,
     )
     check_fit(config, dataset.classes)
-    outside_of(config, dataset)
     return dataset, ledger
 
 

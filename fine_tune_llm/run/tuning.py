@@ -27,6 +27,7 @@ from ..models.text_model import TextModel
 from .asked import prompt_in_use
 from .journey import fit_settings, fresh_model, shared_data
 from .loss import known_to_losses
+from .outside import outside_of
 from ..stats.arrays import softmax
 from ..stats.confident_learning import label_errors
 from ..training.cross_fitting import cross_fit
@@ -75,6 +76,7 @@ def learning_rows(
 ) -> LearningRows:
     "Share rows out as `fit` does, and take those of the train and validation role"
     dataset, ledger = shared_data(data, test, config)
+    outside_of(config, dataset)  # what a fit would refuse is refused before the study
     train = ledger.take("train", "fit")
     validation = ledger.take("validation", "choose")
     prompt = prompt_in_use(config, dataset, train=train)

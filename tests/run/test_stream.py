@@ -136,6 +136,7 @@ def test_a_certificate_by_group(toy_fit, tmp_path, tiny):
 def test_an_unknown_rationale_is_refused_before_a_text_is_read(run):
     with pytest.raises(ConfigurationError, match="rationale"):
         run.stream(iter(TEXTS), rationale="nonsense")
+    assert next(run.stream(TEXTS[:1], rationale=None)).rationale is None
 
 
 @pytest.mark.parametrize(
