@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from .findings import not_evaluated, share
-from ..predictions import Outcome, Predictions
+from ..predictions import Outcome, Predictions, Rows
 from ..stats.metrics import PROB_FLOOR
 from ..stats.paired import compare_rows
 
 # %% ../../nbs/evaluation/20_baseline.ipynb #d231f1f1
 def baselines(
-    train: Predictions,  # Of the train role: only texts and labels are used
+    train: Rows,  # Of the train role, with texts and labels
     test: Predictions,  # Of the test role
     *,
     # Class that the model decided for each test row, shape (n,): how far is it from the

@@ -29,7 +29,7 @@ from fine_tune_llm.evaluation.alarms import (
 from .baseline import baselines, training_gain
 from .findings import Evidence, not_evaluated, share
 from .scope import out_of_scope_of, scope_of
-from ..predictions import Outcome, Predictions
+from ..predictions import Outcome, Rows
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run, start_predictions
@@ -131,8 +131,7 @@ def data_of(
     ledger = run.data["ledger"]
     K = len(run.classes)
     counts = {
-        role: np.bincount(run.predictions(role).labels, minlength=K).tolist()
-        for role in ROLES
+        role: np.bincount(run.rows(role).labels, minlength=K).tolist() for role in ROLES
     }
     bundled = sha256_file(sample("triage"))
     source = run.data["source"]
@@ -198,7 +197,7 @@ def _kind_of_start(run):
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(
     outcome: Outcome,  # On the test role
-    train: Predictions,  # Of the train role, for the baselines
+    train: Rows,  # Of the train role, for the baselines
 ) -> dict[str, Any]:
     "Deciding everything: accuracy, losses, by class, beside two baselines"
     labels = outcome.predictions.labels
@@ -579,7 +578,7 @@ def audit(
         "identity": identity_of(run),
         "data": data_of(run),
         "training": training_of(run, outcome),
-        "performance": performance_of(outcome, run.predictions("train")),
+        "performance": performance_of(outcome, run.rows("train")),
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),
         "selective": selective_of(run, outcome),

@@ -202,14 +202,13 @@ class RoleScorer:
         outside: Sequence[str] = (),  # Texts of no class, by which "auto" chooses
     ) -> ScopeMeasure:
         "Choose a score, and keep of the train role what it needs"
-        vectors = []
-        for role, (texts, labels) in {"train": train, "validation": validation}.items():
-            self._seen[role] = score_texts(self.model, texts)
-            vectors.append((self._seen[role][1], labels))
+        said = self._seen["validation"] = score_texts(self.model, validation[0])
+        learnt = score_texts(self.model, train[0])[1]
+        vectors = [(learnt, train[1]), (said[1], validation[1])]
         if score == "auto" and outside:
-            said = self._seen["validation"], score_texts(self.model, outside)
+            strange = score_texts(self.model, outside)
             asked = {"train": vectors[0], "seed": seed}
-            self.measure = _measure_by_outside(*said, **asked)
+            self.measure = _measure_by_outside(said, strange, **asked)
         else:
             self.measure = fit_scope_measure(score, *vectors, seed=seed)
         return self.measure
@@ -217,10 +216,10 @@ class RoleScorer:
     def score(
         self,
         texts: Sequence[str],  # n texts, n >= 1
-        role: str = "",  # "train", "validation", ...; empty for new texts
+        role: str = "",  # "validation", ...; empty for new texts
     ) -> tuple[np.ndarray, dict[str, np.ndarray]]:  # Logits; strangeness by part
-        "What the model says of texts; train rows are not measured by themselves"
+        "What the model says of texts"
         if self.measure is None:
             return self.model.logits(texts), {}
         logits, vectors = self._seen.pop(role, None) or score_texts(self.model, texts)
-        return logits, {} if role == "train" else self.measure.parts(vectors)
+        return logits, self.measure.parts(vectors)

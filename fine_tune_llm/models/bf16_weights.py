@@ -14,16 +14,30 @@ from torch import nn
 
 # %% ../../nbs/models/28_bf16_weights.ipynb #a5086fac
 def _frozen_linear(net):
-    "Weights of linear layers that are float32, on a processor, and learn nothing"
-    layers = list(net.modules())
-    shared = {id(m.weight) for m in layers if isinstance(m, nn.Embedding)}
-    weights = [m.weight for m in layers if type(m) is nn.Linear]
-    found = {
-        id(w): w
-        for w in weights
-        if w.dtype == torch.float32 and w.device.type == "cpu" and not w.requires_grad
-    }
-    return [w for number, w in found.items() if number not in shared]
+    "Linear layers whose weights are float32, on a processor, and learn nothing"
+    return [
+        layer
+        for layer in net.modules()
+        if type(layer) is nn.Linear
+        and layer.weight.dtype == torch.float32
+        and layer.weight.device.type == "cpu"
+        and not layer.weight.requires_grad
+    ]
+
+
+@contextmanager
+def _untied(net, layers):
+    "Weights of these layers; what an embedding shares is a parameter of its own within"
+    embeddings = [m for m in net.modules() if isinstance(m, nn.Embedding)]
+    shared = {id(m.weight) for m in embeddings}
+    tied = [(layer, layer.weight) for layer in layers if id(layer.weight) in shared]
+    try:
+        for layer, weights in tied:
+            layer.weight = nn.Parameter(weights.data, requires_grad=False)
+        yield list({id(layer.weight): layer.weight for layer in layers}.values())
+    finally:
+        for layer, weights in tied:
+            layer.weight = weights
 
 
 @contextmanager
@@ -46,16 +60,16 @@ def rounded_weights(
     enabled: bool = True,  # Or is nothing done?
 ) -> Iterator[None]:
     "What learns nothing is bfloat16 within, as autocast would round it every time"
-    weights = _frozen_linear(net) if enabled else []
-    pairs = [(w, w.data.bfloat16()) for w in weights]
-    for w in weights:
-        w.full = w.data
-    try:
-        with _exchanged(pairs):
-            yield
-    finally:
+    with _untied(net, _frozen_linear(net) if enabled else []) as weights:
+        pairs = [(w, w.data.bfloat16()) for w in weights]
         for w in weights:
-            del w.full
+            w.full = w.data
+        try:
+            with _exchanged(pairs):
+                yield
+        finally:
+            for w in weights:
+                del w.full
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from ..core.printable import for_markdown
 from ..data.ledger import ROLES
 from ..inference.scope import read_choice
 from ..models.hub import find_model
-from ..predictions import Predictions
+from ..predictions import Predictions, Rows
 from fine_tune_llm.run.classifier import (
     CertifiedClassifier,
     fit_classifier,
@@ -54,7 +54,7 @@ def derive_certificate(
     config: Config,  # Sections calibration, conformal and risk
     *,
     # Says which classes and groups are rare; validation does when `None`
-    train: Predictions | None = None,
+    train: Rows | None = None,
     # Whose calibrator and score settings are kept; both are found here when `None`
     keep: CertifiedClassifier | None = None,
     # The score by which texts are rejected as out of scope, where the run chose one
@@ -460,12 +460,13 @@ def _derived(folder, config, keep):
 
 
 def _roles_of(folder, config):
-    "Predictions of validation, calibration and, where it says what is rare, train"
-    roles = ["validation", "calibration"]
-    if tells_rare(config):
-        roles.append("train")
-    found = [Predictions.load(folder / _ROWS[f"{role}_rows"]) for role in roles]
-    return found if len(found) == 3 else [*found, None]
+    "Predictions of validation and calibration; rows of train where they tell the rare"
+    said = [
+        Predictions.load(folder / _ROWS[f"{role}_rows"])
+        for role in ("validation", "calibration")
+    ]
+    train = Rows.load(folder / _ROWS["train_rows"]) if tells_rare(config) else None
+    return [*said, train]
 
 # %% ../../nbs/run/10_certificate.ipynb #read-cert
 _KEYS = {

@@ -41,7 +41,7 @@ from ..models.hub import find_model
 from ..models.onnx import load_onnx
 from ..models.text_model import TextModel
 from ..models.weights import find_device
-from ..predictions import Outcome, Predictions
+from ..predictions import Outcome, Predictions, Rows
 from fine_tune_llm.run.certificate import (
     check_scores,
     check_unchanged,
@@ -248,20 +248,17 @@ class Run:
         "What of the train role says how strange a text is; `None` where nothing does"
         return _read_scope(self)
 
-    def predictions(
-        self,
-        role: str,  # "train", "validation", "calibration" or "test"
-    ) -> Predictions:
-        "Stored predictions of a role"
-        check_choice("role", role, ROLES)
-        if role in self._outcomes:
-            return self._outcomes[role].predictions
-        with _unchanged(self, f"{role}_rows"):
-            return Predictions.load(self.path / "predictions" / f"{role}.parquet")
+    def rows(self, role: str) -> Rows:
+        "Stored rows of a role; of train nothing was predicted"
+        return _read_rows(self, role, ROLES)
+
+    def predictions(self, role: str) -> Predictions:
+        'Stored predictions of role "validation", "calibration" or "test"'
+        return _read_rows(self, role, ROLES[1:])
 
     def outcome(
         self,
-        role: str,  # "train", "validation", "calibration" or "test"
+        role: str,  # "validation", "calibration" or "test"
     ) -> Outcome:
         "What the run says about a role: probabilities, sets and decisions, made once"
         if role not in self._outcomes:
@@ -347,6 +344,16 @@ def _unchanged(run, *names):
     check_unchanged(run.path, run.certificate, names)
     yield
     check_unchanged(run.path, run.certificate, names)
+
+
+def _read_rows(run, role, roles):
+    "Stored rows of one of these roles, of a file that is as it was"
+    check_choice("role", role, roles)
+    if role in run._outcomes:
+        return run._outcomes[role].predictions
+    kind = Rows if role == "train" else Predictions
+    with _unchanged(run, f"{role}_rows"):
+        return kind.load(run.path / "predictions" / f"{role}.parquet")
 
 
 def _whole_texts(texts):

@@ -31,9 +31,9 @@ _SAME = 1e-5  # Probabilities that differ by no more are the same
 
 
 def _said_by(model: TextModel, run: Run) -> dict[str, Predictions]:
-    "What an engine says of every role"
+    "What an engine says of every role but train"
     scorer, said = RoleScorer(model, run.scope), {}
-    for role in ROLES:
+    for role in ROLES[1:]:
         there = run.predictions(role)
         logits, strangeness = scorer.score([str(text) for text in there.texts], role)
         said[role] = Predictions(
@@ -100,8 +100,8 @@ def _fill(work, run, precision):
         shutil.copytree(run.path / "scope", work / "scope")
     said = _said_by(model, run)
     (work / "predictions").mkdir()
-    for role, predictions in said.items():
-        predictions.save(work / "predictions" / f"{role}.parquet")
+    for role, rows in {"train": run.rows("train"), **said}.items():
+        rows.save(work / "predictions" / f"{role}.parquet")
     _record_stages(work, read_stages(run.path))
     config = make_config(
         run.config, {"model.dropout_passes": 0}

@@ -67,7 +67,7 @@ from fine_tune_llm.models.text_model import (
     load_model,
 )
 from ..models.weights import check_model, empty_backbone, find_device
-from ..predictions import Predictions
+from ..predictions import Predictions, Rows
 from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
@@ -419,6 +419,7 @@ def predict_stage(
 ) -> None:
     """Make `predictions/ROLE.parquet` by the model as it was saved
 
+    Of the train role its rows alone: nothing is promised of what was learnt.
     And `start.parquet`, what it said of the test role before it was trained.
     """
     files = {role: f"predictions/{role}.parquet" for role in ROLES}
@@ -439,16 +440,20 @@ def predict_stage(
     if "scope" in parts:
         _measure_scope(job, scorer, made_from, is_done="scope" in done)
     for role in missing:
+        if role == "train":
+            _store(job, files[role], role, made_from)
+            continue
         texts, _ = job.rows(role, PREDICTED_FOR[role])
         logits, strangeness = scorer.score(texts, role)
         _store(job, files[role], role, made_from, logits=logits, scope=strangeness)
 
 
 def _store(job, file, role, made_from, **scores):
-    "Write what was said of a role, and record the file"
+    "Write the rows of a role with what was said of them, and record the file"
     dataset, index = job.dataset, job.ledger.roles[role]
     texts, labels = job.rows(role, PREDICTED_FOR[role])
-    Predictions(
+    kind = Predictions if scores else Rows
+    kind(
         **scores,
         labels=[dataset.classes[k] for k in labels],
         classes=dataset.classes,

@@ -218,7 +218,7 @@ def _check_unseen(found, hashes, run):
         )
     people = set() if found.clusters is None else set(found.clusters) - {None}
     for role, seen in run.data["ledger"]["roles"].items():
-        there = run.predictions(role)
+        there = run.rows(role)
         n_texts = len(set(hashes) & set(seen))
         n_texts = n_texts or len(looks & {look_hash(text) for text in there.texts})
         n_people = 0 if there.clusters is None else len(people & set(there.clusters))

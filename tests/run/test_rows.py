@@ -60,7 +60,7 @@ def test_a_fit_needs_no_seed(run):
 
 
 def test_a_person_has_one_role_and_counts_once_outside_training(run):
-    people = {role: run.predictions(role).clusters for role in ROLES}
+    people = {role: run.rows(role).clusters for role in ROLES}
     seen = [set(names) for names in people.values()]
     assert sum(map(len, seen)) == len(set.union(*seen)) == 160
     for role in ROLES[1:]:
@@ -74,8 +74,8 @@ def test_classes_that_are_numbers_keep_their_rows(run, rows):
     assert run.classes == ("01", "1")
     label_of = {str(row["id"]): row["label"] for row in rows}
     for role in ROLES:
-        said = run.predictions(role)
-        assert said.label_names.tolist() == [label_of[name] for name in said.ids]
+        rows = run.rows(role)
+        assert rows.label_names.tolist() == [label_of[name] for name in rows.ids]
     again = Run.load(run.path).outcome("test")
     assert set(again.decided_names) <= {"01", "1", None}
 
@@ -124,7 +124,7 @@ def test_conflicts_are_trained_or_refused_before_anything_is_written(go, name):
         assert e.context["counts"] and not (go.folder / f"conflicts {name}").exists()
         return
     for role in ROLES:
-        assert set(run.predictions(role).labels) == set(range(len(run.classes)))
+        assert set(run.rows(role).labels) == set(range(len(run.classes)))
 
 
 def test_a_column_that_only_one_file_has_is_found_before_training(go, rows):
@@ -152,7 +152,7 @@ def test_groups_are_the_same_in_both_files(go):
         group=["region", "branch"],
         config={"risk": {}},
     )
-    names = [set(run.predictions(role).groups["branch"]) for role in ROLES]
+    names = [set(run.rows(role).groups["branch"]) for role in ROLES]
     assert set.union(*names) == {"1", "2", "3", None}
 
 

@@ -39,7 +39,8 @@ def test_the_run_holds_what_the_score_needs(run):
     assert run.certificate["fingerprints"]["scope"]
     for role in ("validation", "calibration", "test"):
         assert set(run.predictions(role).scope) == {"knn"}
-    assert run.predictions("train").scope == {}
+    with pytest.raises(ConfigurationError, match="`role` must be one of validation"):
+        run.predictions("train")
 
 
 def test_decisions_are_certified_on_the_rows_below_the_threshold(run):

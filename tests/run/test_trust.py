@@ -359,7 +359,7 @@ def test_load_swap_predictions(copy, role):
         rows / f"{role}.parquet",
     )
     with pytest.raises(CertificateError, match=f"predictions/{role}.parquet"):
-        run.outcome(role)
+        run.rows(role)
 
 
 def test_a_pickled_run_is_verified_where_it_is_opened(copy, other):

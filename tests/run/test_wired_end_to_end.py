@@ -58,7 +58,7 @@ def wired(tiny, tmp_path_factory):
 def test_the_train_role_says_what_is_rare(wired):
     run, _ = wired
     roles = [run.predictions(role) for role in ("validation", "calibration")]
-    config, train = run.config, run.predictions("train")
+    config, train = run.config, run.rows("train")
     keep = classifier_of(run.certificate)
     again = derive_certificate(*roles, config, train=train, keep=keep)
     assert again["promises"]["sets"] == run.certificate["promises"]["sets"]
