@@ -39,7 +39,9 @@ class Log(TrainerCallback):
         total = self.trainer.losses.total
         with open(self.file, "a") as file:
             file.write(f"{state.global_step} {total!r}\n")
-        time.sleep(self.wait)
+        end = time.monotonic() + self.wait
+        while time.monotonic() < end:  # a signal may reach another thread than this
+            time.sleep(min(0.05, self.wait))
 
 
 def go(folder, *, wait=0.0, rows=45):
