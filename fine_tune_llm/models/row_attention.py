@@ -47,8 +47,10 @@ def row_blocks(
 
 # %% ../../nbs/models/31_row_attention.ipynb #b4b98d6d
 def _shares(scores, dtype, dropout):
-    "How much is taken from each key"
-    return F.dropout(scores.float().softmax(-1).to(dtype), dropout, training=True)
+    "How much is taken from each key; sums are in float32 whatever comes"
+    with torch.autocast(scores.device.type, enabled=False):
+        shares = scores.softmax(-1)
+    return F.dropout(shares.to(dtype), dropout, training=True)
 
 
 def _of_beginning(query, key, value, dropout):

@@ -7,6 +7,7 @@ __all__ = ['StepComputer', 'LossSums', 'StepFlow', 'CalibratedTrainer']
 
 # %% ../../nbs/training/30_trainer.ipynb #c89ec009
 import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -28,7 +29,7 @@ from fine_tune_llm.models.adapters import (
     load_training_state,
     training_state,
 )
-from ..models.memory import give_back_memory
+from ..models.memory import give_back_memory, trim_heap
 from ..stats.metric_summary import WATCHED
 from .batches import LengthSampler
 from .faults import ForgivingHandler, is_out_of_memory
@@ -271,6 +272,9 @@ class LossSums:
             logs["train_loss"] = self.total / self.steps
 
 
+_TRIM_EVERY = 20.0  # Seconds: batches of many sizes leave holes in the heap
+
+
 class StepFlow(TrainerCallback):
     "What a `CalibratedTrainer` does between the parts of a step"
 
@@ -279,6 +283,7 @@ class StepFlow(TrainerCallback):
         trainer: Any,  # The `CalibratedTrainer`
     ):
         self.trainer = trainer
+        self.trimmed = time.monotonic()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The order of rows is that of the epoch, also in the middle of one"
@@ -310,6 +315,9 @@ class StepFlow(TrainerCallback):
         "A loss with a memory sees the step, and an adapter that gives up rank"
         remember(self.trainer.computer.step)
         after_optimizer_step(self.trainer.computer.backbone, state.global_step)
+        if args.device.type == "cpu" and time.monotonic() > self.trimmed + _TRIM_EVERY:
+            trim_heap()
+            self.trimmed = time.monotonic()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **extra: Any) -> None:
         "The rows of a whole epoch are past"
