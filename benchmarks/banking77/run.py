@@ -3,9 +3,7 @@
 import argparse
 import json
 import os
-import platform
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -13,21 +11,15 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-
-
-def machine():
-    with open("/proc/cpuinfo") as f:
-        cpu = next(
-            (line.split(":")[1].strip() for line in f if line.startswith("model name")),
-            platform.processor(),
-        )
-    return dict(cpu=cpu, cores=os.cpu_count(), python=platform.python_version())
+sys.path[:0] = [str(HERE.parent)]
+from machine import about  # noqa: E402
 
 
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--epochs", type=int, default=3)
     a.add_argument("--seed", type=int, default=0)
+    a.add_argument("--members", type=int, default=1, help="adapters that speak as one")
     a.add_argument("--out", default=None)
     a = a.parse_args()
     data = (
@@ -50,6 +42,7 @@ def main():
         test=data / "test.jsonl",
         out=a.out or Path(tempfile.mkdtemp()) / "banking77",
         progress=False,
+        config={"training.members": a.members},
         **settings,
     )
     seconds = time.perf_counter() - start
@@ -57,7 +50,7 @@ def main():
     s = e["selective"]
     stage = {x.stage: x.seconds for x in run.events(StageFinished)}
     result = dict(
-        settings=settings,
+        settings=settings | {"members": a.members},
         rows=e["data"]["roles"],
         accuracy=e["performance"]["accuracy"],
         tfidf=e["performance"]["baselines"]["tfidf"],
@@ -66,6 +59,7 @@ def main():
             after=e["calibration"]["after"]["ece"],
             temperature=e["calibration"]["temperature"],
         ),
+        nll={when: e["calibration"][when]["nll"] for when in ("before", "after")},
         coverage={
             k: e["coverage"][k]
             for k in ("alpha", "coverage", "band", "inside", "mean_set_size")
@@ -74,15 +68,13 @@ def main():
         seconds=round(seconds, 1),
         stages=stage,
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        machine=machine(),
-        versions=e["identity"]["versions"],
-        date=time.strftime("%Y-%m-%d"),
-        commit=subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
-        ).stdout.strip(),
+        about=about("torch", "transformers", "peft", "scikit-learn", "numpy"),
     )
     (HERE / "results").mkdir(exist_ok=True)
-    (HERE / "results" / "banking77.json").write_text(
+    name = "banking77" + (
+        f"_{a.members}_members_seed_{a.seed}" if a.members > 1 else ""
+    )
+    (HERE / "results" / f"{name}.json").write_text(
         json.dumps(result, indent=1) + "\n", encoding="utf-8"
     )
     print(json.dumps(result, indent=1))
