@@ -32,6 +32,7 @@ from ..core.event_store import EventStore
 from ..core.events import Event
 from ..core.files import read_json
 from ..core.locks import is_own_work
+from ..core.logs import get_logger
 from ..core.printable import code_for_markdown
 from ..data.ledger import ROLES
 from ..inference.decision import Decision, Decisions
@@ -73,9 +74,9 @@ def differences(
 
 
 def _check_same_run(folder, config, data):
-    "Refuse a folder begun with other settings or data; live settings may differ"
-    settings = load_config(folder / "config.yaml").fixed()
-    found = [*differences(settings, config.fixed())]
+    "Refuse a folder begun with other settings or data; live settings stay its own"
+    settings = load_config(folder / "config.yaml")
+    found = [*differences(settings.fixed(), config.fixed())]
     if (folder / "data.json").exists():
         there = read_json(folder / "data.json")
         found += differences(_without_names(there), _without_names(data), "data: ")
@@ -86,6 +87,10 @@ def _check_same_run(folder, config, data):
             "resume it",
             differences=found,
         )
+    live = [*differences(settings.to_dict(), config.to_dict())]
+    if live:
+        said = f"`{folder}` keeps its live settings ({'; '.join(live[:5])})"
+        get_logger("run").warning(f"{said}; change them in its config.yaml")
 
 
 def _without_names(data):

@@ -28,6 +28,7 @@ from fine_tune_llm.core.events import (
     TrainingEvaluated,
 )
 from fine_tune_llm.core.files import full_disk_in_words, sha256_json
+from fine_tune_llm.core.logs import capture_logs
 from fine_tune_llm.data import loading
 from fine_tune_llm.models.ensembles import load_trained
 from fine_tune_llm.run import journey
@@ -173,6 +174,19 @@ def test_only_live_settings_may_change(run):
     assert "only live settings may change now: `conformal.alpha` may not" in str(
         e.value
     )
+
+
+def test_a_finished_run_says_that_it_keeps_its_live_settings(go, run):
+    copy = shutil.copytree(run.path, go.folder / "kept")
+    with capture_logs() as lines:
+        again = go("kept", config={"model.dropout_passes": 3, "lora.dropout": 0.0})
+    assert again.config.model.dropout_passes == 0
+    said = " ".join(line["event"] for line in lines)
+    assert "kept` keeps its live settings (model.dropout_passes is 0 there" in said
+    with capture_logs() as lines:
+        go("kept")
+    assert not [line for line in lines if "live settings" in line["event"]]
+    shutil.rmtree(copy)
 
 
 def test_score_settings_are_tuned(run):
