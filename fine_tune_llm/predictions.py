@@ -14,7 +14,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from .core.errors import IntegrityError, NotFittedError, PredictionError
+from fine_tune_llm.core.errors import (
+    DataError,
+    IntegrityError,
+    NotFittedError,
+    PredictionError,
+)
 from .core.files import atomic_write
 from .core.printable import for_markdown
 from fine_tune_llm.stats.arrays import (
@@ -61,20 +66,34 @@ def _scope_columns(scope, n_rows):
     return columns
 
 
-def _with_indices(kind, labels, **columns):
-    "Rows of a kind whose labels are indices, whatever the classes are called"
-    rows = kind(**columns)
+def _with_indices(labels, *, classes, **columns):
+    "`Rows`, or `Predictions`, by labels that are indices, whatever classes are called"
+    names = class_names(classes)
+    if _scored(columns):
+        rows = Predictions(classes=names, **columns)
+        if labels is not None:
+            checked = check_labels(labels, len(rows), len(names))
+            rows.__dict__["labels"] = read_only(checked)
+        return rows
     if labels is not None:
-        checked = check_labels(labels, len(rows), rows.n_classes)
-        rows.__dict__["labels"] = read_only(checked)
-    return rows
+        checked = check_labels(labels, len(labels), len(names))
+        labels = np.array(names, dtype=object)[checked]
+    return Rows(classes=names, labels=labels, **columns)
 
 
-def _first_length(*columns):
-    "Of those that were given; `PredictionError` when none was"
-    for column in columns:
-        if column is not None:
-            return len(column)
+def _n_rows(**columns):
+    "Length of the first that was given; `PredictionError` when none was"
+    for name, column in columns.items():
+        if column is None:
+            continue
+        if isinstance(column, (str, bytes)) or not hasattr(column, "__len__"):
+            raise PredictionError(
+                f"`{name}` must hold a value for each row, got {type(column).__name__}",
+                argument=name,
+            )
+        if not len(column):
+            raise PredictionError(f"`{name}` holds no rows", argument=name)
+        return len(column)
     raise PredictionError("one of `texts`, `labels` and `ids` is needed")
 
 # %% ../nbs/30_predictions.ipynb #0f866fa3
@@ -87,7 +106,8 @@ class Rows:
     to them.
     """
 
-    _kinds: tuple[str, ...] = ("rows",)  # What a file of them says it holds
+    # What a file that they are read from may say it holds
+    _held: tuple[str, ...] = ("rows", "logits", "probs")
 
     def __init__(
         self,
@@ -103,7 +123,7 @@ class Rows:
         # each other
         clusters: Any = None,
     ) -> None:
-        n = _first_length(texts, labels, ids)
+        n = _n_rows(texts=texts, labels=labels, ids=ids)
         known = {"ids": ids, "texts": texts, "clusters": clusters}
         self._take(n, classes, labels=labels, groups=groups, **known)
 
@@ -128,16 +148,20 @@ class Rows:
             f"{type(self).__name__} are read-only: cannot set `{name}`"
         )
 
-    def __len__(self) -> int:
-        return _first_length(self.texts, self.labels, self.ids)
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(
+            f"{type(self).__name__} are read-only: cannot delete `{name}`"
+        )
 
-    def __getitem__(self, rows: Any) -> Self:
-        index = rows if isinstance(rows, slice) else row_index(rows, len(self))
+    def __len__(self) -> int:
+        return _n_rows(texts=self.texts, labels=self.labels, ids=self.ids)
+
+    def __getitem__(self, some: Any) -> Self:
+        index = some if isinstance(some, slice) else row_index(some, len(self))
         columns = self._columns()
-        columns.pop("classes")
+        classes = columns.pop("classes")
         return _with_indices(
-            type(self),
-            classes=self.classes,
+            classes=classes,
             **{name: _at(index, column) for name, column in columns.items()},
         )
 
@@ -162,14 +186,27 @@ class Rows:
         "Write one Parquet file, whole or not at all"
         import pyarrow.parquet as pq
 
-        table = _as_table(self)
+        try:
+            table = _as_table(self)
+        except UnicodeEncodeError as e:
+            raise PredictionError(
+                f"a text or a name is no Unicode text: {e.reason} in {e.object[:40]!a}",
+                hint="Half of a surrogate pair stands alone there: replace it",
+            ) from e
         with atomic_write(path) as temporary:
             pq.write_table(table, temporary)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        "Read what `save` wrote, bit for bit; `IntegrityError` for anything else"
-        return _with_indices(cls, **_from_table(_read_table(path), path, cls._kinds))
+        """Read what `save` wrote, bit for bit; `IntegrityError` for anything else
+
+        `Rows` are read from a file of predictions, too.
+        """
+        table = _read_table(path)
+        try:
+            return _with_indices(**_from_table(table, path, cls._held))
+        except (PredictionError, DataError) as e:
+            raise _not_ours(path, f"holds columns that do not fit: {e.message}") from e
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(_facts(self))})"
@@ -188,7 +225,7 @@ class Predictions(Rows):
     `Rows` with scores: give `logits` or `probs`, not both.
     """
 
-    _kinds = ("logits", "probs")
+    _held = ("logits", "probs")
 
     def __init__(
         self,
@@ -293,7 +330,7 @@ def _described(said):
 # %% ../nbs/30_predictions.ipynb #4f5a2e39
 def _no_labels():
     return NotFittedError(
-        "these predictions have no `labels`", hint="Pass labels= when you make them"
+        "these rows have no `labels`", hint="Pass labels= when you make them"
     )
 
 
@@ -389,7 +426,7 @@ def _is_matrix(table, kind):
     return pa.types.is_fixed_size_list(held) and pa.types.is_floating(held.value_type)
 
 
-def _note_of(table, path, kinds):
+def _note_of(table, path, held):
     "What `save` noted about the columns, checked"
     raw = (table.schema.metadata or {}).get(b"fine_tune_llm")
     if raw is None:
@@ -404,8 +441,14 @@ def _note_of(table, path, kinds):
             path, f"is of version {version!r}; this library reads version 1"
         )
     kind = note.get("kind")
-    if kind not in kinds:
-        raise _not_ours(path, f"holds {kind!r}, not {' or '.join(kinds)}")
+    if kind == "rows" and kind not in held:
+        raise IntegrityError(
+            f"`{path}` holds rows of which nothing was predicted",
+            hint="Read it with Rows.load",
+            path=str(path),
+        )
+    if kind not in held:
+        raise _not_ours(path, "does not say what its columns are")
     known = kind == "rows" or _is_matrix(table, kind)
     if not known or not isinstance(note.get("classes"), list):
         raise _not_ours(path, "does not say what its columns are")
@@ -413,9 +456,7 @@ def _note_of(table, path, kinds):
 
 
 def _scores_of(table, kind):
-    "The matrix, where there is one"
-    if kind == "rows":
-        return {}
+    "The matrix, by its name"
     flat = table[kind].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return {kind: flat.reshape(len(table), -1)}
 
@@ -429,16 +470,16 @@ def _by_name(table, prefix):
     }
 
 
-def _from_table(table, path, kinds):
+def _from_table(table, path, held):
     "What `Rows` or `Predictions` need, from a table that `_as_table` made"
-    note = _note_of(table, path, kinds)
+    note = _note_of(table, path, held)
 
     def column(name):
         if name in table.column_names:
             return table[name].to_numpy(zero_copy_only=False)
         return None
 
-    scores = _scores_of(table, note["kind"])
+    scores = {} if "rows" in held else _scores_of(table, note["kind"])
     if scores:
         scores["scope"] = _by_name(table, "scope:")
     return scores | {

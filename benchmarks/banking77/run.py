@@ -70,14 +70,17 @@ def main():
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         about=about("torch", "transformers", "peft", "scikit-learn", "numpy"),
     )
+    store(result, a)
+
+
+def store(result, asked):
     (HERE / "results").mkdir(exist_ok=True)
-    name = "banking77" + (
-        f"_{a.members}_members_seed_{a.seed}" if a.members > 1 else ""
-    )
-    (HERE / "results" / f"{name}.json").write_text(
-        json.dumps(result, indent=1) + "\n", encoding="utf-8"
-    )
-    print(json.dumps(result, indent=1))
+    name = "banking77"
+    if (asked.members, asked.seed) != (1, 0):
+        name += f"_{asked.members}_members_seed_{asked.seed}"
+    said = json.dumps(result, indent=1)
+    (HERE / "results" / f"{name}.json").write_text(said + "\n", encoding="utf-8")
+    print(said)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.errors import PredictionError
 from .findings import not_evaluated, share
 from ..predictions import Outcome, Predictions, Rows
 from ..stats.metrics import PROB_FLOOR
@@ -25,6 +26,8 @@ def baselines(
     decided: np.ndarray | None = None,
 ) -> dict[str, Any]:  # `majority` and `tfidf`: accuracy with its interval
     "Majority class, and TF-IDF (words and pairs) with logistic regression"
+    if train.labels is None or train.texts is None:
+        raise PredictionError("`train` needs texts and labels", argument="train")
     commonest = np.bincount(train.labels, minlength=train.n_classes).argmax()
     guesses = {
         "majority": np.full(len(test), commonest),

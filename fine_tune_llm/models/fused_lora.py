@@ -8,7 +8,7 @@ __all__ = ['low_rank_linear', 'fused_lora']
 # %% ../../nbs/models/29_fused_lora.ipynb #fu000006
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MethodType
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,15 +22,15 @@ class _LowRank(torch.autograd.Function):
     def forward(ctx, x, weight, bias, down, up, scaling, dtype):
         flat = x.reshape(-1, x.shape[-1]).to(dtype)
         weight, narrow_down, narrow_up = (t.to(dtype) for t in (weight, down, up))
-        narrow = (flat @ narrow_down.t()).mul_(scaling)
-        out = nn.functional.linear(
-            flat, weight, None if bias is None else bias.to(dtype)
-        )
-        out.addmm_(narrow, narrow_up.t())
+        bias = None if bias is None else bias.to(dtype)
+        with torch.autocast(x.device.type, enabled=False):
+            narrow = (flat @ narrow_down.t()).mul_(scaling)
+            out = nn.functional.linear(flat, weight, bias)
+            out.addmm_(narrow, narrow_up.t())
         ctx.save_for_backward(flat, weight, narrow_down, narrow_up, narrow)
         ctx.scaling, ctx.shape = scaling, x.shape
         ctx.dtypes = x.dtype, down.dtype, up.dtype
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], len(weight))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -105,10 +105,14 @@ def fused_lora(
     "Training steps under autocast compute adapted layers as one within"
     from peft.tuners.lora.layer import Linear
 
-    layers: list[Any] = [m for m in net.modules() if type(m) is Linear and enabled]
+    layers: list[Any] = [
+        layer
+        for layer in net.modules()
+        if enabled and type(layer) is Linear and "forward" not in vars(layer)
+    ]
     try:
         for layer in layers:
-            layer.forward = MethodType(_forward, layer)
+            layer.forward = partial(_forward, layer)  # which can be copied, and pickled
         yield
     finally:
         for layer in layers:

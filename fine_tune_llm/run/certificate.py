@@ -316,9 +316,9 @@ def _export_in_words(first, asked):
     same = said.get("equivalent") == "yes"
     how = "is equivalent to it" if same else "is another model"
     return (
-        f"The model of certificate {first} on another engine ({engine}): every role "
-        f"was scored again. On the {said['rows']} calibration rows its probabilities "
-        f"differ by up to {said.get('largest_difference')} and "
+        f"The model of certificate {first} on another engine ({engine}), by which "
+        f"every role but train was scored. On the {said['rows']} calibration rows its "
+        f"probabilities differ by up to {said.get('largest_difference')} and "
         f"{said['decisions_changed']} decisions changed: it {how}."
     )
 

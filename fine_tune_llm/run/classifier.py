@@ -312,7 +312,9 @@ def fit_classifier(
         probs,
         calibration.labels,
         groups=group_column(calibration, set_group(config)),
-        rare_from=_rows_that_tell_rare(validation if train is None else train, config),
+        rare_from=_rows_that_tell_rare(
+            validation if train is None else train, calibration.classes, config
+        ),
     )
     scope, scope_refusal = _fit_scope(validation, calibration, config, scope_score)
     selective = make_selective(config, calibration.classes)
@@ -357,10 +359,16 @@ def tells_rare(
     return asked.rare == "marginal" and asked.condition not in ("none", "cluster")
 
 
-def _rows_that_tell_rare(rows, config):
+def _rows_that_tell_rare(rows, classes, config):
     "Labels and groups by which rare cells are told, `None` where there are no cells"
     if not tells_rare(config):
         return None
+    if rows.labels is None or rows.classes != classes:
+        raise PredictionError(
+            "the rows that say what is rare need labels of the classes that are "
+            f"certified, {', '.join(classes[:6])}",
+            argument="train",
+        )
     groups = group_column(rows, set_group(config))
     return (rows.labels,) if groups is None else (rows.labels, groups)
 

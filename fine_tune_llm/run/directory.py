@@ -34,7 +34,7 @@ from ..core.files import read_json
 from ..core.locks import is_own_work
 from ..core.logs import get_logger
 from ..core.printable import code_for_markdown
-from ..data.ledger import ROLES
+from ..data.ledger import PREDICTED, ROLES
 from ..inference.decision import Decision, Decisions
 from ..inference.scope import ScopeMeasure
 from ..models.ensembles import load_trained
@@ -254,12 +254,12 @@ class Run:
         return _read_scope(self)
 
     def rows(self, role: str) -> Rows:
-        "Stored rows of a role; of train nothing was predicted"
+        "Stored rows of any role, of all but train with what was predicted of them"
         return _read_rows(self, role, ROLES)
 
     def predictions(self, role: str) -> Predictions:
         'Stored predictions of role "validation", "calibration" or "test"'
-        return _read_rows(self, role, ROLES[1:])
+        return _read_rows(self, role, PREDICTED)
 
     def outcome(
         self,
@@ -353,6 +353,12 @@ def _unchanged(run, *names):
 
 def _read_rows(run, role, roles):
     "Stored rows of one of these roles, of a file that is as it was"
+    if role == "train" and role not in roles:
+        raise ConfigurationError(
+            "nothing is predicted of the train role",
+            hint="run.rows('train') has its rows, run.model.logits(texts) scores them",
+            argument="role",
+        )
     check_choice("role", role, roles)
     if role in run._outcomes:
         return run._outcomes[role].predictions

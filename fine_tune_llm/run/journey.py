@@ -411,7 +411,7 @@ PREDICTED_FOR = {
     "validation": "calibrate",
     "calibration": "certify",
     "test": "report",
-}  # what each role's predictions serve
+}  # what each role serves where its file is written
 
 
 def predict_stage(
@@ -433,6 +433,11 @@ def predict_stage(
         return
     if _START in set(parts) - set(done):
         _store(job, _START, "test", made_from, logits=_start_logits(job))
+    if "train" in missing:
+        _store(job, files["train"], "train", made_from)
+        missing.remove("train")
+    if not missing and ("scope" not in parts or "scope" in done):
+        return
     check_stages(job.folder, ["training"])
     model = saved_model(job.folder, job.config, device=job.config.model.device)
     check_stages(job.folder, ["training"])  # what was loaded is what was written
@@ -440,9 +445,6 @@ def predict_stage(
     if "scope" in parts:
         _measure_scope(job, scorer, made_from, is_done="scope" in done)
     for role in missing:
-        if role == "train":
-            _store(job, files[role], role, made_from)
-            continue
         texts, _ = job.rows(role, PREDICTED_FOR[role])
         logits, strangeness = scorer.score(texts, role)
         _store(job, files[role], role, made_from, logits=logits, scope=strangeness)

@@ -11,6 +11,7 @@ import os
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ from fine_tune_llm.models.adapters import (
     prepare_training,
     rounded_base,
 )
+from ..models.label_engines import base_model
 from ..models.text_model import TextModel, texts_at_once
 from ..models.weights import native_bf16
 from ..stats.metric_summary import WATCHED
@@ -60,12 +62,6 @@ from .trainer import CalibratedTrainer
 from .watch import calibration_metrics
 
 # %% ../../nbs/training/35_recipe.ipynb #d04b6bb0
-# transformers calls it gradient checkpointing before 5.23
-_RECOMPUTE = "activation_checkpointing"
-if _RECOMPUTE not in TrainingArguments.__dataclass_fields__:
-    _RECOMPUTE = "gradient_checkpointing"
-
-
 def training_arguments(
     config: TrainingConfig,  # What to do
     folder: Path,  # Where checkpoints go
@@ -113,9 +109,24 @@ def training_arguments(
         remove_unused_columns=False,
         label_names=["labels"],
         dataloader_pin_memory=False,
-        **{_RECOMPUTE: config.activation_checkpointing},
         use_cpu=use_cpu,
     )
+
+# %% ../../nbs/training/35_recipe.ipynb #recompute1
+@contextmanager
+def _recomputed(backbone, *, enabled):
+    "Activations of a block are computed again on the way back, within"
+    base, name = base_model(backbone), "activation_checkpointing"
+    if not hasattr(base, f"{name}_enable"):  # transformers before 5.23
+        name = "gradient_checkpointing"
+    if not enabled:
+        yield
+        return
+    getattr(base, f"{name}_enable")(**{f"{name}_kwargs": {"use_reentrant": False}})
+    try:
+        yield
+    finally:
+        getattr(base, f"{name}_disable")()
 
 # %% ../../nbs/training/35_recipe.ipynb #5b4bab47
 class _Lines(ProgressCallback):
@@ -386,7 +397,11 @@ def train(
     _replace_progress(trainer)
     is_alone = arguments.bf16 and arguments.world_size == 1
     # the publisher keeps the step up to date
-    with log_context(step=0), rounded_base(model.net.backbone, enabled=is_alone):
+    with (
+        log_context(step=0),
+        rounded_base(model.net.backbone, enabled=is_alone),
+        _recomputed(model.net.backbone, enabled=config.activation_checkpointing),
+    ):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
     best = trainer.state.best_metric
     if best is None or start[f"eval_{config.best_by}"] <= best:

@@ -1,10 +1,12 @@
 "Adapted layers that are computed as one: where they are, and where peft computes them"
 
 import copy
+import pickle
 
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from peft.tuners.lora.layer import Linear
 
 from fine_tune_llm.models.fused_lora import fused_lora, low_rank_linear
 from fine_tune_llm.testing import shake, tiny_model
@@ -118,6 +120,34 @@ def test_a_copy_has_its_own_layers_and_nothing_stays_behind_an_error():
     with pytest.raises(KeyError), fused_lora(net):
         raise KeyError
     assert not any("forward" in vars(module) for module in net.modules())
+
+
+def test_within_within_and_a_pickle_within():
+    net = net_with()
+    with fused_lora(net):
+        ours = step(net)
+        with fused_lora(net):
+            again = pickle.loads(pickle.dumps(net))
+        assert is_same(step(net), ours)
+    assert is_same(step(again), ours)  # it was written as it was then
+
+
+def test_a_layer_with_a_forward_of_its_own_keeps_it():
+    net = net_with()
+    layer = next(m for m in net.modules() if type(m) is Linear)
+    layer.forward = own = lambda x, *_, **__: type(layer).forward(layer, x)
+    with fused_lora(net):
+        step(net)
+    assert layer.forward is own
+
+
+def test_autocast_has_no_say_in_the_dtype():
+    x, weight = torch.randn(0, 5, 8), torch.randn(6, 8)
+    parts = {"down": torch.randn(2, 8), "up": torch.randn(6, 2), "scaling": 0.5}
+    with torch.autocast("cpu", torch.bfloat16):
+        out = low_rank_linear(torch.randn(3, 8), weight, None, **parts)
+        none = low_rank_linear(x, weight, None, **parts)
+    assert out.dtype == torch.float32 and none.shape == (0, 5, 6)
 
 
 def test_an_input_that_needs_no_gradient_gets_none():
