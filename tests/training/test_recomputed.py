@@ -54,6 +54,6 @@ def test_a_training_that_recomputes_is_the_same(
         said[recomputes] = losses, model.logits(PART[0])
         called[recomputes] = n_calls
     assert called[True] > called[False]  # blocks are computed twice
-    tolerance = 1e-5 if precision == "fp32" else 0.1
+    tolerance = 1e-5 if precision == "fp32" else 0.3  # three steps at 5e-3, rounded
     for one, two in zip(*said.values(), strict=True):
         np.testing.assert_allclose(one, two, atol=tolerance)
