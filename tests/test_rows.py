@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import IntegrityError, PredictionError
-from fine_tune_llm.predictions import Predictions, Rows
+from fine_tune_llm.predictions import LabelledRows, Predictions
 
 ALONE = {
-    "labels": Rows(classes=["a", "b"], labels=["a", "b", "b"]),
-    "texts": Rows(classes=["a", "b"], texts=["x", "y", "z"]),
-    "ids": Rows(classes=["a", "b"], ids=["x", "y", "z"]),
-    "numbers": Rows(classes=["1", "0"], labels=["0", "1", "1"]),
+    "labels": LabelledRows(classes=["a", "b"], labels=["a", "b", "b"]),
+    "texts": LabelledRows(classes=["a", "b"], texts=["x", "y", "z"]),
+    "ids": LabelledRows(classes=["a", "b"], ids=["x", "y", "z"]),
+    "numbers": LabelledRows(classes=["1", "0"], labels=["0", "1", "1"]),
 }
 
 
@@ -22,9 +22,17 @@ ALONE = {
 def test_one_column_is_enough(tmp_path, name, some):
     rows = ALONE[name]
     rows.save(tmp_path / "rows.parquet")
-    for whole in (rows, Rows.load(tmp_path / "rows.parquet"), copy.deepcopy(rows)):
+    for whole in (
+        rows,
+        LabelledRows.load(tmp_path / "rows.parquet"),
+        copy.deepcopy(rows),
+    ):
         part = whole[some]
-        assert type(part) is Rows and len(part) == 2 and part.classes == rows.classes
+        assert (
+            type(part) is LabelledRows
+            and len(part) == 2
+            and part.classes == rows.classes
+        )
         for column in ("labels", "texts", "ids"):
             was, now = getattr(rows, column), getattr(part, column)
             assert (was is None) == (now is None)
@@ -35,8 +43,8 @@ def test_one_column_is_enough(tmp_path, name, some):
 def test_rows_are_read_from_a_file_of_predictions(tmp_path):
     said = Predictions(probs=np.eye(2), labels=[1, 0], texts=["x", "y"])
     said.save(tmp_path / "said.parquet")
-    rows = Rows.load(tmp_path / "said.parquet")
-    assert type(rows) is Rows and rows.labels.tolist() == [1, 0]
+    rows = LabelledRows.load(tmp_path / "said.parquet")
+    assert type(rows) is LabelledRows and rows.labels.tolist() == [1, 0]
     rows.save(tmp_path / "rows.parquet")
     with pytest.raises(IntegrityError, match="nothing was predicted"):
         Predictions.load(tmp_path / "rows.parquet")
@@ -48,11 +56,11 @@ def test_rows_are_read_from_a_file_of_predictions(tmp_path):
 )
 def test_what_is_no_column_is_named(column, value):
     with pytest.raises(PredictionError, match=f"`{column}`"):
-        Rows(classes=["a", "b"], **{column: value})
+        LabelledRows(classes=["a", "b"], **{column: value})
 
 
 def test_half_a_character_is_no_text(tmp_path):
-    rows = Rows(classes=["a", "b"], texts=["\ud800x"])
+    rows = LabelledRows(classes=["a", "b"], texts=["\ud800x"])
     with pytest.raises(PredictionError, match="Unicode"):
         rows.save(tmp_path / "rows.parquet")
     assert not list(tmp_path.iterdir())
@@ -78,4 +86,4 @@ def test_columns_of_a_file_that_do_not_fit_are_told_with_the_file(tmp_path, labe
     file = tmp_path / "rows.parquet"
     pq.write_table(table.replace_schema_metadata({"fine_tune_llm": note}), file)
     with pytest.raises(IntegrityError, match=r"rows.parquet.*do not fit"):
-        Rows.load(file)
+        LabelledRows.load(file)

@@ -12,13 +12,13 @@ import numpy as np
 
 from ..core.errors import PredictionError
 from .findings import not_evaluated, share
-from ..predictions import Outcome, Predictions, Rows
+from ..predictions import LabelledRows, Outcome, Predictions
 from ..stats.metrics import PROB_FLOOR
 from ..stats.paired import compare_rows
 
 # %% ../../nbs/evaluation/20_baseline.ipynb #d231f1f1
 def baselines(
-    train: Rows,  # Of the train role, with texts and labels
+    train: LabelledRows,  # Of the train role, with texts and labels
     test: Predictions,  # Of the test role
     *,
     # Class that the model decided for each test row, shape (n,): how far is it from the

@@ -29,7 +29,7 @@ from fine_tune_llm.evaluation.alarms import (
 from .baseline import baselines, training_gain
 from .findings import Evidence, not_evaluated, share
 from .scope import out_of_scope_of, scope_of
-from ..predictions import Outcome, Rows
+from ..predictions import LabelledRows, Outcome
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run, start_predictions
@@ -197,7 +197,7 @@ def _kind_of_start(run):
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(
     outcome: Outcome,  # On the test role
-    train: Rows,  # Of the train role, for the baselines
+    train: LabelledRows,  # Of the train role, for the baselines
 ) -> dict[str, Any]:
     "Deciding everything: accuracy, losses, by class, beside two baselines"
     labels = outcome.predictions.labels

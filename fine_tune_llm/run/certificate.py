@@ -24,7 +24,7 @@ from ..core.printable import for_markdown
 from ..data.ledger import ROLES
 from ..inference.scope import read_choice
 from ..models.hub import find_model
-from ..predictions import Predictions, Rows
+from ..predictions import LabelledRows, Predictions
 from fine_tune_llm.run.classifier import (
     CertifiedClassifier,
     fit_classifier,
@@ -54,7 +54,7 @@ def derive_certificate(
     config: Config,  # Sections calibration, conformal and risk
     *,
     # Says which classes and groups are rare; validation does when `None`
-    train: Rows | None = None,
+    train: LabelledRows | None = None,
     # Whose calibrator and score settings are kept; both are found here when `None`
     keep: CertifiedClassifier | None = None,
     # The score by which texts are rejected as out of scope, where the run chose one
@@ -465,7 +465,9 @@ def _roles_of(folder, config):
         Predictions.load(folder / _ROWS[f"{role}_rows"])
         for role in ("validation", "calibration")
     ]
-    train = Rows.load(folder / _ROWS["train_rows"]) if tells_rare(config) else None
+    train = (
+        LabelledRows.load(folder / _ROWS["train_rows"]) if tells_rare(config) else None
+    )
     return [*said, train]
 
 # %% ../../nbs/run/10_certificate.ipynb #read-cert

@@ -19,7 +19,7 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     PredictionError,
 )
-from ..predictions import Outcome, Predictions, Rows
+from ..predictions import LabelledRows, Outcome, Predictions
 from ..stats.arrays import group_names
 from fine_tune_llm.stats.calibration import (
     CALIBRATORS,
@@ -288,7 +288,7 @@ def fit_classifier(
     *,
     # Says which classes and groups are rare, so that what they share is promised
     # exactly; validation says it when `None`
-    train: Rows | None = None,
+    train: LabelledRows | None = None,
     keep: CertifiedClassifier | None = None,  # Whose calibrator and score settings stay
     scope_score: str = "",  # Which was chosen, where scope.score is auto
 ) -> Fitted:

@@ -42,7 +42,7 @@ from ..models.hub import find_model
 from ..models.onnx import load_onnx
 from ..models.text_model import TextModel
 from ..models.weights import find_device
-from ..predictions import Outcome, Predictions, Rows
+from ..predictions import LabelledRows, Outcome, Predictions
 from fine_tune_llm.run.certificate import (
     check_scores,
     check_unchanged,
@@ -253,7 +253,7 @@ class Run:
         "What of the train role says how strange a text is; `None` where nothing does"
         return _read_scope(self)
 
-    def rows(self, role: str) -> Rows:
+    def rows(self, role: str) -> LabelledRows:
         "Stored rows of any role, of all but train with what was predicted of them"
         return _read_rows(self, role, ROLES)
 
@@ -362,7 +362,7 @@ def _read_rows(run, role, roles):
     check_choice("role", role, roles)
     if role in run._outcomes:
         return run._outcomes[role].predictions
-    kind = Rows if role == "train" else Predictions
+    kind = LabelledRows if role == "train" else Predictions
     with _unchanged(run, f"{role}_rows"):
         return kind.load(run.path / "predictions" / f"{role}.parquet")
 

@@ -67,7 +67,7 @@ from fine_tune_llm.models.text_model import (
     load_model,
 )
 from ..models.weights import check_model, empty_backbone, find_device
-from ..predictions import Predictions, Rows
+from ..predictions import LabelledRows, Predictions
 from .asked import prompt_in_use
 from fine_tune_llm.run.certificate import (
     check_unchanged,
@@ -454,7 +454,7 @@ def _store(job, file, role, made_from, **scores):
     "Write the rows of a role with what was said of them, and record the file"
     dataset, index = job.dataset, job.ledger.roles[role]
     texts, labels = job.rows(role, PREDICTED_FOR[role])
-    kind = Predictions if scores else Rows
+    kind = Predictions if scores else LabelledRows
     kind(
         **scores,
         labels=[dataset.classes[k] for k in labels],
