@@ -39,7 +39,7 @@ def test_the_run_holds_what_the_score_needs(run):
     assert run.certificate["fingerprints"]["scope"]
     for role in ("validation", "calibration", "test"):
         assert set(run.predictions(role).scope) == {"knn"}
-    with pytest.raises(ConfigurationError, match="nothing is predicted of the train role"):
+    with pytest.raises(ConfigurationError, match="of the train role"):
         run.predictions("train")
 
 

@@ -5,8 +5,11 @@ import json
 import pytest
 
 from fine_tune_llm.cli.program import main
+from fine_tune_llm.core.errors import PredictionError
 from fine_tune_llm.core.events import DecisionMade
 from fine_tune_llm.data import loading
+from fine_tune_llm.evaluation.baseline import baselines
+from fine_tune_llm.predictions import LabelledRows
 from fine_tune_llm.run.certificate import classifier_of, derive_certificate
 from fine_tune_llm.run.directory import Run
 
@@ -63,6 +66,18 @@ def test_the_train_role_says_what_is_rare(wired):
     again = derive_certificate(*roles, config, train=train, keep=keep)
     assert again["promises"]["sets"] == run.certificate["promises"]["sets"]
     assert run.certificate["promises"]["sets"]["rare_told_by"] == "train"
+
+
+@pytest.mark.parametrize("change", [{"labels": None}, {"classes": ("x", "y")}])
+def test_rows_that_cannot_say_what_is_rare_are_refused(wired, change):
+    run, _ = wired
+    roles = [run.predictions(role) for role in ("validation", "calibration")]
+    train = run.rows("train")
+    known = {"texts": train.texts, "labels": train.labels, "classes": train.classes}
+    with pytest.raises(PredictionError, match="what is rare"):
+        derive_certificate(*roles, run.config, train=LabelledRows(**known | change))
+    with pytest.raises(PredictionError, match="texts and labels"):
+        baselines(LabelledRows(**known | {"labels": None}), roles[0])
 
 
 def test_the_data_is_read_once(wired):
