@@ -39,9 +39,7 @@ class Log(TrainerCallback):
         total = self.trainer.losses.total
         with open(self.file, "a") as file:
             file.write(f"{state.global_step} {total!r}\n")
-        end = time.monotonic() + self.wait
-        while time.monotonic() < end:  # a signal may reach another thread than this
-            time.sleep(min(0.05, self.wait))
+        time.sleep(self.wait)
 
 
 def go(folder, *, wait=0.0, rows=45):
@@ -66,6 +64,8 @@ def forked(folder, wait=0.0):
         return child
     code = 1
     try:
+        # what a shell begins in the background ignores it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         go(folder, wait=wait)
         code = 0
     except KeyboardInterrupt:
