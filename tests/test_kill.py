@@ -13,7 +13,7 @@ import pytest
 from safetensors import safe_open
 
 from fine_tune_llm.core.locks import single_writer
-from fine_tune_llm.predictions import Predictions
+from fine_tune_llm.predictions import LabelledRows
 from fine_tune_llm.run.directory import Run
 
 
@@ -52,7 +52,7 @@ def check_no_torn_file(out):
         if p.suffix == ".json":
             json.loads(p.read_text(encoding="utf-8"))
         if p.suffix == ".parquet":
-            assert len(Predictions.load(p))
+            assert len(LabelledRows.load(p))
         if p.suffix == ".safetensors":
             with safe_open(p, "numpy") as f:
                 assert sum(f.get_tensor(k).size for k in list(f.keys()))

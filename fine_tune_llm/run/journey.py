@@ -435,19 +435,23 @@ def predict_stage(
         _store(job, _START, "test", made_from, logits=_start_logits(job))
     if "train" in missing:
         _store(job, files["train"], "train", made_from)
-        missing.remove("train")
-    if not missing and ("scope" not in parts or "scope" in done):
-        return
+    unscored = {role: files[role] for role in missing if role != "train"}
+    if unscored or "scope" in set(parts) - set(done):
+        _score_roles(job, unscored, made_from, is_measured="scope" in done)
+
+
+def _score_roles(job, files, made_from, *, is_measured):
+    "What the saved model says of roles, and how strange it finds them where asked"
     check_stages(job.folder, ["training"])
     model = saved_model(job.folder, job.config, device=job.config.model.device)
     check_stages(job.folder, ["training"])  # what was loaded is what was written
     scorer = RoleScorer(model)
-    if "scope" in parts:
-        _measure_scope(job, scorer, made_from, is_done="scope" in done)
-    for role in missing:
+    if _measures_scope(job.config):
+        _measure_scope(job, scorer, made_from, is_done=is_measured)
+    for role, file in files.items():
         texts, _ = job.rows(role, PREDICTED_FOR[role])
         logits, strangeness = scorer.score(texts, role)
-        _store(job, files[role], role, made_from, logits=logits, scope=strangeness)
+        _store(job, file, role, made_from, logits=logits, scope=strangeness)
 
 
 def _store(job, file, role, made_from, **scores):

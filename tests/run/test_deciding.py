@@ -225,5 +225,7 @@ def test_groups_and_ids_of_odd_shapes(run):
 @pytest.mark.parametrize("role", ["nope", "../../other", None])
 def test_roles_that_are_none(run, role):
     for ask in (run.predictions, run.outcome):
-        with pytest.raises(ConfigurationError, match="`role` must be one of train"):
+        with pytest.raises(
+            ConfigurationError, match="`role` must be one of validation"
+        ):
             ask(role)
