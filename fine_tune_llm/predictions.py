@@ -68,17 +68,17 @@ def _scope_columns(scope, n_rows):
 
 def _with_indices(labels, *, classes, **columns):
     "`LabelledRows`, or `Predictions`, by labels that are indices"
-    names = class_names(classes)
     if _scored(columns):
-        rows = Predictions(classes=names, **columns)
+        rows = Predictions(classes=classes, **columns)
         if labels is not None:
-            checked = check_labels(labels, len(rows), len(names))
+            checked = check_labels(labels, len(rows), rows.n_classes)
             rows.__dict__["labels"] = read_only(checked)
         return rows
     if labels is not None:
+        names = class_names(classes)
         checked = check_labels(labels, len(labels), len(names))
         labels = np.array(names, dtype=object)[checked]
-    return LabelledRows(classes=names, labels=labels, **columns)
+    return LabelledRows(classes=classes, labels=labels, **columns)
 
 
 def _n_rows(**columns):
@@ -125,13 +125,12 @@ class LabelledRows:
     ) -> None:
         n = _n_rows(texts=texts, labels=labels, ids=ids)
         known = {"ids": ids, "texts": texts, "clusters": clusters}
-        self._take(n, classes, labels=labels, groups=groups, **known)
+        known |= {"labels": labels, "groups": groups}
+        check_same_rows(known)
+        self._take(n, class_names(classes), **known)
 
     def _take(self, n, classes, *, labels, groups, **names):
-        "Check columns of n rows, and keep them"
-        given = {"labels": labels, "groups": groups} | names
-        check_same_rows({name: v for name, v in given.items() if v is not None})
-        classes = class_names(classes)
+        "Check columns of n rows one by one, and keep them"
         if labels is not None:
             labels = read_only(check_labels(labels, n, len(classes), classes=classes))
         self.__dict__.update(
@@ -250,14 +249,13 @@ class Predictions(LabelledRows):
     ) -> None:
         if (logits is None) == (probs is None):
             raise PredictionError("exactly one of `logits` and `probs` is needed")
-        given = {"logits": logits, "probs": probs, "labels": labels, "ids": ids}
-        given |= {"groups": groups, "texts": texts, "clusters": clusters}
-        check_same_rows({name: v for name, v in given.items() if v is not None})
+        known = {"labels": labels, "ids": ids}
+        known |= {"groups": groups, "texts": texts, "clusters": clusters}
+        check_same_rows({"logits": logits, "probs": probs, **known})
         scores = check_logits(logits) if probs is None else check_probs(probs)
         n, K = scores.shape
         names = class_names(range(K) if classes is None else classes, K)
-        known = {"ids": ids, "texts": texts, "clusters": clusters}
-        self._take(n, names, labels=labels, groups=groups, **known)
+        self._take(n, names, **known)
         self.__dict__.update(
             logits=read_only(scores) if probs is None else None,
             _probs=None if probs is None else read_only(scores),

@@ -12,7 +12,7 @@ __all__ = ['ADAPTERS', 'DEFAULT', 'START', 'Names', 'AdapterKind', 'check_adapte
 # %% ../../nbs/models/38_adapters.ipynb #11e5702c
 import copy
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,6 @@ from ..config.schema import LoraSection
 from ..core.errors import AdapterError
 from ..core.registry import Registry
 from .bf16_weights import rounded_weights
-from .fused_lora import fused_lora
 from fine_tune_llm.models.starts import (
     gradient_start,
     main_directions,
@@ -407,16 +406,13 @@ def reads_base(
     return any(ADAPTERS.get(kind).is_dense for kind in kinds)
 
 
-@contextmanager
 def rounded_base(
     net: nn.Module,  # A backbone, asked under `torch.autocast` alone, within
     *,
     enabled: bool,  # Or is nothing done?
-) -> Iterator[None]:
-    "`rounded_weights` and `fused_lora`, unless an adapter reads the base's numbers"
-    enabled = enabled and not reads_base(net)
-    with rounded_weights(net, enabled=enabled), fused_lora(net, enabled=enabled):
-        yield
+) -> AbstractContextManager[None]:
+    "`rounded_weights`, unless an adapter reads the numbers that would be rounded"
+    return rounded_weights(net, enabled=enabled and not reads_base(net))
 
 
 def make_room(

@@ -60,7 +60,10 @@ def rounded_weights(
     enabled: bool = True,  # Or is nothing done?
 ) -> Iterator[None]:
     "What learns nothing is bfloat16 within, as autocast would round it every time"
-    with _untied(net, _frozen_linear(net) if enabled else []) as weights:
+    if not enabled:
+        yield
+        return
+    with _untied(net, _frozen_linear(net)) as weights:
         pairs = [(w, w.data.bfloat16()) for w in weights]
         for w in weights:
             w.full = w.data

@@ -81,7 +81,7 @@ def _forward(layer, x, *args, **kwargs):
     kind = x.device.type
     is_one = len(names) == 1 and not (layer.disable_adapters or layer.merged)
     is_step = torch.is_grad_enabled() and torch.is_autocast_enabled(kind)
-    is_step = is_step and kind == "cpu"  # it was measured there
+    is_step &= kind == "cpu"  # it was measured there
     if args or kwargs or not (is_one and is_step and _is_plain(layer, names[0])):
         return type(layer).forward(layer, x, *args, **kwargs)
     name = names[0]

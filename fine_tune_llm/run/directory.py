@@ -362,7 +362,7 @@ def _read_rows(run, role, roles):
     check_choice("role", role, roles)
     if role in run._outcomes:
         return run._outcomes[role].predictions
-    kind = LabelledRows if role == "train" else Predictions
+    kind = Predictions if role in PREDICTED else LabelledRows
     with _unchanged(run, f"{role}_rows"):
         return kind.load(run.path / "predictions" / f"{role}.parquet")
 

@@ -49,7 +49,7 @@ from fine_tune_llm.core.logs import (
     log_context,
 )
 from ..data.fingerprints import text_hash
-from ..data.ledger import ROLES, Ledger
+from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
@@ -435,7 +435,7 @@ def predict_stage(
         _store(job, _START, "test", made_from, logits=_start_logits(job))
     if "train" in missing:
         _store(job, files["train"], "train", made_from)
-    unscored = {role: files[role] for role in missing if role != "train"}
+    unscored = {role: files[role] for role in missing if role in PREDICTED}
     if unscored or "scope" in set(parts) - set(done):
         _score_roles(job, unscored, made_from, is_measured="scope" in done)
 

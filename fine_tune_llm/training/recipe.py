@@ -42,6 +42,7 @@ from fine_tune_llm.models.adapters import (
     prepare_training,
     rounded_base,
 )
+from ..models.fused_lora import fused_lora
 from ..models.label_engines import base_model
 from ..models.text_model import TextModel, texts_at_once
 from ..models.weights import native_bf16
@@ -400,6 +401,7 @@ def train(
     with (
         log_context(step=0),
         rounded_base(model.net.backbone, enabled=is_alone),
+        fused_lora(model.net.backbone, enabled=is_alone),
         _recomputed(model.net.backbone, enabled=config.activation_checkpointing),
     ):
         trainer.train(resume_from_checkpoint=None if last is None else str(last.path))
