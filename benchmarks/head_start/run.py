@@ -26,7 +26,9 @@ from machine import about  # noqa: E402
 
 from fine_tune_llm.config.schema import TrainingConfig  # noqa: E402
 from fine_tune_llm.models import load_model  # noqa: E402
+from fine_tune_llm.models.ensembles import ensemble  # noqa: E402
 from fine_tune_llm.models.weights import native_bf16  # noqa: E402
+from fine_tune_llm.run.members import member_seeds  # noqa: E402
 from fine_tune_llm.training import train, warm_start  # noqa: E402
 
 MODEL = "minilm"
@@ -99,6 +101,8 @@ def trained(asked):
         roles, name = as_the_files_are(asked.set), f"{name}_all_rows"
     else:
         roles = as_the_journey_splits(asked.set, asked.rows)
+    if asked.members > 1:
+        name = f"{name}_{asked.members}_members"
     words = bag_of_words(roles)
     result = {
         "about": about(*PACKAGES),
@@ -116,15 +120,31 @@ def trained(asked):
                 if start is None:
                     start = one_run(roles, 0, seed, rate)[1]
                     result["start"] = start.said | {"less_tfidf": start.less(words)}
-                line, found = one_run(roles, epochs, seed, rate)
+                ask = (roles, epochs, seed, rate)
+                if asked.members > 1:
+                    line, found = several(*ask, asked.members)
+                else:
+                    line, found, _ = one_run(*ask)
                 line |= {"less_start": found.less(start)}
                 line |= {"less_tfidf": found.less(words)}
                 result["runs"].append(line)
                 store(name, result)
 
 
+def several(roles, epochs, seed, rate, members):
+    "The same for adapters of several seeds, whose mean probabilities decide"
+    lines, models = [], []
+    for own in member_seeds(seed, members):
+        line, _, model = one_run(roles, epochs, own, rate)
+        lines.append(line)
+        models.append(model)
+    found = judged(ensemble(models), roles)
+    line = {"seed": seed, "learning_rate": rate, "epochs": epochs, "members": lines}
+    return line | {"test": found.said}, found
+
+
 def one_run(roles, epochs, seed, rate):
-    "Settings, time and result of one training, and what it says of the test role"
+    "Settings, time and result of one training, what it says of the test role, and it"
     model = fresh(roles, seed)
     happened = []
     config = TrainingConfig(epochs=epochs, learning_rate=rate)
@@ -145,7 +165,7 @@ def one_run(roles, epochs, seed, rate):
     line = {"seed": seed, "learning_rate": rate, "epochs": epochs}
     line |= {"kept_epoch": round(best["epoch"], 2), "seconds": clock.seconds}
     line |= {"start_kept": "training.start_kept" in happened, "test": found.said}
-    return line, found
+    return line, found, model
 
 
 def plain(asked):
@@ -165,7 +185,7 @@ def plain(asked):
         theirs = Judged.of(*scores, roles)
         line = {"seed": seed, "plain": theirs.said | clock.seconds}
         for name, epochs in (("start", 0), ("recipe", asked.epochs[0])):
-            ours, found = one_run(roles, epochs, seed, asked.rates[0])
+            ours, found, _ = one_run(roles, epochs, seed, asked.rates[0])
             ratio = {
                 kind: ours["seconds"][kind] / clock.seconds[kind]
                 for kind in clock.seconds
@@ -185,6 +205,7 @@ def main():
     ask.add_argument("--rows", type=int, default=None, help="so many rows of train")
     ask.add_argument("--all-rows", action="store_true", help="all of train.jsonl")
     ask.add_argument("--rates", type=float, nargs="+", default=[5e-4])
+    ask.add_argument("--members", type=int, default=1, help="adapters that decide")
     ask.add_argument("--epochs", type=int, nargs="+", default=[1])
     ask.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     ask.add_argument("--scikit-learn", action="store_true")

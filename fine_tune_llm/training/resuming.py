@@ -23,7 +23,7 @@ from transformers.trainer_utils import TrainOutput
 
 from ..core.errors import CheckpointError, ConfigurationError
 from .checkpoints import Checkpoint, CheckpointManager
-from .faults import Interruption
+from .faults import Interruption, leave_gloo_at_exit
 from .steps import Processes
 
 # %% ../../nbs/training/29_resuming.ipynb #7a7e162d
@@ -301,6 +301,7 @@ class ResumableTrainer(Trainer):
         **kwargs: Any,  # As `transformers.Trainer`
     ):
         super().__init__(*args, **kwargs)
+        leave_gloo_at_exit()
         self.interruption = Interruption()
         self._resumed: Checkpoint | None = None
         self._kept: dict[str, Any] = {}  # The state in it
