@@ -7,8 +7,10 @@ __all__ = ['is_out_of_memory', 'Interruption', 'leave_gloo_at_exit', 'ForgivingH
 
 # %% ../../nbs/training/26_faults.ipynb #bfa37a71
 import atexit
+import gc
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -75,6 +77,9 @@ class Interruption:
                 signal.signal(kind, handler)
 
 # %% ../../nbs/training/26_faults.ipynb #fe040a11
+_REST = 0.1  # Seconds in which a thread gets Python's lock, and has released a tensor
+
+
 def leave_gloo_at_exit() -> None:
     "Let the threads of gloo end before Python does, where processes talk by it"
     if _talks_by_gloo():
@@ -89,7 +94,9 @@ def _talks_by_gloo():
 
 def _leave_gloo():
     if _talks_by_gloo():
+        gc.collect()  # a trainer that nobody needs any more holds the group
         torch.distributed.destroy_process_group()
+        time.sleep(_REST)
 
 # %% ../../nbs/training/26_faults.ipynb #4b8b2d03
 class ForgivingHandler(CallbackHandler):
