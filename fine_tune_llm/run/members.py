@@ -15,6 +15,7 @@ import numpy as np
 from ..config.schema import Config
 from ..models.ensembles import ensemble
 from ..models.text_model import TextModel, load_adapter
+from ..training.recipe import copy_start, left_its_start
 
 # %% ../../nbs/run/29_members.ipynb #20ba5e58
 def member_seeds(
@@ -42,6 +43,8 @@ def train_members(
         parts = (work / f"adapter-{place}", work / f"tokenizer-{place}")
         if not parts[0].is_dir():  # it is written last
             train_one(seed, folder).save(*parts)
+        if left_its_start(folder) and not left_its_start(work):
+            copy_start(folder, work)
         shutil.rmtree(folder, ignore_errors=True)
         folders.append(parts)
     asked = {"max_length": config.model.max_length, "local": True}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError
+from fine_tune_llm.evaluation.evidence import audit
 from fine_tune_llm.models.ensembles import load_trained
 from fine_tune_llm.models.text_model import TextModel, load_adapter
-from fine_tune_llm.run.directory import Run
+from fine_tune_llm.run.directory import Run, start_predictions
 from fine_tune_llm.run.journey import STAGES_OF_FIT
 from fine_tune_llm.run.members import member_seeds
 from fine_tune_llm.stats.arrays import softmax
@@ -48,6 +49,15 @@ def test_the_run_decides_by_the_mean_of_its_members(run, tiny):
     stored = run.predictions("test")
     logits = run.model.logits([str(text) for text in stored.texts])
     np.testing.assert_allclose(logits, stored.logits, atol=1e-5)
+
+
+def test_the_report_says_what_training_bought(run, toy_fit, tmp_path):
+    one = {**TWO, "training": TWO["training"] | {"members": 1}}
+    alone = toy_fit(tmp_path / "one", epochs=None, config=one)
+    starts = [start_predictions(run), start_predictions(alone)]
+    np.testing.assert_allclose(starts[0].logits, starts[1].logits, atol=1e-5)
+    gain = audit(run)["training"]["gain"]
+    assert gain["start"] == audit(alone)["training"]["gain"]["start"], gain
 
 
 def test_a_decision_says_how_far_the_members_disagree(run, toy_fit, tmp_path):
