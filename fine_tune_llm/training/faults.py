@@ -9,6 +9,7 @@ __all__ = ['is_out_of_memory', 'Interruption', 'leave_gloo_at_exit', 'ForgivingH
 import atexit
 import gc
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -93,7 +94,8 @@ def _talks_by_gloo():
 
 
 def _leave_gloo():
-    if _talks_by_gloo():
+    has_failed = hasattr(sys, "last_value")  # others may never answer it
+    if _talks_by_gloo() and not has_failed:
         gc.collect()  # a trainer that nobody needs any more holds the group
         torch.distributed.destroy_process_group()
         time.sleep(_REST)

@@ -65,6 +65,13 @@ def test_gloo_is_left_before_python_ends(tmp_path):
     assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr[-3000:]
 
 
+def test_a_process_that_fails_waits_for_nobody(tmp_path):
+    words = [sys.executable, "-c", f"{ENDING}\nraise OSError('disk')", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "OSError: disk" in done.stderr
+    assert "ProcessGroup object" in done.stdout
+
+
 @pytest.mark.parametrize("case", ["weighted", "pairs"])
 def test_parts_are_the_whole(tmp_path, monkeypatch, case):
     "Accumulation in whatever parts gives the losses of one batch"
