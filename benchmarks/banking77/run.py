@@ -14,20 +14,36 @@ ROOT = HERE.parent.parent
 sys.path[:0] = [str(HERE.parent)]
 from machine import about  # noqa: E402
 
+DATA = Path(os.environ.get("FTLLM_DATA", ROOT.parent / "shared" / "data")) / "banking77"
+
+
+def asked():
+    "What is to be run"
+    ask = argparse.ArgumentParser(description=__doc__)
+    ask.add_argument("--epochs", type=int, default=3)
+    ask.add_argument("--seed", type=int, default=0)
+    ask.add_argument(
+        "--members", type=int, default=1, help="adapters that speak as one"
+    )
+    ask.add_argument("--all-rows", action="store_true", help="valid.jsonl, too")
+    ask.add_argument("--out", default=None)
+    return ask.parse_args()
+
+
+def rows_to_fit(folder, *, every):
+    "The train file, which here is parted from 1,000 of its rows, or all of it"
+    rows = (DATA / "train.jsonl").read_bytes()
+    if every:
+        rows += (DATA / "valid.jsonl").read_bytes()
+    file = folder / "train.jsonl"
+    file.write_bytes(rows)
+    return file
+
 
 def main():
-    a = argparse.ArgumentParser()
-    a.add_argument("--epochs", type=int, default=3)
-    a.add_argument("--seed", type=int, default=0)
-    a.add_argument("--members", type=int, default=1, help="adapters that speak as one")
-    a.add_argument("--out", default=None)
-    a = a.parse_args()
-    data = (
-        Path(os.environ.get("FTLLM_DATA", ROOT.parent / "shared" / "data"))
-        / "banking77"
-    )
-    if not data.is_dir():
-        sys.exit(f"skipped: BANKING77 is not here ({data}); set FTLLM_DATA")
+    a = asked()
+    if not DATA.is_dir():
+        sys.exit(f"skipped: BANKING77 is not here ({DATA}); set FTLLM_DATA")
     os.environ["HF_HUB_OFFLINE"] = "1"
     from fine_tune_llm.core.events import StageFinished
     from fine_tune_llm.evaluation.evidence import audit
@@ -36,11 +52,12 @@ def main():
     settings = dict(
         alpha=0.05, target_risk=0.05, delta=0.1, epochs=a.epochs, seed=a.seed
     )
+    work = Path(tempfile.mkdtemp())
     start = time.perf_counter()
     run = fit(
-        data / "train.jsonl",
-        test=data / "test.jsonl",
-        out=a.out or Path(tempfile.mkdtemp()) / "banking77",
+        rows_to_fit(work, every=a.all_rows),
+        test=DATA / "test.jsonl",
+        out=a.out or work / "banking77",
         progress=False,
         config={"training.members": a.members},
         **settings,
@@ -78,6 +95,8 @@ def store(result, asked):
     name = "banking77"
     if (asked.members, asked.seed) != (1, 0):
         name += f"_{asked.members}_members_seed_{asked.seed}"
+    if asked.all_rows:
+        name += "_all_rows"
     said = json.dumps(result, indent=1)
     (HERE / "results" / f"{name}.json").write_text(said + "\n", encoding="utf-8")
     print(said)
