@@ -161,7 +161,8 @@ def main():
         result["engines"] = measured(asked, Path(folder))
     result["about"]["load_after"] = [round(x, 1) for x in os.getloadavg()]
     (HERE / "results").mkdir(exist_ok=True)
-    with atomic_write(HERE / "results" / "engines.json") as file:
+    name = f"engines_{torch.get_num_threads()}_threads.json"
+    with atomic_write(HERE / "results" / name) as file:
         file.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
