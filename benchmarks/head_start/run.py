@@ -120,11 +120,7 @@ def trained(asked):
                 if start is None:
                     start = one_run(roles, 0, seed, rate)[1]
                     result["start"] = start.said | {"less_tfidf": start.less(words)}
-                ask = (roles, epochs, seed, rate)
-                if asked.members > 1:
-                    line, found = several(*ask, asked.members)
-                else:
-                    line, found, _ = one_run(*ask)
+                line, found = several(roles, epochs, seed, rate, asked.members)
                 line |= {"less_start": found.less(start)}
                 line |= {"less_tfidf": found.less(words)}
                 result["runs"].append(line)
@@ -132,15 +128,14 @@ def trained(asked):
 
 
 def several(roles, epochs, seed, rate, members):
-    "The same for adapters of several seeds, whose mean probabilities decide"
-    lines, models = [], []
-    for own in member_seeds(seed, members):
-        line, _, model = one_run(roles, epochs, own, rate)
-        lines.append(line)
-        models.append(model)
-    found = judged(ensemble(models), roles)
+    "The same of one adapter, or of those of several seeds as one model"
+    seeds = member_seeds(seed, members)
+    lines, found, models = zip(*(one_run(roles, epochs, own, rate) for own in seeds))
+    if members == 1:
+        return lines[0], found[0]
+    together = judged(ensemble(models), roles)
     line = {"seed": seed, "learning_rate": rate, "epochs": epochs, "members": lines}
-    return line | {"test": found.said}, found
+    return line | {"test": together.said}, together
 
 
 def one_run(roles, epochs, seed, rate):
