@@ -96,16 +96,113 @@ class DataConfig(Section):
         "name",
         max_length=200,
     )
+    id: str = _setting(
+        "id",
+        "Column that names each row; rows are numbered where there is none",
+        "name",
+        min_length=1,
+        max_length=200,
+    )
+    votes: tuple[_Name, ...] = _setting(
+        (),
+        "Columns of labels by several annotators, or one that holds a list of them; "
+        "they take the place of the label",
+        "names",
+        max_length=200,
+    )
+    weight: str = _setting(
+        "",
+        "Column that says how much a row counts in training, 0 or more; all alike when "
+        "empty",
+        "name",
+        max_length=200,
+    )
+    time: str = _setting(
+        "", "Column of dates or times, for data.split_by=time", "name", max_length=200
+    )
+    classes: tuple[_Name, ...] = _setting(
+        (),
+        "All classes in their order; those of the data, sorted, when empty",
+        "names",
+        max_length=100_000,
+    )
+    label_names: Literal["normalised", "exact"] = _setting(
+        "normalised",
+        "Labels that differ only by case, blanks, Unicode form or characters that are "
+        "not drawn: one class, or each its own",
+        "choice",
+    )
+    processors: tuple[_Name, ...] = _setting(
+        (),
+        "What is done to each text before the model reads it, in order, here and when "
+        "it decides; such as nfc, whitespace, mask_email or keep_ends:2000",
+        "names",
+        max_length=50,
+    )
+    augment: tuple[_Name, ...] = _setting(
+        (),
+        "Altered copies of texts of the train role, and of no other, such as typos or "
+        "casing",
+        "names",
+        max_length=20,
+    )
+    near_duplicates: float = _setting(
+        0.9,
+        "Texts that share at least this much of their shingles (Jaccard) stand in one "
+        "role; 0 looks for none",
+        "share",
+        ge=0,
+        le=1,
+    )
+    split_by: Literal["class", "hash", "time", "column"] = _setting(
+        "class",
+        "How roles are dealt: each class by its shares, each text by its fingerprint "
+        "alone, the oldest first, or as the column data.split says",
+        "choice",
+    )
+    split: str = _setting(
+        "split", "Column of roles, for data.split_by=column", "name", max_length=200
+    )
+    ledger: str = _setting(
+        "",
+        "A run, or a file of `ftllm data split`, whose texts keep their roles; none "
+        "when empty",
+        "path",
+        max_length=4096,
+    )
+    min_calibration: int = _setting(
+        1,
+        "Distinct texts, or clusters, that each class must have in the calibration "
+        "role",
+        "texts",
+        ge=1,
+        le=1_000_000,
+    )
+    on_error: Literal["raise", "quarantine"] = _setting(
+        "raise",
+        "Rows that cannot be read or used: all refused in one error, or set aside in "
+        "quarantine.jsonl of the run with their reasons",
+        "choice",
+    )
+    table: str = _setting(
+        "",
+        "Sheet of a workbook, table or query of a database, split of a data set",
+        "text",
+        max_length=10_000,
+    )
     conflicts: Literal["soft", "error", "first", "drop"] = _setting(
         "soft",
         "A text under several labels: each label by its votes, refused, all rows under "
         "the first label, or left out",
         "choice",
     )
-    rare: Literal["error", "drop", "merge"] = _setting(
+    rare: str = _setting(
         "error",
-        "Classes with too few texts: refused, left out, or merged into `other`",
+        "Classes with too few texts: error (refused), drop (left out), merge (into "
+        "`other`) or merge:NAME",
         "choice",
+        pattern=r"^(error|drop|merge(:.*\S.*)?)$",
+        max_length=210,
     )
     min_rows: int = _setting(
         0,
@@ -161,10 +258,11 @@ class DataConfig(Section):
         "tabs when auto",
         "choice",
     )
-    header: bool = _setting(
-        True,
-        'Does a CSV file name its columns? They are "0", "1", "2" and so on when not',
-        "yes or no",
+    header: Literal["auto", "yes", "no"] = _setting(
+        "auto",
+        'Does a CSV file name its columns? They are "0", "1", "2" and so on when not; '
+        "found when auto",
+        "choice",
     )
     max_bytes: int = _setting(
         2**30, "Largest file, decompressed", "bytes", ge=1, le=2**40
