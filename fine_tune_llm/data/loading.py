@@ -8,7 +8,7 @@ __all__ = ['Dataset', 'Places', 'turns', 'load', 'load_options']
 # %% ../../nbs/data/10_loading.ipynb #e02b0465
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Literal
 
@@ -29,6 +29,9 @@ from .rows import SourceFacts, column_name, read_rows
 from .sources import Limits
 
 # %% ../../nbs/data/10_loading.ipynb #a8be4b3b
+_BY_ROW = ("labels", "clusters", "weights", "votes", "times", "splits")
+
+
 @dataclass(frozen=True)
 class Dataset:
     "Texts with what is known about them"
@@ -46,6 +49,14 @@ class Dataset:
     clusters: np.ndarray | None = None
     # Where each row stands, such as "`mails.csv` line 12", n; empty when unknown
     places: Sequence[str] = ()
+    # How much each row counts in training, 0 or more, shape (n,); all alike when `None`
+    weights: np.ndarray | None = None
+    # Votes of annotators for each class, shape (n, K); `None` when not asked
+    votes: np.ndarray | None = None
+    # When each row was made, datetime64, shape (n,); `None` when not asked
+    times: np.ndarray | None = None
+    # Role that each row was given, shape (n,); `None` when not asked
+    splits: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -61,6 +72,24 @@ class Dataset:
     ) -> str:  # Such as "`mails.csv` line 12"
         "Where a row stands, for an error"
         return self.places[row] if len(self.places) else f"row {row}"
+
+    def take(
+        self,
+        rows: np.ndarray,  # Which, shape (m,)
+    ) -> "Dataset":
+        "Some of the rows, under the same classes"
+
+        def of(values: np.ndarray | None) -> Any:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            texts=tuple(self.texts[row] for row in rows),
+            ids=tuple(self.ids[row] for row in rows),
+            places=[self.place(row) for row in rows],
+            groups={name: values[rows] for name, values in self.groups.items()},
+            **{name: of(getattr(self, name)) for name in _BY_ROW},
+        )
 
     def counts(self) -> dict[str, int]:
         "Rows of each class"
