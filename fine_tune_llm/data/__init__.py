@@ -16,6 +16,7 @@ _WORDS = {
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "near_duplicates": ["near_pairs"],
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],
