@@ -470,7 +470,7 @@ def _classes(
         if found.joined:
             said = found.sentence("labels that differ only in spelling")
             table.notes.append(f"{said}; data.label_names=exact keeps them apart")
-    classes = schema.classes or tuple(sorted(set(names), key=name_order))
+    classes = tuple(schema.classes) or tuple(sorted(set(names), key=name_order))
     _check_known(table, names, rows, classes)
     index = {name: k for k, name in enumerate(classes)}
     return classes, np.array([index[name] for name in names], dtype=np.int64)
@@ -561,12 +561,14 @@ def load(
 
 def _columns_of(table: _Table, schema: Schema) -> dict[Any, list[Any]]:
     "Values of every column that is named, by what it is"
-    found = {"text": _column_or_chat(table, schema.text, "text")}
+    found: dict[Any, list[Any]] = {"text": _column_or_chat(table, schema.text, "text")}
     if schema.votes:
-        found |= {("votes", of): table.values(of, "votes") for of in schema.votes}
+        for of in schema.votes:
+            found["votes", of] = table.values(of, "votes")
     elif schema.label is not None:
         found["label"] = _column_or_chat(table, schema.label, "label")
-    found |= {("group", of): table.values(of, "group") for of in schema.group}
+    for of in schema.group or ():
+        found["group", of] = table.values(of, "group")
     for what in ("cluster", "weight", "time", "split"):
         if getattr(schema, what) is not None:
             found[what] = table.values(getattr(schema, what), what)

@@ -87,7 +87,7 @@ class Schema:
         "All columns that are read"
         named = [getattr(self, name) for name in _ONE if name != "label"]
         labels = self.votes or (self.label,)
-        every = (*named, *labels, *self.group)
+        every = (*named, *labels, *(self.group or ()))
         return tuple(name for name in every if name is not None)
 
     @property
