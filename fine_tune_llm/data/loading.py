@@ -121,6 +121,25 @@ class Dataset:
             **{name: of(getattr(self, name)) for name in _BY_ROW},
         )
 
+    def training_rows(
+        self,
+        rows: np.ndarray,  # Which, shape (m,)
+    ) -> tuple[Any, ...]:  # Texts, class indices and, where asked for, weights
+        """Rows as a model learns from them
+
+        A row with votes stands there once for every class it has votes for, and counts
+        its share of them, times the weight of the row.
+        """
+        if self.weights is None and self.votes is None:
+            return tuple(self.texts[row] for row in rows), self.labels[rows]
+        weights = np.ones(len(rows)) if self.weights is None else self.weights[rows]
+        labels, at = self.labels[rows], np.arange(len(rows))
+        if self.votes is not None:
+            shares = self.votes[rows] / self.votes[rows].sum(1, keepdims=True)
+            at, labels = np.nonzero(shares)
+            weights = weights[at] * shares[at, labels]
+        return tuple(self.texts[row] for row in rows[at]), labels, weights
+
     def relabelled(
         self,
         names: Sequence[str],  # The class of each row, n

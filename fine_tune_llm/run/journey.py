@@ -351,7 +351,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        job.rows("train", "fit"),
+        job.dataset.training_rows(job.ledger.take("train", "fit")),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -661,9 +661,24 @@ def shared_data(
     return dataset, ledger
 
 
+def _check_learned(dataset, train):
+    "Every class has a train row that counts"
+    labels, *weights = dataset.training_rows(train)[1:]
+    counts = np.bincount(labels, *weights, minlength=len(dataset.classes))
+    missing = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
+    if missing:
+        raise DataValidationError(
+            f"{len(missing)} classes have only train rows of the weight 0: "
+            f"{', '.join(map(repr, missing[:20]))}",
+            hint="Give some of their rows a weight above 0",
+            labels=missing,
+        )
+
+
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
     dataset, ledger = shared_data(data, test, config)
+    _check_learned(dataset, ledger.roles["train"])
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
     config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
