@@ -14,10 +14,12 @@ _WORDS = {
     "records": ["Records"],
     "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],
+    "schema": ["Schema"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
     "near_duplicates": ["near_pairs"],
-    "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
+    "ledger": ["Ledger", "PURPOSES", "ROLES"],
+    "splitting": ["split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],
 }

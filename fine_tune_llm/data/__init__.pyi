@@ -10,6 +10,7 @@ from .reading import jsonl as jsonl
 from .reading import parquet as parquet
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
+from .schema import Schema as Schema
 from .loading import Dataset as Dataset
 from .loading import load as load
 from .fingerprints import joined_rows as joined_rows
@@ -19,7 +20,7 @@ from .near_duplicates import near_pairs as near_pairs
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
-from .ledger import split_ledger as split_ledger
+from .splitting import split_ledger as split_ledger
 from .sharing import share_out as share_out
 from .samples import sample as sample
 
@@ -31,6 +32,7 @@ __all__ = [
     "PURPOSES",
     "ROLES",
     "Records",
+    "Schema",
     "SourceFacts",
     "csv_rows",
     "decode",
