@@ -739,6 +739,8 @@ _WARNINGS = {
     "large_units": "times near-duplicates hold more than a tenth of the texts of a "
     "class, and count once outside train; data.near_duplicates=0 looks for none",
     "left_out_between_roles": "rows are left out: they would join texts of two roles",
+    "dealt_out_of_train": "rows that the data give to train have another role: no row "
+    "was given that one",
 }
 
 
