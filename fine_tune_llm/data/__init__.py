@@ -14,6 +14,7 @@ _WORDS = {
     "records": ["Records"],
     "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],
+    "schema": ["Schema"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],

@@ -10,6 +10,7 @@ from .reading import jsonl as jsonl
 from .reading import parquet as parquet
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
+from .schema import Schema as Schema
 from .loading import Dataset as Dataset
 from .loading import load as load
 from .fingerprints import joined_rows as joined_rows
@@ -30,6 +31,7 @@ __all__ = [
     "PURPOSES",
     "ROLES",
     "Records",
+    "Schema",
     "SourceFacts",
     "csv_rows",
     "decode",

@@ -14,7 +14,6 @@ import numpy as np
 
 from ..core.checks import check_choice, check_number
 from ..core.errors import DataValidationError
-from ..core.names import name_order
 from .fingerprints import text_hash
 from fine_tune_llm.data.ledger import (
     ROLES,
@@ -39,34 +38,14 @@ class _Rows:
 
     def take(self, kept):
         "Only these rows, a mask of shape (n,), and only the classes they have"
-        rows = np.flatnonzero(kept)
         n_test_file = int(kept[len(kept) - self.n_test_file :].sum())
-        data = self.data
-        names = [data.classes[k] for k in data.labels[rows]]
-        classes, labels = _classes_and_labels(names)
-        some = replace(
-            data,
-            texts=tuple(data.texts[row] for row in rows),
-            labels=labels,
-            classes=classes,
-            groups={name: values[rows] for name, values in data.groups.items()},
-            ids=tuple(data.ids[row] for row in rows),
-            clusters=None if data.clusters is None else data.clusters[rows],
-            places=[data.place(row) for row in rows],
-        )
-        return _Rows(some, self.draw[rows], n_test_file)
+        some = self.data.take(np.flatnonzero(kept))
+        some = some.relabelled([some.classes[k] for k in some.labels])
+        return _Rows(some, self.draw[kept], n_test_file)
 
     def rename(self, names):
         "The same rows under other labels"
-        classes, labels = _classes_and_labels(names)
-        return replace(self, data=replace(self.data, labels=labels, classes=classes))
-
-
-def _classes_and_labels(names):
-    "Classes in order, and the index of each row's"
-    classes = tuple(sorted(set(names), key=name_order))
-    index = {name: k for k, name in enumerate(classes)}
-    return classes, np.array([index[name] for name in names], dtype=np.int64)
+        return replace(self, data=self.data.relabelled(names))
 
 # %% ../../nbs/data/25_sharing.ipynb #e0ddb311
 def _settle_conflicts(rows, policy):

@@ -51,6 +51,7 @@ from fine_tune_llm.core.logs import (
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.schema import Schema
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
@@ -101,33 +102,33 @@ def read_data(
     test: Any,  # A test file of the same columns, or `None`
     config: Config,  # Section data
 ) -> tuple[Dataset, int]:  # All rows, those of `data` first; rows of the test file
-    "Labelled texts; `DataValidationError` for labels that only the test file has"
-    asked = config.data
-    columns = {"text": asked.text, "label": asked.label, "group": asked.group}
-    columns["cluster"] = asked.cluster or None
-    options = load_options(asked)
-    main = load(data, **columns, **options)
+    "Labelled texts; `DataValidationError` for labels that only the test has"
+    schema, options = Schema.from_settings(config.data), load_options(config.data)
+    main = load(data, schema=schema, **options)
+    _check_all_have_rows(main)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, **options)
-    new = sorted(set(held_out.classes) - set(main.classes))
-    if new:
-        raise DataValidationError(
-            f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(_first_places(held_out, new[:5]))}",
-            hint="A class must be seen in training",
-            labels=new,
-        )
-    for column in sorted({set_group(config), config.risk.group} & set(asked.group)):
+    # of the roles that nothing is learned from every row counts the same
+    of_test = replace(schema, weight=None, split=None, classes=main.classes)
+    held_out = load(test, schema=of_test, **options)
+    for column in sorted({set_group(config), config.risk.group} & set(schema.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
-    return _with_test_file(main, held_out), len(held_out)
+    both = main.joined(held_out)
+    ids = (*main.ids, *(f"test-{i}" for i in held_out.ids))
+    source = dict(main.source, test=held_out.source)
+    return replace(both, ids=ids, source=source), len(held_out)
 
 
-def _first_places(dataset, names):
-    "Where each label stands first"
-    labels = dataset.labels.tolist()
-    rows = [labels.index(dataset.classes.index(name)) for name in names]
-    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
+def _check_all_have_rows(data):
+    "Nothing can be promised of a class that nobody has seen"
+    empty = [name for name, n in data.counts().items() if not n]
+    if empty:
+        raise DataValidationError(
+            f"{len(empty)} of the {len(data.classes)} classes have no rows: "
+            f"{', '.join(map(repr, empty[:20]))}",
+            hint="Add rows, or leave them out of data.classes",
+            labels=empty,
+        )
 
 
 def _check_same_groups(column, main, held_out):
@@ -140,27 +141,6 @@ def _check_same_groups(column, main, held_out):
             hint="Is it the same column? What is promised by group could not be tested",
             column=column,
         )
-
-
-def _with_test_file(main, held_out):
-    "Rows of the data, then of the test file"
-    index = {name: k for k, name in enumerate(main.classes)}
-    labels = [index[held_out.classes[y]] for y in held_out.labels]
-    return Dataset(
-        main.texts + held_out.texts,
-        np.concatenate([main.labels, labels]),
-        main.classes,
-        {
-            name: np.concatenate([values, held_out.groups[name]])
-            for name, values in main.groups.items()
-        },
-        (*main.ids, *(f"test-{i}" for i in held_out.ids)),
-        dict(main.source, test=held_out.source),
-        None
-        if main.clusters is None
-        else np.concatenate([main.clusters, held_out.clusters]),
-        places=main.places + held_out.places,
-    )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
 _NAMED = {
@@ -371,7 +351,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        job.rows("train", "fit"),
+        job.dataset.training_rows(job.ledger.take("train", "fit")),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -681,14 +661,30 @@ def shared_data(
     return dataset, ledger
 
 
+def _check_learned(dataset, train):
+    "Every class has a train row that counts"
+    labels, *weights = dataset.training_rows(train)[1:]
+    counts = np.bincount(labels, *weights, minlength=len(dataset.classes))
+    missing = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
+    if missing:
+        raise DataValidationError(
+            f"{len(missing)} classes have only train rows of the weight 0: "
+            f"{', '.join(map(repr, missing[:20]))}",
+            hint="Give some of their rows a weight above 0",
+            labels=missing,
+        )
+
+
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
     dataset, ledger = shared_data(data, test, config)
+    _check_learned(dataset, ledger.roles["train"])
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
     config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
+        "schema": Schema.from_settings(config.data).to_dict(),
         "classes": list(dataset.classes),
         "counts": dataset.counts(),
         "groups": sorted(dataset.groups),

@@ -123,7 +123,7 @@ def tune_data(
     with single_writer(folder):
         return tune(
             found.model,
-            found.rows(found.train),
+            found.dataset.training_rows(found.train),
             found.rows(found.validation),
             space=SPACE if space is None else space,
             folder=folder,
