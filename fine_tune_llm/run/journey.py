@@ -51,13 +51,13 @@ from fine_tune_llm.core.logs import (
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.prompts import LabelPrompt
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train, give_back_memory
-from ..models.prompts import LabelPrompt
 from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
     TextModel,
