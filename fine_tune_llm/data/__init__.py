@@ -22,6 +22,7 @@ _WORDS = {
     "frame": ["Frame", "frame_schema", "read_frame"],
     "templates": ["around_text", "chat_template"],
     "prompts": ["Example", "LabelPrompt"],
+    "convert": ["Conversion", "convert"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -16,7 +16,7 @@ from ..core.errors import ConfigurationError
 from .frame import Frame
 from .templates import CHAT_TEMPLATES, around_text
 
-# %% ../../nbs/data/48_prompts.ipynb #06860be5
+# %% ../../nbs/data/48_prompts.ipynb #768bb6ec
 _INSTRUCTION = "Read the message and decide which one label fits it best."
 _ASKED = Frame("one of the labels", "why").to_json()
 _ABSTAINED = Frame(None, "why").to_json()
@@ -98,6 +98,15 @@ class LabelPrompt:
             return [{"role": "system", "content": self.request}, *said]
         said[0]["content"] = f"{self.request}\n\n{said[0]['content']}"
         return said
+
+    def lines(self) -> tuple[str, str]:  # Everything before a text, and after it
+        "Plain lines around a text, for a model without turns, up to the answer"
+        shown = [
+            f"Text: {self.shown(text)}\nAnswer: {Frame(label, why).to_json()}\n\n"
+            for text, label, why in self.examples
+        ]
+        before, after = self.around
+        return f"{self.request}\n\n{''.join(shown)}Text: {before}", f"{after}\nAnswer: "
 
     def written(self) -> list[str]:
         "Every text that somebody wrote into the prompt, as it will be read"

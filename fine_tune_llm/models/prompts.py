@@ -45,7 +45,10 @@ def render_prompt(
     asks for one whose control tokens the tokenizer does not have.
     """
     template = _template_of(prompt, tokenizer)
-    return _chat(prompt, tokenizer, template) if template else _plain(prompt)
+    if template:
+        return _chat(prompt, tokenizer, template)
+    head, tail = prompt.lines()
+    return head, tail + OPENING
 
 
 def _template_of(prompt, tokenizer):
@@ -92,17 +95,6 @@ def _has_turns(prompt, tokenizer):
     if prompt.chat_template == "auto":
         return bool(getattr(tokenizer, "chat_template", None))
     return prompt.chat_template != "plain"
-
-
-def _plain(prompt):
-    "Lines for a model that was never taught to chat"
-    shown = [
-        f"Text: {prompt.shown(text)}\nAnswer: {Frame(label, why).to_json()}\n\n"
-        for text, label, why in prompt.examples
-    ]
-    before, after = prompt.around
-    head = f"{prompt.request}\n\n{''.join(shown)}Text: {before}"
-    return head, f"{after}\nAnswer: {OPENING}"
 
 
 def _chat(prompt, tokenizer, template):
