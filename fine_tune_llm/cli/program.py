@@ -23,6 +23,7 @@ from fine_tune_llm.cli import (  # noqa: F401
     certify,
     config,
     data,
+    data_convert,
     decide,
     demo,
     events,

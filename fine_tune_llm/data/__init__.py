@@ -23,6 +23,7 @@ _WORDS = {
     "templates": ["around_text", "chat_template"],
     "prompts": ["Example", "LabelPrompt"],
     "convert": ["Conversion", "convert"],
+    "row_files": ["convert_file"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

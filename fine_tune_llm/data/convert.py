@@ -182,7 +182,7 @@ def _to_pair(question: str, answer: str) -> Callable:
 
     return write
 
-# %% ../../nbs/data/50_convert.ipynb #137400b7
+# %% ../../nbs/data/50_convert.ipynb #34097f54
 @dataclass(frozen=True)
 class _Labelled:
     "Reader and writer of labelled rows"
@@ -194,17 +194,18 @@ class _Labelled:
 
     def read(self, row: dict[str, Any]) -> _Turns:
         "Turns of a row, whose columns are taken out"
-        words = _words(row, self.text)
-        name = self._class_of(row.pop(self.label, None))
+        words, value = _words(row, self.text), row.pop(self.label, None)
+        name = self._class_of(value)
         if self.prompt is None:
-            return [("user", words), ("assistant", name or "")]
+            answer = value if isinstance(value, str) else name
+            return [("user", words), ("assistant", answer)]
         frame = Frame(name, _words(row, "rationale", ""))
         blank = " " if self.in_lines else ""
         return [*self._question(words), ("assistant", blank + frame.to_json())]
 
     def _class_of(self, value: Any) -> str | None:
         try:
-            name = as_name(value)
+            name = as_name(value)  # a number has a name, too
         except DataValidationError as e:
             raise _Fault(f"has no label: {e}", "have no label") from e
         if self.prompt is None and name is None:
@@ -301,13 +302,13 @@ def form_of(
         argument="given",
     )
 
-# %% ../../nbs/data/50_convert.ipynb #424df1ec
+# %% ../../nbs/data/50_convert.ipynb #90ce5b78
 class Conversion:
     "Rows in another form, made while they are asked for, once"
 
     def __init__(
         self,
-        rows: Iterator[Mapping[str, Any]],  # In the form `given`
+        rows: Iterator[Any],  # In the form `given`
         given: str,  # One of `FORMS`
         to: str,  # One of `FORMS`
         *,
@@ -339,6 +340,8 @@ class Conversion:
 
     def _one(self, row: Any) -> dict[str, Any]:
         "One row in the other form"
+        if isinstance(row, str):
+            raise _Fault(f"cannot be read: {row}", "cannot be read")
         if not isinstance(row, Mapping):
             kind = type(row).__name__
             raise _Fault(f"is a {kind}, not a dict", "are no dicts")
@@ -354,9 +357,10 @@ class Conversion:
             )
         return made | rest
 
-# %% ../../nbs/data/50_convert.ipynb #bac1cc12
+# %% ../../nbs/data/50_convert.ipynb #6ea3ff50
 def convert(
-    rows: Iterable[Mapping[str, Any]],  # Read one after the other
+    # Read one after the other; a text in place of a row says why it cannot be read
+    rows: Iterable[Mapping[str, Any] | str],
     to: str,  # "openai", "sharegpt", "alpaca", "prompt_completion" or "labelled"
     *,
     given: str | None = None,  # The form they have; told by their columns when `None`
@@ -381,7 +385,7 @@ def convert(
     first = next(waiting, None)
     if first is None:
         raise DataValidationError(f"`{name}` has no rows")
-    if given is None:
+    if given is None:  # a first row that is none will be refused
         given = form_of(first, text, label) if isinstance(first, Mapping) else to
     check_choice("given", given, FORMS)
     if prompt is not None and (given == "labelled") == (to == "labelled"):
