@@ -21,8 +21,8 @@ from ..core.files import atomic_write
 from ..core.locks import single_writer
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
+from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths
-from ..models.prompts import LabelPrompt
 from ..models.text_model import TextModel
 from .asked import prompt_in_use
 from .journey import fit_settings, fresh_model, shared_data
@@ -63,7 +63,7 @@ class LearningRows:
 
     def unshown(self) -> np.ndarray:  # Row numbers
         "The train role without texts whose class stands in the prompt"
-        shown = [text for text, _ in self.prompt.examples] if self.prompt else []
+        shown = [each.text for each in self.prompt.examples] if self.prompt else []
         unseen = [self.dataset.texts[i] not in shown for i in self.train]
         return self.train[np.array(unseen, dtype=bool)]
 
