@@ -51,6 +51,7 @@ from fine_tune_llm.core.logs import (
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
 from ..data.splitting import overlap_said
@@ -59,7 +60,6 @@ from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train, give_back_memory
-from ..models.prompts import LabelPrompt
 from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
     TextModel,
