@@ -16,10 +16,11 @@ from .loading import load as load
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
+from .near_duplicates import near_pairs as near_pairs
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
-from .ledger import split_ledger as split_ledger
+from .splitting import split_ledger as split_ledger
 from .sharing import share_out as share_out
 from .samples import sample as sample
 from .frame import Frame as Frame
@@ -59,6 +60,7 @@ __all__ = [
     "jsonl",
     "load",
     "look_hash",
+    "near_pairs",
     "parquet",
     "read_frame",
     "read_rows",

@@ -54,6 +54,7 @@ from ..data.loading import Dataset, load, load_options
 from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
+from ..data.splitting import overlap_said
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
@@ -191,12 +192,14 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder and a file of texts must open from anywhere"
+    "A model's folder, a file of texts and a ledger must open from anywhere"
     name, outside, full = config.model.name, config.scope.outside, {}
     if name not in CATALOGUE and Path(name).is_dir():
         full["model.name"] = str(Path(name).resolve())
     if outside:
         full["scope.outside"] = str(Path(outside).absolute())
+    if config.data.ledger:
+        full["data.ledger"] = str(Path(config.data.ledger).absolute())
     return make_config(config, Layer("its full path", full)) if full else config
 
 # %% ../../nbs/run/30_journey.ipynb #9afc7432
@@ -656,6 +659,10 @@ def shared_data(
         conflicts=asked.conflicts,
         rare=asked.rare,
         min_rows=asked.min_rows,
+        split_by=asked.split_by,
+        near_duplicates=asked.near_duplicates,
+        min_calibration=asked.min_calibration,
+        previous=Ledger.load(asked.ledger) if asked.ledger else None,
     )
     check_fit(config, dataset.classes)
     return dataset, ledger
@@ -727,11 +734,21 @@ _WARNINGS = {
     "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
+    "texts_read_alike": "texts differ from others only before they are processed",
+    "near_duplicate_texts": "texts are near-duplicates of others and share a role",
+    "large_units": "times near-duplicates hold more than a tenth of the texts of a "
+    "class, and count once outside train; data.near_duplicates=0 looks for none",
+    "left_out_between_roles": "rows are left out: they would join texts of two roles",
+    "dealt_out_of_train": "rows that the data give to train have another role: no row "
+    "was given that one",
 }
 
 
 def _warn_of_findings(ledger):
     "What the data hold that changes what can be promised"
+    for said in (overlap_said(ledger.findings), ledger.caveat()):
+        if said:
+            get_logger("run").warning(said)
     for name, words in _WARNINGS.items():
         count = ledger.findings.get(name, 0)
         if count:
