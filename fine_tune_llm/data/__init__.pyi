@@ -12,6 +12,9 @@ from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .loading import Dataset as Dataset
 from .loading import load as load
+from .languages import find_language as find_language
+from .processors import PROCESSORS as PROCESSORS
+from .processors import Chain as Chain
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
@@ -23,10 +26,12 @@ from .sharing import share_out as share_out
 from .samples import sample as sample
 
 __all__ = [
+    "Chain",
     "Dataset",
     "LOADERS",
     "Ledger",
     "Limits",
+    "PROCESSORS",
     "PURPOSES",
     "ROLES",
     "Records",
@@ -34,6 +39,7 @@ __all__ = [
     "csv_rows",
     "decode",
     "find_encoding",
+    "find_language",
     "joined_rows",
     "jsonl",
     "load",
