@@ -18,6 +18,7 @@ _WORDS = {
     "languages": ["find_language"],
     "processors": ["PROCESSORS", "Chain"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "augmentation": ["AUGMENTERS", "altered_copies"],
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],

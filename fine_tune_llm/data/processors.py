@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROCESSORS', 'nfc', 'whitespace', 'control', 'html_entities', 'html_tags', 'mask_urls', 'mask_emails', 'mask_phones',
-           'keep_ends', 'language', 'with_argument', 'Chain']
+           'keep_ends', 'language', 'with_argument', 'Chain', 'check_something_left']
 
 # %% ../../nbs/data/14_processors.ipynb #81e48c3c
 import html
@@ -17,11 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from ..core.checks import check_number
-from ..core.errors import ConfigurationError, IntegrityError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    DataValidationError,
+    IntegrityError,
+)
 from ..core.files import read_json, sha256_json, write_json
 from ..core.registry import Registry
 from ..core.texts import is_blank, visible
 from .languages import find_language
+from .loading import Dataset
 
 # %% ../../nbs/data/14_processors.ipynb #1db1bc92
 PROCESSORS = Registry("processor")
@@ -409,10 +414,7 @@ class Chain:
         cls,
         folder: Path,  # That `save` was given
     ) -> "Chain":  # Of none where there is no such file
-        """Read back; `IntegrityError` for what is no chain, or does something else now
-
-        `ConfigurationError` for a processor that nobody has registered here.
-        """
+        "Read back; `IntegrityError` for what is no chain, or does something else now"
         file = Path(folder) / _FILE
         if not file.exists():
             return cls()
@@ -421,7 +423,14 @@ class Chain:
         is_list = isinstance(names, list) and all(isinstance(n, str) for n in names)
         if not is_list:
             raise IntegrityError(f"`{file}` names no processors", path=str(file))
-        chain = cls(tuple(names))
+        try:
+            chain = cls(tuple(names))
+        except ConfigurationError as e:  # a package that is not installed, as a rule
+            raise IntegrityError(
+                f"`{file}`: {e.message}",
+                hint="Install or import what registers it",
+                path=str(file),
+            ) from e
         if said.get("fingerprint") != chain.fingerprint:
             raise IntegrityError(
                 f"the processors {', '.join(names)} do not do what they did when "
@@ -447,3 +456,21 @@ def _check_steps(names, steps):
                     "a text",
                     argument="data.processors",
                 )
+
+# %% ../../nbs/data/14_processors.ipynb #49de6230
+def check_something_left(
+    data: Dataset,  # Rows as they were read
+    chain: Chain,  # What is done to their texts
+) -> None:
+    "`DataValidationError` that names the rows of whose texts a chain leaves nothing"
+    rows = chain.emptied(data.texts)
+    if not rows:
+        return
+    said = ", ".join(data.place(row) for row in rows[:5])
+    more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+    texts = "1 text is" if len(rows) == 1 else f"{len(rows)} texts are"
+    raise DataValidationError(
+        f"{texts} empty after the processors {chain}: {said}{more}",
+        hint="Take these rows out, or leave out a processor (data.processors)",
+        rows=rows[:50],
+    )

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check_fit', 'Job', 'fresh_model', 'train_stage',
-           'predict_stage', 'certify_stage', 'at_most_per_step', 'publish_to', 'shared_data', 'fit']
+           'predict_stage', 'certify_stage', 'at_most_per_step', 'publish_to', 'shared_data', 'train_copies',
+           'with_copies', 'fit']
 
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
 import time
@@ -48,9 +49,11 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
+from ..data.augmentation import Copies, altered_copies, make_augmenters
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.processors import Chain, check_something_left
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
@@ -211,13 +214,22 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder and a file of texts must open from anywhere"
+    "A model's folder, a file of texts and a table must open from anywhere"
     name, outside, full = config.model.name, config.scope.outside, {}
     if name not in CATALOGUE and Path(name).is_dir():
         full["model.name"] = str(Path(name).resolve())
     if outside:
         full["scope.outside"] = str(Path(outside).absolute())
+    augment = tuple(map(_with_full_table, config.data.augment))
+    if augment != config.data.augment:
+        full["data.augment"] = augment
     return make_config(config, Layer("its full path", full)) if full else config
+
+
+def _with_full_table(name):
+    "An augmenter's name, a table of synonyms by its full path"
+    word, colon, table = name.partition(":")
+    return f"{word}:{Path(table).absolute()}" if word == "synonyms" and colon else name
 
 # %% ../../nbs/run/30_journey.ipynb #9afc7432
 def check_fit(
@@ -291,6 +303,7 @@ class Job:
     start: Run | None = None  # Whose adapter is trained on
     prompt: LabelPrompt | None = None  # What a causal model is asked
     outside: tuple[str, ...] = ()  # Texts of no class, which choose the scope's score
+    copies: Copies = Copies()  # Altered texts that the train role learns from, too
 
     def rows(
         self,
@@ -328,6 +341,7 @@ def _first_model(job, seed):
             **_place(config),
         )
         model.precision = config.model.precision
+        model.processors = Chain(config.data.processors)
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
         return model
@@ -335,7 +349,7 @@ def _first_model(job, seed):
 
 
 def fresh_model(
-    config: Config,  # Sections model, lora and training
+    config: Config,  # Sections model, lora and training; processors of section data
     classes: tuple[str, ...],  # K names
     *,
     prompt: LabelPrompt | None,  # What a causal model is asked; `None` for a head
@@ -356,6 +370,7 @@ def fresh_model(
         **_place(config),
     )
     model.precision = config.model.precision
+    model.processors = Chain(config.data.processors)
     return model
 
 
@@ -371,7 +386,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        job.rows("train", "fit"),
+        with_copies(job.rows("train", "fit"), job.copies),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -666,7 +681,10 @@ def shared_data(
     config: Config,  # Settings
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     "Rows read and shared out, and the settings checked for their classes"
+    chain = Chain(config.data.processors)
+    make_augmenters(config.data.augment)
     dataset, n_test = read_data(data, test, config)
+    check_something_left(dataset, chain)
     asked = config.data
     dataset, ledger = share_out(
         dataset,
@@ -679,6 +697,32 @@ def shared_data(
     )
     check_fit(config, dataset.classes)
     return dataset, ledger
+
+
+def train_copies(
+    dataset: Dataset,  # All rows
+    ledger: Ledger,  # Which of them the train role has
+    config: Config,  # Its seed, and what section data asks for
+) -> Copies:  # None where `data.augment` names nothing
+    "Altered copies of the texts of the train role; none says what another text says"
+    is_train = np.zeros(len(dataset), bool)
+    is_train[ledger.roles["train"]] = True
+    return altered_copies(
+        [dataset.texts[row] for row in ledger.roles["train"]],
+        config.data.augment,
+        seed=config.seed,
+        others=[dataset.texts[row] for row in np.flatnonzero(~is_train)],
+        read_as=Chain(config.data.processors).process,
+    )
+
+
+def with_copies(
+    rows: tuple[Sequence[str], np.ndarray],  # n texts and their classes, shape (n,)
+    copies: Copies,  # m of them
+) -> tuple[Sequence[str], np.ndarray]:  # n + m
+    "Rows to learn from, those of the train role first; a copy has its text's label"
+    texts, labels = rows
+    return (*texts, *copies.texts), np.concatenate([labels, labels[copies.rows]])
 
 
 def _job_of(data, test, folder, config, progress, start):
@@ -697,6 +741,11 @@ def _job_of(data, test, folder, config, progress, start):
     }
     if outside:
         record["outside"] = sorted(map(text_hash, outside))
+    copies = train_copies(dataset, ledger, config)
+    if config.data.processors:
+        record["processors"] = Chain(config.data.processors).to_dict()
+    if config.data.augment:
+        record["augmented"] = copies.to_dict()
     if start is not None:
         start = starting_run(start, config, record)
         record["start"] = {"certificate": start.certificate["id"]}
@@ -715,6 +764,7 @@ def _job_of(data, test, folder, config, progress, start):
         start=start,
         prompt=prompt,
         outside=outside,
+        copies=copies,
     )
 
 

@@ -497,5 +497,5 @@ def test_a_version_of_its_own_is_part_of_the_fingerprint(tmp_path):
 
 def test_a_processor_that_nobody_registered_here_is_named(tmp_path):
     (tmp_path / "processors.json").write_text('{"names": ["theirs"]}')
-    with pytest.raises(ConfigurationError, match="unknown processor 'theirs'"):
+    with pytest.raises(IntegrityError, match="unknown processor 'theirs'"):
         Chain.load(tmp_path)
