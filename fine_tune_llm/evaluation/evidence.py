@@ -218,6 +218,8 @@ def _kind_of_start(run):
 def performance_of(
     outcome: Outcome,  # On the test role
     train: LabelledRows,  # Of the train role, for the baselines
+    *,
+    processors: Chain = Chain(),  # What is done to texts before they are read
 ) -> dict[str, Any]:
     "Deciding everything: accuracy, losses, by class, beside two baselines"
     labels = outcome.predictions.labels
@@ -241,7 +243,7 @@ def performance_of(
             train,
             outcome.predictions,
             decided=outcome.likeliest,
-            processors=Chain(run.config.data.processors),
+            processors=processors,
         ),
     }
 
@@ -603,7 +605,9 @@ def audit(
         "identity": identity_of(run),
         "data": data_of(run),
         "training": training_of(run, outcome),
-        "performance": performance_of(outcome, run.rows("train")),
+        "performance": performance_of(
+            outcome, run.rows("train"), processors=Chain(run.config.data.processors)
+        ),
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),
         "selective": selective_of(run, outcome),
