@@ -18,6 +18,8 @@ from .processors import Chain as Chain
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
+from .augmentation import AUGMENTERS as AUGMENTERS
+from .augmentation import altered_copies as altered_copies
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
@@ -26,6 +28,7 @@ from .sharing import share_out as share_out
 from .samples import sample as sample
 
 __all__ = [
+    "AUGMENTERS",
     "Chain",
     "Dataset",
     "LOADERS",
@@ -36,6 +39,7 @@ __all__ = [
     "ROLES",
     "Records",
     "SourceFacts",
+    "altered_copies",
     "csv_rows",
     "decode",
     "find_encoding",

@@ -151,7 +151,7 @@ def _read_table(file):
     try:
         written = Path(file).read_text(encoding="utf-8-sig")
         is_json = Path(file).suffix.lower() == ".json"
-        rows = _rows_of_json(written) if is_json else _rows_of_tsv(written)
+        rows = list(_rows_of_json(written) if is_json else _rows_of_tsv(written))
     except (OSError, ValueError, RecursionError) as e:
         raise _no_table(file, str(e)) from e
     table: dict[str, tuple[str, ...]] = {}
