@@ -10,6 +10,7 @@ from .reading import jsonl as jsonl
 from .reading import parquet as parquet
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
+from .schema import Schema as Schema
 from .loading import Dataset as Dataset
 from .loading import load as load
 from .languages import find_language as find_language
@@ -18,12 +19,13 @@ from .processors import Chain as Chain
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
+from .near_duplicates import near_pairs as near_pairs
 from .augmentation import AUGMENTERS as AUGMENTERS
 from .augmentation import altered_copies as altered_copies
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
-from .ledger import split_ledger as split_ledger
+from .splitting import split_ledger as split_ledger
 from .sharing import share_out as share_out
 from .samples import sample as sample
 
@@ -38,6 +40,7 @@ __all__ = [
     "PURPOSES",
     "ROLES",
     "Records",
+    "Schema",
     "SourceFacts",
     "altered_copies",
     "csv_rows",
@@ -48,6 +51,7 @@ __all__ = [
     "jsonl",
     "load",
     "look_hash",
+    "near_pairs",
     "parquet",
     "read_rows",
     "sample",

@@ -7,7 +7,7 @@ __all__ = ['Dataset', 'Places', 'turns', 'load', 'load_options']
 
 # %% ../../nbs/data/10_loading.ipynb #e02b0465
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Real
 from typing import Any, Literal
@@ -23,13 +23,43 @@ from fine_tune_llm.core.errors import (
 from ..core.logs import get_logger
 from ..core.names import as_name, name_order
 from ..core.printable import code_for_markdown, for_markdown
-from ..core.texts import is_blank, without_halves
+from ..core.texts import without_halves
+from .columns import flat_votes, is_missing, read_times, read_weights
 from .records import Faults, folded, places
-from .rows import SourceFacts, column_name, read_rows
+from .rows import SourceFacts, read_rows
+from .schema import Schema
 from .sources import Limits
+from .spellings import join_spellings
 
 # %% ../../nbs/data/10_loading.ipynb #a8be4b3b
 _BY_ROW = ("labels", "clusters", "weights", "votes", "times", "splits")
+
+
+def _in_order(names: set[str], known: Sequence[str]) -> tuple[str, ...]:
+    "Names in the order they are known in; a new one by `name_order`, or last"
+    new = sorted(names - set(known), key=name_order)
+    found = [*(name for name in known if name in names), *new]
+    is_sorted = [*known] == sorted(known, key=name_order)
+    return tuple(sorted(found, key=name_order) if is_sorted else found)
+
+
+def _votes_under(classes: Sequence[str], data: "Dataset") -> np.ndarray:
+    "Votes of a data set under more classes, shape (n, K)"
+    votes = np.zeros((len(data), len(classes)))
+    votes[:, [classes.index(name) for name in data.classes]] = data.votes
+    return votes
+
+
+_BLANK = {"f": 1.0, "M": np.datetime64("NaT"), "O": None}  # by kind of array
+
+
+def _after(values: np.ndarray | None, more: np.ndarray | None, n: int) -> Any:
+    "Two columns, one after the other; n blanks where the second is none"
+    if values is None:
+        return None
+    if more is None:
+        more = np.full(n, _BLANK[values.dtype.kind], values.dtype)
+    return np.concatenate([values, more])
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,7 @@ class Dataset:
 
     texts: tuple[str | None, ...]  # n texts; `None` where an empty one was kept
     labels: np.ndarray | None  # Class indices, shape (n,); `None` when unknown
-    classes: tuple[str, ...]  # K class names, sorted
+    classes: tuple[str, ...]  # K class names, in the order of all columns of scores
     # Attribute -> values, shape (n,), `None` where blank
     groups: dict[str, np.ndarray]
     # The column `id` where there is one, else the row number
@@ -89,6 +119,80 @@ class Dataset:
             places=[self.place(row) for row in rows],
             groups={name: values[rows] for name, values in self.groups.items()},
             **{name: of(getattr(self, name)) for name in _BY_ROW},
+        )
+
+    def training_rows(
+        self,
+        rows: np.ndarray,  # Which, shape (m,)
+    ) -> tuple[Any, ...]:  # Texts, class indices and, where asked for, weights
+        """Rows as a model learns from them
+
+        A row with votes stands there once for every class it has votes for, and counts
+        its share of them, times the weight of the row.
+        """
+        if self.weights is None and self.votes is None:
+            return tuple(self.texts[row] for row in rows), self.labels[rows]
+        weights = np.ones(len(rows)) if self.weights is None else self.weights[rows]
+        labels, at = self.labels[rows], np.arange(len(rows))
+        if self.votes is not None:
+            shares = self.votes[rows] / self.votes[rows].sum(1, keepdims=True)
+            at, labels = np.nonzero(shares)
+            weights = weights[at] * shares[at, labels]
+        return tuple(self.texts[row] for row in rows[at]), labels, weights
+
+    def relabelled(
+        self,
+        names: Sequence[str],  # The class of each row, n
+    ) -> "Dataset":  # Of the classes that rows have, in the order they had
+        """The same rows under other labels
+
+        A row takes its votes for the old label along; votes for a class without rows
+        are gone. A new class comes by its name where the classes are sorted, else last.
+        """
+        classes = _in_order(set(names), self.classes)
+        index = {name: k for k, name in enumerate(classes)}
+        labels = np.array([index[name] for name in names], dtype=np.int64)
+        votes = self.votes
+        if votes is not None:
+            known = tuple(dict.fromkeys((*self.classes, *classes)))
+            votes, rows = _votes_under(known, self), np.arange(len(self))
+            own = votes[rows, self.labels]
+            votes[rows, self.labels] = 0
+            place = np.array([known.index(name) for name in classes])
+            votes[rows, place[labels]] += own
+            votes = votes[:, place]
+        return replace(self, labels=labels, classes=classes, votes=votes)
+
+    def joined(
+        self,
+        other: "Dataset",  # Read by the same schema, its classes among these
+    ) -> "Dataset":
+        "These rows and then those of another; what the other does not say is blank"
+        index = [self.classes.index(name) for name in other.classes]
+        labels = np.array(index, dtype=np.int64)[other.labels]
+        votes = None
+        if self.votes is not None:
+            more = np.eye(len(self.classes))[labels]
+            if other.votes is not None:
+                more = _votes_under(self.classes, other)
+            votes = np.concatenate([self.votes, more])
+        return replace(
+            self,
+            texts=self.texts + other.texts,
+            labels=np.concatenate([self.labels, labels]),
+            groups={
+                name: np.concatenate([values, other.groups[name]])
+                for name, values in self.groups.items()
+            },
+            ids=self.ids + other.ids,
+            places=[data.place(i) for data in (self, other) for i in range(len(data))]
+            if not isinstance(self.places, Places)
+            else self.places + other.places,
+            votes=votes,
+            **{
+                name: _after(getattr(self, name), getattr(other, name), len(other))
+                for name in ("clusters", "weights", "times", "splits")
+            },
         )
 
     def counts(self) -> dict[str, int]:
@@ -237,7 +341,7 @@ def _chat_of(table: _Table, column: str) -> str | None:
     "The column of chats when `column` is missing or is it"
     if table.found(column) is not None:
         values = (row.get(column) for row in table.rows)
-        first = next((value for value in values if not _is_missing(value)), None)
+        first = next((value for value in values if not is_missing(value)), None)
         return column if turns(first) else None
     return next((name for name in _CHATS if table.found(name)), None)
 
@@ -260,22 +364,13 @@ def _column_or_chat(table: _Table, column: str, what: str) -> list[Any]:
     return said
 
 # %% ../../nbs/data/10_loading.ipynb #33d20dc8
-def _is_missing(value: Any) -> bool:
-    if isinstance(value, str):
-        return is_blank(value)
-    try:
-        return as_name(value) is None
-    except DataValidationError:  # a list, an array
-        return False
-
-
 def _texts(table: _Table, values: list[Any], max_chars: int, on_empty: str) -> list:
     "Texts, `None` where there is none; `DataValidationError` lists what is unusable"
     faults, texts, halves = table.faults(), [], []
     for row, value in enumerate(values):
         number = table.facts.number(row)
         text = None
-        if _is_missing(value):
+        if is_missing(value):
             if on_empty == "error":
                 hint = "Fill it, or leave such rows out: on_empty='skip' "
                 hint += "(setting data.on_empty)"
@@ -319,14 +414,15 @@ def _label(value: Any) -> str | None:
 
 
 def _names(
-    table: _Table, values: list[Any], kept: list[int], name_of: Callable, what: str
+    table: _Table, values: Sequence[Any], rows: list[int], what: str
 ) -> list[str | None]:
-    "Names of labels or groups; `DataValidationError` lists what is none"
+    "Names of labels or groups of rows; `DataValidationError` lists what is none"
+    name_of = _label if what == "label" else as_name
     faults, halves = table.faults(), []
     names: list[str | None] = []
     known: dict[str, str] = {}  # labels and groups repeat
-    for row in kept:
-        value, name = values[row], None
+    for row, value in zip(rows, values):
+        name = None
         if isinstance(value, str) and value in known:
             names.append(known[value])
             continue
@@ -356,6 +452,72 @@ def _names(
     _note_halves(table, halves, f"{what}s")
     return names
 
+# %% ../../nbs/data/10_loading.ipynb #11820fa7
+def _labels(table: _Table, values: dict, rows: list[int], schema: Schema) -> tuple:
+    "Classes, the index of each row's, and votes (n, K), `None` where not asked"
+    if not schema.has_labels:
+        return (), None, None
+    if not schema.votes:
+        names = _names(table, values["label"], rows, "label")
+        classes, index = _classes(table, names, rows, schema)
+        return classes, index, None
+    faults, numbers = table.faults(), [*map(table.facts.number, rows)]
+    columns = [values["votes", name] for name in schema.votes]
+    voted, given, counts = flat_votes(columns, numbers, faults)
+    faults.raise_any()
+    names = _names(table, given, [rows[row] for row in voted], "label")
+    classes, index = _classes(table, names, [rows[row] for row in voted], schema)
+    votes = np.zeros((len(rows), len(classes)))
+    np.add.at(votes, (voted, index), counts)
+    ties = np.flatnonzero((votes == votes.max(1, keepdims=True)).sum(1) > 1)
+    if len(ties):
+        where = places([numbers[row] for row in ties], table.facts.unit)
+        table.notes.append(
+            f"{len(ties):,} rows have as many votes for one label as for another and "
+            f"got the first of the classes ({where})"
+        )
+    return classes, votes.argmax(1), votes
+
+
+def _classes(
+    table: _Table, names: list[Any], rows: list[int], schema: Schema
+) -> tuple[tuple[str, ...], np.ndarray]:
+    "The classes in their order, and the index of each label's"
+    if schema.label_names == "normalised":
+        found = join_spellings(names, known=schema.classes)
+        names = [found.name_of[name] for name in names]
+        if found.joined:
+            said = found.sentence("labels that differ only in spelling")
+            table.notes.append(f"{said}; data.label_names=exact keeps them apart")
+    classes = tuple(schema.classes) or tuple(sorted(set(names), key=name_order))
+    _check_known(table, names, rows, classes)
+    index = {name: k for k, name in enumerate(classes)}
+    return classes, np.array([index[name] for name in names], dtype=np.int64)
+
+
+_MOST_LABELS = 20  # unknown ones that are named
+
+
+def _check_known(
+    table: _Table, names: list[str], rows: list[int], classes: tuple[str, ...]
+) -> None:
+    "Every label is a class, or the error names the others with their rows"
+    faults, known = table.faults(), set(classes)
+    unknown = dict.fromkeys(name for name in names if name not in known)
+    named = set([*unknown][:_MOST_LABELS])
+    few = f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+    for row, name in zip(rows, names if unknown else ()):
+        if name in known:
+            continue
+        which = f"the label {name!r}" if name in named else "further labels"
+        faults.add(
+            table.facts.number(row),
+            f"has {which}, which is none of the {len(classes)} classes",
+            many=f"have {which}, none of the {len(classes)} classes",
+            hint=near(name, classes) or f"The classes are {few}",
+        )
+    faults.raise_any()
+
 # %% ../../nbs/data/10_loading.ipynb #b5a08f57
 def load(
     # Path to JSON lines, a JSON array, CSV or Parquet (compressed or not), "-" for
@@ -369,6 +531,8 @@ def load(
     group: str | Sequence[str] | None = None,
     # Column that says whom a row comes from, where several come from one
     cluster: str | None = None,
+    # All columns at once, in place of the four above
+    schema: Schema | None = None,
     name: str | None = None,  # What to call the source in errors
     max_chars: int = 100_000,  # Longest text accepted, in characters
     # Rows without a text: refuse them all, leave them out, or keep them as `None`
@@ -387,14 +551,19 @@ def load(
     Whatever cannot be used is a `DataError` that names the lines, an unknown column a
     `SchemaError` that names the nearest.
     """
-    text, label, cluster, groups = _check_columns(text, label, group, cluster)
+    asked = Schema(text, label, group, cluster)
+    if schema is not None and asked != Schema():
+        raise ConfigurationError(
+            "`schema` names all columns, and others were given beside it",
+            hint="Name them in the schema",
+            argument="schema",
+        )
+    schema = schema or asked
     check_choice("on_empty", on_empty, ("error", "skip", "keep"))
-    named = [column for column in (label, cluster) if column is not None]
-    columns = [text, *named, *groups, "id", *_CHATS]
     rows, facts = read_rows(
         source,
         name,
-        columns=columns,
+        columns=[*schema.columns, *_CHATS],
         encoding=encoding,
         separator=separator,
         quoting=quoting,
@@ -402,14 +571,29 @@ def load(
         limits=limits,
     )
     table = _Table(rows, facts)
-    values = _column_or_chat(table, text, "text")
-    labels = None if label is None else _column_or_chat(table, label, "label")
-    names = {("group", g): table.values(g, "group") for g in groups}
-    if cluster is not None:
-        names["cluster", cluster] = table.values(cluster, "cluster")
-    texts = _texts(table, values, max_chars, on_empty)
+    columns = _columns_of(table, schema)
+    texts = _texts(table, columns.pop("text"), max_chars, on_empty)
     kept = _kept_rows(table, texts, on_empty)
-    return _dataset(table, texts, labels, names, kept)
+    values = {key: [of[row] for row in kept] for key, of in columns.items()}
+    return _dataset(table, [texts[row] for row in kept], values, kept, schema)
+
+
+def _columns_of(table: _Table, schema: Schema) -> dict[Any, list[Any]]:
+    "Values of every column that is named, by what it is"
+    found: dict[Any, list[Any]] = {"text": _column_or_chat(table, schema.text, "text")}
+    if schema.votes:
+        for of in schema.votes:
+            found["votes", of] = table.values(of, "votes")
+    elif schema.label is not None:
+        found["label"] = _column_or_chat(table, schema.label, "label")
+    for of in schema.group or ():
+        found["group", of] = table.values(of, "group")
+    for what in ("cluster", "weight", "time", "split"):
+        if getattr(schema, what) is not None:
+            found[what] = table.values(getattr(schema, what), what)
+    if schema.id != "id" or table.found("id") is not None:
+        found["id"] = table.values(schema.id, "id")
+    return found
 
 
 def _kept_rows(table: _Table, texts: list, on_empty: str) -> list[int]:
@@ -427,45 +611,63 @@ def _kept_rows(table: _Table, texts: list, on_empty: str) -> list[int]:
 
 
 def _dataset(
-    table: _Table, texts: list, labels: list | None, others: dict, kept: list[int]
+    table: _Table, texts: list, values: dict, rows: list[int], schema: Schema
 ) -> Dataset:
     "The rows that stay, with what is known of them"
-    classes, index = (), None
-    if labels is not None:
-        names = _names(table, labels, kept, _label, "label")
-        classes = tuple(sorted(set(names), key=name_order))
-        of_name = {name: k for k, name in enumerate(classes)}
-        index = np.array([of_name[name] for name in names])
     facts = table.facts
+    classes, labels, votes = _labels(table, values, rows, schema)
     named = {
-        key: np.array([*_names(table, values, kept, as_name, key[0]), None])[:-1]
-        for key, values in others.items()
+        key: np.array([*_names(table, of, rows, _kind(key)), None])[:-1]
+        for key, of in values.items()
+        if _kind(key) in ("group", "cluster", "split")
     }
-    clusters = [values for (what, _), values in named.items() if what == "cluster"]
-    source = {"name": facts.name, "sha256": facts.sha256, "rows": len(kept)}
+    ids = _ids(table, values.get("id"), rows)
+    weights, times = _typed(table, values, rows)
+    source = {"name": facts.name, "sha256": facts.sha256, "rows": len(rows)}
     source["read"] = dict(facts.read)
     if table.notes:
         source["notes"] = table.notes
     _tell(source)
     return Dataset(
-        texts=tuple(texts[row] for row in kept),
-        labels=index,
+        texts=tuple(texts),
+        labels=labels,
         classes=classes,
-        groups={name: of for (what, name), of in named.items() if what == "group"},
-        ids=_ids(table, kept),
+        groups={key[1]: of for key, of in named.items() if _kind(key) == "group"},
+        ids=ids,
         source=source,
-        clusters=clusters[0] if clusters else None,
-        places=Places(((facts.name, facts.unit, [*map(facts.number, kept)]),)),
+        clusters=named.get("cluster"),
+        places=Places(((facts.name, facts.unit, [*map(facts.number, rows)]),)),
+        weights=weights,
+        votes=votes,
+        times=times,
+        splits=named.get("split"),
     )
 
 
-def _ids(table: _Table, kept: list[int]) -> tuple[str, ...]:
-    "The column `id`; numbers of rows where there is none, in words beside other ids"
-    values = [row.get("id") for row in table.rows]
-    ids = _names(table, values, kept, as_name, "id")
+def _kind(key: Any) -> str:
+    "What a column is; of groups and votes there are several"
+    return key if isinstance(key, str) else key[0]
+
+
+def _typed(table: _Table, values: dict, rows: list[int]) -> tuple:
+    "Weights and times, `None` where not asked"
+    faults, numbers = table.faults(), [*map(table.facts.number, rows)]
+    weights = times = None
+    if "weight" in values:
+        weights = read_weights(values["weight"], numbers, faults)
+    if "time" in values:
+        times, notes = read_times(values["time"], numbers, faults)
+        table.notes += notes
+    faults.raise_any()
+    return weights, times
+
+
+def _ids(table: _Table, values: list[Any] | None, rows: list[int]) -> tuple[str, ...]:
+    "The column of ids; numbers of rows where there is none, in words beside other ids"
+    ids = [None] * len(rows) if values is None else _names(table, values, rows, "id")
     number_of = "row {}" if any(ids) else "{}"
     return tuple(
-        number_of.format(row) if one is None else one for row, one in zip(kept, ids)
+        number_of.format(row) if one is None else one for row, one in zip(rows, ids)
     )
 
 
@@ -481,31 +683,6 @@ def _tell(source: dict[str, Any]) -> None:
         )
     for note in source.get("notes", ()):
         log.warning(f"`{source['name']}`: {note}")
-
-# %% ../../nbs/data/10_loading.ipynb #10994449
-def _check_columns(text: Any, label: Any, group: Any, cluster: Any) -> tuple:
-    "The columns as texts, or a `ConfigurationError` for what is no name"
-    groups = list(group) if isinstance(group, (list, tuple)) else [group]
-    groups = [] if group is None else groups
-    given = {"text": text, "label": label, "group": group, "cluster": cluster}
-    asked = {
-        argument: [] if column is None and argument != "text" else [column]
-        for argument, column in given.items()
-    }
-    asked["group"] = groups
-    for argument, columns in asked.items():
-        if not all(_is_column(column) for column in columns):
-            raise ConfigurationError(
-                f"`{argument}` must be a column's name, got {given[argument]!r}",
-                argument=argument,
-            )
-    one = [None if name is None else column_name(name) for name in (label, cluster)]
-    return column_name(text), *one, [column_name(name) for name in groups]
-
-
-def _is_column(name: Any) -> bool:
-    is_number = isinstance(name, (int, np.integer)) and not isinstance(name, bool)
-    return isinstance(name, str) or is_number
 
 # %% ../../nbs/data/10_loading.ipynb #bfc8fb06
 def load_options(

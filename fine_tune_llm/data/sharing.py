@@ -6,27 +6,27 @@
 __all__ = ['OTHER', 'share_out']
 
 # %% ../../nbs/data/25_sharing.ipynb #2c1ef1aa
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from ..core.checks import check_choice, check_number
-from ..core.errors import DataValidationError
-from ..core.names import name_order
-from .fingerprints import text_hash
-from fine_tune_llm.data.ledger import (
-    ROLES,
-    Ledger,
-    conflicting_texts,
-    draw_order,
-    find_units,
-    rare_classes,
-    split_ledger,
-    too_rare,
-)
+from ..core.checks import check_choice, check_number, in_brief
+from ..core.errors import ConfigurationError, DataValidationError
+from ..core.texts import is_blank
+from .dealing import Dealt, Plan, deal
+from .ledger import Ledger
 from .loading import Dataset
+from fine_tune_llm.data.splitting import (
+    check_every_role,
+    check_labelled,
+    conflicting_texts,
+    ledger_of,
+    order_of,
+    rare_classes,
+)
+from .units import SameTexts, same_texts
 
 # %% ../../nbs/data/25_sharing.ipynb #0fe60a01
 @dataclass(frozen=True, eq=False)
@@ -34,49 +34,34 @@ class _Rows:
     "A data set while it is being settled"
 
     data: Dataset
+    same: SameTexts  # Which rows have the same text
     draw: np.ndarray  # Rank of each row, shape (n,)
-    n_test_file: int  # The last so many rows come from a test file
+    plan: Plan  # How roles are dealt
 
     def take(self, kept):
         "Only these rows, a mask of shape (n,), and only the classes they have"
         rows = np.flatnonzero(kept)
-        n_test_file = int(kept[len(kept) - self.n_test_file :].sum())
-        data = self.data
-        names = [data.classes[k] for k in data.labels[rows]]
-        classes, labels = _classes_and_labels(names)
-        some = replace(
-            data,
-            texts=tuple(data.texts[row] for row in rows),
-            labels=labels,
-            classes=classes,
-            groups={name: values[rows] for name, values in data.groups.items()},
-            ids=tuple(data.ids[row] for row in rows),
-            clusters=None if data.clusters is None else data.clusters[rows],
-            places=[data.place(row) for row in rows],
-        )
-        return _Rows(some, self.draw[rows], n_test_file)
+        n_test_file = int(kept[len(kept) - self.plan.n_test_file :].sum())
+        some = self.data.take(rows)
+        some = some.relabelled([some.classes[k] for k in some.labels])
+        plan = replace(self.plan, n_test_file=n_test_file)
+        return _Rows(some, self.same.take(rows), self.draw[rows], plan)
 
     def rename(self, names):
         "The same rows under other labels"
-        classes, labels = _classes_and_labels(names)
-        return replace(self, data=replace(self.data, labels=labels, classes=classes))
+        return replace(self, data=self.data.relabelled(names))
 
-
-def _classes_and_labels(names):
-    "Classes in order, and the index of each row's"
-    classes = tuple(sorted(set(names), key=name_order))
-    index = {name: k for k, name in enumerate(classes)}
-    return classes, np.array([index[name] for name in names], dtype=np.int64)
+    def dealt(self) -> Dealt:
+        "Units and their roles, as things stand"
+        return deal(self.data, self.same, self.plan, draw=self.draw)
 
 # %% ../../nbs/data/25_sharing.ipynb #e0ddb311
 def _settle_conflicts(rows, policy):
     "Rows whose texts have one label each, and how many were changed or left out"
-    data, n_main = rows.data, len(rows.data) - rows.n_test_file
+    data, n_main = rows.data, len(rows.data) - rows.plan.n_test_file
     if policy == "soft":
         return rows, {}
-    hashes = [
-        f"{text_hash(text)}{row >= n_main}" for row, text in enumerate(data.texts)
-    ]
+    hashes = [f"{h}{row >= n_main}" for row, h in enumerate(rows.same.hashes)]
     conflicts = conflicting_texts(data, hashes)
     if conflicts and policy == "error":
         raise _conflict(data, conflicts)
@@ -119,21 +104,23 @@ OTHER = "other"  # what merged classes are called
 
 
 def _settle_rare(rows, policy, min_rows):
-    "Rows of classes that have enough units, and what was done about the others"
-    n_roles = len(ROLES) - bool(rows.n_test_file)
-    needed = max(min_rows, n_roles)
+    "Roles in which every class has enough units, and what was done about the others"
+    policy, merged = _policy(policy)
     counted: dict[str, int] = {}
     named: dict[str, list] = {}
     while True:
-        units = find_units(rows.data, draw=rows.draw, n_test_file=rows.n_test_file)
-        rare = rare_classes(rows.data, units, needed)
+        dealt = rows.dealt()
+        rare = rare_classes(rows.data, dealt.units, max(min_rows, rows.plan.needed()))
+        rare = rare or dealt.lacking()
         if not rare or len(rows.data.classes) < 2:
-            return rows, counted, named
-        if policy == "error" or not _can_go_on(rows, rare, policy):
-            hint = _HINTS[policy] + _gone_to_test(units)
-            raise too_rare(rows.data, rare, needed, hint=hint)
+            return rows, dealt, counted, named
+        if policy == "error" or not _can_go_on(rows, rare, policy, merged):
+            hint = _HINTS[policy].format(merged)
+            check_every_role(dealt, min_rows=min_rows, hint=hint)
         is_rare = np.isin(rows.data.labels, _class_numbers(rows.data, rare))
-        rows = rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare)
+        rows = (
+            rows.take(~is_rare) if policy == "drop" else _merged(rows, is_rare, merged)
+        )
         what = {"drop": "left_out_as_rare", "merge": "merged"}[policy]
         counted[f"rows_{what}"] = counted.get(f"rows_{what}", 0) + int(is_rare.sum())
         named.setdefault(f"classes_{what}", []).extend(rare)
@@ -142,35 +129,36 @@ def _settle_rare(rows, policy, min_rows):
 _HINTS = {
     "error": ", or set data.rare to drop or merge",
     "drop": "; without the rare classes there are not two left",
-    "merge": f"; merged into {OTHER!r} they are still too few",
+    "merge": "; merged into {!r} they are still too few",
 }
 
 
-def _gone_to_test(units):
-    "How many rows do not count because of the test file, in words"
-    left_out = ("left_out_as_in_test_file", "left_out_as_of_cluster_in_test_file")
-    n_gone = sum(units.findings[name] for name in left_out)
-    if not n_gone:
-        return ""
-    return (
-        f". {n_gone} rows of the data are left out: the test file has their text or "
-        "cluster, too"
-    )
+def _policy(rare):
+    "What becomes of rare classes, and what they are called when they are merged"
+    policy, colon, name = str(rare).partition(":")
+    is_known = policy in _HINTS and (not colon or policy == "merge")
+    if not is_known or (colon and is_blank(name)):
+        raise ConfigurationError(
+            "`rare` must be one of error, drop, merge and merge:NAME, got "
+            f"{in_brief(rare)}",
+            argument="rare",
+        )
+    return policy, name.strip() or OTHER
 
 
-def _can_go_on(rows, rare, policy):
+def _can_go_on(rows, rare, policy, merged):
     "Are there two classes left, or is there something to merge?"
     n_left = len(rows.data.classes) - len(rare)
-    return n_left >= 2 if policy == "drop" else [*rare] != [OTHER] and n_left >= 1
+    return n_left >= 2 if policy == "drop" else [*rare] != [merged] and n_left >= 1
 
 
 def _class_numbers(data, names):
     return [k for k, name in enumerate(data.classes) if name in names]
 
 
-def _merged(rows, is_rare):
+def _merged(rows, is_rare, merged):
     names = [rows.data.classes[k] for k in rows.data.labels]
-    return rows.rename([OTHER if r else name for r, name in zip(is_rare, names)])
+    return rows.rename([merged if r else name for r, name in zip(is_rare, names)])
 
 # %% ../../nbs/data/25_sharing.ipynb #77751f46
 def share_out(
@@ -182,10 +170,22 @@ def share_out(
     n_test_file: int = 0,  # The last so many rows come from a test file
     # What becomes of a text that stands under several labels
     conflicts: Literal["soft", "error", "first", "drop"] = "soft",
-    # What becomes of classes that are too rare
-    rare: Literal["error", "drop", "merge"] = "error",
+    # What becomes of classes that are too rare: "error", "drop", "merge" (into the
+    # class other) or "merge:NAME"
+    rare: str = "error",
     # Distinct texts, or clusters, that a class must have; one per role when less
     min_rows: int = 0,
+    # How roles are dealt: each class by the shares, each text by its fingerprint alone,
+    # the oldest first, or as the data say
+    split_by: Literal["class", "hash", "time", "column"] = "class",
+    # Least share of shingles (Jaccard) with which texts are near-duplicates and share a
+    # role, in [0, 1]; 0 looks for none
+    near_duplicates: float = 0.9,
+    # The texts as a model reads them, n, which share a role when they are equal; as
+    # they are when `None`
+    read_as: Sequence[str] | None = None,
+    min_calibration: int = 1,  # Units of each class in the calibration role, at least
+    previous: Ledger | None = None,  # Whose texts keep their roles
 ) -> tuple[Dataset, Ledger]:  # The rows that are left, and the role of each
     """Settle conflicts and rare classes, and give every text or cluster one role
 
@@ -193,18 +193,18 @@ def share_out(
     result has a row in every role that is dealt.
     """
     check_choice("conflicts", conflicts, ("soft", "error", "first", "drop"))
-    check_choice("rare", rare, ("error", "drop", "merge"))
+    _policy(rare)
     min_rows = check_number("min_rows", min_rows, whole=True)
-    if data.labels is None:
-        raise DataValidationError(
-            "`data` has no labels", hint="Load it with label=", argument="data"
-        )
-    rows = _Rows(data, draw_order(len(data), seed), n_test_file)
+    plan = Plan(shares, seed, split_by, min_calibration, previous, n_test_file)
+    plan.check()
+    check_labelled(data)
+    same = same_texts(data, near_duplicates=near_duplicates, read_as=read_as)
+    rows = _Rows(data, same, order_of(data, plan), plan)
     rows, counted = _settle_conflicts(rows, conflicts)
-    rows, more, named = _settle_rare(rows, rare, min_rows)
-    ledger = split_ledger(
-        rows.data, shares, seed=seed, n_test_file=rows.n_test_file, draw=rows.draw
-    )
+    check_labelled(rows.data)
+    rows, dealt, more, named = _settle_rare(rows, rare, min_rows)
+    check_labelled(rows.data)
+    ledger = ledger_of(dealt)
     return rows.data, replace(
         ledger,
         findings={**ledger.findings, **counted, **more},

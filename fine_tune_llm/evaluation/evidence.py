@@ -22,6 +22,7 @@ from ..core.files import read_json, sha256_file, write_json
 from ..data.ledger import ROLES
 from ..data.processors import Chain
 from ..data.samples import sample
+from ..data.splitting import overlap_said
 from fine_tune_llm.evaluation.alarms import (
     alarms_of,
     shift_between,
@@ -143,6 +144,8 @@ def data_of(
         "counts": counts,
         "findings": ledger["findings"],
         "named": ledger["named"],
+        "caveat": ledger.get("caveat"),
+        "overlap": overlap_said(ledger["findings"]),
         "promised_rows": run.certificate["promises"].get("rows", []),
         "groups": run.data["groups"],
         "note": _THINNED if source.get("sha256") == bundled else None,

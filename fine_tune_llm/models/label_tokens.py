@@ -251,8 +251,8 @@ class LabelScorer:
         labels: list[int | None],  # True classes, where they are known
         *,
         scoring: str,  # "constrained" or "exact"
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # Shape (n, K); the true labels' mean cost
-        "Log-scores, and what the true labels' tokens cost, with gradients"
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # Shapes (n, K) and (n,)
+        "Log-scores, and the mean cost of the true label's tokens, with gradients"
         self.ready(backbone, max(map(len, texts)))
         readings = [self.trie.reading(scoring, label) for label in labels]
         logits = self.trainer.read_in_a_row(texts, readings)
@@ -266,7 +266,7 @@ class LabelScorer:
             costs.append((true.logsumexp(1) - said).mean())
         total = torch.stack(totals) if totals else None
         first = readings[0].to(logits[0].device)
-        return first.scores(torch.stack(picked), total), torch.stack(costs).mean()
+        return first.scores(torch.stack(picked), total), torch.stack(costs)
 
 # %% ../../nbs/models/36_label_tokens.ipynb #ea3c156d
 class LabelTokenClassifier(nn.Module):
@@ -320,8 +320,8 @@ class LabelTokenClassifier(nn.Module):
         """`logits` (n, K), float32: log-scores of the labels
 
         With labels also `loss`, their mean cross-entropy, and in training
-        `response_nll`: what the true label's tokens cost over the whole vocabulary,
-        the mean over a text's tokens, then over the texts.
+        `response_nll` (n,): what the true label's tokens cost over the whole
+        vocabulary, the mean over the tokens.
         """
         texts = _unpadded(input_ids, attention_mask)
         out = {}

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check_fit', 'Job', 'fresh_model', 'train_stage',
-           'predict_stage', 'certify_stage', 'at_most_per_step', 'publish_to', 'shared_data', 'train_copies',
-           'with_copies', 'fit']
+           'predict_stage', 'certify_stage', 'at_most_per_step', 'publish_to', 'shared_data', 'fit']
 
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
 import time
@@ -49,12 +48,14 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
-from ..data.augmentation import Copies, altered_copies, make_augmenters
+from ..data.augmentation import Copies, make_augmenters
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.processors import Chain, check_something_left
+from ..data.schema import Schema
 from ..data.sharing import share_out
+from ..data.splitting import overlap_said
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
@@ -78,6 +79,7 @@ from fine_tune_llm.run.certificate import (
     write_certificate,
 )
 from .classifier import check_promises, set_group
+from .copies import learned_rows, train_copies
 from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
@@ -104,33 +106,33 @@ def read_data(
     test: Any,  # A test file of the same columns, or `None`
     config: Config,  # Section data
 ) -> tuple[Dataset, int]:  # All rows, those of `data` first; rows of the test file
-    "Labelled texts; `DataValidationError` for labels that only the test file has"
-    asked = config.data
-    columns = {"text": asked.text, "label": asked.label, "group": asked.group}
-    columns["cluster"] = asked.cluster or None
-    options = load_options(asked)
-    main = load(data, **columns, **options)
+    "Labelled texts; `DataValidationError` for labels that only the test has"
+    schema, options = Schema.from_settings(config.data), load_options(config.data)
+    main = load(data, schema=schema, **options)
+    _check_all_have_rows(main)
     if test is None:
         return main, 0
-    held_out = load(test, **columns, **options)
-    new = sorted(set(held_out.classes) - set(main.classes))
-    if new:
-        raise DataValidationError(
-            f"the test file has {len(new)} labels that the data does not have: "
-            f"{', '.join(_first_places(held_out, new[:5]))}",
-            hint="A class must be seen in training",
-            labels=new,
-        )
-    for column in sorted({set_group(config), config.risk.group} & set(asked.group)):
+    # of the roles that nothing is learned from every row counts the same
+    of_test = replace(schema, weight=None, split=None, classes=main.classes)
+    held_out = load(test, schema=of_test, **options)
+    for column in sorted({set_group(config), config.risk.group} & set(schema.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
-    return _with_test_file(main, held_out), len(held_out)
+    both = main.joined(held_out)
+    ids = (*main.ids, *(f"test-{i}" for i in held_out.ids))
+    source = dict(main.source, test=held_out.source)
+    return replace(both, ids=ids, source=source), len(held_out)
 
 
-def _first_places(dataset, names):
-    "Where each label stands first"
-    labels = dataset.labels.tolist()
-    rows = [labels.index(dataset.classes.index(name)) for name in names]
-    return [f"{name} ({dataset.place(row)})" for name, row in zip(names, rows)]
+def _check_all_have_rows(data):
+    "Nothing can be promised of a class that nobody has seen"
+    empty = [name for name, n in data.counts().items() if not n]
+    if empty:
+        raise DataValidationError(
+            f"{len(empty)} of the {len(data.classes)} classes have no rows: "
+            f"{', '.join(map(repr, empty[:20]))}",
+            hint="Add rows, or leave them out of data.classes",
+            labels=empty,
+        )
 
 
 def _check_same_groups(column, main, held_out):
@@ -143,27 +145,6 @@ def _check_same_groups(column, main, held_out):
             hint="Is it the same column? What is promised by group could not be tested",
             column=column,
         )
-
-
-def _with_test_file(main, held_out):
-    "Rows of the data, then of the test file"
-    index = {name: k for k, name in enumerate(main.classes)}
-    labels = [index[held_out.classes[y]] for y in held_out.labels]
-    return Dataset(
-        main.texts + held_out.texts,
-        np.concatenate([main.labels, labels]),
-        main.classes,
-        {
-            name: np.concatenate([values, held_out.groups[name]])
-            for name, values in main.groups.items()
-        },
-        (*main.ids, *(f"test-{i}" for i in held_out.ids)),
-        dict(main.source, test=held_out.source),
-        None
-        if main.clusters is None
-        else np.concatenate([main.clusters, held_out.clusters]),
-        places=main.places + held_out.places,
-    )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
 _NAMED = {
@@ -214,12 +195,14 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder, a file of texts and a table must open from anywhere"
+    "A model's folder, files of texts and tables, and a ledger must open from anywhere"
     name, outside, full = config.model.name, config.scope.outside, {}
     if name not in CATALOGUE and Path(name).is_dir():
         full["model.name"] = str(Path(name).resolve())
     if outside:
         full["scope.outside"] = str(Path(outside).absolute())
+    if config.data.ledger:
+        full["data.ledger"] = str(Path(config.data.ledger).absolute())
     augment = tuple(map(_with_full_table, config.data.augment))
     if augment != config.data.augment:
         full["data.augment"] = augment
@@ -386,7 +369,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        with_copies(job.rows("train", "fit"), job.copies),
+        learned_rows(job.dataset, job.ledger.take("train", "fit"), job.copies),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -694,45 +677,40 @@ def shared_data(
         conflicts=asked.conflicts,
         rare=asked.rare,
         min_rows=asked.min_rows,
+        split_by=asked.split_by,
+        near_duplicates=asked.near_duplicates,
+        min_calibration=asked.min_calibration,
+        previous=Ledger.load(asked.ledger) if asked.ledger else None,
+        read_as=chain.process_all(dataset.texts) if chain.names else None,
     )
     check_fit(config, dataset.classes)
     return dataset, ledger
 
 
-def train_copies(
-    dataset: Dataset,  # All rows
-    ledger: Ledger,  # Which of them the train role has
-    config: Config,  # Its seed, and what section data asks for
-) -> Copies:  # None where `data.augment` names nothing
-    "Altered copies of the texts of the train role; none says what another text says"
-    is_train = np.zeros(len(dataset), bool)
-    is_train[ledger.roles["train"]] = True
-    return altered_copies(
-        [dataset.texts[row] for row in ledger.roles["train"]],
-        config.data.augment,
-        seed=config.seed,
-        others=[dataset.texts[row] for row in np.flatnonzero(~is_train)],
-        read_as=Chain(config.data.processors).process,
-    )
-
-
-def with_copies(
-    rows: tuple[Sequence[str], np.ndarray],  # n texts and their classes, shape (n,)
-    copies: Copies,  # m of them
-) -> tuple[Sequence[str], np.ndarray]:  # n + m
-    "Rows to learn from, those of the train role first; a copy has its text's label"
-    texts, labels = rows
-    return (*texts, *copies.texts), np.concatenate([labels, labels[copies.rows]])
+def _check_learned(dataset, train):
+    "Every class has a train row that counts"
+    labels, *weights = dataset.training_rows(train)[1:]
+    counts = np.bincount(labels, *weights, minlength=len(dataset.classes))
+    missing = [dataset.classes[k] for k in np.flatnonzero(counts == 0)]
+    if missing:
+        raise DataValidationError(
+            f"{len(missing)} classes have only train rows of the weight 0: "
+            f"{', '.join(map(repr, missing[:20]))}",
+            hint="Give some of their rows a weight above 0",
+            labels=missing,
+        )
 
 
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
     dataset, ledger = shared_data(data, test, config)
+    _check_learned(dataset, ledger.roles["train"])
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
     config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
     record = {
         "source": dataset.source,
+        "schema": Schema.from_settings(config.data).to_dict(),
         "classes": list(dataset.classes),
         "counts": dataset.counts(),
         "groups": sorted(dataset.groups),
@@ -781,11 +759,19 @@ _WARNINGS = {
     "cluster counts",
     "left_out_as_text_of_another_cluster": "rows are left out: another cluster has "
     "their text",
+    "texts_read_alike": "texts differ from others only before they are processed",
+    "near_duplicate_texts": "texts are near-duplicates of others and share a role",
+    "large_units": "times near-duplicates hold more than a tenth of the texts of a "
+    "class, and count once outside train; data.near_duplicates=0 looks for none",
+    "left_out_between_roles": "rows are left out: they would join texts of two roles",
 }
 
 
 def _warn_of_findings(ledger):
     "What the data hold that changes what can be promised"
+    for said in (overlap_said(ledger.findings), ledger.caveat()):
+        if said:
+            get_logger("run").warning(said)
     for name, words in _WARNINGS.items():
         count = ledger.findings.get(name, 0)
         if count:

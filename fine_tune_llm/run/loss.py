@@ -11,7 +11,7 @@ from typing import Any
 from ..config.schema import Config
 from ..core.errors import ConfigurationError
 from .classifier import cost_of
-from ..training.losses import make_loss, try_loss
+from ..training.losses import check_weighted, make_loss, try_loss
 from ..training.row_losses import payoff_from_costs
 
 # %% ../../nbs/run/28_loss.ipynb #9c640431
@@ -30,7 +30,7 @@ def known_to_losses(
 
 # %% ../../nbs/run/28_loss.ipynb #b21072a1
 def check_loss(
-    config: Config,  # Settings; sections loss and risk are read
+    config: Config,  # Settings; sections data, loss and risk are read
     classes: tuple[str, ...],  # K names, in the order of the columns
     *,
     backend: str = "head",  # "head" or "label_tokens"
@@ -48,4 +48,6 @@ def check_loss(
             hint="Set model.backend to 'head', or choose another loss",
             argument="loss.name",
         )
+    if config.data.weight or config.data.votes:
+        check_weighted(loss)
     try_loss(loss, len(classes))

@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..data.processors import Chain, check_something_left
+from ..data.schema import Schema
 from ..inference.scope import RoleScorer
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
@@ -185,21 +187,14 @@ def fresh_rows(
     does not know and for texts under several labels.
     """
     asked = run.config.data
-    found = load(
-        source,
-        asked.text,
-        asked.label,
-        group=asked.group,
-        cluster=asked.cluster or None,
-        **load_options(asked),
+    schema = replace(
+        Schema.from_settings(asked),
+        weight=None,
+        time=None,
+        split=None,
+        classes=run.classes,
     )
-    new = sorted(set(found.classes) - set(run.classes))
-    if new:
-        raise DataValidationError(
-            f"`calibration` has labels that the run does not know: "
-            f"{', '.join(new[:5])}",
-            labels=new,
-        )
+    found = load(source, schema=schema, **load_options(asked))
     chain = Chain(asked.processors)
     check_something_left(found, chain)
     read = chain.process_all(found.texts)
@@ -279,15 +274,7 @@ def _one_of_each(found, hashes, run):
     for row in rng.permutation(len(keys)):
         drawn.setdefault(keys[row], int(row))
     rows = sorted(drawn.values())
-    index = [run.classes.index(name) for name in found.classes]
-    return Dataset(
-        texts=tuple(found.texts[row] for row in rows),
-        labels=np.array([index[found.labels[row]] for row in rows]),
-        classes=run.classes,
-        groups={name: values[rows] for name, values in found.groups.items()},
-        ids=tuple(found.ids[row] for row in rows),
-        source=found.source,
-    )
+    return replace(found.take(np.array(rows)), clusters=None)
 
 # %% ../../nbs/run/18_recertify.ipynb #172e08ea
 def recertified(

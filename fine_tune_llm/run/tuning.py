@@ -27,13 +27,8 @@ from ..models.lengths import choose_length, text_lengths
 from ..models.prompts import LabelPrompt
 from ..models.text_model import TextModel
 from .asked import prompt_in_use
-from fine_tune_llm.run.journey import (
-    fit_settings,
-    fresh_model,
-    shared_data,
-    train_copies,
-    with_copies,
-)
+from .copies import learned_rows, train_copies
+from .journey import fit_settings, fresh_model, shared_data
 from .loss import known_to_losses
 from .outside import outside_of
 from ..stats.arrays import softmax
@@ -138,7 +133,7 @@ def tune_data(
     with single_writer(folder):
         return tune(
             found.model,
-            with_copies(found.rows(found.train), found.copies()),
+            learned_rows(found.dataset, found.train, found.copies()),
             found.rows(found.validation),
             space=SPACE if space is None else space,
             folder=folder,

@@ -16,21 +16,24 @@ from ..models.text_model import collate
 
 # %% ../../nbs/training/23_batches.ipynb #3538ff42
 class TokenRows(torch.utils.data.Dataset):
-    "Token ids with labels and row numbers"
+    "Token ids with labels and row numbers, and weights where rows have them"
 
     def __init__(
         self,
         ids: Sequence[list[int]],  # From `TextModel.prepare`, n lists
         labels: Any,  # True classes, shape (n,)
+        weights: Any = None,  # What each row counts, shape (n,); not said when `None`
     ):
         self.ids = ids
         self.labels = [int(label) for label in labels]
+        self.weights = None if weights is None else [float(w) for w in weights]
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return {"input_ids": self.ids[row], "labels": self.labels[row], "rows": row}
+        found = {"input_ids": self.ids[row], "labels": self.labels[row], "rows": row}
+        return found if self.weights is None else found | {"weights": self.weights[row]}
 
 
 class BatchCollator:
@@ -45,9 +48,11 @@ class BatchCollator:
     def __call__(
         self,
         rows: list[dict[str, Any]],  # From `TokenRows`
-    ) -> dict[str, torch.Tensor]:  # input_ids, attention_mask, labels and rows
+    ) -> dict[
+        str, torch.Tensor
+    ]:  # input_ids, attention_mask, and what is known of rows
         batch = collate([row["input_ids"] for row in rows], self.pad)
-        for name in ("labels", "rows"):
+        for name in [name for name in rows[0] if name != "input_ids"]:
             batch[name] = torch.tensor([row[name] for row in rows])
         return batch
 

@@ -50,7 +50,7 @@ from ..stats.metric_summary import WATCHED
 from .batches import BatchCollator, TokenRows
 from .callbacks import EventPublisher, evaluation_line
 from .checkpoints import CheckpointManager
-from .losses import balanced_weights, make_loss
+from .losses import balanced_weights, check_weighted, make_loss
 from .resuming import take_learned
 from .starting_point import warm_start
 from .steps import features_of
@@ -149,9 +149,30 @@ def _tokenized(model, texts, labels):
     return model.prepare(texts), labels
 
 
+def _that_count(texts, labels, weights=None):
+    "Texts and labels of rows that count, and weights of mean 1 where they differ"
+    if weights is None:
+        return texts, labels
+    weights = np.asarray(weights, dtype=np.float64)
+    is_weight = np.isfinite(weights) & (weights >= 0)
+    if weights.shape != (len(texts),) or not is_weight.all() or not weights.any():
+        raise DataValidationError(
+            f"the train role has {len(texts)} rows and needs a weight for each, finite "
+            f"and not all 0, got shape {weights.shape} with {int((~is_weight).sum())} "
+            "others",
+            argument="train_rows",
+        )
+    rows = np.flatnonzero(weights)
+    weights = weights[rows]
+    kept = [texts[row] for row in rows], np.asarray(labels)[rows]
+    if weights.min() == weights.max():
+        return kept
+    return *kept, weights / weights.mean()
+
+
 def _outset(model, train_rows, *, seed, publish):
     "What strategies see of a training"
-    ids, labels = train_rows
+    ids, labels = train_rows[:2]
 
     def logits():
         return model.logits_of(ids)
@@ -175,10 +196,12 @@ def _set_dropout(net, share):
         net.dropout.p = share
 
 
-def _loss_for(model, loss, labels, known):
+def _loss_for(model, loss, rows, known):
     "The loss, with as many outputs as it wants; and weights for the start"
-    weights = _class_weights(loss, labels, model)
+    weights = _class_weights(loss, rows[1:], model)
     made = make_loss(loss.name, known=known, **loss.settings(), **weights)
+    if len(rows) > 2:
+        check_weighted(made)
     if hasattr(model.net, "set_extra_outputs"):
         model.net.set_extra_outputs(made.extra_outputs)
     elif made.extra_outputs:
@@ -191,11 +214,12 @@ def _loss_for(model, loss, labels, known):
     return made, weights
 
 
-def _class_weights(loss, labels, model):
-    "Keywords for the loss and for the start"
+def _class_weights(loss, counted, model):
+    "Keywords for the loss and for the start, by labels and weights of rows"
     if loss.class_weights == "none":
         return {}
-    return {"class_weights": balanced_weights(labels, model.net.n_classes)}
+    labels, *weights = counted
+    return {"class_weights": balanced_weights(labels, model.net.n_classes, *weights)}
 
 
 def _make_start(model, rows, metrics, arguments, *, weights, publish):
@@ -204,7 +228,7 @@ def _make_start(model, rows, metrics, arguments, *, weights, publish):
     if weights is not None and model.net.backend == "head":
         found = warm_start(model, *rows, **weights, bf16=arguments.bf16)
         publish(Event("training.warm_started", asdict(found), step=0))
-    _prepare_adapter(model, *rows[0], arguments)
+    _prepare_adapter(model, *rows[0][:2], arguments)
     _keep_start(model, rows[1], metrics, arguments, publish=publish)
 
 
@@ -338,7 +362,8 @@ def _return_to_start(model, arguments, event, said, publish):
 # %% ../../nbs/training/35_recipe.ipynb #5c836564
 def train(
     model: TextModel,  # From `load_model`; trained in place
-    train_rows: tuple[Sequence[str], Any],  # Texts and labels of the train role
+    # Texts and labels of the train role, and what each row counts where they differ
+    train_rows: tuple[Any, ...],
     validation_rows: tuple[Sequence[str], Any],  # Texts and labels of validation
     *,
     config: TrainingConfig,  # What to do
@@ -369,8 +394,10 @@ def train(
         config, folder, seed=seed, device=device, progress=progress
     )
     publish = unheard if publish is None or arguments.process_index else publish
-    rows = [_tokenized(model, *part) for part in (train_rows, validation_rows)]
-    what, weights = _loss_for(model, loss, rows[0][1], known)
+    texts, labels, *weights_of_rows = _that_count(*train_rows)
+    rows = [_tokenized(model, texts, labels), _tokenized(model, *validation_rows)]
+    rows[0] = (*rows[0], *weights_of_rows)
+    what, weights = _loss_for(model, loss, rows[0], known)
     strategies, metrics = _strategies_of(
         config, _outset(model, rows[0], seed=seed, publish=publish), metrics
     )

@@ -28,6 +28,7 @@ class Traits:
     is_added: bool = False  # Only a term beside another loss?
     extra_outputs: int = 0  # Outputs that the head has beside the K classes
     needs_rows: bool = False  # Called with the numbers of the train rows, too?
+    takes_weights: bool = False  # Has it `weights=`, what each row counts?
 
 # %% ../../nbs/training/06_row_losses.ipynb #6e5c7d10
 _Function = TypeVar("_Function", bound=Callable)
@@ -65,12 +66,16 @@ def weight_of_rows(
     labels: torch.Tensor,  # True classes, shape (n,), int64
     # What a row of each class counts, K numbers; 1 when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); 1 when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Shape (n,), float32
-    "What each row counts in a mean"
+    "What each row counts in a mean: the product of both"
     if class_weights is None:
-        return torch.ones(len(labels), device=labels.device)
-    weights = torch.as_tensor(class_weights, dtype=torch.float32)
-    return weights.to(labels.device)[labels]
+        ones = torch.ones(len(labels), device=labels.device)
+        return ones if weights is None else weights.float()
+    of_class = torch.as_tensor(class_weights, dtype=torch.float32)
+    found = of_class.to(labels.device)[labels]
+    return found if weights is None else found * weights
 
 
 def mean_of_rows(
@@ -78,18 +83,20 @@ def mean_of_rows(
     labels: torch.Tensor,  # True classes, shape (n,), int64
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # A scalar; 0 where no row counts
     "Weighted mean over rows"
-    if class_weights is None:
+    if class_weights is None and weights is None:
         return rows.mean()
-    weights = weight_of_rows(labels, class_weights).to(rows.dtype)
-    return (weights * rows).sum() / weights.sum().clamp(min=_LEAST)
+    each = weight_of_rows(labels, class_weights, weights).to(rows.dtype)
+    return (each * rows).sum() / each.sum().clamp(min=_LEAST)
 
 
 _LEAST = 1e-30  # for a batch in which no row counts
 
 # %% ../../nbs/training/06_row_losses.ipynb #ac476a9e
-@with_traits(over_rows=True)
+@with_traits(over_rows=True, takes_weights=True)
 def cross_entropy(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64
@@ -98,6 +105,8 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "Negative log-probability of the true class"
     check_number("label_smoothing", label_smoothing, closed="low")
@@ -107,7 +116,7 @@ def cross_entropy(
         label_smoothing=label_smoothing,
         reduction="none",
     )
-    return mean_of_rows(rows, labels, class_weights)
+    return mean_of_rows(rows, labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #a8cc5f8d
 def _unsure(log_probs):
@@ -115,7 +124,7 @@ def _unsure(log_probs):
     return (-log_probs.expm1()).clamp(min=torch.finfo(log_probs.dtype).tiny)
 
 
-@with_traits(over_rows=True)
+@with_traits(over_rows=True, takes_weights=True)
 def focal(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64
@@ -124,30 +133,34 @@ def focal(
     gamma: float = 2.0,
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "Cross-entropy times (1 - p)^gamma, p the true class's (Lin et al. 2017)"
     check_number("gamma", gamma, high=math.inf, closed="low")
     log_prob = true_log_probs(logits, labels)
     rows = -(_unsure(log_prob) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights)
+    return mean_of_rows(rows, labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #e84099e4
-@with_traits(over_rows=True)
+@with_traits(over_rows=True, takes_weights=True)
 def flsd53(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64
     *,
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "Focal loss with gamma 5 for p below .2, else 3 (Mukhoti et al. 2020)"
     log_prob = true_log_probs(logits, labels)
     gamma = torch.where(log_prob.detach() < math.log(0.2), 5.0, 3.0)
     rows = -(_unsure(log_prob) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights)
+    return mean_of_rows(rows, labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #73dc663a
-@with_traits(over_rows=True)
+@with_traits(over_rows=True, takes_weights=True)
 def dual_focal(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64
@@ -155,6 +168,8 @@ def dual_focal(
     gamma: float = 5.0,  # The power, at least 0; 0 is cross-entropy
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "Cross-entropy times (1 - p + next lower p)^gamma (Tao et al. 2023)"
     check_number("gamma", gamma, high=math.inf, closed="low")
@@ -163,10 +178,10 @@ def dual_focal(
     below = log_probs.masked_fill(log_probs >= log_prob, -torch.inf).amax(1).exp()
     log_prob = log_prob[:, 0]
     rows = -((_unsure(log_prob) + below) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights)
+    return mean_of_rows(rows, labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #03853d93
-@with_traits(over_rows=True, is_added=True)
+@with_traits(over_rows=True, takes_weights=True, is_added=True)
 def margin_smoothing(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64; for their weights only
@@ -175,16 +190,18 @@ def margin_smoothing(
     margin: float = 10.0,  # Distance to the largest logit that is free, at least 0
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows and classes, a scalar with gradient
     "To add: alpha times what logits lie below the largest, less a margin (Liu 2022)"
     check_number("alpha", alpha, high=math.inf)
     check_number("margin", margin, high=math.inf, closed="low")
     scores = in_full_precision(logits)
     too_far = (scores.amax(1, keepdim=True) - scores - margin).clamp(min=0)
-    return alpha * mean_of_rows(too_far.mean(1), labels, class_weights)
+    return alpha * mean_of_rows(too_far.mean(1), labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #da960d00
-@with_traits(over_rows=True)
+@with_traits(over_rows=True, takes_weights=True)
 def expected_cost_loss(
     logits: torch.Tensor,  # Shape (n, K)
     labels: torch.Tensor,  # True classes, shape (n,), int64
@@ -192,6 +209,8 @@ def expected_cost_loss(
     cost: Any = None,  # Shape (K, K), `cost[true, decided]`; there is no other default
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, in the unit of `cost`, a scalar with gradient
     "Mean cost of a class drawn from the probabilities"
     probs = in_full_precision(logits).softmax(1)
@@ -205,7 +224,7 @@ def expected_cost_loss(
             argument="cost",
         )
     matrix = torch.from_numpy(np.array(cost, dtype=np.float64)).to(probs)
-    return mean_of_rows((matrix[labels] * probs).sum(1), labels, class_weights)
+    return mean_of_rows((matrix[labels] * probs).sum(1), labels, class_weights, weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #cb8f5153
 def payoff_from_costs(
@@ -230,7 +249,7 @@ def payoff_from_costs(
     return float(K) if ratio >= 1 - 1 / K else 1 / (1 - ratio)
 
 # %% ../../nbs/training/06_row_losses.ipynb #580587d3
-@with_traits(over_rows=True, extra_outputs=1)
+@with_traits(over_rows=True, takes_weights=True, extra_outputs=1)
 def gambler(
     logits: torch.Tensor,  # Shape (n, K + 1): the last is the abstention's
     labels: torch.Tensor,  # True classes, shape (n,), int64, below K
@@ -239,6 +258,8 @@ def gambler(
     payoff: float | None = None,
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    # What each row counts beside that, shape (n,); the same for all when `None`
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # Mean over rows, a scalar with gradient
     "-log(p + p of abstaining / payoff), with an output more (Liu et al. 2019)"
     K = logits.shape[1] - 1
@@ -252,4 +273,4 @@ def gambler(
     log_probs = in_full_precision(logits).log_softmax(1)
     bet = log_probs.gather(1, labels[:, None])[:, 0]
     kept = log_probs[:, -1] - math.log(payoff)
-    return mean_of_rows(-torch.logaddexp(bet, kept), labels, class_weights)
+    return mean_of_rows(-torch.logaddexp(bet, kept), labels, class_weights, weights)

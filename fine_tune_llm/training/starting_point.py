@@ -25,11 +25,13 @@ from ..stats.temperature import temperature_of
 class _Regression:
     "Multinomial logistic regression on fixed rows, centred, on their principal axes"
 
-    def __init__(self, rows, labels, n_classes, class_weights):
+    def __init__(self, rows, labels, n_classes, class_weights, weights=None):
         rows, labels = torch.as_tensor(rows), torch.as_tensor(labels).long()
         counts = torch.ones(len(labels))
         if class_weights is not None:
             counts = torch.as_tensor(class_weights, dtype=torch.float32)[labels]
+        if weights is not None:
+            counts = counts * torch.as_tensor(weights, dtype=torch.float32)
         self.total = float(counts.sum())
         self.shares = (counts / counts.sum())[:, None]
         self.at_true = torch.arange(len(labels)), labels
@@ -200,7 +202,8 @@ def _set_head(model, weights, offsets):
 # %% ../../nbs/training/25_starting_point.ipynb #8926c36d
 def warm_start(
     model: TextModel,  # Its head is overwritten
-    train: tuple[list[list[int]], Any],  # Token ids and labels of the train role
+    # Token ids and labels of the train role, and what each row counts where they differ
+    train: tuple[Any, ...],
     validation: tuple[list[list[int]], Any],  # Token ids and labels of validation
     *,
     # Inverse regularisation strengths tried, on features scaled to mean norm 1; rising,
@@ -218,7 +221,9 @@ def warm_start(
     with _without_adapter(model, train[0]):
         train_rows = _features(model, train[0], bf16)
         rows, labels = _features(model, validation[0], bf16), np.asarray(validation[1])
-    regression = _Regression(train_rows, train[1], model.net.n_classes, class_weights)
+    regression = _Regression(
+        train_rows, train[1], model.net.n_classes, class_weights, *train[2:]
+    )
     tried: list[tuple[HeadStart, np.ndarray, np.ndarray]] = []
     x = regression.start()
     for strength in sorted(strengths):

@@ -62,6 +62,14 @@ def _set_torch_random(state):
         torch.cuda.set_rng_state(state[1])
 
 # %% ../../nbs/training/30_trainer.ipynb #81ef6cec
+def _mean_of(values, part):
+    "Mean over the rows of a part, by their weights where they have some"
+    weights = part.get("weights")
+    if weights is None or not len(weights):
+        return values.mean()
+    return (weights * values).sum() / weights.sum().clamp(min=1e-30)
+
+
 class StepComputer:
     "Computes the optimiser steps of a `CalibratedTrainer`"
 
@@ -70,7 +78,7 @@ class StepComputer:
         trainer: Any,  # The `CalibratedTrainer`
         *,
         loss: Callable[..., torch.Tensor],  # Of (logits, labels)
-        # Weight of a network's `response_nll` beside the loss, 0 or more
+        # Weight of a network's mean `response_nll` beside the loss, 0 or more
         response_weight: float,
         n_parts: int,  # In which a micro-batch is computed, 1 or more
     ):
@@ -162,7 +170,7 @@ class StepComputer:
         "What the part that is computed adds to the loss"
         added = extra_loss(self.backbone)
         if "response_nll" in out:
-            response = self.response_weight * out["response_nll"]
+            response = self.response_weight * _mean_of(out["response_nll"], self.part)
             added = response if added is None else added + response
         return share_of(self.step, self._outputs(out), self.part, added=added)
 
@@ -368,7 +376,7 @@ class CalibratedTrainer(ResumableTrainer):
         # Function of (logits, labels), in training only; an evaluation reports
         # cross-entropy
         loss: Callable[..., torch.Tensor] = cross_entropy,
-        # Weight of the mean `response_nll` that a network returns beside its logits
+        # Weight of the mean of `response_nll` (n,) that a network returns beside logits
         response_weight: float = 0.1,
         # Names in `METRICS`, reported at every evaluation
         metrics: Sequence[str] = WATCHED,

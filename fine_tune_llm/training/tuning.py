@@ -389,7 +389,8 @@ def _run_trial(study, trial, number, work, *, model, rows, by, known):
 # %% ../../nbs/training/40_tuning.ipynb #e02f778c
 def tune(
     model: Callable[[Config], TextModel],  # Makes a model to train from settings
-    train_rows: tuple[Sequence[str], Any],  # Texts and labels of the train role
+    # Texts and labels of the train role, and what each row counts where they differ
+    train_rows: tuple[Any, ...],
     validation_rows: tuple[Sequence[str], Any],  # Texts and labels of validation
     *,
     # Full name of a setting -> `(low, high)`, `(low, high, "log")` or a list of values
@@ -447,7 +448,8 @@ def _identity(space, config, rows, *, by, seed):
     "What a study must have in common with the call that goes on with it"
     fixed = make_config(config, {name: SETTINGS[name].default for name in space})
     texts = [
-        [list(map(str, texts)), np.asarray(labels).tolist()] for texts, labels in rows
+        [list(map(str, texts)), *(np.asarray(column).tolist() for column in columns)]
+        for texts, *columns in rows
     ]
     said = {name: [type(p).__name__, asdict(p)] for name, p in space.items()}
     return sha256_json([said, fixed.fixed(), texts, by, seed])

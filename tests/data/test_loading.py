@@ -14,10 +14,10 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     SchemaError,
 )
-from fine_tune_llm.data.ledger import split_ledger
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.rows import read_rows
 from fine_tune_llm.data.sources import decode
+from fine_tune_llm.data.splitting import split_ledger
 from fine_tune_llm.testing import toy_rows
 
 SHARES = {"train": 0.5, "validation": 0.15, "calibration": 0.2, "test": 0.15}

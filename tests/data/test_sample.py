@@ -9,9 +9,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from fine_tune_llm.config.schema import DataConfig
 from fine_tune_llm.data.fingerprints import text_hash
-from fine_tune_llm.data.ledger import ROLES, split_ledger
+from fine_tune_llm.data.ledger import ROLES
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.samples import sample
+from fine_tune_llm.data.splitting import split_ledger
 from fine_tune_llm.evaluation.baseline import baselines
 from fine_tune_llm.predictions import Predictions
 

@@ -76,7 +76,7 @@ def test_fresh_rows_make_a_promise_exact(run):
 def test_rows_that_were_seen_are_refused(run):
     with pytest.raises(LeakageError, match="texts that are in the"):
         run.certify(target_risk=0.2, calibration=ROWS[:300])
-    with pytest.raises(DataValidationError, match="does not know: attic"):
+    with pytest.raises(DataValidationError, match="row 112 has the label .attic."):
         rows = [*ROWS[400:], {"text": "dust", "label": "attic"}]
         run.certify(target_risk=0.2, calibration=rows)
     with pytest.raises(ConfigurationError, match="got training.epochs"):

@@ -72,15 +72,16 @@ def test_a_process_that_fails_waits_for_nobody(tmp_path):
     assert "ProcessGroup object" in done.stdout
 
 
-@pytest.mark.parametrize("case", ["weighted", "pairs"])
+@pytest.mark.parametrize("case", ["weighted", "weighted_rows", "pairs"])
 def test_parts_are_the_whole(tmp_path, monkeypatch, case):
     "Accumulation in whatever parts gives the losses of one batch"
-    settings, loss, _ = trained_alone.CASES[case]
+    _, loss, more = trained_alone.CASES[case]
+    rows = {name: value for name, value in more.items() if name == "row_weights"}
     cases = {
-        "whole": ({}, loss, {}),
-        "micro": ({"gradient_accumulation_steps": 4}, loss, {}),
-        "parts": ({}, loss, {"accumulation": 3}),
-        "both": ({"gradient_accumulation_steps": 2}, loss, {"accumulation": 2}),
+        "whole": ({}, loss, rows),
+        "micro": ({"gradient_accumulation_steps": 4}, loss, rows),
+        "parts": ({}, loss, {"accumulation": 3} | rows),
+        "both": ({"gradient_accumulation_steps": 2}, loss, {"accumulation": 2} | rows),
     }
     monkeypatch.setattr(trained_alone, "CASES", cases)
     whole = trained_alone.result_of("whole", tmp_path / "whole")

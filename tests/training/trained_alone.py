@@ -52,6 +52,11 @@ CASES = {
         lambda: make_loss("cross_entropy", class_weights=WEIGHTS),
         dict(accumulation=2),
     ),
+    "weighted_rows": (
+        dict(gradient_accumulation_steps=2),
+        lambda: make_loss("cross_entropy", class_weights=WEIGHTS),
+        dict(accumulation=2, row_weights=True),
+    ),
     "pairs": (dict(gradient_accumulation_steps=2), PairLoss, {}),
     "pairs_whole": (dict(), PairLoss, dict(metrics=["aurc"])),
 }
@@ -94,11 +99,13 @@ def trainer_of(folder, settings, loss, more, *, rows=ROWS, callbacks=()):
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     notes = Notes()
+    more = dict(more)
+    weights = rng.exponential(size=rows) if more.pop("row_weights", False) else None
     trainer = CalibratedTrainer(
         net,
         arguments,
         data_collator=BatchCollator(0),
-        train_dataset=TokenRows(ids, labels),
+        train_dataset=TokenRows(ids, labels, weights),
         eval_dataset=TokenRows(ids, labels),
         loss=loss,
         callbacks=[notes, *callbacks],
