@@ -14,9 +14,11 @@ from fine_tune_llm.core.errors import (
 )
 from fine_tune_llm.core.files import read_json
 from fine_tune_llm.data import processors
+from fine_tune_llm.data.augmentation import altered_copies
 from fine_tune_llm.data.fingerprints import text_hash
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.processors import PROCESSORS, Chain
+from fine_tune_llm.data.schema import Schema
 from fine_tune_llm.evaluation.baseline import baselines
 from fine_tune_llm.evaluation.card import render_card
 from fine_tune_llm.evaluation.evidence import audit
@@ -25,6 +27,7 @@ from fine_tune_llm.models.ensembles import ensemble
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.run import journey
 from fine_tune_llm.run.asked import asked_prompt
+from fine_tune_llm.run.copies import learned_rows
 from fine_tune_llm.run.deciding import outcome_of
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.export import export_run
@@ -230,6 +233,23 @@ def test_fresh_rows_in_other_clothes_are_not_fresh(run, texts):
         run.certify(target_risk=0.3, calibration=again)
 
 
+def test_texts_that_read_alike_stand_in_one_role():
+    twice = [
+        row | {"text": clothes.format(row["text"])}
+        for row in toy_rows(256)
+        for clothes in ("<p>{}</p>", "<i>{}</i> <!-- again -->", "{}")
+    ]
+    config = journey.fit_settings({"data": DATA}, None, {})
+    dataset, ledger = journey.shared_data(twice, None, config)
+    read = Chain(NAMES).process_all(dataset.texts)
+    role_of = {}
+    for role, rows in ledger.roles.items():
+        for row in rows:
+            assert role_of.setdefault(read[row], role) == role
+    counted = [read[row] for row in ledger.roles["calibration"]]
+    assert len(set(counted)) == len(counted)  # one row of each
+
+
 def test_members_are_of_one_chain(run, plain, tiny):
     from fine_tune_llm.core.errors import AdapterError
     from fine_tune_llm.models.text_model import load_adapter
@@ -350,6 +370,26 @@ def test_the_same_fit_has_the_same_copies(augmented, toy_fit, tmp_path):
     )
     other = toy_fit(tmp_path / "other", config={"data": data}, seed=1)
     assert other.data["augmented"]["sha256"] != found.data["augmented"]["sha256"]
+
+
+def test_a_copy_has_the_weight_and_the_votes_of_its_text():
+    rows = [
+        {"text": f"text {i}", "a": "x", "b": "xy"[i % 2], "w": float(i + 1)}
+        for i in range(6)
+    ]
+    data = load(rows, schema=Schema(label=None, votes=("a", "b"), weight="w"))
+    train = np.array([4, 1, 2])
+    copies = altered_copies([data.texts[i] for i in train], ["casing"], seed=0)
+    texts, labels, weights = learned_rows(data, train, copies)
+    for row, place in ((4, "text 4"), (1, "text 1"), (2, "text 2")):
+        found = [
+            (int(y), float(w))
+            for t, y, w in zip(texts, labels, weights)
+            if t.casefold() == place
+        ]
+        assert found[: len(found) // 2] == found[len(found) // 2 :]
+        assert sum(w for _, w in found) == pytest.approx(2 * (row + 1))
+    assert len(texts) == 8  # text 1 has votes for two classes
 
 
 def test_report_says_how_many_copies(augmented):
