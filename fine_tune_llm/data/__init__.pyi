@@ -13,10 +13,15 @@ from .rows import read_rows as read_rows
 from .schema import Schema as Schema
 from .loading import Dataset as Dataset
 from .loading import load as load
+from .languages import find_language as find_language
+from .processors import PROCESSORS as PROCESSORS
+from .processors import Chain as Chain
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
 from .near_duplicates import near_pairs as near_pairs
+from .augmentation import AUGMENTERS as AUGMENTERS
+from .augmentation import altered_copies as altered_copies
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
@@ -35,6 +40,8 @@ from .convert import convert as convert
 from .row_files import convert_file as convert_file
 
 __all__ = [
+    "AUGMENTERS",
+    "Chain",
     "Conversion",
     "Dataset",
     "Example",
@@ -43,11 +50,13 @@ __all__ = [
     "LabelPrompt",
     "Ledger",
     "Limits",
+    "PROCESSORS",
     "PURPOSES",
     "ROLES",
     "Records",
     "Schema",
     "SourceFacts",
+    "altered_copies",
     "around_text",
     "chat_template",
     "convert",
@@ -55,6 +64,7 @@ __all__ = [
     "csv_rows",
     "decode",
     "find_encoding",
+    "find_language",
     "frame_schema",
     "joined_rows",
     "jsonl",

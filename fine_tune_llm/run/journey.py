@@ -48,9 +48,11 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
+from ..data.augmentation import Copies, make_augmenters
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.processors import Chain, check_something_left
 from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
@@ -77,6 +79,7 @@ from fine_tune_llm.run.certificate import (
     write_certificate,
 )
 from .classifier import check_promises, set_group
+from .copies import learned_rows, train_copies
 from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
@@ -192,7 +195,7 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder, a file of texts and a ledger must open from anywhere"
+    "A model's folder, files of texts and tables, and a ledger must open from anywhere"
     name, outside, full = config.model.name, config.scope.outside, {}
     if name not in CATALOGUE and Path(name).is_dir():
         full["model.name"] = str(Path(name).resolve())
@@ -200,7 +203,16 @@ def _with_full_path(config):
         full["scope.outside"] = str(Path(outside).absolute())
     if config.data.ledger:
         full["data.ledger"] = str(Path(config.data.ledger).absolute())
+    augment = tuple(map(_with_full_table, config.data.augment))
+    if augment != config.data.augment:
+        full["data.augment"] = augment
     return make_config(config, Layer("its full path", full)) if full else config
+
+
+def _with_full_table(name):
+    "An augmenter's name, a table of synonyms by its full path"
+    word, colon, table = name.partition(":")
+    return f"{word}:{Path(table).absolute()}" if word == "synonyms" and colon else name
 
 # %% ../../nbs/run/30_journey.ipynb #9afc7432
 def check_fit(
@@ -274,6 +286,7 @@ class Job:
     start: Run | None = None  # Whose adapter is trained on
     prompt: LabelPrompt | None = None  # What a causal model is asked
     outside: tuple[str, ...] = ()  # Texts of no class, which choose the scope's score
+    copies: Copies = Copies()  # Altered texts that the train role learns from, too
 
     def rows(
         self,
@@ -311,6 +324,7 @@ def _first_model(job, seed):
             **_place(config),
         )
         model.precision = config.model.precision
+        model.processors = Chain(config.data.processors)
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
         return model
@@ -318,7 +332,7 @@ def _first_model(job, seed):
 
 
 def fresh_model(
-    config: Config,  # Sections model, lora and training
+    config: Config,  # Sections model, lora and training; processors of section data
     classes: tuple[str, ...],  # K names
     *,
     prompt: LabelPrompt | None,  # What a causal model is asked; `None` for a head
@@ -339,6 +353,7 @@ def fresh_model(
         **_place(config),
     )
     model.precision = config.model.precision
+    model.processors = Chain(config.data.processors)
     return model
 
 
@@ -354,7 +369,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        job.dataset.training_rows(job.ledger.take("train", "fit")),
+        learned_rows(job.dataset, job.ledger.take("train", "fit"), job.copies),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -649,7 +664,10 @@ def shared_data(
     config: Config,  # Settings
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     "Rows read and shared out, and the settings checked for their classes"
+    chain = Chain(config.data.processors)
+    make_augmenters(config.data.augment)
     dataset, n_test = read_data(data, test, config)
+    check_something_left(dataset, chain)
     asked = config.data
     dataset, ledger = share_out(
         dataset,
@@ -663,6 +681,7 @@ def shared_data(
         near_duplicates=asked.near_duplicates,
         min_calibration=asked.min_calibration,
         previous=Ledger.load(asked.ledger) if asked.ledger else None,
+        read_as=chain.process_all(dataset.texts) if chain.names else None,
     )
     check_fit(config, dataset.classes)
     return dataset, ledger
@@ -700,6 +719,11 @@ def _job_of(data, test, folder, config, progress, start):
     }
     if outside:
         record["outside"] = sorted(map(text_hash, outside))
+    copies = train_copies(dataset, ledger, config)
+    if config.data.processors:
+        record["processors"] = Chain(config.data.processors).to_dict()
+    if config.data.augment:
+        record["augmented"] = copies.to_dict()
     if start is not None:
         start = starting_run(start, config, record)
         record["start"] = {"certificate": start.certificate["id"]}
@@ -718,6 +742,7 @@ def _job_of(data, test, folder, config, progress, start):
         start=start,
         prompt=prompt,
         outside=outside,
+        copies=copies,
     )
 
 
