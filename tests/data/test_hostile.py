@@ -54,6 +54,7 @@ WELL = {
     "a.csv.gz": gzip.compress(CSV.encode(), mtime=0),
     "a.jsonl.xz": lzma.compress(LINES.encode()),
     "a.csv.bz2": bz2.compress(CSV.encode()),
+    "a.jsonl.zst": pa.compress(LINES.encode(), "zstd", asbytes=True),
     "nothing": LINES.encode(),
 }
 
@@ -116,7 +117,13 @@ def test_json_of_nothing_but_brackets(monkeypatch):
         load(b'{"text": [' + b"[]," * 600 + b"[]]}")
 
 
-@pytest.mark.parametrize("squeeze", [gzip.compress, bz2.compress, lzma.compress])
+def zstd(raw):
+    return pa.compress(raw, "zstd", asbytes=True)
+
+
+@pytest.mark.parametrize(
+    "squeeze", [gzip.compress, bz2.compress, lzma.compress, zstd]
+)
 def test_compressed_bombs(squeeze, refusal):
     raw = squeeze(bytes(30 * 2**20))
     with pytest.raises(DataLoadingError, match="expands to has more than .*max_bytes"):
