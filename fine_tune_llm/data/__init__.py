@@ -11,8 +11,9 @@ import lazy_loader
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
-    "records": ["Records"],
-    "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
+    "records": ["LOADERS", "Records"],
+    "arrow": ["arrow_rows", "dataset_rows", "parquet"],
+    "reading": ["csv_rows", "jsonl"],
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],

@@ -18,6 +18,7 @@ from typing import Any
 from ..core.checks import check_choice
 from ..core.errors import DataLoadingError
 from ..core.names import as_name
+from .arrow import dataset_rows, is_dataset
 from .reading import columns_as_rows
 from fine_tune_llm.data.records import (
     LOADERS,
@@ -27,7 +28,13 @@ from fine_tune_llm.data.records import (
     leaf_paths,
     repeated,
 )
-from .sources import Limits, expand, read_bytes, without_compression
+from fine_tune_llm.data.sources import (
+    Limits,
+    expand,
+    read_bytes,
+    table_format,
+    without_compression,
+)
 
 # %% ../../nbs/data/08_rows.ipynb #a7488b89
 @dataclass(frozen=True)
@@ -107,8 +114,12 @@ def _of_columns(
     return Records(pairs, {"format": kind}, tuple(called), twice)
 
 # %% ../../nbs/data/08_rows.ipynb #89975c0a
-def _from_memory(source: Any, name: str, wanted: Wanted | None) -> Records | None:
-    "Records of a frame, a table, dicts or columns; `None` for anything else"
+def _from_memory(
+    source: Any, name: str, wanted: Wanted | None, table: str
+) -> Records | None:
+    "Records of a frame, a table, a data set, dicts or columns; `None` for else"
+    if is_dataset(source):
+        return dataset_rows(source, name, wanted=wanted, table=table)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         columns = (source.iloc[:, i] for i in range(source.shape[1]))
         return _of_columns(source.columns, columns, "frame", wanted)
@@ -149,9 +160,10 @@ _NOT_TEXT = b"\0\xff\xfe\xef\xbb\xbf \t\r\n"
 
 
 def _loader_for(raw: bytes, name: str) -> Any:
-    "By the first bytes of Parquet, the ending of the name, else by the beginning"
-    if raw.startswith(b"PAR1"):
-        return LOADERS.get("parquet")
+    "By first bytes that are no text, the ending of the name, else by the beginning"
+    kind = table_format(raw[:16])
+    if kind is not None and kind in LOADERS:
+        return LOADERS.get(kind)
     ending = Path(name).suffix.lower().lstrip(".")
     if ending not in ("", "txt") and ending in LOADERS:
         return LOADERS.get(ending)
@@ -233,13 +245,15 @@ def read_rows(
     quoting: str = "auto",
     # Does a CSV file name its columns? Else they are "0", "1", "2", ...
     header: bool = True,
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
     limits: Limits | None = None,  # `Limits()` when `None`
 ) -> tuple[list[dict[str, Any]], SourceFacts]:
     "Rows from a file that a loader knows, or from memory; `DataLoadingError` if not"
     limits = limits or Limits()
     wanted = None if columns is None else Wanted(columns)
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
-    records = _from_memory(source, name or "rows", wanted)
+    records = _from_memory(source, name or "rows", wanted, table or "")
     if records is not None:
         kept = _Kept(name or "rows", wanted, limits)
         kept.add_all(records)
@@ -250,6 +264,7 @@ def read_rows(
         "separator": separator,
         "quoting": quoting,
         "header": header,
+        "table": table or "",
         "limits": limits,
         "wanted": wanted,
     }

@@ -121,9 +121,7 @@ def zstd(raw):
     return pa.compress(raw, "zstd", asbytes=True)
 
 
-@pytest.mark.parametrize(
-    "squeeze", [gzip.compress, bz2.compress, lzma.compress, zstd]
-)
+@pytest.mark.parametrize("squeeze", [gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_compressed_bombs(squeeze, refusal):
     raw = squeeze(bytes(30 * 2**20))
     with pytest.raises(DataLoadingError, match="expands to has more than .*max_bytes"):
