@@ -136,8 +136,8 @@ def _damages() -> tuple[type[Exception], ...]:
     "What Arrow raises where a file is damaged"
     import pyarrow as pa
 
-    ours = (_TooLong, OSError, MemoryError, ValueError, LookupError, OverflowError)
-    return pa.ArrowException, *ours, struct.error, TypeError
+    of_python = (OSError, MemoryError, ValueError, LookupError, ArithmeticError)
+    return pa.ArrowException, *of_python, TypeError, _TooLong
 
 
 def _rows(
@@ -239,8 +239,8 @@ class _Flat:
         self.fields = self.at - self._number("<i", self.at)
 
     def _number(self, kind: str, at: int) -> int:
-        if at < 0:
-            raise ValueError("a table of it lies before its beginning")
+        if not 0 <= at <= len(self.raw) - struct.calcsize(kind):
+            raise ValueError("a part of it lies outside of it")
         return struct.unpack_from(kind, self.raw, at)[0]
 
     def _place(self, field: int) -> int | None:
@@ -268,6 +268,8 @@ class _Flat:
             return np.zeros((0, width), np.int64)
         at += self._number("<I", at)
         count = self._number("<I", at) * width
+        if at + 4 + 8 * count > len(self.raw):
+            raise ValueError("a part of it lies outside of it")
         found = np.frombuffer(self.raw, np.dtype("<i8"), count, at + 4)
         return found.reshape(-1, width)
 
@@ -286,6 +288,8 @@ def _holds(message: bytes, body: memoryview) -> tuple[int, int, int]:
     n_bytes = [len(body)]
     if batch.table(3) is not None:  # compressed: each part begins with its length
         places = [at for at, length in batch.numbers(2, 2).tolist() if length]
+        if not all(0 <= at <= len(body) - 8 for at in places):
+            raise ValueError("a part of it lies outside of it")
         lengths = (struct.unpack_from("<q", body, at)[0] for at in places)
         n_bytes += [length for length in lengths if length != -1]
     if min([n_rows, *n_values, *n_bytes]) < 0:

@@ -94,14 +94,15 @@ class Records:
     twice: tuple[str, ...] = ()  # Columns that appear more than once
     # Sentences for a person, complete when all rows were asked for
     notes: list[str] = field(default_factory=list)
+    hint: str = ""  # What to do where a wanted column is not there
 
     def __iter__(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
         return iter(self.pairs)
 
 
 # Named by the ending of a file: takes (bytes, name) and, by name, `encoding`,
-# `separator`, `quoting`, `header`, `wanted` or `limits` where it knows them; gives
-# `Records` or a list of dicts
+# `separator`, `quoting`, `header`, `table`, `wanted` or `limits` where it knows them;
+# gives `Records` or a list of dicts
 LOADERS = Registry("loader")
 
 

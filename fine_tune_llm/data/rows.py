@@ -50,6 +50,7 @@ class SourceFacts:
     # What was recognised: format, encoding, separator, compression
     read: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # What a person should know of it
+    hint: str = ""  # What to do where a wanted column is not there
 
     @property
     def unit(self) -> str:
@@ -227,6 +228,7 @@ class _Kept:
             tuple(self.lines) if has_lines else (),
             records.facts,
             tuple(records.notes),
+            records.hint,
         )
 
 # %% ../../nbs/data/08_rows.ipynb #78dd361e
@@ -243,8 +245,9 @@ def read_rows(
     # Do quotes enclose cells ("quotes") or are they text ("none")? "auto": text
     # between tabs
     quoting: str = "auto",
-    # Does a CSV file name its columns? Else they are "0", "1", "2", ...
-    header: bool = True,
+    # Does a CSV file or a sheet name its columns ("yes", "no")? They are "0", "1", "2"
+    # and so on when not; found when "auto"
+    header: str | bool = "auto",
     # Sheet of a workbook, table or query of a database, split of a data set
     table: str | None = None,
     limits: Limits | None = None,  # `Limits()` when `None`
@@ -253,6 +256,8 @@ def read_rows(
     limits = limits or Limits()
     wanted = None if columns is None else Wanted(columns)
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
+    header = {True: "yes", False: "no"}.get(header, header)
+    check_choice("header", header, ("auto", "yes", "no"))
     records = _from_memory(source, name or "rows", wanted, table or "")
     if records is not None:
         kept = _Kept(name or "rows", wanted, limits)
