@@ -14,6 +14,7 @@ _WORDS = {
     "records": ["LOADERS", "Records"],
     "arrow": ["arrow_rows", "dataset_rows", "parquet"],
     "reading": ["csv_rows", "jsonl"],
+    "tables": ["database_rows", "folder_rows", "sqlite_rows", "workbook"],
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],

@@ -9,8 +9,9 @@ __all__ = ['SourceFacts', 'column_name', 'read_rows']
 import hashlib
 import inspect
 import json
+import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,15 @@ from typing import Any
 from ..core.checks import check_choice
 from ..core.errors import DataLoadingError
 from ..core.names import as_name
-from .arrow import dataset_rows, is_dataset
+from ..core.redaction import clean_text
+from fine_tune_llm.data.arrow import (
+    HUB,
+    dataset_rows,
+    hub_rows,
+    is_dataset,
+    is_saved_dataset,
+    saved_dataset,
+)
 from .reading import columns_as_rows
 from fine_tune_llm.data.records import (
     LOADERS,
@@ -34,6 +43,12 @@ from fine_tune_llm.data.sources import (
     read_bytes,
     table_format,
     without_compression,
+)
+from fine_tune_llm.data.tables import (
+    database_name,
+    database_rows,
+    folder_rows,
+    is_database,
 )
 
 # %% ../../nbs/data/08_rows.ipynb #a7488b89
@@ -116,11 +131,13 @@ def _of_columns(
 
 # %% ../../nbs/data/08_rows.ipynb #89975c0a
 def _from_memory(
-    source: Any, name: str, wanted: Wanted | None, table: str
+    source: Any, name: str, wanted: Wanted | None, table: str, limits: Limits
 ) -> Records | None:
-    "Records of a frame, a table, a data set, dicts or columns; `None` for else"
+    "Records of what is an object in memory; `None` for anything else"
     if is_dataset(source):
         return dataset_rows(source, name, wanted=wanted, table=table)
+    if not isinstance(source, str) and is_database(source):
+        return database_rows(source, wanted=wanted, limits=limits, table=table)
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         columns = (source.iloc[:, i] for i in range(source.shape[1]))
         return _of_columns(source.columns, columns, "frame", wanted)
@@ -186,6 +203,71 @@ def _from_bytes(raw: bytes, name: str, options: dict[str, Any]) -> Records:
         loaded.facts["compression"] = compression
     return loaded
 
+# %% ../../nbs/data/08_rows.ipynb #b2f69829
+_ELSEWHERE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "hf")
+_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+
+
+def _from_place(source: Any, options: dict[str, Any]) -> tuple[Records, str] | None:
+    "Records of a data set of the hub, a database or a folder, and what it is called"
+    if not isinstance(source, (str, Path)):
+        return None
+    path, table = Path(source), options["table"]
+    most = {"wanted": options["wanted"], "limits": options["limits"]}
+    if isinstance(source, str) and source.startswith(HUB):
+        return hub_rows(source, table=table, **most), source
+    if isinstance(source, str) and is_database(source):
+        _refuse_downloads(source)
+        return database_rows(source, table=table, **most), database_name(source)
+    if _is(path.is_dir):
+        name = path.resolve().name
+        if is_saved_dataset(path):
+            return saved_dataset(path, table=table, **most), name
+        encoding = options["encoding"]
+        return folder_rows(path, table=table, encoding=encoding, **most), name
+    if _is(path.is_file) and _begins(path) == "sqlite":
+        return database_rows(path, table=table, **most), path.name
+    if (
+        isinstance(source, str)
+        and _HUB_ID.fullmatch(source)
+        and not path.parent.exists()
+    ):
+        raise DataLoadingError(
+            f"`{source}` does not exist",
+            hint=f"A data set of the hub is named {HUB}{source}",
+            path=source,
+        )
+    return None
+
+
+def _is(ask: Callable[[], bool]) -> bool:
+    "What a path says of itself; no, where it is no path"
+    try:
+        return ask()
+    except (OSError, ValueError):
+        return False
+
+
+def _begins(path: Path) -> str | None:
+    "What the first bytes of a file say it is"
+    try:
+        with open(path, "rb") as file:
+            return table_format(file.read(16))
+    except OSError:
+        return None
+
+
+def _refuse_downloads(address: str) -> None:
+    kind = address.partition("://")[0].lower()
+    if kind in _ELSEWHERE or kind == "file":
+        hint = "Download it, and name the file"
+        if kind in ("hf", "https") and "datasets/" in address:
+            hint += f"; a data set of the hub is named {HUB}owner/name"
+        if kind == "file":
+            hint = "Name its path"
+        shown = clean_text(address.partition("?")[0])
+        raise DataLoadingError(f"`{shown}` is no file", hint=hint, path=shown)
+
 # %% ../../nbs/data/08_rows.ipynb #b3df34b0
 class _Kept:
     "Rows as they come in, within the limits"
@@ -233,8 +315,8 @@ class _Kept:
 
 # %% ../../nbs/data/08_rows.ipynb #78dd361e
 def read_rows(
-    # Path, "-" for standard input, bytes, dicts, columns, a DataFrame (pandas, polars)
-    # or an Arrow table
+    # Path of a file or folder, "-" for standard input, bytes; dicts, columns, a frame,
+    # an Arrow table, a data set; "hub:owner/name", a database's address or connection
     source: Any,
     # What to call it in errors; decides the format of bytes by its ending
     name: str | None = None,
@@ -258,12 +340,11 @@ def read_rows(
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
     header = {True: "yes", False: "no"}.get(header, header)
     check_choice("header", header, ("auto", "yes", "no"))
-    records = _from_memory(source, name or "rows", wanted, table or "")
+    records = _from_memory(source, name or "rows", wanted, table or "", limits)
     if records is not None:
         kept = _Kept(name or "rows", wanted, limits)
         kept.add_all(records)
         return kept.rows, kept.facts(records, _rows_digest(kept.rows))
-    raw, name = _bytes_and_name(source, name, limits)
     options: dict[str, Any] = {
         "encoding": encoding,
         "separator": separator,
@@ -273,6 +354,12 @@ def read_rows(
         "limits": limits,
         "wanted": wanted,
     }
+    place = _from_place(source, options)
+    if place is not None:
+        kept = _Kept(name or place[1], wanted, limits)
+        kept.add_all(place[0])
+        return kept.rows, kept.facts(place[0], _rows_digest(kept.rows))
+    raw, name = _bytes_and_name(source, name, limits)
     records = _from_bytes(raw, name, options)
     kept = _Kept(Path(name).name, wanted, limits)
     kept.add_all(records)
