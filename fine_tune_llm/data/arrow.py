@@ -452,17 +452,17 @@ def dataset_rows(
 ) -> Records:  # One dict a row
     "Rows of an object of the library `datasets`, names in the place of numbers"
     notes: list[str] = []
+    facts = {"format": "dataset"}
     if isinstance(dataset, dict):
-        split = split_of(list(dataset), table, name, notes)
-        dataset = dataset[split]
+        facts["split"] = split_of(list(map(str, dataset)), table, name, notes)
+        dataset = dataset[facts["split"]]
     elif table and table != str(dataset.split):
         raise ConfigurationError(
             f"`table` is {table!r}, and `{name}` has no splits to choose from",
             argument="table",
         )
-    facts = {"format": "dataset"}
     if dataset.split is not None:
-        facts["split"] = str(dataset.split)
+        facts.setdefault("split", str(dataset.split))
     if dataset.features is None:  # not known before the first row
         dataset = dataset._resolve_features()
     schema = dataset.features.arrow_schema

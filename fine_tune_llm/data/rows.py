@@ -35,11 +35,13 @@ from fine_tune_llm.data.records import (
     Records,
     Wanted,
     leaf_paths,
+    places,
     repeated,
 )
 from fine_tune_llm.data.sources import (
     Limits,
     expand,
+    is_misread,
     read_bytes,
     table_format,
     without_compression,
@@ -205,7 +207,7 @@ def _from_bytes(raw: bytes, name: str, options: dict[str, Any]) -> Records:
 
 # %% ../../nbs/data/08_rows.ipynb #b2f69829
 _ELSEWHERE = ("http", "https", "ftp", "s3", "gs", "gcs", "az", "abfs", "hdfs", "hf")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+_HUB_ID = re.compile(r"(?=.{1,96}$)([\w-][\w.-]*/[\w-][\w.-]*|[\w-]+)")
 
 
 def _from_place(source: Any, options: dict[str, Any]) -> tuple[Records, str] | None:
@@ -227,15 +229,13 @@ def _from_place(source: Any, options: dict[str, Any]) -> tuple[Records, str] | N
         return folder_rows(path, table=table, encoding=encoding, **most), name
     if _is(path.is_file) and _begins(path) == "sqlite":
         return database_rows(path, table=table, **most), path.name
-    if (
-        isinstance(source, str)
-        and _HUB_ID.fullmatch(source)
-        and not path.parent.exists()
-    ):
+    is_lost = not (_is(path.exists) or _is(path.is_symlink))
+    if is_lost and _HUB_ID.fullmatch(str(source)) and str(source) != "-":
         raise DataLoadingError(
             f"`{source}` does not exist",
-            hint=f"A data set of the hub is named {HUB}{source}",
-            path=source,
+            hint="Check the spelling and the working directory; a data set of the hub "
+            f"is named {HUB}{source}",
+            path=str(source),
         )
     return None
 
@@ -276,6 +276,7 @@ class _Kept:
         self.name, self.wanted, self.limits = name, wanted, limits
         self.rows: list[dict[str, Any]] = []
         self.lines = array("q")
+        self.misread: list[int] = []  # lines or rows with words that are damaged
         self.columns: dict[str, None] = {}
         self.paths: tuple[str, ...] = ()
 
@@ -291,16 +292,23 @@ class _Kept:
                 self.paths = tuple(leaf_paths(row))
             if len(self.rows) >= self.limits.max_rows:
                 raise self.limits.refusal(self.name, "max_rows")
-            self.rows.append(self.wanted.take(row) if self.wanted else row)
+            kept = self.wanted.take(row) if self.wanted else row
+            if any(isinstance(v, str) and is_misread(v) for v in kept.values()):
+                self.misread.append(len(self.rows) if line is None else line)
+            self.rows.append(kept)
             if line is not None:
                 self.lines.append(line)
         if not self.rows:
-            message = f"`{self.name}` has a header and no rows"
+            has_header = records.facts.get("header") == "yes"
+            holds = "a header and no rows" if has_header else "no rows"
+            message = f"`{self.name}` has {holds}"
             raise DataLoadingError(message, path=self.name)
 
     def facts(self, records: Records, sha256: str) -> SourceFacts:
         "What is known when all rows are in"
         has_lines = len(self.lines) == len(self.rows)
+        if self.misread:
+            records.notes.append(self._said_of_misread(records, has_lines))
         return SourceFacts(
             self.name,
             sha256,
@@ -312,6 +320,18 @@ class _Kept:
             tuple(records.notes),
             records.hint,
         )
+
+    def _said_of_misread(self, records: Records, has_lines: bool) -> str:
+        "What to do about words such as `GrÃ¼ÃŸe`"
+        where = places(self.misread, "line" if has_lines else "row")
+        said = "words look like UTF-8 read as another encoding, such as `Ã¼` for `ü` "
+        said += f"({where})"
+        encoding = records.facts.get("encoding", "utf-8")
+        if encoding.startswith(("utf", "cesu")):
+            return (
+                f"{said}; they were damaged before: take the file from its source again"
+            )
+        return f"{said}; it is read as {encoding}: try encoding=utf-8 (data.encoding)"
 
 # %% ../../nbs/data/08_rows.ipynb #78dd361e
 def read_rows(

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DAMAGED', 'Limits', 'read_bytes', 'expanded', 'expand', 'without_compression', 'table_format', 'find_encoding',
-           'decode', 'check_encoding']
+           'decode', 'check_encoding', 'is_misread']
 
 # %% ../../nbs/data/04_sources.ipynb #8bfe4aee
 import bz2
@@ -321,7 +321,7 @@ def table_format(
 
 _OTHER_FILES = {
     b"PK\x03\x04": "a zip archive or spreadsheet",
-    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook (.xls), or one with a password",
     b"\x89PNG": "a PNG picture",
     b"\xff\xd8\xff": "a JPEG picture",
     b"%PDF": "a PDF",
@@ -377,11 +377,11 @@ def find_encoding(
 def _refuse_other_files(raw: bytes, name: str) -> None:
     for beginning, kind in _OTHER_FILES.items():
         if raw.startswith(beginning):
-            raise DataLoadingError(
-                f"`{name}` is {kind}, not JSON lines, CSV or Parquet",
-                hint="Export it as UTF-8 text",
-                path=name,
-            )
+            hint = "Export it as UTF-8 text"
+            if "Excel" in kind:
+                hint = "Open it, and save it as .xlsx without a password, or as CSV"
+            message = f"`{name}` is {kind}, not JSON lines, CSV or Parquet"
+            raise DataLoadingError(message, hint=hint, path=name)
 
 
 def _wide_encoding(raw: bytes, name: str) -> str:
@@ -389,9 +389,21 @@ def _wide_encoding(raw: bytes, name: str) -> str:
     zeros = [raw[i::2].count(0) / max(len(raw[i::2]), 1) for i in (0, 1)]
     if len(raw) >= 16 and max(zeros) > 0.4 and min(zeros) < 0.02:
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    if raw.count(0) < 0.01 * len(raw):
+        raise _zero_character(name, raw.count(b"\n", 0, raw.index(0)) + 1)
     hint = "Export it as UTF-8 text"
     message = f"`{name}` is binary, not JSON lines, CSV or Parquet"
     raise DataLoadingError(message, hint=hint, path=name)
+
+
+def _zero_character(name: str, line: int) -> DataLoadingError:
+    return DataLoadingError(
+        f"`{name}` holds a zero character (NUL), the first one in line {line}",
+        hint="Such a file is often damaged: look at that line. If it is well, take "
+        "them out: tr -d '\\000' < FILE > NEW",
+        path=name,
+        line=line,
+    )
 
 
 # UTF-8 of UTF-16, as Java and older databases write it: no codec of Python's
@@ -443,9 +455,7 @@ def decode(
             line=line,
         ) from e
     if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        message = f"`{name}` is binary: line {line} holds a zero character"
-        raise DataLoadingError(message, path=name, line=line)
+        raise _zero_character(name, text.count("\n", 0, text.index("\0")) + 1)
     text = text.removeprefix("\ufeff")
     if not text or text.isspace():
         raise DataLoadingError(f"`{name}` is empty", path=name)
@@ -474,3 +484,22 @@ def check_encoding(
         message = f"`encoding` {encoding!r} is none of text files"
         raise ConfigurationError(message, argument="encoding")
     return found.name
+
+# %% ../../nbs/data/04_sources.ipynb #712a306b
+_HIGH_BYTES = bytes(range(0x80, 0xC0))
+_BEHIND = "".join(
+    sorted({*_HIGH_BYTES.decode("latin1"), *_HIGH_BYTES.decode("cp1252", "ignore")})
+)
+_NO_QUOTES = "".join(sign for sign in _BEHIND if sign not in "’”“»")
+_MISREAD = re.compile(
+    f"[ÂÃ][{re.escape(_NO_QUOTES)}]|â€[{re.escape(_BEHIND)}]|"
+    f"(?:[ÐÑ][{re.escape(_BEHIND)}]){{3}}|ðŸ[{re.escape(_BEHIND)}]{{2}}|"
+    f"(?:[ã-é][{re.escape(_BEHIND)}]{{2}}){{2}}"
+)
+
+
+def is_misread(
+    text: str,  # Any text
+) -> bool:  # `False` for most words of any language
+    "Does a text look like UTF-8 that was read as another encoding?"
+    return not text.isascii() and _MISREAD.search(text) is not None

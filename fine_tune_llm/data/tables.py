@@ -449,6 +449,8 @@ def _engine(address: str, shown: str, limits: Limits) -> Any:
             f"`{shown}` needs the driver {e.name}",
             hint=f"Install it: pip install {e.name}",
         ) from None
+    except FineTuneLLMError:
+        raise
     except (sqlalchemy.exc.ArgumentError, ValueError):
         raise ConfigurationError(
             f"`{shown}` is no address of a database that is known",
