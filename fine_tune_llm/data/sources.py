@@ -486,15 +486,14 @@ def check_encoding(
     return found.name
 
 # %% ../../nbs/data/04_sources.ipynb #712a306b
-_HIGH_BYTES = bytes(range(0x80, 0xC0))
 _BEHIND = "".join(
-    sorted({*_HIGH_BYTES.decode("latin1"), *_HIGH_BYTES.decode("cp1252", "ignore")})
+    sorted({*_HIGH[:64].decode("latin1"), *_HIGH[:64].decode("cp1252", "ignore")})
 )
-_NO_QUOTES = "".join(sign for sign in _BEHIND if sign not in "’”“»")
-_MISREAD = re.compile(
-    f"[ÂÃ][{re.escape(_NO_QUOTES)}]|â€[{re.escape(_BEHIND)}]|"
-    f"(?:[ÐÑ][{re.escape(_BEHIND)}]){{3}}|ðŸ[{re.escape(_BEHIND)}]{{2}}|"
-    f"(?:[ã-é][{re.escape(_BEHIND)}]{{2}}){{2}}"
+_SIGN = f"[{re.escape(_BEHIND)}]"
+_NO_QUOTE = f"(?![’”“»]){_SIGN}"  # such as behind a capital letter
+_MISREAD = re.compile(  # begins with one set of characters, which is found fast
+    f"[ÂÃâÐÑðã-é](?:(?<=[ÂÃ]){_NO_QUOTE}|(?<=â)€{_SIGN}|(?<=ð)Ÿ{_SIGN}{{2}}|"
+    f"(?<=[ÐÑ]){_SIGN}(?:[ÐÑ]{_SIGN}){{2}}|(?<=[ã-é]){_SIGN}{{2}}[ã-é]{_SIGN}{{2}})"
 )
 
 
