@@ -493,13 +493,11 @@ def split_of(
     if "train" not in splits:
         raise ConfigurationError(
             f"`{name}` has several splits: {', '.join(splits[:12])}",
-            hint=f"Name one with table={splits[0]} (data.table)" if splits else None,
+            hint=f"Name one with table={splits[0]}" if splits else None,
             argument="table",
         )
     others = ", ".join(split for split in splits[:12] if split != "train")
-    notes.append(
-        f"the split `train` is read; there are {others}, too (table=, data.table)"
-    )
+    notes.append(f"the split `train` is read; there are {others}, too (data.table)")
     return "train"
 
 # %% ../../nbs/data/05_arrow.ipynb #e5ea0b82
@@ -561,7 +559,7 @@ def _not_from_hub(source: str, error: Exception) -> DataLoadingError:
 
     why = clean_text(str(error).strip().partition("\n")[0][:300])
     hint = "Check the spelling; for a set with several parts name one with "
-    hint += "table=CONFIGURATION/SPLIT (data.table)"
+    hint += "table=CONFIGURATION/SPLIT"
     kinds = {kind.__name__ for kind in type(error).__mro__}
     if constants.HF_HUB_OFFLINE:
         hint = "Load it once with a connection (HF_HUB_OFFLINE is set), or name a file"

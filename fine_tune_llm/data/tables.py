@@ -513,7 +513,7 @@ def _of_table(
     result = connection.execute(query, execution_options={"stream_results": True})
     facts = {"format": "database", "table": table or name}
     others = ", ".join(one for one in tables[:12] if one != name)
-    hint = f"Its other tables: {others} (table=, data.table)" if others else ""
+    hint = f"Its other tables: {others} (data.table)" if others else ""
     return Records((), facts, tuple(names), hint=hint), result
 
 
@@ -528,7 +528,7 @@ def _table_of(tables: list[str], table: str, shown: str) -> str:
     raise ConfigurationError(
         f"`{shown}` has {said}",
         hint=near(table, tables)
-        or (f"Name one with table={tables[0]} (data.table)" if tables else None),
+        or (f"Name one with table={tables[0]}" if tables else None),
         argument="table",
     )
 
