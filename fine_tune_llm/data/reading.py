@@ -55,6 +55,14 @@ def _csv_reader(text: str, separator: str, *, quotes: bool, limits: Limits, name
     )
 
 
+def _separator_line(text: str, separator: str | None) -> tuple[str | None, str]:
+    "The separator that Excel writes into a first line of its own, and the text without"
+    said = re.match(r"sep=(.)(?=[\r\n])", text)
+    if said is None:
+        return separator, text
+    return separator or said[1], text[said.end() :]  # an empty line is no record
+
+
 def _has_quotes(quoting: str, separator: str) -> bool:
     return quoting == "quotes" or (quoting == "auto" and separator != "\t")
 
@@ -207,6 +215,7 @@ def csv_rows(
     limits = limits or Limits()
     encoding = encoding or find_encoding(raw, name)
     text = decode(raw, name, encoding=encoding)
+    separator, text = _separator_line(text, separator)
     if separator is None and name.lower().endswith(".tsv"):
         separator = "\t"
     separator = separator or _find_separator(text, quoting, limits, name)

@@ -342,6 +342,7 @@ _NO_WORD = re.compile(
     rb"[a-z\xdf-\xff][\x8a\x8c\x8e\x9f\xc0-\xd6\xd8-\xde]"
 )
 _HIGH = bytes(range(128, 256))
+_CONTROLS = bytes(c for c in range(32) if c not in b"\t\n\r\f")  # and NUL
 
 
 def find_encoding(
@@ -389,7 +390,7 @@ def _wide_encoding(raw: bytes, name: str) -> str:
     zeros = [raw[i::2].count(0) / max(len(raw[i::2]), 1) for i in (0, 1)]
     if len(raw) >= 16 and max(zeros) > 0.4 and min(zeros) < 0.02:
         return "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    if raw.count(0) < 0.01 * len(raw):
+    if len(raw.translate(None, _CONTROLS)) > 0.99 * len(raw.translate(None, b"\0")):
         raise _zero_character(name, raw.count(b"\n", 0, raw.index(0)) + 1)
     hint = "Export it as UTF-8 text"
     message = f"`{name}` is binary, not JSON lines, CSV or Parquet"
@@ -456,7 +457,7 @@ def decode(
         ) from e
     if "\0" in text:
         raise _zero_character(name, text.count("\n", 0, text.index("\0")) + 1)
-    text = text.removeprefix("\ufeff")
+    text = text.removeprefix("\ufeff").removesuffix("\x1a")  # the end, for DOS
     if not text or text.isspace():
         raise DataLoadingError(f"`{name}` is empty", path=name)
     return text
@@ -492,7 +493,7 @@ _BEHIND = "".join(
 _SIGN = f"[{re.escape(_BEHIND)}]"
 _NO_QUOTE = f"(?![’”“»]){_SIGN}"  # such as behind a capital letter
 _MISREAD = re.compile(  # begins with one set of characters, which is found fast
-    f"[ÂÃâÐÑðã-é](?:(?<=[ÂÃ]){_NO_QUOTE}|(?<=â)€{_SIGN}|(?<=ð)Ÿ{_SIGN}{{2}}|"
+    f"[ÂÃâÐÑðã-é](?:(?<=[ÂÃ]){_NO_QUOTE}|(?<=â)[€\x80]{_SIGN}|(?<=ð)[Ÿ\x9f]{_SIGN}{{2}}|"
     f"(?<=[ÐÑ]){_SIGN}(?:[ÐÑ]{_SIGN}){{2}}|(?<=[ã-é]){_SIGN}{{2}}[ã-é]{_SIGN}{{2}})"
 )
 
