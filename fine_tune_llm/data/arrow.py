@@ -98,7 +98,7 @@ def _values(column: Any, most: int) -> list[Any]:
     "A column as Python has it; what is repeated is one object"
     if not _is_dictionary(column.type):
         return _without_views(column, most).to_pylist()
-    index = column.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+    index = column.indices.cast("int64").fill_null(-1).to_numpy(zero_copy_only=False)
     used, place = np.unique(index, return_inverse=True)
     words = _without_views(column.dictionary, most).take(used[used >= 0]).to_pylist()
     with_none = [None] * (len(used) - len(words)) + words  # -1 is the first
@@ -605,7 +605,11 @@ def saved_dataset(
         left -= len(raw)
         if left < 0:
             raise limits.refusal(name, "max_bytes")
-        parts.append(arrow_rows(raw, f"{name}/{file}", wanted=wanted, limits=limits))
+        part = arrow_rows(raw, f"{name}/{file}", wanted=wanted, limits=limits)
+        if part.notes:
+            message = f"`{name}/{file}` is not whole: it has no mark at its end"
+            raise DataLoadingError(message, path=name)
+        parts.append(part)
     if not parts:
         raise DataLoadingError(f"`{name}` holds no rows", path=name)
     pairs = (pair for part in parts for pair in part)
