@@ -375,9 +375,11 @@ def read_rows(
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
     header = {True: "yes", False: "no"}.get(header, header)
     check_choice("header", header, ("auto", "yes", "no"))
-    records = _from_memory(source, name or "rows", wanted, table or "", limits)
+    is_object = not isinstance(source, str) and is_database(source)
+    called = name or (database_name(source) if is_object else "rows")
+    records = _from_memory(source, called, wanted, table or "", limits)
     if records is not None:
-        kept = _Kept(name or "rows", wanted, limits)
+        kept = _Kept(called, wanted, limits)
         kept.add_all(records)
         return kept.rows, kept.facts(records, _rows_digest(kept.rows))
     options: dict[str, Any] = {

@@ -59,6 +59,8 @@ def workbook(
 ) -> Records:  # One dict a row, with its number in the sheet
     "A sheet of an Excel workbook; `MissingDependencyError` without openpyxl"
     limits = limits or Limits()
+    if not raw.startswith(b"PK"):
+        find_encoding(raw, name)  # says what it is, if it is no text
     try:
         _check_archive(raw, name, limits)
         with warnings.catch_warnings(action="ignore"), _opened(raw, name) as book:
