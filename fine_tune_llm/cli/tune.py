@@ -132,7 +132,7 @@ Examples:
 @app.command("tune", epilog=TUNE_EXAMPLES)
 def tune_command(
     ctx: typer.Context,
-    data: Annotated[Path, _DATA],
+    data: Annotated[str, _DATA],
     text: Annotated[str | None, _TEXT] = None,
     label: Annotated[str | None, _LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,
@@ -216,7 +216,7 @@ Examples:
 @app.command("check-labels", epilog=LABEL_EXAMPLES)
 def check_labels(
     ctx: typer.Context,
-    data: Annotated[Path, _DATA],
+    data: Annotated[str, _DATA],
     text: Annotated[str | None, _TEXT] = None,
     label: Annotated[str | None, _LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,

@@ -3,11 +3,17 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
+from .records import LOADERS as LOADERS
 from .records import Records as Records
-from .reading import LOADERS as LOADERS
+from .arrow import arrow_rows as arrow_rows
+from .arrow import dataset_rows as dataset_rows
+from .arrow import parquet as parquet
 from .reading import csv_rows as csv_rows
 from .reading import jsonl as jsonl
-from .reading import parquet as parquet
+from .tables import database_rows as database_rows
+from .tables import folder_rows as folder_rows
+from .tables import sqlite_rows as sqlite_rows
+from .tables import workbook as workbook
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .schema import Schema as Schema
@@ -58,13 +64,17 @@ __all__ = [
     "SourceFacts",
     "altered_copies",
     "around_text",
+    "arrow_rows",
     "chat_template",
     "convert",
     "convert_file",
     "csv_rows",
+    "database_rows",
+    "dataset_rows",
     "decode",
     "find_encoding",
     "find_language",
+    "folder_rows",
     "frame_schema",
     "joined_rows",
     "jsonl",
@@ -77,5 +87,7 @@ __all__ = [
     "sample",
     "share_out",
     "split_ledger",
+    "sqlite_rows",
     "text_hash",
+    "workbook",
 ]

@@ -301,10 +301,8 @@ class _Table:
         present = list(facts.paths or facts.columns)
         question = f"Did you mean {what}=`{{}}`?"
         hint = near(name, present, cutoff=0.6, question=question)
-        if not hint and facts.read.get("format") == "csv":
-            hint = f"Name it with {what}=. If the file names no columns, give it a "
-            hint += "first line that does, or fit with header=False (data.header) and "
-            hint += 'columns counted from 0, such as "1"'
+        if not hint and facts.hint:
+            hint = f"Name it with {what}=. {facts.hint}"
         for_what = "" if name == what else f" ({what})"
         return SchemaError(
             f"`{facts.name}` has no column `{name}`{for_what}; it has: "
@@ -532,8 +530,11 @@ def load(
     # Do quotes enclose cells ("quotes") or are they text ("none")? "auto": text
     # between tabs
     quoting: Literal["auto", "quotes", "none"] = "auto",
-    # Does a CSV file name its columns? Else they are "0", "1", "2", ...
-    header: bool = True,
+    # Does a CSV file or a sheet name its columns? They are "0", "1", "2" and so on when
+    # not; found when "auto"
+    header: Literal["auto", "yes", "no"] | bool = "auto",
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
     limits: Limits | None = None,  # The most that is read; `Limits()` when `None`
 ) -> Dataset:
     """Read labelled texts
@@ -558,14 +559,15 @@ def load(
         separator=separator,
         quoting=quoting,
         header=header,
+        table=table,
         limits=limits,
     )
-    table = _Table(rows, facts)
-    columns = _columns_of(table, schema)
-    texts = _texts(table, columns.pop("text"), max_chars, on_empty)
-    kept = _kept_rows(table, texts, on_empty)
+    found = _Table(rows, facts)
+    columns = _columns_of(found, schema)
+    texts = _texts(found, columns.pop("text"), max_chars, on_empty)
+    kept = _kept_rows(found, texts, on_empty)
     values = {key: [of[row] for row in kept] for key, of in columns.items()}
-    return _dataset(table, [texts[row] for row in kept], values, kept, schema)
+    return _dataset(found, [texts[row] for row in kept], values, kept, schema)
 
 
 def _columns_of(table: _Table, schema: Schema) -> dict[Any, list[Any]]:
@@ -691,5 +693,6 @@ def load_options(
         "separator": unless_auto(settings.separator),
         "quoting": settings.quoting,
         "header": settings.header,
+        "table": settings.table,
         "limits": Limits(*most),
     }

@@ -20,7 +20,7 @@ def test_settings_of_reading(tmp_path):
     path.write_bytes("żółć|ja\n|ja\nłąka|nie\n".encode("cp1250"))
     with pytest.raises(DataLoadingError, match="data.encoding"):
         read_data(path, None, config())
-    settings = dict(encoding="cp1250", separator="bar", header=False, on_empty="skip")
+    settings = dict(encoding="cp1250", separator="bar", header="no", on_empty="skip")
     data, _ = read_data(path, None, config(text="0", label="1", **settings))
     assert data.texts == ("żółć", "łąka") and data.classes == ("ja", "nie")
     assert data.source["read"]["encoding"] == "cp1250"
