@@ -22,6 +22,7 @@ from ..core.redaction import redact
 from fine_tune_llm.cli import (  # noqa: F401
     certify,
     config,
+    data,
     decide,
     demo,
     events,
