@@ -19,6 +19,10 @@ _WORDS = {
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],
+    "bag_of_words": ["out_of_fold", "word_features"],
+    "findings": ["CHECKS", "Finding", "Inspected", "Tested"],
+    "quality": ["Quality", "check_data"],
+    "croissant": ["croissant"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)
