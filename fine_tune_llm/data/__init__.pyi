@@ -15,6 +15,7 @@ from .loading import load as load
 from .fingerprints import joined_rows as joined_rows
 from .fingerprints import look_hash as look_hash
 from .fingerprints import text_hash as text_hash
+from .near_duplicates import near_pairs as near_pairs
 from .ledger import Ledger as Ledger
 from .ledger import PURPOSES as PURPOSES
 from .ledger import ROLES as ROLES
@@ -38,6 +39,7 @@ __all__ = [
     "jsonl",
     "load",
     "look_hash",
+    "near_pairs",
     "parquet",
     "read_rows",
     "sample",
