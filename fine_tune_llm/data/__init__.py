@@ -16,12 +16,13 @@ _WORDS = {
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
+    "near_duplicates": ["near_pairs"],
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],
     "bag_of_words": ["out_of_fold", "word_features"],
-    "findings": ["CHECKS", "Finding", "Inspected", "Tested"],
-    "quality": ["Quality", "check_data"],
+    "findings": ["Finding", "Inspected", "Tested"],
+    "quality": ["CHECKS", "Quality", "check_data"],
     "croissant": ["croissant"],
 }
 

@@ -21,6 +21,7 @@ from .bag_of_words import out_of_fold, word_features
 from .fingerprints import joined_rows, look_hash, text_hash
 from .ledger import Ledger
 from .loading import Dataset
+from .near_duplicates import near_pairs
 
 # %% ../../nbs/data/40_findings.ipynb #fin-finding
 SEVERITIES = ("high", "medium", "low", "info")
@@ -65,6 +66,9 @@ class Tested:
     finding: Finding | None
 
 # %% ../../nbs/data/40_findings.ipynb #fin-inspected
+_NEAR = 0.9  # share of shingles in common that makes texts nearly the same
+
+
 @dataclass(frozen=True, eq=False)
 class Inspected:
     "Rows with what was promised of them; what several checks need is computed once"
@@ -120,6 +124,11 @@ class Inspected:
         first = np.zeros(len(self.texts), dtype=bool)
         first[np.unique(self.units, return_index=True)[1]] = True
         return first
+
+    @cached_property
+    def near_pairs(self) -> np.ndarray:
+        "Rows of texts that share 9 of 10 shingles, shape (m, 2)"
+        return near_pairs(self.texts, _NEAR)
 
     @cached_property
     def roles(self) -> dict[str, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
+from ..data.bag_of_words import word_counter
 from .findings import not_evaluated, share
 from ..predictions import LabelledRows, Outcome, Predictions
 from ..stats.metrics import PROB_FLOOR
@@ -51,12 +52,11 @@ def _scored(guess, test, decided):
 
 def _tfidf_decided(train, test):
     "Classes by a bag of words; not evaluated for texts without words"
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        word_counter(),
         LogisticRegression(C=10, max_iter=2000),
     )
     try:
