@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .findings import CHECKS, Finding, Inspected
+from .findings import CHECKS, Finding, Inspected, counted
 from .fingerprints import look_hash
 from ..stats.confident_learning import label_errors
 from ..stats.intervals import clopper_pearson
@@ -106,7 +106,7 @@ def _without_own_promise(rows, short, calibrating, needed):
     return Finding(
         "class_without_own_promise",
         "low",
-        f"{len(names)} of {len(short)} classes have fewer calibration texts{share} "
+        f"{len(names)} of {len(short)} classes with fewer calibration texts{share} "
         f"than the {needed} that sets by class need at alpha {rows.alpha:g}: "
         f"{in_words(names.tolist())}",
         "The promise over all classes holds; for one by class add texts of these, or "
@@ -239,8 +239,8 @@ def conflicts(
     yield Finding(
         "conflicting_labels",
         "high" if share >= _MANY else "medium",
-        f"{len(found):,} texts stand under several labels ({share:.1%} of the rows): "
-        f"{where}",
+        f"{counted(len(found), 'text')} under several labels ({share:.1%} of the "
+        f"rows): {where}",
         "Decide for one label, or say with data.conflicts what is done: soft labels, "
         "the first one, or none of the rows",
         concerned,
@@ -287,8 +287,8 @@ def _suspicious(rows, suspects, accuracy):
     return Finding(
         "suspicious_labels",
         "medium" if is_sure else "low",
-        f"{len(suspects.rows):,} labels do not fit their texts; by a bag of words "
-        f"(right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels are "
+        f"{counted(len(suspects.rows), 'label')} at odds with the text; by a bag of "
+        f"words (right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels are "
         f"wrong: {rows.first_ids(suspects.rows)}",
         "Look at them, the clearest first; `ftllm check-labels` asks the model that "
         "you will use",
@@ -450,7 +450,7 @@ def disagreement(
         yield Finding(
             "no_majority",
             "medium" if len(split) >= 0.1 * len(several) else "low",
-            f"{len(split):,} of {len(several):,} rows have no label that most "
+            f"{len(split):,} of {len(several):,} rows without a label that most "
             "annotators gave",
             "Their soft labels are kept; ask one annotator more, or leave them out of "
             "the calibration and test role",

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from .findings import CHECKS, Finding, Inspected
+from .findings import CHECKS, Finding, Inspected, counted
 
 # %% ../../nbs/data/45_personal_data.ipynb #pii-luhn
 def passes_luhn(
@@ -211,8 +211,8 @@ def personal_data(
             yield Finding(
                 f"personal_{kind.name}",
                 kind.severity,
-                f"{len(found):,} texts hold {kind.what}, such as {examples[0]}: "
-                f"{rows.first_ids(found)}",
+                f"{counted(len(found), 'text')} with {kind.what}, such as "
+                f"{examples[0]}: {rows.first_ids(found)}",
                 "A model may learn it by heart: mask it (data.processors=mask_email, "
                 "mask_phone, ...) or ask whether you may keep it",
                 found,

@@ -6,6 +6,7 @@
 __all__ = ['plot_class_counts', 'plot_lengths', 'plot_severities', 'quality_html']
 
 # %% ../../nbs/data/47_quality_page.ipynb #pag-imports
+import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -109,7 +110,13 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = for_html
+    environment.filters["with_code"] = _with_code
     return environment
+
+
+def _with_code(text: str) -> str:
+    "Escaped; what stands between backticks as code"
+    return re.sub("`([^`]{1,200})`", r"<code>\1</code>", for_html(text))
 
 
 def quality_html(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .bag_of_words import linear_model
-from .findings import CHECKS, Finding, Inspected, Tested
+from .findings import CHECKS, Finding, Inspected, Tested, counted
 from .label_checks import in_words
 
 # %% ../../nbs/data/46_role_checks.ipynb #rol-ids
@@ -30,7 +30,7 @@ def repeated_ids(
         yield Finding(
             "repeated_ids",
             "medium",
-            f"{len(found):,} ids stand on several rows: "
+            f"{counted(len(found), 'id')} on several rows: "
             f"{'; '.join(rows.first_ids(of_id) for of_id in [*found.values()][:2])}",
             "Give each row its own id, or name another column (data.id)",
             concerned,
@@ -63,7 +63,7 @@ def _leak(rows: Inspected, code: str, severity: str, what: str, found: dict) -> 
     return Finding(
         code,
         severity,
-        f"{what} stand in two roles: {said}; {rows.first_ids(concerned)}",
+        f"{what} in two roles: {said}; {rows.first_ids(concerned)}",
         "Deal the roles again (`ftllm data split`): a ledger lets none into two. Rows "
         "of a test file stay there, and a fit leaves them out of the data",
         sorted(concerned),
@@ -103,7 +103,8 @@ def near_duplicates(
     yield Finding(
         "near_duplicates",
         "low",
-        f"{len(second):,} texts are nearly an earlier one: {rows.first_ids(second)}",
+        f"{counted(len(second), 'text')} nearly like an earlier one: "
+        f"{rows.first_ids(second)}",
         "They say less than as many texts would; data.near_duplicates keeps them in "
         "one role",
         second,
@@ -115,8 +116,8 @@ def near_duplicates(
             yield Finding(
                 "near_conflicts",
                 "low",
-                f"{len(differ):,} pairs of nearly the same text have different labels: "
-                f"{rows.first_ids(differ.ravel())}",
+                f"{counted(len(differ), 'pair')} of nearly the same text with different "
+                f"labels: {rows.first_ids(differ.ravel())}",
                 "Look at both: one of them is probably wrong",
                 np.unique(differ),
             )
@@ -128,7 +129,7 @@ def near_duplicates(
         yield Finding(
             "leaked_near_duplicate",
             "medium",
-            f"{len(across):,} pairs of nearly the same text stand in two roles: "
+            f"{counted(len(across), 'pair')} of nearly the same text in two roles: "
             f"{rows.first_ids(across.ravel())}",
             "Deal the roles again with data.near_duplicates=0.9",
             np.unique(across),
@@ -150,7 +151,7 @@ def group_rows(
             yield Finding(
                 "group_unknown",
                 "low",
-                f"`{column}` is blank on {len(unknown):,} rows "
+                f"`{column}` is blank on {counted(len(unknown), 'row')} "
                 f"({len(unknown) / len(values):.1%})",
                 "What is said of its groups leaves these rows out",
                 unknown,
@@ -172,7 +173,7 @@ def _few_of_group(rows, column, values):
         yield Finding(
             "tiny_group",
             "low",
-            f"{len(few)} of {len(counts)} values of `{column}` have fewer than "
+            f"{len(few)} of {len(counts)} values of `{column}` with fewer than "
             f"{_SMALL} {where}: {in_words([*few])}",
             "Nothing can be said of so few: join them with others, or collect more",
             np.flatnonzero([value in few for value in values]),

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .findings import CHECKS, Finding, Inspected
+from .findings import CHECKS, Finding, Inspected, counted
 
 # %% ../../nbs/data/44_text_checks.ipynb #txt-lengths
 _SHORTEST = 3  # letters and digits of a text
@@ -33,7 +33,7 @@ def lengths(
         yield Finding(
             "empty_text",
             "medium",
-            f"{len(empty):,} of {n:,} texts have nothing to read: "
+            f"{counted(len(empty), 'text')} of {n:,} with nothing to read: "
             f"{rows.first_ids(empty)}",
             "Fill them, or leave them out (data.on_empty=skip)",
             empty,
@@ -44,8 +44,8 @@ def lengths(
         yield Finding(
             "very_short_text",
             "low",
-            f"{len(short):,} texts have fewer than {_SHORTEST} letters or digits: "
-            f"{rows.first_ids(short)}",
+            f"{counted(len(short), 'text')} with fewer than {_SHORTEST} letters or "
+            f"digits: {rows.first_ids(short)}",
             "Do they say enough to decide by? If not, leave them out",
             short,
         )
@@ -63,12 +63,12 @@ def _long_texts(rows):
         return
     share = len(long) / len(counts)
     severity = "info" if limit is None else "medium" if share >= _CUT else "low"
-    read = "the model reads" if limit is not None else "usual"
+    read = "that the model reads" if limit is not None else "of most"
     yield Finding(
         "very_long_text",
         severity,
-        f"{len(long):,} texts ({share:.1%}) have more than the {most:,} {unit} {read} "
-        f"(the longest {counts.max():,}): {rows.first_ids(long)}",
+        f"{counted(len(long), 'text')} ({share:.1%}) with more than the {most:,} {unit} "
+        f"{read} (the longest {counts.max():,}): {rows.first_ids(long)}",
         "Choose a model that reads more, or keep both ends (data.processors="
         "keep_ends:2000)",
         long,
@@ -79,9 +79,9 @@ def _long_texts(rows):
 _OFTEN = 0.2  # share of the rows from which on repeats are medium
 
 _REPEATS = {
-    "exact_duplicates": "repeat an earlier text letter by letter",
-    "normalised_duplicates": "repeat an earlier text up to case, spacing or form",
-    "look_alike_duplicates": "repeat an earlier text up to letters that look alike",
+    "exact_duplicates": "letter by letter",
+    "normalised_duplicates": "but for case, spacing or form",
+    "look_alike_duplicates": "but for letters that look alike",
 }
 
 
@@ -107,7 +107,8 @@ def repeated_texts(
             yield Finding(
                 code,
                 "medium" if share >= _OFTEN else "low",
-                f"{len(concerned):,} rows ({share:.1%}) {_REPEATS[code]}: "
+                f"{counted(len(concerned), 'repeat')} of an earlier text "
+                f"{_REPEATS[code]} ({share:.2%} of the rows): "
                 f"{rows.first_ids(concerned)}",
                 "Fine in the train role; elsewhere one of them counts. If somebody "
                 "copied them by mistake, leave them out",
@@ -159,7 +160,7 @@ def garbled_texts(
         yield Finding(
             "mojibake",
             "medium",
-            f"{len(garbled):,} texts were read in the wrong encoding somewhere "
+            f"{counted(len(garbled), 'text')} read in the wrong encoding somewhere "
             f"(such as \u00c3\u00bc for \u00fc): {rows.first_ids(garbled)}",
             "Name the encoding (data.encoding), or export the texts again as UTF-8",
             garbled,
@@ -169,7 +170,7 @@ def garbled_texts(
         yield Finding(
             "replaced_characters",
             "medium",
-            f"{len(lost):,} texts hold U+FFFD where characters were lost: "
+            f"{counted(len(lost), 'text')} with U+FFFD where characters were lost: "
             f"{rows.first_ids(lost)}",
             "They cannot be restored: export the texts again as UTF-8",
             lost,
@@ -210,7 +211,8 @@ def traces(
     for code, (pattern, what, fix) in _TRACES.items():
         found = [row for row, text in enumerate(rows.texts) if pattern.search(text)]
         if found:
-            message = f"{len(found):,} texts hold {what}: {rows.first_ids(found)}"
+            n_found = counted(len(found), "text")
+            message = f"{n_found} with {what}: {rows.first_ids(found)}"
             yield Finding(code, "low", message, fix, found)
 
 # %% ../../nbs/data/44_text_checks.ipynb #txt-script
@@ -261,7 +263,7 @@ def scripts(
         yield Finding(
             "other_script",
             "low",
-            f"{len(others):,} texts are written in another script ({names}) than the "
+            f"{counted(len(others), 'text')} in another script ({names}) than the "
             f"others ({usual.title()}): {rows.first_ids(others)}",
             "Does the model read them? Few rows of a language are learnt badly",
             others,
@@ -271,7 +273,7 @@ def scripts(
         yield Finding(
             "mixed_scripts",
             "low",
-            f"{len(mixed):,} texts have words that mix scripts: "
+            f"{counted(len(mixed), 'text')} with words that mix scripts: "
             f"{rows.first_ids(mixed)}",
             "Somebody may want them to look like other words: look at them",
             mixed,
@@ -330,7 +332,7 @@ def outliers(
         yield Finding(
             "outlier",
             "low",
-            f"{len(found):,} texts are unlike all others: {rows.first_ids(found)}",
+            f"{counted(len(found), 'text')} unlike all others: {rows.first_ids(found)}",
             "Do they belong here? If they are none of the classes, keep them as texts "
             "out of scope (scope.outside)",
             found,
