@@ -15,6 +15,8 @@ _WORDS = {
     "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],
     "loading": ["Dataset", "load"],
+    "languages": ["find_language"],
+    "processors": ["PROCESSORS", "Chain"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
     "near_duplicates": ["near_pairs"],
     "ledger": ["Ledger", "PURPOSES", "ROLES", "split_ledger"],

@@ -288,8 +288,8 @@ def _suspicious(rows, suspects, accuracy):
         "suspicious_labels",
         "medium" if is_sure else "low",
         f"{counted(len(suspects.rows), 'label')} at odds with the text; by a bag of "
-        f"words (right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels are "
-        f"wrong: {rows.first_ids(suspects.rows)}",
+        f"words (right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels "
+        f"are wrong: {rows.first_ids(suspects.rows)}",
         "Look at them, the clearest first; `ftllm check-labels` asks the model that "
         "you will use",
         suspects.rows,

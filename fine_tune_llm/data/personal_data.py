@@ -213,8 +213,8 @@ def personal_data(
                 kind.severity,
                 f"{counted(len(found), 'text')} with {kind.what}, such as "
                 f"{examples[0]}: {rows.first_ids(found)}",
-                "A model may learn it by heart: mask it (data.processors=mask_email, "
-                "mask_phone, ...) or ask whether you may keep it",
+                "A model may learn it by heart: mask it (data.processors=mask_emails "
+                "or mask_phones) or ask whether you may keep it",
                 found,
                 {"shapes": examples},
             )

@@ -116,8 +116,8 @@ def near_duplicates(
             yield Finding(
                 "near_conflicts",
                 "low",
-                f"{counted(len(differ), 'pair')} of nearly the same text with different "
-                f"labels: {rows.first_ids(differ.ravel())}",
+                f"{counted(len(differ), 'pair')} of nearly the same text with "
+                f"different labels: {rows.first_ids(differ.ravel())}",
                 "Look at both: one of them is probably wrong",
                 np.unique(differ),
             )
