@@ -59,8 +59,7 @@ def _is_card(found: str) -> bool:
 
 
 def _is_iban(found: str) -> bool:
-    account = _bare(found).upper()
-    return _IBAN_LENGTHS.get(account[:2]) == len(account) and passes_iban(account)
+    return passes_iban(_bare(found).upper())
 
 
 _NO_PHONE = re.compile(
@@ -137,8 +136,15 @@ class _Kind:
 
 def _kinds() -> tuple[_Kind, ...]:
     email = re.compile(r"[\w.+%-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}\b")
-    card = re.compile(r"(?<![\d.+-])\d(?:[ -]?\d){11,18}(?![\d-])")
-    iban = re.compile(r"\b[A-Z]{2}\d\d(?: ?[A-Z0-9]){11,27}\b", re.IGNORECASE)
+    card = re.compile(
+        r"(?<![\d.-])(?:\d{4}([ -]?)\d{4}\1\d{4}\1\d{1,7}"
+        r"|\d{4}([ -]?)\d{6}\2\d{4,5})(?![\d-])"
+    )
+    accounts = "|".join(
+        rf"{country}\d\d(?: ?[A-Z0-9]){{{length - 4}}}"
+        for country, length in _IBAN_LENGTHS.items()
+    )
+    iban = re.compile(rf"\b(?:{accounts})\b", re.IGNORECASE)
     phone = re.compile(
         r"(?<![\w.,#$€£-])(?:\+|00)?\(?\d(?:[ ()./-]{0,2}\d){6,14}(?![\w%])"
     )

@@ -147,6 +147,8 @@ def data_of(
         "note": _THINNED if source.get("sha256") == bundled else None,
         "texts_read": run.data["texts_read"],
         "cut": _cut_said(run),
+        "quality": run.data.get("quality")
+        or not_evaluated("the data were not checked"),
     }
 
 
