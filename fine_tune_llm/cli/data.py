@@ -223,7 +223,7 @@ def _checked(data, test, settings):
 def _write_croissant(file, dataset, files, quality, settings):
     "Metadata of the data set beside what was found"
     from fine_tune_llm.core.files import write_json
-    from fine_tune_llm.data.croissant import croissant
+    from fine_tune_llm.data.metadata import croissant
 
     columns = {"text": settings.text, "label": settings.label}
     given = [one for one in files if one is not None]

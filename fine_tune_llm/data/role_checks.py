@@ -205,8 +205,13 @@ _PERMUTATIONS = 2000
 _STRENGTH = ((0.5, "medium"), (0.1, "low"))
 
 
+def _expected(table: np.ndarray) -> np.ndarray:
+    "Cells as they would be if rows and columns had nothing to do with each other"
+    return np.outer(table.sum(1), table.sum(0)) / table.sum()
+
+
 def _chi_square(table: np.ndarray) -> float:
-    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    expected = _expected(table)
     return float(((table - expected) ** 2 / expected).sum())
 
 
@@ -219,31 +224,35 @@ def association(
     "How strongly two columns go together, and whether chance alone would do it"
     from scipy.stats import chi2
 
+    left, right = (np.unique(side, return_inverse=True)[1] for side in (left, right))
     shape = left.max() + 1, right.max() + 1
 
     def counted(order: np.ndarray) -> np.ndarray:
         codes = left * shape[1] + right[order]
         return np.bincount(codes, minlength=shape[0] * shape[1]).reshape(shape)
 
-    n = len(left)
-    table = counted(np.arange(n))
-    table = table[table.sum(1) > 0][:, table.sum(0) > 0]
-    r, k = table.shape
-    if min(r, k) < 2:
+    table = counted(np.arange(len(left)))
+    if min(table.shape) < 2:
         return 0.0, 1.0
-    statistic, freedom = _chi_square(table), (r - 1) * (k - 1)
-    excess = max(0.0, statistic / n - freedom / (n - 1))
-    least = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
-    strength = (excess / least) ** 0.5 if least > 0 else 0.0
-    expected = np.outer(table.sum(1), table.sum(0)) / n
+    statistic, freedom = _chi_square(table), (shape[0] - 1) * (shape[1] - 1)
+    strength = _cramer(statistic, table)
+    expected = _expected(table)
     if (expected < 5).mean() <= 0.2 and expected.min() >= 1:
         return strength, float(chi2.sf(statistic, freedom))
-    rng, above = np.random.default_rng(seed), 0
-    for _ in range(_PERMUTATIONS):
-        shuffled = counted(rng.permutation(n))
-        shuffled = shuffled[shuffled.sum(1) > 0][:, shuffled.sum(0) > 0]
-        above += _chi_square(shuffled) >= statistic - 1e-9
+    rng = np.random.default_rng(seed)
+    above = sum(
+        _chi_square(counted(rng.permutation(len(left)))) >= statistic - 1e-9
+        for _ in range(_PERMUTATIONS)
+    )
     return strength, (above + 1) / (_PERMUTATIONS + 1)
+
+
+def _cramer(statistic, table):
+    "Cramér's V without what chance alone adds to it (Bergsma 2013)"
+    n, (r, k) = table.sum(), table.shape
+    excess = max(0.0, statistic / n - (r - 1) * (k - 1) / (n - 1))
+    least = min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1
+    return float((excess / least) ** 0.5) if least > 0 else 0.0
 
 
 @CHECKS.register("group_labels")
@@ -281,8 +290,7 @@ def _cells_that_stand_out(codes, labels, names, classes, most=5):
     shape = (len(names), len(classes))
     table = np.bincount(codes * shape[1] + labels, minlength=shape[0] * shape[1])
     table = table.reshape(shape)
-    n = table.sum()
-    expected = np.outer(table.sum(1), table.sum(0)) / n
+    expected = _expected(table)
     with np.errstate(divide="ignore", invalid="ignore"):
         residual = np.nan_to_num((table - expected) / np.sqrt(expected))
         pmi = np.log2(table / expected)
@@ -324,11 +332,10 @@ _DIFFERENCE = ((0.8, "high"), (0.65, "medium"), (0.55, "low"))
 
 def _pairs_of_roles(roles: dict[str, np.ndarray]) -> list[tuple[str, str]]:
     "What is learnt from against what is promised for, and that against what is seen"
-    first = next(iter(roles), None)
-    pairs = [(first, name) for name in roles if name != first]
+    names = list(roles)
     if {"calibration", "test"} <= roles.keys():
-        pairs = [(first, "calibration"), ("calibration", "test")]
-    return pairs
+        return [(names[0], "calibration"), ("calibration", "test")]
+    return [(names[0], name) for name in names[1:]]
 
 
 @CHECKS.register("drift")
