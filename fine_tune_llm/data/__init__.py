@@ -32,6 +32,10 @@ _WORDS = {
     "prompts": ["Example", "LabelPrompt"],
     "convert": ["Conversion", "convert"],
     "row_files": ["convert_file"],
+    "bag_of_words": ["out_of_fold", "word_features"],
+    "findings": ["Finding", "Inspected", "Tested"],
+    "quality": ["CHECKS", "Quality", "check_data"],
+    "metadata": ["croissant"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -44,30 +44,46 @@ from .prompts import LabelPrompt as LabelPrompt
 from .convert import Conversion as Conversion
 from .convert import convert as convert
 from .row_files import convert_file as convert_file
+from .bag_of_words import out_of_fold as out_of_fold
+from .bag_of_words import word_features as word_features
+from .findings import Finding as Finding
+from .findings import Inspected as Inspected
+from .findings import Tested as Tested
+from .quality import CHECKS as CHECKS
+from .quality import Quality as Quality
+from .quality import check_data as check_data
+from .metadata import croissant as croissant
 
 __all__ = [
     "AUGMENTERS",
+    "CHECKS",
     "Chain",
     "Conversion",
     "Dataset",
     "Example",
+    "Finding",
     "Frame",
+    "Inspected",
     "LOADERS",
     "LabelPrompt",
     "Ledger",
     "Limits",
     "PROCESSORS",
     "PURPOSES",
+    "Quality",
     "ROLES",
     "Records",
     "Schema",
     "SourceFacts",
+    "Tested",
     "altered_copies",
     "around_text",
     "arrow_rows",
     "chat_template",
+    "check_data",
     "convert",
     "convert_file",
+    "croissant",
     "csv_rows",
     "database_rows",
     "dataset_rows",
@@ -81,6 +97,7 @@ __all__ = [
     "load",
     "look_hash",
     "near_pairs",
+    "out_of_fold",
     "parquet",
     "read_frame",
     "read_rows",
@@ -89,5 +106,6 @@ __all__ = [
     "split_ledger",
     "sqlite_rows",
     "text_hash",
+    "word_features",
     "workbook",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
+from ..data.bag_of_words import word_counter
 from ..data.processors import Chain
 from .findings import not_evaluated, share
 from ..predictions import LabelledRows, Outcome, Predictions
@@ -53,12 +54,11 @@ def _scored(guess, test, decided):
 
 def _tfidf_decided(train, test, processors):
     "Classes by a bag of words; not evaluated for texts without words"
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        word_counter(),
         LogisticRegression(C=10, max_iter=2000),
     )
     try:

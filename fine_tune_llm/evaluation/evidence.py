@@ -152,6 +152,8 @@ def data_of(
         "changed": _changes_said(run),
         "texts_read": run.data["texts_read"],
         "cut": _cut_said(run),
+        "quality": run.data.get("quality")
+        or not_evaluated("the data were not checked"),
     }
 
 

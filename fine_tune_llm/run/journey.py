@@ -80,6 +80,7 @@ from fine_tune_llm.run.certificate import (
 )
 from .classifier import check_promises, set_group
 from .copies import learned_rows, train_copies
+from .data_quality import quality_of_fit, warn_of_quality
 from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
@@ -716,6 +717,9 @@ def _job_of(data, test, folder, config, progress, start):
         "groups": sorted(dataset.groups),
         "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
+        "quality": quality_of_fit(
+            folder, dataset, config, ledger=ledger, prompt=prompt
+        ),
     }
     if outside:
         record["outside"] = sorted(map(text_hash, outside))
@@ -730,6 +734,7 @@ def _job_of(data, test, folder, config, progress, start):
         record["formed_before"] = formed_by(start)
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
+    warn_of_quality(record["quality"])
     bars = progress and not in_notebook()
     return Job(
         folder,
