@@ -11,7 +11,7 @@ from fine_tune_llm.run.directory import Run
 from fine_tune_llm.testing import toy_rows
 
 ROWS = toy_rows(512)
-TRAINING = {"learning_rate": 3e-3, "dropout": 0.0, "precision": "fp32"}
+TRAINING = {"learning_rate": 5e-4, "dropout": 0.0, "precision": "fp32"}
 
 
 @pytest.fixture(scope="module")
