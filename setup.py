@@ -44,7 +44,12 @@ setuptools.setup(
     packages=setuptools.find_packages(include=[cfg["lib_path"] + "*"]),
     include_package_data=True,
     package_data={
-        cfg["lib_path"]: ["py.typed", "**/*.pyi", "data/bundled/*"],
+        cfg["lib_path"]: [
+            "py.typed",
+            "**/*.pyi",
+            "data/bundled/*",
+            "data/chat_templates/*",
+        ],
         f"{cfg['lib_path']}.evaluation": ["templates/*"],
     },
     zip_safe=False,

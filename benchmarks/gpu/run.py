@@ -16,7 +16,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from fine_tune_llm.config.schema import LoraSection
 from fine_tune_llm.core.files import atomic_write
-from fine_tune_llm.models import LabelPrompt, load_adapter, load_model
+from fine_tune_llm.data import LabelPrompt
+from fine_tune_llm.models import load_adapter, load_model
 from fine_tune_llm.models.text_model import collate
 from fine_tune_llm.testing import toy_chat_tokenizer
 

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
+from fine_tune_llm.data import LabelPrompt
 from fine_tune_llm.models import find_model
 from fine_tune_llm.models.label_engines import PackedEngine, naive_table
 from fine_tune_llm.models.label_tokens import LabelScorer
 from fine_tune_llm.models.label_trie import LabelTrie
-from fine_tune_llm.models.prompts import LabelPrompt, PromptTokens, tokenize_prompt
+from fine_tune_llm.models.prompts import PromptTokens, tokenize_prompt
 from fine_tune_llm.models.weights import read_tokenizer
 
 HERE = Path(__file__).resolve().parent

@@ -31,6 +31,7 @@ Exit codes:
   1    something unforeseen: --debug shows the traceback
   2    refused: what to change is said; a fit that was begun is kept
   3    a certificate is void, or was refused
+  4    `data check --fail-on` found something as severe
   5    finished, and the test role contradicts a promise
   130  interrupted: the same command resumes a fit
   141  whoever read the output has stopped reading"""
@@ -122,6 +123,7 @@ _ORDER = (
     "demo",
     "models",
     "tune",
+    "data",
     "check-labels",
     "events",
     "config",

@@ -22,6 +22,8 @@ from ..core.redaction import redact
 from fine_tune_llm.cli import (  # noqa: F401
     certify,
     config,
+    data,
+    data_convert,
     decide,
     demo,
     events,

@@ -391,14 +391,28 @@ def _name_and_text(line):
     return (name.strip(), text.strip())
 
 
-def _example_pairs(value):
-    "(text, label) pairs from a list of pairs, or of mappings with `text` and `label`"
+def _example_rows(value):
+    "(text, label) and, if given, why; from a list of lists or of mappings"
     if not isinstance(value, (list, tuple)):
         return value
-    return tuple(
-        (row.get("text"), row.get("label")) if isinstance(row, dict) else row
-        for row in value
-    )
+    return tuple(_example(row) if isinstance(row, dict) else row for row in value)
+
+
+def _example(row):
+    "An example from a mapping; no label is an abstention only where that is said"
+    unknown = [name for name in row if name not in _EXAMPLE]
+    if unknown:
+        raise ValueError(
+            f"an example has {', '.join(_EXAMPLE)}, got {unknown[0]!r:.60}"
+        )
+    label, abstains = row.get("label"), row.get("abstain", False)
+    if not isinstance(abstains, bool) or (label is None) != abstains:
+        raise ValueError("an example needs either a label, or `abstain: true`")
+    why = (row["rationale"],) if "rationale" in row else ()
+    return (row.get("text"), label, *why)
+
+
+_EXAMPLE = ("text", "label", "rationale", "abstain")
 
 
 _Prose = Annotated[str, StringConstraints(min_length=1, max_length=20_000)]
@@ -408,14 +422,24 @@ _Descriptions = Annotated[
     Field(max_length=10_000),
 ]
 _Examples = Annotated[
-    tuple[tuple[_Prose, _Name], ...],
-    BeforeValidator(_example_pairs),
+    tuple[
+        tuple[_Prose, _Name | None] | tuple[_Prose, _Name | None, _Prose],
+        ...,
+    ],
+    BeforeValidator(_example_rows),
     Field(max_length=1000),
 ]
 
 # %% ../../nbs/config/10_schema.ipynb #2b1d7d75
 class PromptConfig(Section):
     "What a causal model is told before the text; only for `model.backend` label_tokens"
+
+    system: str = _setting(
+        "",
+        "Said before everything else, in the system's turn: whom the model speaks for",
+        "text",
+        max_length=20_000,
+    )
 
     instruction: str = _setting(
         "",
@@ -430,7 +454,10 @@ class PromptConfig(Section):
         "texts",
     )
     examples: _Examples = _setting(
-        (), "Texts with their labels, shown before the text to decide", "pairs"
+        (),
+        "Texts with their labels and, if given, a rationale, shown before the text to "
+        "decide; `abstain: true` in place of a label shows how to abstain",
+        "pairs",
     )
     shots: int = _setting(
         0,
@@ -438,6 +465,21 @@ class PromptConfig(Section):
         "rows",
         ge=0,
         le=100,
+    )
+    template: str = _setting(
+        "",
+        "How a text is shown, in jinja2, with {{ text }} once; it knows labels and "
+        "descriptions as well. Empty shows the text alone",
+        "text",
+        max_length=20_000,
+    )
+    chat_template: Literal["auto", "plain", "chatml", "llama3", "mistral", "glm4"] = (
+        _setting(
+            "auto",
+            "How turns are written: auto is the tokenizer's own template, plain lines "
+            "where it has none; the others come with the package",
+            "choice",
+        )
     )
 
 # %% ../../nbs/config/10_schema.ipynb #5731291e

@@ -25,6 +25,11 @@ _WORDS = {
     "splitting": ["split_ledger"],
     "sharing": ["share_out"],
     "samples": ["sample"],
+    "frame": ["Frame", "frame_schema", "read_frame"],
+    "templates": ["around_text", "chat_template"],
+    "prompts": ["Example", "LabelPrompt"],
+    "convert": ["Conversion", "convert"],
+    "row_files": ["convert_file"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

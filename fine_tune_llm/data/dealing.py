@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['WAYS', 'ROLE_NAMES', 'Plan', 'check_shares', 'Known', 'known_roles', 'Dealt', 'deal']
 
-# %% ../../nbs/data/22_dealing.ipynb #8c0c3edb
+# %% ../../nbs/data/22_dealing.ipynb #0f210815
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -91,7 +91,7 @@ def check_shares(
             argument="shares",
         )
 
-# %% ../../nbs/data/22_dealing.ipynb #def462db
+# %% ../../nbs/data/22_dealing.ipynb #81fd386c
 @dataclass(frozen=True, eq=False)
 class Known:
     "What is known of each row before units are dealt"
@@ -100,7 +100,8 @@ class Known:
     # Is it left out, because it would join rows of two roles? shape (n,) bool
     out: np.ndarray
     stood: np.ndarray  # Has its text stood for its unit before? shape (n,) bool
-    dealt: tuple[str, ...] = ROLES  # Roles among which the others are dealt
+    dealt: tuple[str, ...]  # Roles among which the others are dealt
+    made: tuple[str, ...] = ()  # Roles that the data do not give, dealt out of train
 
 
 def known_roles(
@@ -204,7 +205,7 @@ def _roles_of_names(names, plan):
     where = [keyed_share(plan.seed, "role", name) for name in names]
     return np.searchsorted(ends, where, side="right")
 
-# %% ../../nbs/data/22_dealing.ipynb #0a9fc331
+# %% ../../nbs/data/22_dealing.ipynb #5051b511
 ROLE_NAMES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "development"),
@@ -227,7 +228,8 @@ def _by_column(data, same, plan):
     if missing:
         role[role == 0] = -1
     none = np.zeros(len(data), bool)
-    return Known(role, none, none, ("train", *missing) if missing else ())
+    dealt = ("train", *missing) if missing else ()
+    return Known(role, none, none, dealt, made=tuple(missing))
 
 
 def _named_roles(data, n_main):
@@ -382,7 +384,7 @@ def _check_times(data, n_main):
             rows=len(without),
         )
 
-# %% ../../nbs/data/22_dealing.ipynb #9eba7613
+# %% ../../nbs/data/22_dealing.ipynb #4f3fd9f8
 @dataclass(frozen=True, eq=False)
 class Dealt:
     "Units and their roles"
@@ -391,9 +393,7 @@ class Dealt:
     units: Units
     role: np.ndarray  # Number of the role of each unit, -1 for none, shape (n_units,)
     plan: Plan
-    findings: dict[str, int] = field(default_factory=dict)  # Counted
-    # The first of each kind, by the rows
-    rows_between: tuple[int, ...] = ()
+    known: Known  # What was known before
 
     def role_of_rows(self) -> np.ndarray:  # Shape (n,)
         "Number of the role of each row, standing or not, -1 for none"
@@ -424,7 +424,7 @@ class Dealt:
                     lacking.setdefault(name, {})[role] = n
         return {name: lacking[name] for name in self.data.classes if name in lacking}
 
-# %% ../../nbs/data/22_dealing.ipynb #fa9807ec
+# %% ../../nbs/data/22_dealing.ipynb #307d40c9
 def deal(
     data: Dataset,  # Labelled texts, the main file's rows first
     same: SameTexts,  # From `same_texts`
@@ -456,9 +456,7 @@ def deal(
     there = np.flatnonzero(first >= 0)
     role = np.full(len(first), -1)
     role[there] = _roles(data, same, plan, known, first[there])
-    rows = np.flatnonzero(known.out)
-    counted = {"left_out_between_roles": len(rows)}
-    return Dealt(data, units, role, plan, counted, tuple(rows.tolist()))
+    return Dealt(data, units, role, plan, known)
 
 
 def _roles(data, same, plan, known, rows):

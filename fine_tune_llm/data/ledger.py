@@ -169,10 +169,8 @@ class Ledger:
     ) -> "Ledger":  # Its rows are numbered as the file has them, not as any data
         "Read a ledger; `IntegrityError` for what is none"
         path = Path(path)
-        if path.is_dir():
-            return _from_dict(read_json(path / "data.json").get("ledger"), path)
-        said = read_json(path)
-        return _from_dict(said if isinstance(said, dict) else None, path)
+        said = read_json(path / "data.json" if path.is_dir() else path)
+        return _from_dict(said, path)
 
     def _repr_markdown_(self) -> str:
         lines = ["| role | rows | for |", "|---|---|---|"]
@@ -184,6 +182,7 @@ class Ledger:
 def _from_dict(said, path):
     "A ledger of what `to_dict` said; `IntegrityError` for anything else"
     try:
+        said = said["ledger"] if path.is_dir() else said
         texts = {role: tuple(map(str, said["roles"][role])) for role in ROLES}
         others, clusters = (
             {role: tuple(map(str, said[name].get(role, ()))) for role in ROLES}

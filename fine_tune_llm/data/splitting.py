@@ -138,7 +138,7 @@ def _what_is_dealt(data):
     "What a unit of these rows is called"
     return "text" if data.clusters is None else "cluster"
 
-# %% ../../nbs/data/24_splitting.ipynb #931a3476
+# %% ../../nbs/data/24_splitting.ipynb #195c0aba
 def ledger_of(
     dealt: Dealt,
 ) -> Ledger:
@@ -158,15 +158,19 @@ def ledger_of(
     findings, named = _findings(data, units, n_test)
     findings["left_out_of_test_file"] = n_test - len(rows_of["test"]) if n_test else 0
     findings["repeats_left_out"] = int((units.unit >= 0).sum()) - n_kept
-    named["left_out_between_roles"] = [
-        data.ids[row] for row in dealt.rows_between[:_NAMED]
-    ]
+    between = np.flatnonzero(dealt.known.out)
+    findings["left_out_between_roles"] = len(between)
+    findings["dealt_out_of_train"] = sum(
+        len(rows_of[name]) for name in dealt.known.made
+    )
+    named["left_out_between_roles"] = [data.ids[row] for row in between[:_NAMED]]
+    named["dealt_out_of_train"] = [*dealt.known.made]
     others, clusters = _known_of_roles(dealt, rows_of)
     return Ledger(
         {name: rows_of[name] for name in ROLES},
         units.same.hashes,
         plan.seed,
-        findings | dealt.findings,
+        findings,
         named,
         split_by=plan.split_by,
         shares={name: plan.shares[name] for name in ROLES if name in plan.shares},
@@ -188,14 +192,30 @@ def _known_of_roles(dealt, rows_of):
     if dealt.plan.n_test_file:
         text = dealt.units.same.text
         role[np.isin(text, text[len(data) - dealt.plan.n_test_file :])] = 3
+    texts_before, clusters_before = _known_before(dealt.plan.previous)
     others, clusters = {}, {}
     for number, name in enumerate(ROLES):
-        rows = np.flatnonzero(role == number)
+        there = [hashes[row] for row in np.flatnonzero(role == number)]
         standing = {hashes[row] for row in rows_of[name]}
-        others[name] = tuple(sorted({hashes[row] for row in rows} - standing))
-        names = () if data.clusters is None else data.clusters[rows_of[name]]
-        clusters[name] = tuple(sorted(map(cluster_hash, {*names} - {None})))
+        others[name] = _of_role(name, there, texts_before, standing)
+        who = () if data.clusters is None else data.clusters[rows_of[name]]
+        those = map(cluster_hash, {*who} - {None})
+        clusters[name] = _of_role(name, those, clusters_before)
     return others, clusters
+
+
+def _known_before(previous):
+    "Roles of texts and of clusters that a ledger knows, in this data or not"
+    if previous is None:
+        return {}, {}
+    return previous.role_of_texts(), previous.role_of_clusters()
+
+
+def _of_role(name, those, before, standing=frozenset()):
+    "Fingerprints of a role, now or before, without those that stand; sorted"
+    now = {one for one in those if before.get(one, name) == name}
+    then = {one for one, role in before.items() if role == name}
+    return tuple(sorted((now | then) - standing))
 
 # %% ../../nbs/data/24_splitting.ipynb #f252ede3
 _NAMED = 20  # conflicts and the like that are named, the first of each kind

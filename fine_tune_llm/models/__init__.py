@@ -20,8 +20,8 @@ _WORDS = {
     "head": ["PooledClassifier", "pool"],
     "onnx": ["OnnxClassifier", "export_onnx", "load_onnx"],
     "prompts": [
-        "LabelPrompt",
         "PromptTokens",
+        "render_prompt",
         "tokenize_begun",
         "tokenize_prompt",
         "tokenize_texts",

@@ -21,8 +21,8 @@ from .head import pool as pool
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
-from .prompts import LabelPrompt as LabelPrompt
 from .prompts import PromptTokens as PromptTokens
+from .prompts import render_prompt as render_prompt
 from .prompts import tokenize_begun as tokenize_begun
 from .prompts import tokenize_prompt as tokenize_prompt
 from .prompts import tokenize_texts as tokenize_texts
@@ -52,7 +52,6 @@ __all__ = [
     "CATALOGUE",
     "EnsembleClassifier",
     "Entry",
-    "LabelPrompt",
     "LabelTokenClassifier",
     "LoRAManager",
     "MemoryNeed",
@@ -86,6 +85,7 @@ __all__ = [
     "memory_needed",
     "pool",
     "quiet",
+    "render_prompt",
     "save_adapter",
     "text_lengths",
     "token_limit",

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ..core.errors import AdapterError, ConfigurationError, ModelError
 from ..core.logs import get_logger
+from ..data.prompts import CHATS, LabelPrompt
 from .bf16_weights import full_weights
 from fine_tune_llm.models.label_engines import (
     BlockEngine,
@@ -32,7 +33,6 @@ from fine_tune_llm.models.label_engines import (
 from .label_trie import SCORINGS, LabelTrie
 from .lengths import room_for_text
 from fine_tune_llm.models.prompts import (
-    LabelPrompt,
     PromptTokens,
     tokenize_prompt,
     tokenize_texts,
@@ -480,7 +480,10 @@ def _read_settings(settings):
             isinstance(x, dict)
             and all(isinstance(i, str) for pair in x.items() for i in pair)
         ),
-        "examples": lambda x: isinstance(x, list) and all(map(_is_pair, x)),
+        "examples": lambda x: isinstance(x, list) and all(map(_is_example, x)),
+        "system": lambda x: isinstance(x, str),
+        "template": lambda x: isinstance(x, str),
+        "chat_template": lambda x: x in CHATS,
     }
     for name, is_well in wanted.items():
         if name not in settings or not is_well(settings[name]):
@@ -492,6 +495,12 @@ def _read_settings(settings):
     return LabelPrompt(**words), settings["scoring"]
 
 
-def _is_pair(value):
-    is_list = isinstance(value, (list, tuple)) and len(value) == 2
-    return is_list and all(isinstance(part, str) for part in value)
+def _is_example(value):
+    if not isinstance(value, (list, tuple)) or len(value) != 3:
+        return False
+    text, label, rationale = value
+    return (
+        isinstance(text, str)
+        and isinstance(rationale, str)
+        and (label is None or isinstance(label, str))
+    )

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import ConfigurationError
+from ..data.prompts import LabelPrompt
 from .hub import find_model, quiet
 from fine_tune_llm.models.prompts import (
-    LabelPrompt,
     PromptTokens,
     tokenize_prompt,
     tokenize_texts,

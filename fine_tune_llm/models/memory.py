@@ -146,10 +146,11 @@ _ANSWER = 16  # Tokens of a row's labels, and positions of which logits are held
 def _instruction_length(prompt):
     "Tokens, at some three letters each"
     told = [
+        prompt.system,
         prompt.instruction,
         *(text for pair in prompt.descriptions for text in pair),
     ]
-    told += [text for pair in prompt.examples for text in pair]
+    told += [text for row in prompt.examples for text in row if text]
     return 64 + sum(map(len, told)) // 3
 
 # %% ../../nbs/models/42_memory.ipynb #2d3cc0e9

@@ -25,6 +25,7 @@ from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import atomic_dirs
 from ..core.logs import get_logger
 from ..data.processors import Chain
+from ..data.prompts import LabelPrompt
 from fine_tune_llm.models.adapter_files import (
     base_of,
     load_adapter_into,
@@ -42,7 +43,7 @@ from .head import POOLINGS, PooledClassifier
 from .hub import Source, find_model, quiet
 from .label_tokens import LabelTokenClassifier
 from .lengths import token_limit
-from .prompts import LabelPrompt, tokenize_texts
+from .prompts import tokenize_texts
 from fine_tune_llm.models.weights import (
     empty_backbone,
     find_device,

@@ -13,8 +13,8 @@ from ..core.checks import near
 from ..core.errors import ConfigurationError
 from ..data.loading import Dataset
 from ..data.processors import Chain
+from ..data.prompts import LabelPrompt
 from ..models.hub import find_model
-from ..models.prompts import LabelPrompt
 from ..models.text_model import choose_backend
 from ..stats.randomness import keyed_generator
 
@@ -33,22 +33,24 @@ def asked_prompt(
     _check_names(asked, dataset.classes)
     chain = Chain(config.data.processors)
     examples = [
-        (chain.process(text), name)
-        for text, name in [*asked.examples, *_shots(config, dataset, train)]
+        (chain.process(text), *answer)
+        for text, *answer in [*asked.examples, *_shots(config, dataset, train)]
     ]
-    words = {"instruction": asked.instruction} if asked.instruction else {}
+    said = {name: getattr(asked, name) for name in ("instruction", "template")}
     return LabelPrompt(
         dataset.classes,
         descriptions=dict(asked.descriptions),
         examples=tuple(examples),
-        **words,
+        system=asked.system,
+        chat_template=asked.chat_template,
+        **{name: words for name, words in said.items() if words},
     )
 
 
 def _check_names(asked, classes):
     "Descriptions and examples speak of classes that are there"
     named = [("descriptions", name) for name, _ in asked.descriptions]
-    named += [("examples", name) for _, name in asked.examples]
+    named += [("examples", name) for _, name, *_ in asked.examples if name is not None]
     for setting, name in named:
         if name not in classes:
             raise ConfigurationError(

@@ -149,7 +149,7 @@ def _rationales(run, texts, outcome, rationale):
     decided = [run.classes[k] for k in spoken_of]
     written = written_decisions(run.model, texts, decided)
     return [
-        Rationale(method="written", label=label, words=(), text=said["reason"])
+        Rationale(method="written", label=label, words=(), text=said["rationale"])
         for label, said in zip(decided, map(json.loads, written), strict=True)
     ]
 

@@ -53,6 +53,7 @@ from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
 from ..data.processors import Chain, check_something_left
+from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
 from ..data.splitting import overlap_said
@@ -61,7 +62,6 @@ from ..models.adapters import check_dense, drops
 from ..models.catalogue import CATALOGUE
 from ..models.hub import find_model
 from ..models.memory import bytes_to_train, give_back_memory
-from ..models.prompts import LabelPrompt
 from ..models.quantization import check_quantization
 from fine_tune_llm.models.text_model import (
     TextModel,
@@ -764,6 +764,8 @@ _WARNINGS = {
     "large_units": "times near-duplicates hold more than a tenth of the texts of a "
     "class, and count once outside train; data.near_duplicates=0 looks for none",
     "left_out_between_roles": "rows are left out: they would join texts of two roles",
+    "dealt_out_of_train": "rows that the data give to train have another role: no row "
+    "was given that one",
 }
 
 

@@ -19,9 +19,9 @@ from ..config.schema import Config, Layer
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
 from ..data.processors import Chain
+from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths
 from ..models.memory import bytes_to_train
-from ..models.prompts import LabelPrompt
 from ..models.weights import native_bf16
 
 # %% ../../nbs/run/27_limits.ipynb #092e13b4

@@ -307,7 +307,9 @@ def _table_of(entries, loaded):
         "|---|---|---|---|---|---|",
     ]
     for entry in entries:
-        cells = (entry.name, entry.n_classes, f"{entry.accuracy:.3f}", entry.base_model)
+        base = Path(entry.base_model)
+        base = base.name if base.is_absolute() else base
+        cells = (entry.name, entry.n_classes, f"{entry.accuracy:.3f}", base)
         size = f"{loaded[entry.name]:.2f} GiB" if entry.name in loaded else ""
         said = (*map(for_markdown, cells), for_markdown(", ".join(entry.tags)), size)
         lines.append(f"| {' | '.join(said)} |")

@@ -23,8 +23,8 @@ from ..data.augmentation import Copies
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
 from ..data.processors import Chain
+from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths
-from ..models.prompts import LabelPrompt
 from ..models.text_model import TextModel
 from .asked import prompt_in_use
 from .copies import learned_rows, train_copies
@@ -70,7 +70,7 @@ class LearningRows:
 
     def unshown(self) -> np.ndarray:  # Row numbers
         "The train role without texts whose class stands in the prompt"
-        shown = [text for text, _ in self.prompt.examples] if self.prompt else []
+        shown = [each.text for each in self.prompt.examples] if self.prompt else []
         texts = [self.dataset.texts[i] for i in self.train]
         read = Chain(self.config.data.processors).process_all(texts)
         unseen = [text not in shown for text in read]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from fine_tune_llm.models import LabelPrompt, LabelTokenClassifier
+from fine_tune_llm.data import LabelPrompt
+from fine_tune_llm.models import LabelTokenClassifier
 from fine_tune_llm.models.catalogue import CATALOGUE
 from fine_tune_llm.models.head import PooledClassifier
 from fine_tune_llm.models.hub import find_model

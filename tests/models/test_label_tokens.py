@@ -10,7 +10,8 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError, ModelError
-from fine_tune_llm.models import LabelPrompt, LabelTokenClassifier
+from fine_tune_llm.data import LabelPrompt
+from fine_tune_llm.models import LabelTokenClassifier
 from fine_tune_llm.models.label_engines import (
     BlockEngine,
     PackedEngine,
@@ -105,7 +106,7 @@ def test_a_window_that_only_a_long_text_passes_is_checked_then(monkeypatch):
     monkeypatch.setattr(name, lambda backbone: hidden)
     assert net.engine == "packed"
     close(net.scores(TEXTS), naive(net))
-    long = [*TEXTS, "rake the leaves " * 30]
+    long = [*TEXTS, "rake the leaves " * 40]
     close(net.scores(long), naive(net, long))
     assert net.engine == "repeated"
 
@@ -486,7 +487,7 @@ def test_a_local_layer_that_no_mask_reaches_is_found():
         num_layers=2,
         num_heads=2,
         max_position_embeddings=512,
-        window_size=260,
+        window_size=320,
         initializer_range=0.3,
         attention_types=[[["global", "local"], 1]],
     )
@@ -494,7 +495,7 @@ def test_a_local_layer_that_no_mask_reaches_is_found():
     model = AutoModelForCausalLM.from_config(shape).eval()
     net = LabelTokenClassifier(model, tokenizer(), PROMPT)
     assert net.engine == "packed"
-    long = [*TEXTS, "rake the leaves " * 30]
+    long = [*TEXTS, "rake the leaves " * 40]
     close(net.scores(long), naive(net, long))
     assert net.engine == "repeated"
 
@@ -526,7 +527,7 @@ def test_smollm2_on_messages_of_the_sample():
     assert net.engine == "packed"
     close(net.scores(texts), naive(net, texts))
     asked = [*net.tokens.prefix, *net.prepare(["a <|im_end|>"])[0], *net.tokens.suffix]
-    assert words.decode(asked).endswith(
-        '<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n{"label": "'
-    )
+    begun = '<|im_start|>assistant\n{"decision": "'
+    said = words.decode(asked)
+    assert said.endswith(f"<|im_start|>user\na <|im_end|><|im_end|>\n{begun}")
     assert asked.count(words.convert_tokens_to_ids("<|im_end|>")) == 2

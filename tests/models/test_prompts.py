@@ -6,7 +6,8 @@ import functools
 import pytest
 
 from fine_tune_llm.core.errors import ConfigurationError
-from fine_tune_llm.models import LabelPrompt, tokenize_prompt, tokenize_texts
+from fine_tune_llm.data import LabelPrompt
+from fine_tune_llm.models import render_prompt, tokenize_prompt, tokenize_texts
 from fine_tune_llm.testing import toy_chat_tokenizer, toy_rows, toy_tokenizer
 
 SENTENCES = [row["text"] for row in toy_rows(512)]
@@ -55,8 +56,8 @@ def said(tokenizer, prompt=PROMPT):
 @pytest.mark.parametrize("template", [None, LOOP + SYSTEM + TURN + END + OPEN])
 def test_ids_are_those_of_the_rendered_whole(template):
     tokenizer = chatting(template)
-    head, tail = PROMPT.render(tokenizer)
-    rendered = head + "salt the water" + tail + 'garden"}'
+    head, tail = render_prompt(PROMPT, tokenizer)
+    rendered = head + "salt the water" + tail + 'garden",'
     assert said(tokenizer) == rendered
     tokens = tokenize_prompt(PROMPT, tokenizer)
     text = tokenize_texts(tokenizer, ["salt the water"], lead=tokens.lead)[0]
@@ -68,8 +69,9 @@ def test_a_template_without_a_system_turn_gets_the_instruction_in_the_first():
     words = said(chatting(LOOP + SYSTEM + TURN + END + OPEN))
     assert words.startswith("<|im_start|>user\nRead the message")
     assert words.count("Read the message") == 1
-    assert '{"label": "kitchen"}<|im_end|>' in words  # the first example
-    assert words.endswith('<|im_start|>assistant\n{"label": "garden"}')
+    shown = '{"decision": "kitchen", "rationale": "", "abstain": false}<|im_end|>'
+    assert shown in words  # the first example
+    assert words.endswith('<|im_start|>assistant\n{"decision": "garden",')
 
 
 def test_a_template_that_leaves_the_system_turn_out():
@@ -85,7 +87,7 @@ def test_a_template_that_holds_no_turns_is_refused():
 def test_a_template_without_a_generation_prompt():
     "The answer stands where the template shows answers"
     shown = LOOP + "{{ '[' + m['role'] + ']\\n' + m['content'] + '\\n' }}" + END
-    assert said(chatting(shown)).endswith('\n[assistant]\n{"label": "garden"}')
+    assert said(chatting(shown)).endswith('\n[assistant]\n{"decision": "garden",')
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_the_think_block_is_empty_and_closed(opened, wanted):
     "By the template's own switch, or by hand where it always opens one"
     opened = OPEN.replace("{% endif %}", opened + "{% endif %}")
     words = said(chatting(LOOP + TURN + END + opened))
-    assert words.endswith("assistant\n" + wanted + '{"label": "garden"}')
+    assert words.endswith("assistant\n" + wanted + '{"decision": "garden",')
 
 
 @pytest.mark.parametrize("call", ["strftime_now('%d %b %Y')", "date_string"])
@@ -129,7 +131,7 @@ def test_the_first_token_is_there_once():
 def test_without_a_template_there_are_plain_lines():
     words = said(chatting(""))
     assert "Text: bake the bread\nAnswer: " in words
-    assert words.endswith('Text: salt the water\nAnswer: {"label": "garden"}')
+    assert words.endswith('Text: salt the water\nAnswer: {"decision": "garden",')
 
 
 TYPED = [
@@ -186,8 +188,8 @@ def test_a_blank_that_is_part_of_the_first_token():
     assert tokens.lead == " "
     text = tokenize_texts(tokenizer, ["salt"], lead=tokens.lead)[0]
     assert tokenizer.convert_ids_to_tokens(text) == ["▁salt"]
-    head, tail = LabelPrompt(("a", "b")).render(tokenizer)
-    ids = tokenizer(head + "salt" + tail + 'b"}', add_special_tokens=False)
+    head, tail = render_prompt(LabelPrompt(("a", "b")), tokenizer)
+    ids = tokenizer(head + "salt" + tail + 'b",', add_special_tokens=False)
     assert whole(tokens, text, 1) == ids["input_ids"]
 
 
@@ -197,9 +199,9 @@ def test_labels_are_escaped_as_json():
     tokens = tokenize_prompt(LabelPrompt(labels), tokenizer)
     shared = tokenizer.decode(tokens.suffix)
     ends = [shared + tokenizer.decode(ids) for ids in tokens.labels]
-    assert ends[0].endswith('{"label": "say \\"no\\""}')
-    assert ends[2].endswith('{"label": "Zoë"}')
-    assert ends[3].endswith('{"label": "line\\nbreak"}')
+    assert ends[0].endswith('{"decision": "say \\"no\\"",')
+    assert ends[2].endswith('{"decision": "Zoë",')
+    assert ends[3].endswith('{"decision": "line\\nbreak",')
 
 
 def test_a_value_that_begins_inside_a_token():
@@ -217,13 +219,13 @@ def test_a_value_that_begins_inside_a_token():
     rebuilt.decoder = decoders.ByteLevel()
     tokenizer._tokenizer = rebuilt
     tokens = tokenize_prompt(LabelPrompt(("kitchen", "garden")), tokenizer)
-    assert tokenizer.decode(tokens.suffix).endswith('{"label": ')
+    assert tokenizer.decode(tokens.suffix).endswith('{"decision": ')
     assert tokenizer.decode(tokens.labels[0][:1]) == '"k'
 
 
 def test_labels_that_a_tokenizer_cannot_tell_apart_are_named():
     "BERT's lowers letters"
-    tokenizer = toy_tokenizer([*SENTENCES, '{"label": "x"} answer:'])
+    tokenizer = toy_tokenizer([*SENTENCES, '{"decision": "x"} answer:'])
     with pytest.raises(ConfigurationError, match=r"'Garden' and 'garden' are the same"):
         tokenize_prompt(LabelPrompt(("Garden", "garden", "shed")), tokenizer)
 

@@ -7,10 +7,11 @@ import pytest
 
 from fine_tune_llm.config.schema import Config, LoraSection
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError
+from fine_tune_llm.data.prompts import LabelPrompt
 from fine_tune_llm.inference.generation import written_decisions
 from fine_tune_llm.models.memory import memory_needed
 from fine_tune_llm.models.onnx import export_onnx
-from fine_tune_llm.models.prompts import LabelPrompt, tokenize_prompt
+from fine_tune_llm.models.prompts import tokenize_prompt
 from fine_tune_llm.models.text_model import load_model
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.export import export_run
@@ -92,7 +93,7 @@ def test_a_reason_stays_within_the_positions(tmp_path):
     )
     long = "scrub the floor and bake the bread " * 200
     (said,) = written_decisions(model, [long], ["kitchen"])
-    assert json.loads(said)["label"] == "kitchen"
+    assert json.loads(said)["decision"] == "kitchen"
 
 
 def test_a_template_may_say_text():

@@ -315,7 +315,7 @@ def test_a_prompt_is_tuned_and_what_it_shows_is_not_judged(tmp_path):
     assert prompts[1].instruction == "Say."
     with pytest.raises(ConfigurationError, match="with a head"):
         rows.model(make_config(other, {"model.backend": "head"}))
-    shown = {text for text, _ in rows.prompt.examples}
+    shown = {example.text for example in rows.prompt.examples}
     left = {rows.dataset.texts[row] for row in rows.unshown()}
     assert shown and not shown & left
     assert len(left) == len({rows.dataset.texts[i] for i in rows.train} - shown)
