@@ -28,12 +28,26 @@ from .ledger import ROLES as ROLES
 from .splitting import split_ledger as split_ledger
 from .sharing import share_out as share_out
 from .samples import sample as sample
+from .frame import Frame as Frame
+from .frame import frame_schema as frame_schema
+from .frame import read_frame as read_frame
+from .templates import around_text as around_text
+from .templates import chat_template as chat_template
+from .prompts import Example as Example
+from .prompts import LabelPrompt as LabelPrompt
+from .convert import Conversion as Conversion
+from .convert import convert as convert
+from .row_files import convert_file as convert_file
 
 __all__ = [
     "AUGMENTERS",
     "Chain",
+    "Conversion",
     "Dataset",
+    "Example",
+    "Frame",
     "LOADERS",
+    "LabelPrompt",
     "Ledger",
     "Limits",
     "PROCESSORS",
@@ -43,16 +57,22 @@ __all__ = [
     "Schema",
     "SourceFacts",
     "altered_copies",
+    "around_text",
+    "chat_template",
+    "convert",
+    "convert_file",
     "csv_rows",
     "decode",
     "find_encoding",
     "find_language",
+    "frame_schema",
     "joined_rows",
     "jsonl",
     "load",
     "look_hash",
     "near_pairs",
     "parquet",
+    "read_frame",
     "read_rows",
     "sample",
     "share_out",
