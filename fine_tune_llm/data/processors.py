@@ -304,7 +304,10 @@ def with_argument(
 
 def _parameter(component):
     "What the argument behind a colon is; `None` where there is none"
-    parameters = inspect.signature(component).parameters.values()
+    try:
+        parameters = inspect.signature(component).parameters.values()
+    except (TypeError, ValueError):  # written in C, or nothing that can be called
+        return None
     is_class = inspect.isclass(component)
     taken = [p for p in parameters if is_class or p.kind is p.KEYWORD_ONLY]
     return taken[0] if taken else None
@@ -449,13 +452,26 @@ def _check_steps(names, steps):
     "Each processor must make a text of a text"
     for name, step in zip(names, steps, strict=True):
         for probe in _PROBES:
-            made = step(probe)
+            made = _tried(step, probe, name)
             if not isinstance(made, str):
                 raise ConfigurationError(
                     f"processor {name!r} makes {type(made).__name__} of a text, not "
                     "a text",
                     argument="data.processors",
                 )
+
+
+def _tried(step, probe, name):
+    "What a processor makes of a text; whatever it raises becomes the cause"
+    try:
+        return step(probe)
+    except ConfigurationError:
+        raise
+    except Exception as e:  # somebody else's code
+        raise ConfigurationError(
+            f"processor {name!r} fails on {probe!r:.60}: {type(e).__name__}: {e}",
+            argument="data.processors",
+        ) from e
 
 # %% ../../nbs/data/14_processors.ipynb #49de6230
 def check_something_left(

@@ -26,11 +26,15 @@ def train_copies(
     "Altered copies of the texts of the train role; none says what another text says"
     is_train = np.zeros(len(dataset), bool)
     is_train[ledger.roles["train"]] = True
+    texts, others = (
+        [str(dataset.texts[row]) for row in rows]
+        for rows in (ledger.roles["train"], np.flatnonzero(~is_train))
+    )
     return altered_copies(
-        [dataset.texts[row] for row in ledger.roles["train"]],
+        texts,
         config.data.augment,
         seed=config.seed,
-        others=[dataset.texts[row] for row in np.flatnonzero(~is_train)],
+        others=others,
         read_as=Chain(config.data.processors).process,
     )
 

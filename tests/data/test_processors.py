@@ -420,6 +420,15 @@ def test_a_processor_that_makes_no_text_is_named():
         Chain(["nfc", "test_nothing"])
 
 
+def test_a_processor_that_fails_is_named_with_what_it_raised():
+    PROCESSORS.register("test_first_word", lambda text: text.split()[99])
+    PROCESSORS.register("test_no_function", "text")
+    with pytest.raises(ConfigurationError, match="'test_first_word' fails on .*Index"):
+        Chain(["test_first_word"])
+    with pytest.raises(ConfigurationError, match="no function or class"):
+        Chain(["test_no_function"])
+
+
 def test_the_order_is_part_of_a_chain():
     one, other = (
         Chain(["html_entities", "html_tags"]),

@@ -292,7 +292,7 @@ def test_examples_of_a_prompt_are_read_as_texts_are(rows):
     )
     data = load(rows)
     prompt = asked_prompt(config, data, train=np.arange(100))
-    shown = [text for text, _ in prompt.examples]
+    shown = [each.text for each in prompt.examples]
     assert shown[0] == "x" and len(shown) == 3
     assert not any("<" in text for text in shown)
 
