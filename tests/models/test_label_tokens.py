@@ -527,7 +527,6 @@ def test_smollm2_on_messages_of_the_sample():
     assert net.engine == "packed"
     close(net.scores(texts), naive(net, texts))
     asked = [*net.tokens.prefix, *net.prepare(["a <|im_end|>"])[0], *net.tokens.suffix]
-    assert words.decode(asked).endswith(
-        '<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n{"decision": "'
-    )
+    turns = "<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    assert words.decode(asked).endswith(turns + '{"decision": "')
     assert asked.count(words.convert_tokens_to_ids("<|im_end|>")) == 2
