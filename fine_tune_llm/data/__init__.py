@@ -22,7 +22,7 @@ _WORDS = {
     "frame": ["Frame", "frame_schema", "read_frame"],
     "templates": ["around_text", "chat_template"],
     "prompts": ["Example", "LabelPrompt"],
-    "convert": ["Conversion", "convert"],
+    "conversion": ["Conversion", "convert"],
     "row_files": ["convert_file"],
 }
 

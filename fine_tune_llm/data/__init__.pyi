@@ -21,24 +21,44 @@ from .ledger import ROLES as ROLES
 from .ledger import split_ledger as split_ledger
 from .sharing import share_out as share_out
 from .samples import sample as sample
+from .frame import Frame as Frame
+from .frame import frame_schema as frame_schema
+from .frame import read_frame as read_frame
+from .templates import around_text as around_text
+from .templates import chat_template as chat_template
+from .prompts import Example as Example
+from .prompts import LabelPrompt as LabelPrompt
+from .conversion import Conversion as Conversion
+from .conversion import convert as convert
+from .row_files import convert_file as convert_file
 
 __all__ = [
+    "Conversion",
     "Dataset",
+    "Example",
+    "Frame",
     "LOADERS",
+    "LabelPrompt",
     "Ledger",
     "Limits",
     "PURPOSES",
     "ROLES",
     "Records",
     "SourceFacts",
+    "around_text",
+    "chat_template",
+    "convert",
+    "convert_file",
     "csv_rows",
     "decode",
     "find_encoding",
+    "frame_schema",
     "joined_rows",
     "jsonl",
     "load",
     "look_hash",
     "parquet",
+    "read_frame",
     "read_rows",
     "sample",
     "share_out",

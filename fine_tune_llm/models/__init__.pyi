@@ -21,12 +21,13 @@ from .head import pool as pool
 from .onnx import OnnxClassifier as OnnxClassifier
 from .onnx import export_onnx as export_onnx
 from .onnx import load_onnx as load_onnx
-from .prompts import LabelPrompt as LabelPrompt
 from .prompts import PromptTokens as PromptTokens
+from .prompts import render_prompt as render_prompt
 from .prompts import tokenize_begun as tokenize_begun
 from .prompts import tokenize_prompt as tokenize_prompt
 from .prompts import tokenize_texts as tokenize_texts
 from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
+from .responses import supervised_rows as supervised_rows
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -52,7 +53,6 @@ __all__ = [
     "CATALOGUE",
     "EnsembleClassifier",
     "Entry",
-    "LabelPrompt",
     "LabelTokenClassifier",
     "LoRAManager",
     "MemoryNeed",
@@ -86,7 +86,9 @@ __all__ = [
     "memory_needed",
     "pool",
     "quiet",
+    "render_prompt",
     "save_adapter",
+    "supervised_rows",
     "text_lengths",
     "token_limit",
     "tokenize_begun",

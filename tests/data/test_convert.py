@@ -10,7 +10,7 @@ from fine_tune_llm.cli.program import main
 from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
 from fine_tune_llm.core.names import as_name
 from fine_tune_llm.data import LabelPrompt, convert, convert_file, load
-from fine_tune_llm.data.convert import FORMS
+from fine_tune_llm.data.conversion import FORMS
 
 many = settings(max_examples=60, deadline=None, derandomize=True)
 WORDS = st.text(max_size=12)
