@@ -78,9 +78,8 @@ def _from_chat(column: str) -> Callable:
 def _is_plain(turn: dict[str, Any]) -> bool:
     "Does a turn say words, and nothing that words cannot hold?"
     more = [name for name, value in turn.items() if value not in (None, "", [], {})]
-    spoken = turn.get("content") or turn.get("value") or ""
-    is_said = "content" in turn or "value" in turn
-    return is_said and isinstance(spoken, str) and set(more) <= set(_TURN)
+    said = [turn[name] for name in ("content", "value") if turn.get(name) is not None]
+    return len(said) == 1 and isinstance(said[0], str) and set(more) <= set(_TURN)
 
 
 def _from_alpaca(row: dict[str, Any]) -> _Turns:

@@ -75,13 +75,13 @@ def _template_of(prompt, tokenizer):
 
 def _missing_tokens(name, tokenizer):
     "Control tokens of a template that the tokenizer reads as mere letters"
-    known = tokenizer.get_vocab()
-    return [
-        token
-        for token in chat_tokens(name)
-        if token not in known
-        or tokenizer(token, add_special_tokens=False)["input_ids"] != [known[token]]
-    ]
+
+    def is_one(token):
+        found = tokenizer.convert_tokens_to_ids(token)
+        ids = tokenizer(token, add_special_tokens=False)["input_ids"]
+        return ids == [found] and found != tokenizer.unk_token_id
+
+    return [token for token in chat_tokens(name) if not is_one(token)]
 
 
 def _note_known_turns(tokenizer):

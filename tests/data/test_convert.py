@@ -93,6 +93,19 @@ def test_a_prompt_is_put_around_and_taken_away(form):
     check()
 
 
+def test_alpaca_has_room_for_a_prompt_without_examples():
+    "The instruction is what is asked, the input the text, the output the frame"
+    prompt = LabelPrompt(LABELS, "Which?")
+    (made,) = convert([{"text": "rake", "label": "Zoë"}], "alpaca", prompt=prompt)
+    assert made["instruction"] == prompt.request
+    assert (made["input"], json.loads(made["output"])["decision"]) == ("rake", "Zoë")
+    assert list(convert([made], "labelled", prompt=prompt)) == [
+        {"text": "rake", "label": "Zoë"}
+    ]
+    with pytest.raises(DataValidationError, match="several turns"):
+        list(convert([{"text": "rake", "label": "Zoë"}], "alpaca", prompt=PROMPT))
+
+
 def test_another_form_through_all_of_them():
     rows = [{"text": f"a {i}", "label": "b", "id": str(i)} for i in range(3)]
     there = rows
@@ -133,7 +146,8 @@ def test_turns_that_hold_more_than_words():
     called = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     picture = {"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}
     weight = {"role": "assistant", "content": "Hello", "weight": 0}
-    for turn in (called, picture, weight):
+    twice = {"role": "assistant", "content": "Hello", "value": "Hi"}
+    for turn in (called, picture, weight, twice):
         row = {"messages": [*chat(*PAIR)["messages"], turn]}
         with pytest.raises(DataValidationError, match="with more"):
             list(convert([row], "sharegpt"))

@@ -42,6 +42,11 @@ def test_what_stands_around_a_text(template):
     assert around_text(template, LABELS, SAID) == GOOD[template]
 
 
+def test_a_label_that_is_called_text():
+    template = "{{ labels | join(' ') | upper }} {{ text }}"
+    assert around_text(template, ("text", "a")) == ("TEXT A ", "")
+
+
 DEEP = "{% if labels %}" * 300 + "{{ text }}" + "{% endif %}" * 300
 WRONG = {
     "": "exactly once",
