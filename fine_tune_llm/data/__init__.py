@@ -30,7 +30,7 @@ _WORDS = {
     "frame": ["Frame", "frame_schema", "read_frame"],
     "templates": ["around_text", "chat_template"],
     "prompts": ["Example", "LabelPrompt"],
-    "convert": ["Conversion", "convert"],
+    "conversion": ["Conversion", "convert"],
     "row_files": ["convert_file"],
     "bag_of_words": ["out_of_fold", "word_features"],
     "findings": ["Finding", "Inspected", "Tested"],

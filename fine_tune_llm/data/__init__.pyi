@@ -41,8 +41,8 @@ from .templates import around_text as around_text
 from .templates import chat_template as chat_template
 from .prompts import Example as Example
 from .prompts import LabelPrompt as LabelPrompt
-from .convert import Conversion as Conversion
-from .convert import convert as convert
+from .conversion import Conversion as Conversion
+from .conversion import convert as convert
 from .row_files import convert_file as convert_file
 from .bag_of_words import out_of_fold as out_of_fold
 from .bag_of_words import word_features as word_features

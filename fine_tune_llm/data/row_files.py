@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['convert_file']
 
-# %% ../../nbs/data/68_row_files.ipynb #38abb553
+# %% ../../nbs/data/68_row_files.ipynb #bfb14aef
 import datetime
 import json
 import os
@@ -16,7 +16,7 @@ from typing import Any
 
 from ..core.errors import ConfigurationError, DataValidationError
 from ..core.files import output_stream
-from .convert import Conversion, convert
+from .conversion import Conversion, convert
 from .pieces import Piece, read_pieces
 from .prompts import LabelPrompt
 from .sources import Limits

@@ -81,30 +81,25 @@ def _environment() -> ImmutableSandboxedEnvironment:
     sandbox.filters = {**kept, "join": _join}
     return sandbox
 
-# %% ../../nbs/data/62_templates.ipynb #db2d808e
+# %% ../../nbs/data/62_templates.ipynb #b5633a1c
 def _forbidden(tree: nodes.Template) -> str | None:
     "What a template does that it may not, in words"
-    for node in _all_nodes(tree):
+    named = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    for node in [tree, *tree.find_all(nodes.Node)]:
         if not isinstance(node, _NODES):
             return f"uses `{type(node).__name__.lower()}` (line {node.lineno})"
         if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
             return f"asks for `{node.attr:.60}` (line {node.lineno})"
+        if isinstance(node, nodes.Name) and node.name not in {*_KNOWN, "loop", *named}:
+            return f"names `{node.name:.60}` (line {node.lineno})"
         if isinstance(node, nodes.Call):
             called = node.node
             is_known = isinstance(called, nodes.Getattr) and called.attr in _METHODS
             if not is_known:
                 return f"calls a function (line {node.lineno})"
-        if isinstance(node, nodes.For) and next(_loops_in(node), None):
+        if isinstance(node, nodes.For) and next(node.find_all(nodes.For), None):
             return f"has a loop in a loop (line {node.lineno})"
     return None
-
-
-def _all_nodes(tree: nodes.Node) -> Iterable[nodes.Node]:
-    return [tree, *tree.find_all(nodes.Node)]
-
-
-def _loops_in(loop: nodes.For) -> Iterable[nodes.Node]:
-    return loop.find_all(nodes.For)
 
 
 def _shows_text_once(tree: nodes.Template) -> bool:
@@ -118,7 +113,7 @@ def _shows_text_once(tree: nodes.Template) -> bool:
     ]
     return len(named) == len(shown) == 1
 
-# %% ../../nbs/data/62_templates.ipynb #c691991d
+# %% ../../nbs/data/62_templates.ipynb #7aecd264
 def around_text(
     template: str,  # jinja2; shows `{{ text }}` once
     labels: Sequence[str],  # K class names
@@ -134,7 +129,7 @@ def around_text(
     """
     tree = _parsed(template, argument)
     said = descriptions or {}
-    mark = "TEXT"
+    mark = "\ue000TEXT"  # which no filter makes of a label
     while any(mark in part for part in (template, *labels, *said.values())):
         mark += "X"
     values = {
@@ -165,7 +160,13 @@ def _parsed(template: str, argument: str) -> nodes.Template:
         raise _refused(argument, f"is no jinja2 template: {e}") from e
     why = _forbidden(tree)
     if why:
-        raise _refused(argument, f"{why}, which a template here may not")
+        word = why.partition("`")[2].partition("`")[0]
+        known = f"It knows {', '.join(_KNOWN)}"
+        raise _refused(
+            argument,
+            f"{why}, which a template here may not",
+            near(word, _KNOWN) or known,
+        )
     if not _shows_text_once(tree):
         raise _refused(argument, "must show the text exactly once, as it is", _ONCE)
     return tree
@@ -184,9 +185,8 @@ def _made(tree: nodes.Template, values: dict[str, Any], argument: str) -> str:
             parts.append(part)
     except Exception as e:  # a comparison of text and number is a TypeError, too
         word = str(e).partition("'")[2].partition("'")[0]
-        hint = near(word, (*_KNOWN, *_FILTERS, "join"))
-        known = f"It knows {', '.join(_KNOWN)}"
-        raise _refused(argument, f"cannot be filled in: {e}", hint or known) from e
+        hint = near(word, (*_FILTERS, "join"))
+        raise _refused(argument, f"cannot be filled in: {e}", hint) from e
     return "".join(parts)
 
 # %% ../../nbs/data/62_templates.ipynb #9d9295bd
