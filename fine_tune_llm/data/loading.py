@@ -469,30 +469,51 @@ def _labels(table: _Table, values: dict, rows: list[int], schema: Schema) -> tup
     classes, index = _classes(table, names, [rows[row] for row in voted], schema)
     votes = np.zeros((len(rows), len(classes)))
     np.add.at(votes, (voted, index), counts)
+    _note_votes(table, votes, numbers, schema)
+    return classes, votes.argmax(1), votes
+
+
+def _note_votes(
+    table: _Table, votes: np.ndarray, numbers: list[int], schema: Schema
+) -> None:
+    "How far annotators agree, and where the majority is none"
+    columns = ", ".join(f"`{name}`" for name in schema.votes or ())
+    n_split = int(((votes > 0).sum(1) > 1).sum())
+    table.notes.append(
+        f"labels are the majority of the votes in {columns}, and training counts all "
+        f"votes; annotators of {n_split:,} rows disagree"
+    )
     ties = np.flatnonzero((votes == votes.max(1, keepdims=True)).sum(1) > 1)
     if len(ties):
         where = places([numbers[row] for row in ties], table.facts.unit)
         table.notes.append(
             f"{len(ties):,} rows have as many votes for one label as for another and "
-            f"got the first of the classes ({where})"
+            f"got the first of these in the order of classes ({where})"
         )
-    return classes, votes.argmax(1), votes
 
 
 def _classes(
     table: _Table, names: list[Any], rows: list[int], schema: Schema
 ) -> tuple[tuple[str, ...], np.ndarray]:
     "The classes in their order, and the index of each label's"
-    if schema.label_names == "normalised":
-        found = join_spellings(names, known=schema.classes)
-        names = [found.name_of[name] for name in names]
-        if found.joined:
-            said = found.sentence("labels that differ only in spelling")
-            table.notes.append(f"{said}; data.label_names=exact keeps them apart")
+    names = _spelled(table, names, schema, "labels", known=schema.classes)
     classes = tuple(schema.classes) or tuple(sorted(set(names), key=name_order))
     _check_known(table, names, rows, classes)
     index = {name: k for k, name in enumerate(classes)}
     return classes, np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _spelled(
+    table: _Table, names: list[Any], schema: Schema, what: str, *, known: Any = ()
+) -> list[Any]:
+    "Names that differ only in spelling are one, unless they are to be exact"
+    if schema.label_names == "exact":
+        return names
+    found = join_spellings(names, known=known)
+    if found.joined:
+        said = found.sentence(f"{what} that differ only in spelling")
+        table.notes.append(f"{said}; data.label_names=exact keeps them apart")
+    return [found.name_of.get(name) for name in names]
 
 
 _MOST_LABELS = 20  # unknown ones that are named
@@ -616,13 +637,15 @@ def _dataset(
     "The rows that stay, with what is known of them"
     facts = table.facts
     classes, labels, votes = _labels(table, values, rows, schema)
-    named = {
-        key: np.array([*_names(table, of, rows, _kind(key)), None])[:-1]
-        for key, of in values.items()
-        if _kind(key) in ("group", "cluster", "split")
-    }
+    named = {}
+    for key, of in values.items():
+        if _kind(key) in ("group", "cluster", "split"):
+            names = _names(table, of, rows, _kind(key))
+            if _kind(key) == "group":
+                names = _spelled(table, names, schema, f"groups of `{key[1]}`")
+            named[key] = np.array([*names, None], dtype=object)[:-1]
     ids = _ids(table, values.get("id"), rows)
-    weights, times = _typed(table, values, rows)
+    weights, times = _typed(table, values, rows, schema)
     source = {"name": facts.name, "sha256": facts.sha256, "rows": len(rows)}
     source["read"] = dict(facts.read)
     if table.notes:
@@ -649,12 +672,16 @@ def _kind(key: Any) -> str:
     return key if isinstance(key, str) else key[0]
 
 
-def _typed(table: _Table, values: dict, rows: list[int]) -> tuple:
+def _typed(table: _Table, values: dict, rows: list[int], schema: Schema) -> tuple:
     "Weights and times, `None` where not asked"
     faults, numbers = table.faults(), [*map(table.facts.number, rows)]
     weights = times = None
     if "weight" in values:
         weights = read_weights(values["weight"], numbers, faults)
+        table.notes.append(
+            f"in training rows count by `{schema.weight}` ({weights.min():g} to "
+            f"{weights.max():g})"
+        )
     if "time" in values:
         times, notes = read_times(values["time"], numbers, faults)
         table.notes += notes

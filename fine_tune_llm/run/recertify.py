@@ -40,6 +40,7 @@ from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..data.schema import Schema
+from ..data.spellings import spelled_as
 from ..inference.scope import RoleScorer
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
@@ -194,6 +195,10 @@ def fresh_rows(
         classes=run.classes,
     )
     found = load(source, schema=schema, **load_options(asked))
+    if asked.label_names == "normalised" and found.groups:
+        known = run.rows("calibration").groups
+        groups = {k: spelled_as(v, known[k]) for k, v in found.groups.items()}
+        found = replace(found, groups=groups)
     hashes = [text_hash(text) for text in found.texts]
     _check_unseen(found, hashes, run)
     _check_one_label(hashes, found.labels)
