@@ -40,6 +40,7 @@ from ..core.names import as_name
 from ..core.printable import for_json
 from ..data.loading import load
 from ..data.pieces import read_pieces
+from ..data.records import at_path
 from ..data.sources import Limits
 from ..inference.decision import Decision, Decisions, unread
 from .classifier import set_group
@@ -94,6 +95,7 @@ class FileOptions:
     max_chars: int  # Longest text that is read, in characters
     encoding: str | None = None  # Of a text file; found when `None`
     separator: str | None = None  # Of a CSV file; found when `None`
+    id: str = "id"  # Column that names each row
 
 
 def file_options(
@@ -111,6 +113,7 @@ def file_options(
         run.config.data.max_chars,
         encoding,
         separator,
+        run.config.data.id,
     )
 
 
@@ -140,7 +143,7 @@ def _inputs_of(
         for at, name in enumerate(options.groups)
     }
     checked = check_inputs(texts, groups=groups, max_chars=options.max_chars)
-    ids = tuple(_id_of(row, start + i) for i, row in enumerate(rows))
+    ids = tuple(_id_of(row, start + i, options.id) for i, row in enumerate(rows))
     return replace(checked, ids=ids, unreadable=checked.unreadable | errors)
 
 
@@ -161,14 +164,17 @@ def _texts_of(rows, options):
     return list(zip(dataset.texts, values))
 
 
-def _id_of(row, number):
-    "The column `id`, or the number of the row"
-    given = _given_id(row)
+def _id_of(row, number, column):
+    "The column of ids, or the number of the row"
+    given = _given_id(row, column)
     return str(number) if given is None else given
 
 
-def _given_id(row):
-    return as_name(row.get("id")) if isinstance(row, dict) else None
+def _given_id(row, column):
+    if not isinstance(row, dict):
+        return None
+    value = row[column] if column in row else at_path(row, column.split("."))[1]
+    return as_name(value)
 
 
 def _check_ids(source, options):
@@ -178,7 +184,7 @@ def _check_ids(source, options):
         source, rows=_ROWS, encoding=options.encoding, separator=options.separator
     ):
         for number, row in enumerate(piece.rows, start):
-            given = _given_id(row)
+            given = _given_id(row, options.id)
             if given is not None:
                 mark = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8)
                 marks.append(int.from_bytes(mark.digest()))

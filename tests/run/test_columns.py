@@ -12,6 +12,7 @@ import pytest
 from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
 from fine_tune_llm.evaluation import write_report
+from fine_tune_llm.run.file_decisions import decide_pieces, file_options
 from fine_tune_llm.run.journey import read_data
 from fine_tune_llm.testing import toy_rows
 from fine_tune_llm.training import recipe
@@ -77,6 +78,15 @@ def test_a_fit_learns_from_votes_and_weights_and_promises_by_the_majority(
         true = [by_text[text]["ben"] for text in found.texts]
         assert [run.classes[k] for k in found.labels] == true
         assert set(found.ids) <= {row["number"] for row in rows}
+    file = tmp_path / "new.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:3]))
+    ((decisions, _),) = decide_pieces(run, file, file_options(run))
+    assert [one.id for one in decisions] == ["n0", "n1", "n2"]
+    _check_what_is_said(run)
+
+
+def _check_what_is_said(run):
+    "In data.json and in the report"
     schema = run.data["schema"]
     assert schema["votes"] == ["anna", "ben", "cleo"] and schema["weight"] == "trust"
     notes = " ".join(run.data["source"]["notes"])
