@@ -44,10 +44,31 @@ def _in_order(names: set[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _votes_under(classes: Sequence[str], data: "Dataset") -> np.ndarray:
-    "Votes of a data set under more classes, shape (n, K)"
+    "Votes under more classes, one for each label where there are none; shape (n, K)"
     votes = np.zeros((len(data), len(classes)))
-    votes[:, [classes.index(name) for name in data.classes]] = data.votes
+    own = np.eye(len(data.classes))[data.labels] if data.votes is None else data.votes
+    votes[:, [classes.index(name) for name in data.classes]] = own
     return votes
+
+
+def _moved_votes(
+    data: "Dataset", labels: np.ndarray, classes: tuple[str, ...]
+) -> np.ndarray:
+    "Votes (n, K) under other classes: those for a row's old label are for its new one"
+    known = tuple(dict.fromkeys((*data.classes, *classes)))
+    votes, rows = _votes_under(known, data), np.arange(len(data))
+    own = votes[rows, data.labels]
+    votes[rows, data.labels] = 0
+    place = np.array([known.index(name) for name in classes])
+    votes[rows, place[labels]] += own
+    return votes[:, place]
+
+
+def _places_of(one: "Dataset", two: "Dataset") -> Sequence[str]:
+    "Where the rows of both stand"
+    if isinstance(one.places, Places) and isinstance(two.places, Places):
+        return one.places + two.places
+    return [data.place(row) for data in (one, two) for row in range(len(data))]
 
 
 _BLANK = {"f": 1.0, "M": np.datetime64("NaT"), "O": None}  # by kind of array
@@ -152,15 +173,7 @@ class Dataset:
         classes = _in_order(set(names), self.classes)
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names], dtype=np.int64)
-        votes = self.votes
-        if votes is not None:
-            known = tuple(dict.fromkeys((*self.classes, *classes)))
-            votes, rows = _votes_under(known, self), np.arange(len(self))
-            own = votes[rows, self.labels]
-            votes[rows, self.labels] = 0
-            place = np.array([known.index(name) for name in classes])
-            votes[rows, place[labels]] += own
-            votes = votes[:, place]
+        votes = None if self.votes is None else _moved_votes(self, labels, classes)
         return replace(self, labels=labels, classes=classes, votes=votes)
 
     def joined(
@@ -170,12 +183,6 @@ class Dataset:
         "These rows and then those of another; what the other does not say is blank"
         index = [self.classes.index(name) for name in other.classes]
         labels = np.array(index, dtype=np.int64)[other.labels]
-        votes = None
-        if self.votes is not None:
-            more = np.eye(len(self.classes))[labels]
-            if other.votes is not None:
-                more = _votes_under(self.classes, other)
-            votes = np.concatenate([self.votes, more])
         return replace(
             self,
             texts=self.texts + other.texts,
@@ -185,10 +192,8 @@ class Dataset:
                 for name, values in self.groups.items()
             },
             ids=self.ids + other.ids,
-            places=[data.place(i) for data in (self, other) for i in range(len(data))]
-            if not isinstance(self.places, Places)
-            else self.places + other.places,
-            votes=votes,
+            places=_places_of(self, other),
+            votes=_after(self.votes, _votes_under(self.classes, other), len(other)),
             **{
                 name: _after(getattr(self, name), getattr(other, name), len(other))
                 for name in ("clusters", "weights", "times", "splits")
