@@ -536,6 +536,22 @@ def test_policies_keep_columns_in_step():
         assert (kept.votes.argmax(1) == kept.labels).all()
 
 
+def test_a_class_that_is_nobodys_majority_is_a_rare_class():
+    rows = [
+        {"text": f"{name}{i}", "v": [name, name, "c"]}
+        for name in "ab"
+        for i in range(20)
+    ]
+    data = load(rows, schema=Schema(votes="v"))
+    assert data.classes == ("a", "b", "c") and data.counts()["c"] == 0
+    shares = {"train": 0.6, "validation": 0.1, "calibration": 0.15, "test": 0.15}
+    with pytest.raises(DataValidationError, match="'c' has 0 distinct texts"):
+        share_out(data, shares, seed=0)
+    kept, _ = share_out(data, shares, seed=0, rare="drop")
+    assert kept.classes == ("a", "b") and len(kept) == 40
+    assert kept.training_rows(np.arange(40))[2].tolist() == [1] * 40
+
+
 @given(
     st.lists(
         st.fixed_dictionaries(
