@@ -530,17 +530,18 @@ def _check_known(
     "Every label is a class, or the error names the others with their rows"
     faults, known = table.faults(), set(classes)
     unknown = dict.fromkeys(name for name in names if name not in known)
-    named = set([*unknown][:_MOST_LABELS])
-    few = f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+    few = f"The classes are {', '.join(classes[:8])}"
+    few += ", ..." if len(classes) > 8 else ""
+    hints = {name: near(name, classes) or few for name in [*unknown][:_MOST_LABELS]}
     for row, name in zip(rows, names if unknown else ()):
         if name in known:
             continue
-        which = f"the label {name!r}" if name in named else "further labels"
+        which = f"the label {name!r}" if name in hints else "further labels"
         faults.add(
             table.facts.number(row),
             f"has {which}, which is none of the {len(classes)} classes",
             many=f"have {which}, none of the {len(classes)} classes",
-            hint=near(name, classes) or f"The classes are {few}",
+            hint=hints.get(name, few),
         )
     faults.raise_any()
 
