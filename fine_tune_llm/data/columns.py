@@ -203,9 +203,10 @@ def flat_votes(
     labels: list[Any] = []
     counts: list[float] = []
     for row, cells in enumerate(zip(*columns)):
-        n_before = len(rows)
+        is_counted = False
         for label, given in (vote for cell in cells for vote in _votes_in(cell)):
             count = 0.0 if given is None else as_number(given)
+            is_counted |= count != 0 and not is_missing(label)
             if count is None or count < 0:
                 faults.add(
                     numbers[row],
@@ -216,7 +217,7 @@ def flat_votes(
                 rows.append(row)
                 labels.append(label)
                 counts.append(count)
-        if len(rows) == n_before:
+        if not is_counted:
             faults.add(
                 numbers[row],
                 "has no vote",

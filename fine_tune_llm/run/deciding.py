@@ -24,6 +24,7 @@ from ..core.event_store import EventStore
 from ..core.events import DecisionMade
 from ..core.logs import get_logger
 from ..core.texts import is_blank
+from ..data.spellings import spelled_as
 from fine_tune_llm.inference.decision import (
     Decision,
     Decisions,
@@ -90,11 +91,22 @@ def _outcome(run, texts, ids, groups):
         logits=logits,
         scope=parts,
         classes=run.classes,
-        ids=ids,
-        groups=groups,
+        ids=None if ids is None else list(ids),
+        groups=_spelled_groups(run, groups),
         texts=texts,
     )
     return run.classifier.outcome(said)
+
+
+def _spelled_groups(run, groups):
+    "Groups under the names that promises know them by"
+    if not groups or run.config.data.label_names == "exact":
+        return groups
+    known = run.classifier.known_groups
+    return {
+        name: spelled_as(values, known[name]) if name in known else values
+        for name, values in groups.items()
+    }
 
 # %% ../../nbs/run/19_deciding.ipynb #91e59029
 def decide_part(

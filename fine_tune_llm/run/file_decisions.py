@@ -40,6 +40,7 @@ from ..core.names import as_name
 from ..core.printable import for_json
 from ..data.loading import load
 from ..data.pieces import read_pieces
+from ..data.records import at_path
 from ..data.sources import Limits
 from ..inference.decision import Decision, Decisions, unread
 from .classifier import set_group
@@ -97,12 +98,13 @@ class FileOptions:
     header: str = "auto"  # Does it name its columns: "yes", "no" or "auto"
     # Sheet of a workbook, table or query of a database, split of a data set
     table: str | None = None
+    id: str = "id"  # Column that names each row
 
     def reading(self) -> dict[str, Any]:
         "Arguments of `read_pieces` by name"
         names = ("encoding", "separator", "header", "table")
         return {name: getattr(self, name) for name in names} | {
-            "columns": [self.text, *self.groups, "id", "messages", "conversations"]
+            "columns": [self.text, *self.groups, self.id, "messages", "conversations"]
         }
 
 
@@ -125,6 +127,7 @@ def file_options(
         separator,
         run.config.data.header,
         table,
+        run.config.data.id,
     )
 
 
@@ -154,7 +157,7 @@ def _inputs_of(
         for at, name in enumerate(options.groups)
     }
     checked = check_inputs(texts, groups=groups, max_chars=options.max_chars)
-    ids = tuple(_id_of(row, start + i) for i, row in enumerate(rows))
+    ids = tuple(_id_of(row, start + i, options.id) for i, row in enumerate(rows))
     return replace(checked, ids=ids, unreadable=checked.unreadable | errors)
 
 
@@ -175,14 +178,17 @@ def _texts_of(rows, options):
     return list(zip(dataset.texts, values))
 
 
-def _id_of(row, number):
-    "The column `id`, or the number of the row"
-    given = _given_id(row)
+def _id_of(row, number, column):
+    "The column of ids, or the number of the row"
+    given = _given_id(row, column)
     return str(number) if given is None else given
 
 
-def _given_id(row):
-    return as_name(row.get("id")) if isinstance(row, dict) else None
+def _given_id(row, column):
+    if not isinstance(row, dict):
+        return None
+    value = row[column] if column in row else at_path(row, column.split("."))[1]
+    return as_name(value)
 
 
 def _check_ids(source, options):
@@ -190,7 +196,7 @@ def _check_ids(source, options):
     marks, rows, start = array("Q"), array("Q"), 0
     for piece in read_pieces(source, rows=_ROWS, **options.reading()):
         for number, row in enumerate(piece.rows, start):
-            given = _given_id(row)
+            given = _given_id(row, options.id)
             if given is not None:
                 mark = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8)
                 marks.append(int.from_bytes(mark.digest()))

@@ -9,7 +9,7 @@ __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,11 @@ from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
 from ..core.error_counts import error_stats
-from ..core.errors import ConfigurationError, DataValidationError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    DataValidationError,
+    SchemaError,
+)
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from fine_tune_llm.core.events import (
@@ -56,6 +60,7 @@ from ..data.processors import Chain, check_something_left
 from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
+from ..data.spellings import spelled_as
 from ..data.splitting import overlap_said
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
@@ -110,18 +115,34 @@ def read_data(
     "Labelled texts; `DataValidationError` for labels that only the test has"
     schema, options = Schema.from_settings(config.data), load_options(config.data)
     main = load(data, schema=schema, **options)
-    _check_all_have_rows(main)
+    if schema.classes:
+        _check_all_have_rows(main)
     if test is None:
         return main, 0
     # of the roles that nothing is learned from every row counts the same
     of_test = replace(schema, weight=None, split=None, classes=main.classes)
-    held_out = load(test, schema=of_test, **options)
+    held_out = _load_test(test, of_test, options)
+    if schema.label_names == "normalised":
+        spelled = {k: spelled_as(v, main.groups[k]) for k, v in held_out.groups.items()}
+        held_out = replace(held_out, groups=spelled)
     for column in sorted({set_group(config), config.risk.group} & set(schema.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     both = main.joined(held_out)
     ids = (*main.ids, *(f"test-{i}" for i in held_out.ids))
     source = dict(main.source, test=held_out.source)
     return replace(both, ids=ids, source=source), len(held_out)
+
+
+def _load_test(test, schema, options):
+    "A test file by the same columns; of votes or, where it has none, of labels"
+    try:
+        return load(test, schema=schema, **options)
+    except SchemaError:
+        if not schema.votes:
+            raise
+        with suppress(SchemaError):
+            return load(test, schema=replace(schema, votes=()), **options)
+        raise
 
 
 def _check_all_have_rows(data):

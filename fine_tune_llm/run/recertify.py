@@ -41,6 +41,7 @@ from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
 from ..data.processors import Chain, check_something_left
 from ..data.schema import Schema
+from ..data.spellings import spelled_as
 from ..inference.scope import RoleScorer
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
@@ -195,6 +196,10 @@ def fresh_rows(
         classes=run.classes,
     )
     found = load(source, schema=schema, **load_options(asked))
+    if asked.label_names == "normalised" and found.groups:
+        known = run.rows("calibration").groups
+        groups = {k: spelled_as(v, known[k]) for k, v in found.groups.items()}
+        found = replace(found, groups=groups)
     chain = Chain(asked.processors)
     check_something_left(found, chain)
     read = chain.process_all(found.texts)
