@@ -72,7 +72,7 @@ def _wrapped(text, indent="  "):
 CHECK_EXAMPLES = f"""\b
 Examples:
   ftllm data check mails.csv --label team
-  ftllm data check mails.csv --label team --test held_out.csv --json > findings.json
+  ftllm data check mails.csv --test held_out.csv --json > findings.json
   ftllm data check mails.csv --fail-on high   # for a build
   ftllm data check mails.csv --croissant croissant.json
 

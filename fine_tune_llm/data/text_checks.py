@@ -282,6 +282,9 @@ def scripts(
         )
 
 # %% ../../nbs/data/44_text_checks.ipynb #txt-language
+_RARELY = 0.01  # share of the texts below which it may be the finder that errs
+
+
 @CHECKS.register("languages")
 def other_languages(
     rows: Inspected,  # Texts
@@ -297,7 +300,7 @@ def other_languages(
         names = ", ".join(sorted({each[row] for row in others})[:8])
         yield Finding(
             "other_language",
-            "low",
+            "low" if len(others) >= _RARELY * known.total() else "info",
             f"{counted(len(others), 'text')} in another language ({names}) than the "
             f"others ({usual}): {rows.first_ids(others)}",
             "Does the model read them, and will such texts come? Of few rows little is "
