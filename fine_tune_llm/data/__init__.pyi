@@ -3,11 +3,17 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
+from .records import LOADERS as LOADERS
 from .records import Records as Records
-from .reading import LOADERS as LOADERS
+from .arrow import arrow_rows as arrow_rows
+from .arrow import dataset_rows as dataset_rows
+from .arrow import parquet as parquet
 from .reading import csv_rows as csv_rows
 from .reading import jsonl as jsonl
-from .reading import parquet as parquet
+from .tables import database_rows as database_rows
+from .tables import folder_rows as folder_rows
+from .tables import sqlite_rows as sqlite_rows
+from .tables import workbook as workbook
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .loading import Dataset as Dataset
@@ -31,9 +37,13 @@ __all__ = [
     "ROLES",
     "Records",
     "SourceFacts",
+    "arrow_rows",
     "csv_rows",
+    "database_rows",
+    "dataset_rows",
     "decode",
     "find_encoding",
+    "folder_rows",
     "joined_rows",
     "jsonl",
     "load",
@@ -43,5 +53,7 @@ __all__ = [
     "sample",
     "share_out",
     "split_ledger",
+    "sqlite_rows",
     "text_hash",
+    "workbook",
 ]

@@ -583,7 +583,7 @@ def folder_rows(
         _refuse_data_files(name, files)
     firsts = {file.parts[0] for file in labelled}
     if firsts and firsts <= _SPLITS and any(len(file.parts) > 2 for file in labelled):
-        facts["split"] = split_of(sorted(firsts), table, name, notes)
+        facts["split"] = split_of(sorted(firsts), table, name, notes=notes)
         labelled = [f for f in labelled if f.parts[0] == facts["split"]]
         depth = 1
     elif table:

@@ -119,7 +119,9 @@ def test_values_of_cells(book):
         "numbers among the texts of `text` are read as words (rows 3, 4)"
         in (data.source["notes"])
     )
-    with pytest.raises(DataValidationError, match="text that is no string but int: lines 2, 3"):
+    with pytest.raises(
+        DataValidationError, match="text that is no string but int: lines 2, 3"
+    ):
         load(book(s=[("text", "label"), (1, "a"), (2, "b")]))
 
 
