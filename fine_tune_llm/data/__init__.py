@@ -11,11 +11,11 @@ import lazy_loader
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
-    "records": ["LOADERS", "Records"],
+    "records": ["Records"],
     "arrow": ["arrow_rows", "dataset_rows", "parquet"],
     "reading": ["csv_rows", "jsonl"],
     "tables": ["database_rows", "folder_rows", "sqlite_rows", "workbook"],
-    "rows": ["SourceFacts", "read_rows"],
+    "rows": ["LOADERS", "SourceFacts", "read_rows"],
     "schema": ["Schema"],
     "loading": ["Dataset", "load"],
     "languages": ["find_language"],

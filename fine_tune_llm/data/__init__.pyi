@@ -3,7 +3,6 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
-from .records import LOADERS as LOADERS
 from .records import Records as Records
 from .arrow import arrow_rows as arrow_rows
 from .arrow import dataset_rows as dataset_rows
@@ -14,6 +13,7 @@ from .tables import database_rows as database_rows
 from .tables import folder_rows as folder_rows
 from .tables import sqlite_rows as sqlite_rows
 from .tables import workbook as workbook
+from .rows import LOADERS as LOADERS
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .schema import Schema as Schema

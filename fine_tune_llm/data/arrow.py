@@ -454,7 +454,7 @@ def dataset_rows(
     notes: list[str] = []
     facts = {"format": "dataset"}
     if isinstance(dataset, dict):
-        facts["split"] = split_of(list(map(str, dataset)), table, name, notes)
+        facts["split"] = split_of(list(map(str, dataset)), table, name, notes=notes)
         dataset = dataset[facts["split"]]
     elif table and table != str(dataset.split):
         raise ConfigurationError(
@@ -479,6 +479,7 @@ def split_of(
     splits: list[str],  # Those that there are
     table: str,  # The one that is asked for; "" when none is
     name: str,  # What to call the source in an error
+    *,
     notes: list[str],  # A note is added where one of several was taken
 ) -> str:
     "The split that is asked for; else the only one, or `train`"
@@ -591,7 +592,7 @@ def saved_dataset(
     facts = {"format": "dataset"}
     if (folder / _SPLITS).is_file():
         splits = _names_in(folder / _SPLITS, "splits", limits)
-        facts["split"] = split_of(splits, table, name, notes)
+        facts["split"] = split_of(splits, table, name, notes=notes)
         folder = folder / facts["split"]
     elif table:
         raise ConfigurationError(

@@ -63,8 +63,8 @@ def read_pieces(
     `DataLoadingError` for what is not there or no such file.
     """
     wanted = None if columns is None else Wanted(columns)
-    options = {"encoding": encoding, "separator": separator, "header": header}
-    options |= {"limits": limits, "wanted": wanted}
+    options: dict[str, Any] = {"encoding": encoding, "separator": separator}
+    options |= {"header": header, "limits": limits, "wanted": wanted}
     kind, found = _kind_of(Path(source), options) if _is_file(source) else ("", {})
     if kind == "parquet":
         yield from _parquet_pieces(Path(source), rows)

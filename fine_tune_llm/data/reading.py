@@ -233,11 +233,14 @@ def csv_rows(
     line, first = next(cells.records(), (1, []))
     if len(first) > limits.max_columns:
         raise limits.refusal(name, "max_columns")
-    names, notes, hint = name_columns(begins or [first], header, wanted)
-    cells.notes += notes
-    facts = {"format": "csv", "encoding": encoding, "separator": separator}
-    facts["quoting"] = "quotes" if quotes else "none"
-    facts["header"] = "no" if names is None else "yes"
+    names, cells.notes[:], hint = name_columns(begins or [first], header, wanted)
+    facts = {
+        "format": "csv",
+        "encoding": encoding,
+        "separator": separator,
+        "quoting": "quotes" if quotes else "none",
+        "header": "no" if names is None else "yes",
+    }
     before = [(line, first)] if names is None else []
     names = names or list(map(str, range(len(first))))
     return Records(

@@ -240,6 +240,24 @@ def _records_of(
         for i, name in enumerate(names)
         if name not in twice and (not wanted or wanted.keeps(name))
     ]
+    called = [names[i] for i in kept]
+    numbers, columns = _columns_of(sheet, kept, width, begins)
+    for name, column in zip(called, columns):
+        notes += _words_in(name, column, numbers)
+    if sheet.errors:
+        where = places(sheet.errors, "row")
+        notes.append(
+            f"cells that hold an error such as #N/A are read as empty ({where})"
+        )
+    rows = zip(*columns) if columns else [()] * len(numbers)
+    pairs = ((n, dict(zip(called, row))) for n, row in zip(numbers, rows))
+    return Records(pairs, facts, tuple(dict.fromkeys(names)), twice, notes, hint)
+
+
+def _columns_of(
+    sheet: _Sheet, kept: list[int], width: int, begins: int
+) -> tuple[list[int], list[list[Any]]]:
+    "Numbers of the rows from `begins` on, and values of the columns that are kept"
     numbers: list[int] = []
     columns: list[list[Any]] = [[] for _ in kept]
     sheet.errors.clear()
@@ -249,17 +267,7 @@ def _records_of(
             cells = _padded(values, width)
             for column, i in zip(columns, kept):
                 column.append(cells[i])
-    for name, column in zip([names[i] for i in kept], columns):
-        notes += _words_in(name, column, numbers)
-    if sheet.errors:
-        where = places(sheet.errors, "row")
-        notes.append(
-            f"cells that hold an error such as #N/A are read as empty ({where})"
-        )
-    rows = zip(*columns) if columns else [()] * len(numbers)
-    called = [names[i] for i in kept]
-    pairs = ((n, dict(zip(called, row))) for n, row in zip(numbers, rows))
-    return Records(pairs, facts, tuple(dict.fromkeys(names)), twice, notes, hint)
+    return numbers, columns
 
 
 def _padded(values: list[Any], width: int) -> list[Any]:
@@ -583,7 +591,7 @@ def folder_rows(
         _refuse_data_files(name, files)
     firsts = {file.parts[0] for file in labelled}
     if firsts and firsts <= _SPLITS and any(len(file.parts) > 2 for file in labelled):
-        facts["split"] = split_of(sorted(firsts), table, name, notes)
+        facts["split"] = split_of(sorted(firsts), table, name, notes=notes)
         labelled = [f for f in labelled if f.parts[0] == facts["split"]]
         depth = 1
     elif table:
