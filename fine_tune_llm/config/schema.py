@@ -73,8 +73,8 @@ class Section(BaseModel):
         return value
 
 # %% ../../nbs/config/10_schema.ipynb #c58e6e9b
-class DataConfig(Section):
-    "Which columns to read and how rows are shared out among the four roles"
+class _Columns(Section):
+    "Which column is what"
 
     text: str = _setting(
         "text", "Column that holds the input text", "name", min_length=1, max_length=200
@@ -132,6 +132,11 @@ class DataConfig(Section):
         "not drawn: one class, or each its own",
         "choice",
     )
+
+# %% ../../nbs/config/10_schema.ipynb #dataFiles
+class _Files(Section):
+    "How files are read, and what is done to their texts"
+
     processors: tuple[_Name, ...] = _setting(
         (),
         "What is done to each text before the model reads it, in order, here and when "
@@ -146,38 +151,6 @@ class DataConfig(Section):
         "names",
         max_length=20,
     )
-    near_duplicates: float = _setting(
-        0.9,
-        "Texts that share at least this much of their shingles (Jaccard) stand in one "
-        "role; 0 looks for none",
-        "share",
-        ge=0,
-        le=1,
-    )
-    split_by: Literal["class", "hash", "time", "column"] = _setting(
-        "class",
-        "How roles are dealt: each class by its shares, each text by its fingerprint "
-        "alone, the oldest first, or as the column data.split says",
-        "choice",
-    )
-    split: str = _setting(
-        "split", "Column of roles, for data.split_by=column", "name", max_length=200
-    )
-    ledger: str = _setting(
-        "",
-        "A run, or a file of `ftllm data split`, whose texts keep their roles; none "
-        "when empty",
-        "path",
-        max_length=4096,
-    )
-    min_calibration: int = _setting(
-        1,
-        "Distinct texts, or clusters, that each class must have in the calibration "
-        "role",
-        "texts",
-        ge=1,
-        le=1_000_000,
-    )
     on_error: Literal["raise", "quarantine"] = _setting(
         "raise",
         "Rows that cannot be read or used: all refused in one error, or set aside in "
@@ -189,47 +162,6 @@ class DataConfig(Section):
         "Sheet of a workbook, table or query of a database, split of a data set",
         "text",
         max_length=10_000,
-    )
-    conflicts: Literal["soft", "error", "first", "drop"] = _setting(
-        "soft",
-        "A text under several labels: each label by its votes, refused, all rows under "
-        "the first label, or left out",
-        "choice",
-    )
-    rare: str = _setting(
-        "error",
-        "Classes with too few texts: error (refused), drop (left out), merge (into "
-        "`other`) or merge:NAME",
-        "choice",
-        pattern=r"^(error|drop|merge(:.*\S.*)?)$",
-        max_length=210,
-    )
-    min_rows: int = _setting(
-        0,
-        "Distinct texts, or clusters, that a class must have; one per role when less",
-        "texts",
-        ge=0,
-        le=1_000_000,
-    )
-    train: float = _setting(
-        0.64, "Share of rows that fit the model", "share", gt=0, lt=1
-    )
-    validation: float = _setting(
-        0.08,
-        "Share of rows that choose the epoch and fit the calibrator",
-        "share",
-        gt=0,
-        lt=1,
-    )
-    calibration: float = _setting(
-        0.14, "Share of rows that set thresholds and certificates", "share", gt=0, lt=1
-    )
-    test: float = _setting(
-        0.14,
-        "Share of rows that are only reported on; unused when a test file is given",
-        "share",
-        gt=0,
-        lt=1,
     )
     max_chars: int = _setting(
         100_000, "Longest text accepted", "characters", ge=1, le=100_000_000
@@ -274,6 +206,84 @@ class DataConfig(Section):
         10_000, "Most columns of a file", "columns", ge=1, le=1_000_000
     )
 
+# %% ../../nbs/config/10_schema.ipynb #dataShares
+class _Shares(Section):
+    "How rows are shared out among the four roles"
+
+    conflicts: Literal["soft", "error", "first", "drop"] = _setting(
+        "soft",
+        "A text under several labels: each label by its votes, refused, all rows under "
+        "the first label, or left out",
+        "choice",
+    )
+    rare: str = _setting(
+        "error",
+        "Classes with too few texts: error (refused), drop (left out), merge (into "
+        "`other`) or merge:NAME",
+        "choice",
+        pattern=r"^(error|drop|merge(:.*\S.*)?)$",
+        max_length=210,
+    )
+    min_rows: int = _setting(
+        0,
+        "Distinct texts, or clusters, that a class must have; one per role when less",
+        "texts",
+        ge=0,
+        le=1_000_000,
+    )
+    near_duplicates: float = _setting(
+        0.9,
+        "Texts that share at least this much of their shingles (Jaccard) stand in one "
+        "role; 0 looks for none",
+        "share",
+        ge=0,
+        le=1,
+    )
+    split_by: Literal["class", "hash", "time", "column"] = _setting(
+        "class",
+        "How roles are dealt: each class by its shares, each text by its fingerprint "
+        "alone, the oldest first, or as the column data.split says",
+        "choice",
+    )
+    split: str = _setting(
+        "split", "Column of roles, for data.split_by=column", "name", max_length=200
+    )
+    ledger: str = _setting(
+        "",
+        "A run, or a file of `ftllm data split`, whose texts keep their roles; none "
+        "when empty",
+        "path",
+        max_length=4096,
+    )
+    min_calibration: int = _setting(
+        1,
+        "Distinct texts, or clusters, that each class must have in the calibration "
+        "role",
+        "texts",
+        ge=1,
+        le=1_000_000,
+    )
+    train: float = _setting(
+        0.64, "Share of rows that fit the model", "share", gt=0, lt=1
+    )
+    validation: float = _setting(
+        0.08,
+        "Share of rows that choose the epoch and fit the calibrator",
+        "share",
+        gt=0,
+        lt=1,
+    )
+    calibration: float = _setting(
+        0.14, "Share of rows that set thresholds and certificates", "share", gt=0, lt=1
+    )
+    test: float = _setting(
+        0.14,
+        "Share of rows that are only reported on; unused when a test file is given",
+        "share",
+        gt=0,
+        lt=1,
+    )
+
     @model_validator(mode="after")
     def _whole(self):
         total = self.train + self.validation + self.calibration + self.test
@@ -283,6 +293,10 @@ class DataConfig(Section):
                 f"they add up to {total:g}"
             )
         return self
+
+# %% ../../nbs/config/10_schema.ipynb #dataConfig
+class DataConfig(_Shares, _Files, _Columns):
+    "Which columns to read and how rows are shared out among the four roles"
 
 # %% ../../nbs/config/10_schema.ipynb #538c1141
 class ModelConfig(Section):
