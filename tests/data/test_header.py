@@ -5,6 +5,8 @@ import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.feather
 import pytest
 
 from fine_tune_llm.core.errors import (
@@ -13,6 +15,7 @@ from fine_tune_llm.core.errors import (
     SchemaError,
 )
 from fine_tune_llm.data.loading import load
+from fine_tune_llm.data.pieces import read_pieces
 from fine_tune_llm.data.reading import csv_rows
 from fine_tune_llm.data.records import Wanted
 from fine_tune_llm.data.rows import read_rows
@@ -130,6 +133,20 @@ def test_what_is_recognised_is_told_and_can_be_set():
     how = {"encoding": "cp1250", "separator": ",", "quoting": "none", "header": "no"}
     rows, facts = read_rows(b'a;"b\nc;d\n', "x.csv", **how)
     assert facts.read == {"format": "csv", **how} and rows[0] == {"0": 'a;"b'}
+
+
+def test_a_file_in_pieces_is_read_alike(tmp_path):
+    "What `decide` reads: columns by their places, and files that are no texts"
+    (tmp_path / "sms").write_text(SMS * 20)
+    pieces = read_pieces(tmp_path / "sms", rows=7, columns=["1"])
+    rows = [row for piece in pieces for row in piece.rows]
+    assert rows == read_rows(tmp_path / "sms")[0] and len(rows) == 60
+    (piece,) = read_pieces(tmp_path / "sms", header="yes")
+    assert len(piece.rows) == 59
+    table = pa.table({"text": ["a", "b"]})
+    pa.feather.write_feather(table, tmp_path / "a.feather")
+    (piece,) = read_pieces(tmp_path / "a.feather")
+    assert piece.rows == table.to_pylist()
 
 
 # ---- oddities ----
