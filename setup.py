@@ -49,6 +49,7 @@ setuptools.setup(
             "**/*.pyi",
             "data/bundled/*",
             "data/chat_templates/*",
+            "data/templates/*",
         ],
         f"{cfg['lib_path']}.evaluation": ["templates/*"],
     },

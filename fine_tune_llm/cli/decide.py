@@ -19,6 +19,7 @@ from fine_tune_llm.cli.app import (
     EXIT_CODES,
     RUN,
     SEPARATOR,
+    TABLE,
     TEXT_OF_RUN,
     app,
     say,
@@ -146,6 +147,15 @@ def _is_file_to_file(texts, output):
         return False
     return not output.exists() or output.is_file()
 
+
+def _check_input(texts):
+    "`DataLoadingError` for a path that leads nowhere, before a model is loaded"
+    from fine_tune_llm.data.rows import is_address
+    from fine_tune_llm.data.sources import read_bytes
+
+    if texts != "-" and not is_address(texts) and not Path(texts).exists():
+        read_bytes(texts)  # says what is wrong with it
+
 # %% ../../nbs/cli/40_decide.ipynb #282a7eb5
 @app.command(epilog=EXAMPLES)
 def decide(
@@ -154,7 +164,8 @@ def decide(
         str,
         typer.Argument(
             metavar="INPUT",
-            help="Texts: JSON lines, CSV or Parquet, or - for standard input.",
+            help="Texts, as for ftllm fit: a file, a folder, a database, or - for "
+            "standard input.",
             show_default=False,
         ),
     ],
@@ -171,6 +182,7 @@ def decide(
     text: Annotated[str | None, TEXT_OF_RUN] = None,
     encoding: Annotated[str | None, ENCODING] = None,
     separator: Annotated[str | None, SEPARATOR] = None,
+    table: Annotated[str | None, TABLE] = None,
     device: Annotated[str, DEVICE] = "auto",
     rationale: Annotated[
         bool,
@@ -191,12 +203,9 @@ def decide(
     classes that hold the true one with the promised probability. From file to file it
     goes on where it was when it is killed and called again.
     """
-    from fine_tune_llm.data.sources import read_bytes
-
     if output is not None:
         check_output(output, run, texts)
-    if texts != "-" and not Path(texts).exists():
-        read_bytes(texts)  # says what is wrong with it
+    _check_input(texts)
     from fine_tune_llm.run.directory import Run
     from fine_tune_llm.run.file_decisions import (
         decide_file,
@@ -206,7 +215,7 @@ def decide(
 
     finished = Run.load(run, device=device)
     why: bool | str = "written" if reason else rationale
-    how = {"text": text, "encoding": encoding, "separator": separator}
+    how = {"text": text, "encoding": encoding, "separator": separator, "table": table}
     with _bar(output) as progress:
         if output is not None and _is_file_to_file(texts, output):
             more = {"rationale": why, "record": True, "progress": progress}

@@ -18,6 +18,7 @@ from fine_tune_llm.cli.app import (
     SEED,
     SEPARATOR,
     SET,
+    TABLE,
     app,
 )
 from .summary import finish_run, progress_lines, shows_progress
@@ -53,16 +54,22 @@ def out_of_scope_texts(
 
 # %% ../../nbs/cli/20_fit.ipynb #name0run
 def name_of_run(
-    data: Path,  # What is read
+    data: str,  # What is read
 ) -> str:  # Such as "mails" for mails.csv.gz
     "What a run directory is called when nobody says it"
+    from fine_tune_llm.data.rows import address_name, is_address
     from fine_tune_llm.data.sources import without_compression
 
-    if data == Path("-"):
+    if data == "-":
         return "stdin"
-    if data.exists() and not data.is_file():  # such as <(...) of a shell
+    if is_address(data):
+        return Path(address_name(data).partition("@")[0]).stem.rpartition(":")[2]
+    path = Path(data)
+    if path.is_dir():
+        return path.resolve().name or "folder"
+    if path.exists() and not path.is_file():  # such as <(...) of a shell
         return "pipe"
-    return Path(without_compression(data.name)).stem
+    return Path(without_compression(path.name)).stem
 
 # %% ../../nbs/cli/20_fit.ipynb #6eb0470b
 EXAMPLES = f"""\b
@@ -71,6 +78,7 @@ Examples:
   ftllm fit mails.csv --text body --label team --group language
   ftllm fit mails.csv --label team --target-risk 0.02 --out runs/mails
   ftllm fit mails.csv --config mails.yaml --set training.epochs=5
+  ftllm fit sqlite:///mails.db --table "SELECT body AS text, team AS label FROM mails"
 
 {EXIT_CODES}"""
 
@@ -79,10 +87,12 @@ Examples:
 def fit(
     ctx: typer.Context,
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="DATA",
-            help="Labelled texts: JSON lines, CSV or Parquet, compressed or not; - for "
+            help="Labelled texts: JSON lines, CSV, Parquet, Arrow or Excel, compressed "
+            "or not; a folder with a folder of texts for each label; a database "
+            "(sqlite:///mails.db); a data set of the hub (hub:owner/name); - for "
             "standard input.",
             show_default=False,
         ),
@@ -122,7 +132,7 @@ def fit(
         ),
     ] = None,
     test: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="FILE",
             help="A test file. Without it a share of DATA is the test role.",
@@ -131,6 +141,7 @@ def fit(
     ] = None,
     encoding: Annotated[str | None, ENCODING] = None,
     separator: Annotated[str | None, SEPARATOR] = None,
+    table: Annotated[str | None, TABLE] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -223,6 +234,7 @@ def fit(
         "data.group": group or None,
         "data.encoding": encoding,
         "data.separator": separator,
+        "data.table": table,
         "data.cluster": cluster,
         "model.name": model,
         "conformal.alpha": alpha,

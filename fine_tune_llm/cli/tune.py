@@ -16,6 +16,7 @@ import typer
 from .app import EXIT_CODES, PRESET, SEED, SET, app, say
 from .fit import log_as, name_of_run
 from ..core.errors import ConfigurationError
+from ..core.redaction import redact
 
 if TYPE_CHECKING:
     from fine_tune_llm.config.schema import Config
@@ -132,7 +133,7 @@ Examples:
 @app.command("tune", epilog=TUNE_EXAMPLES)
 def tune_command(
     ctx: typer.Context,
-    data: Annotated[Path, _DATA],
+    data: Annotated[str, _DATA],
     text: Annotated[str | None, _TEXT] = None,
     label: Annotated[str | None, _LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,
@@ -202,7 +203,7 @@ def tune_command(
         share = found.importance.get(name)
         more = "" if share is None else f"  (explains {share:.0%} of the spread)"
         say(f"  {name}: {value}{more}")
-    say(f"next: ftllm fit {data} --config {folder / 'best.yaml'}")
+    say(f"next: ftllm fit {redact(data)} --config {folder / 'best.yaml'}")
 
 # %% ../../nbs/cli/25_tune.ipynb #76b3ad29
 LABEL_EXAMPLES = f"""\b
@@ -216,7 +217,7 @@ Examples:
 @app.command("check-labels", epilog=LABEL_EXAMPLES)
 def check_labels(
     ctx: typer.Context,
-    data: Annotated[Path, _DATA],
+    data: Annotated[str, _DATA],
     text: Annotated[str | None, _TEXT] = None,
     label: Annotated[str | None, _LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,

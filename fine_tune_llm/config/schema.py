@@ -135,7 +135,7 @@ class DataConfig(Section):
     processors: tuple[_Name, ...] = _setting(
         (),
         "What is done to each text before the model reads it, in order, here and when "
-        "it decides; such as nfc, whitespace, mask_email or keep_ends:2000",
+        "it decides; such as nfc, whitespace, mask_emails or keep_ends:2000",
         "names",
         max_length=50,
     )

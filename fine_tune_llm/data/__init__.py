@@ -12,12 +12,17 @@ import lazy_loader
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
     "records": ["Records"],
-    "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
-    "rows": ["SourceFacts", "read_rows"],
+    "arrow": ["arrow_rows", "dataset_rows", "parquet"],
+    "reading": ["csv_rows", "jsonl"],
+    "tables": ["database_rows", "folder_rows", "sqlite_rows", "workbook"],
+    "rows": ["LOADERS", "SourceFacts", "read_rows"],
     "schema": ["Schema"],
     "loading": ["Dataset", "load"],
+    "languages": ["find_language"],
+    "processors": ["PROCESSORS", "Chain"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],
     "near_duplicates": ["near_pairs"],
+    "augmentation": ["AUGMENTERS", "altered_copies"],
     "ledger": ["Ledger", "PURPOSES", "ROLES"],
     "splitting": ["split_ledger"],
     "sharing": ["share_out"],
@@ -25,8 +30,12 @@ _WORDS = {
     "frame": ["Frame", "frame_schema", "read_frame"],
     "templates": ["around_text", "chat_template"],
     "prompts": ["Example", "LabelPrompt"],
-    "convert": ["Conversion", "convert"],
+    "conversion": ["Conversion", "convert"],
     "row_files": ["convert_file"],
+    "bag_of_words": ["out_of_fold", "word_features"],
+    "findings": ["Finding", "Inspected", "Tested"],
+    "quality": ["CHECKS", "Quality", "check_data"],
+    "metadata": ["croissant"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

@@ -53,10 +53,31 @@ def _in_order(names: set[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def _votes_under(classes: Sequence[str], data: "Dataset") -> np.ndarray:
-    "Votes of a data set under more classes, shape (n, K)"
+    "Votes under more classes, one for each label where there are none; shape (n, K)"
     votes = np.zeros((len(data), len(classes)))
-    votes[:, [classes.index(name) for name in data.classes]] = data.votes
+    own = np.eye(len(data.classes))[data.labels] if data.votes is None else data.votes
+    votes[:, [classes.index(name) for name in data.classes]] = own
     return votes
+
+
+def _moved_votes(
+    data: "Dataset", labels: np.ndarray, classes: tuple[str, ...]
+) -> np.ndarray:
+    "Votes (n, K) under other classes: those for a row's old label are for its new one"
+    known = tuple(dict.fromkeys((*data.classes, *classes)))
+    votes, rows = _votes_under(known, data), np.arange(len(data))
+    own = votes[rows, data.labels]
+    votes[rows, data.labels] = 0
+    place = np.array([known.index(name) for name in classes])
+    votes[rows, place[labels]] += own
+    return votes[:, place]
+
+
+def _places_of(one: "Dataset", two: "Dataset") -> Sequence[str]:
+    "Where the rows of both stand"
+    if isinstance(one.places, Places) and isinstance(two.places, Places):
+        return one.places + two.places
+    return [data.place(row) for data in (one, two) for row in range(len(data))]
 
 
 _BLANK = {"f": 1.0, "M": np.datetime64("NaT"), "O": None}  # by kind of array
@@ -161,15 +182,7 @@ class Dataset:
         classes = _in_order(set(names), self.classes)
         index = {name: k for k, name in enumerate(classes)}
         labels = np.array([index[name] for name in names], dtype=np.int64)
-        votes = self.votes
-        if votes is not None:
-            known = tuple(dict.fromkeys((*self.classes, *classes)))
-            votes, rows = _votes_under(known, self), np.arange(len(self))
-            own = votes[rows, self.labels]
-            votes[rows, self.labels] = 0
-            place = np.array([known.index(name) for name in classes])
-            votes[rows, place[labels]] += own
-            votes = votes[:, place]
+        votes = None if self.votes is None else _moved_votes(self, labels, classes)
         return replace(self, labels=labels, classes=classes, votes=votes)
 
     def joined(
@@ -179,12 +192,6 @@ class Dataset:
         "These rows and then those of another; what the other does not say is blank"
         index = [self.classes.index(name) for name in other.classes]
         labels = np.array(index, dtype=np.int64)[other.labels]
-        votes = None
-        if self.votes is not None:
-            more = np.eye(len(self.classes))[labels]
-            if other.votes is not None:
-                more = _votes_under(self.classes, other)
-            votes = np.concatenate([self.votes, more])
         return replace(
             self,
             texts=self.texts + other.texts,
@@ -194,10 +201,8 @@ class Dataset:
                 for name, values in self.groups.items()
             },
             ids=self.ids + other.ids,
-            places=[data.place(i) for data in (self, other) for i in range(len(data))]
-            if not isinstance(self.places, Places)
-            else self.places + other.places,
-            votes=votes,
+            places=_places_of(self, other),
+            votes=_after(self.votes, _votes_under(self.classes, other), len(other)),
             **{
                 name: _after(getattr(self, name), getattr(other, name), len(other))
                 for name in ("clusters", "weights", "times", "splits")
@@ -301,10 +306,8 @@ class _Table:
         present = list(facts.paths or facts.columns)
         question = f"Did you mean {what}=`{{}}`?"
         hint = near(name, present, cutoff=0.6, question=question)
-        if not hint and facts.read.get("format") == "csv":
-            hint = f"Name it with {what}=. If the file names no columns, give it a "
-            hint += "first line that does, or fit with header=False (data.header) and "
-            hint += 'columns counted from 0, such as "1"'
+        if not hint and facts.hint:
+            hint = f"Name it with {what}=. {facts.hint}"
         for_what = "" if name == what else f" ({what})"
         return SchemaError(
             f"`{facts.name}` has no column `{name}`{for_what}; it has: "
@@ -459,30 +462,51 @@ def _labels(table: _Table, values: dict, rows: list[int], schema: Schema) -> tup
     classes, index = _classes(table, names, [rows[row] for row in voted], schema)
     votes = np.zeros((len(rows), len(classes)))
     np.add.at(votes, (voted, index), counts)
+    _note_votes(table, votes, numbers, schema)
+    return classes, votes.argmax(1), votes
+
+
+def _note_votes(
+    table: _Table, votes: np.ndarray, numbers: list[int], schema: Schema
+) -> None:
+    "How far annotators agree, and where the majority is none"
+    columns = ", ".join(f"`{name}`" for name in schema.votes or ())
+    n_split = int(((votes > 0).sum(1) > 1).sum())
+    table.notes.append(
+        f"labels are the majority of the votes in {columns}, and training counts all "
+        f"votes; annotators of {n_split:,} rows disagree"
+    )
     ties = np.flatnonzero((votes == votes.max(1, keepdims=True)).sum(1) > 1)
     if len(ties):
         where = places([numbers[row] for row in ties], table.facts.unit)
         table.notes.append(
             f"{len(ties):,} rows have as many votes for one label as for another and "
-            f"got the first of the classes ({where})"
+            f"got the first of these in the order of classes ({where})"
         )
-    return classes, votes.argmax(1), votes
 
 
 def _classes(
     table: _Table, names: list[Any], rows: list[int], schema: Schema
 ) -> tuple[tuple[str, ...], np.ndarray]:
     "The classes in their order, and the index of each label's"
-    if schema.label_names == "normalised":
-        found = join_spellings(names, known=schema.classes)
-        names = [found.name_of[name] for name in names]
-        if found.joined:
-            said = found.sentence("labels that differ only in spelling")
-            table.notes.append(f"{said}; data.label_names=exact keeps them apart")
+    names = _spelled(table, names, schema, "labels", known=schema.classes)
     classes = tuple(schema.classes) or tuple(sorted(set(names), key=name_order))
     _check_known(table, names, rows, classes)
     index = {name: k for k, name in enumerate(classes)}
     return classes, np.array([index[name] for name in names], dtype=np.int64)
+
+
+def _spelled(
+    table: _Table, names: list[Any], schema: Schema, what: str, *, known: Any = ()
+) -> list[Any]:
+    "Names that differ only in spelling are one, unless they are to be exact"
+    if schema.label_names == "exact":
+        return names
+    found = join_spellings(names, known=known)
+    if found.joined:
+        said = found.sentence(f"{what} that differ only in spelling")
+        table.notes.append(f"{said}; data.label_names=exact keeps them apart")
+    return [found.name_of.get(name) for name in names]
 
 
 _MOST_LABELS = 20  # unknown ones that are named
@@ -494,17 +518,18 @@ def _check_known(
     "Every label is a class, or the error names the others with their rows"
     faults, known = table.faults(), set(classes)
     unknown = dict.fromkeys(name for name in names if name not in known)
-    named = set([*unknown][:_MOST_LABELS])
-    few = f"{', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}"
+    few = f"The classes are {', '.join(classes[:8])}"
+    few += ", ..." if len(classes) > 8 else ""
+    hints = {name: near(name, classes) or few for name in [*unknown][:_MOST_LABELS]}
     for row, name in zip(rows, names if unknown else ()):
         if name in known:
             continue
-        which = f"the label {name!r}" if name in named else "further labels"
+        which = f"the label {name!r}" if name in hints else "further labels"
         faults.add(
             table.facts.number(row),
             f"has {which}, which is none of the {len(classes)} classes",
             many=f"have {which}, none of the {len(classes)} classes",
-            hint=near(name, classes) or f"The classes are {few}",
+            hint=hints.get(name, few),
         )
     faults.raise_any()
 
@@ -532,8 +557,11 @@ def load(
     # Do quotes enclose cells ("quotes") or are they text ("none")? "auto": text
     # between tabs
     quoting: Literal["auto", "quotes", "none"] = "auto",
-    # Does a CSV file name its columns? Else they are "0", "1", "2", ...
-    header: bool = True,
+    # Does a CSV file or a sheet name its columns? They are "0", "1", "2" and so on when
+    # not; found when "auto"
+    header: Literal["auto", "yes", "no"] | bool = "auto",
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
     limits: Limits | None = None,  # The most that is read; `Limits()` when `None`
 ) -> Dataset:
     """Read labelled texts
@@ -558,14 +586,15 @@ def load(
         separator=separator,
         quoting=quoting,
         header=header,
+        table=table,
         limits=limits,
     )
-    table = _Table(rows, facts)
-    columns = _columns_of(table, schema)
-    texts = _texts(table, columns.pop("text"), max_chars, on_empty)
-    kept = _kept_rows(table, texts, on_empty)
+    found = _Table(rows, facts)
+    columns = _columns_of(found, schema)
+    texts = _texts(found, columns.pop("text"), max_chars, on_empty)
+    kept = _kept_rows(found, texts, on_empty)
     values = {key: [of[row] for row in kept] for key, of in columns.items()}
-    return _dataset(table, [texts[row] for row in kept], values, kept, schema)
+    return _dataset(found, [texts[row] for row in kept], values, kept, schema)
 
 
 def _columns_of(table: _Table, schema: Schema) -> dict[Any, list[Any]]:
@@ -606,13 +635,15 @@ def _dataset(
     "The rows that stay, with what is known of them"
     facts = table.facts
     classes, labels, votes = _labels(table, values, rows, schema)
-    named = {
-        key: np.array([*_names(table, of, rows, _kind(key)), None])[:-1]
-        for key, of in values.items()
-        if _kind(key) in ("group", "cluster", "split")
-    }
+    named = {}
+    for key, of in values.items():
+        if _kind(key) in ("group", "cluster", "split"):
+            names = _names(table, of, rows, _kind(key))
+            if _kind(key) == "group":
+                names = _spelled(table, names, schema, f"groups of `{key[1]}`")
+            named[key] = np.array([*names, None], dtype=object)[:-1]
     ids = _ids(table, values.get("id"), rows)
-    weights, times = _typed(table, values, rows)
+    weights, times = _typed(table, values, rows, schema)
     source = {"name": facts.name, "sha256": facts.sha256, "rows": len(rows)}
     source["read"] = dict(facts.read)
     if table.notes:
@@ -639,12 +670,16 @@ def _kind(key: Any) -> str:
     return key if isinstance(key, str) else key[0]
 
 
-def _typed(table: _Table, values: dict, rows: list[int]) -> tuple:
+def _typed(table: _Table, values: dict, rows: list[int], schema: Schema) -> tuple:
     "Weights and times, `None` where not asked"
     faults, numbers = table.faults(), [*map(table.facts.number, rows)]
     weights = times = None
     if "weight" in values:
         weights = read_weights(values["weight"], numbers, faults)
+        table.notes.append(
+            f"in training rows count by `{schema.weight}` ({weights.min():g} to "
+            f"{weights.max():g})"
+        )
     if "time" in values:
         times, notes = read_times(values["time"], numbers, faults)
         table.notes += notes
@@ -691,5 +726,6 @@ def load_options(
         "separator": unless_auto(settings.separator),
         "quoting": settings.quoting,
         "header": settings.header,
+        "table": settings.table,
         "limits": Limits(*most),
     }

@@ -12,7 +12,7 @@ import csv
 import gzip
 import io
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,14 @@ from typing import IO, Any
 
 from ..core.errors import DataError, DataLoadingError
 from .reading import csv_rows, jsonl
+from .records import Wanted
 from .rows import read_rows
-from .sources import Limits, find_encoding, without_compression
+from fine_tune_llm.data.sources import (
+    Limits,
+    find_encoding,
+    table_format,
+    without_compression,
+)
 
 # %% ../../nbs/data/12_pieces.ipynb #1bcdcdc3
 @dataclass(frozen=True)
@@ -45,13 +51,20 @@ def read_pieces(
     rows: int = 256,  # Rows of a piece
     encoding: str | None = None,  # Of a text file; found when `None`
     separator: str | None = None,  # Of a CSV file; found when `None`
+    # Does a CSV file or a sheet name its columns: "yes", "no" or "auto"
+    header: str | bool = "auto",
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
+    columns: Iterable[str] | None = None,  # Those that are asked for; any when `None`
     limits: Limits | None = None,  # Of what has to be read whole
 ) -> Iterator[Piece]:
     """The rows of a file, `rows` at a time, in bounded memory
 
     `DataLoadingError` for what is not there or no such file.
     """
-    options = {"encoding": encoding, "separator": separator, "limits": limits}
+    wanted = None if columns is None else Wanted(columns)
+    options: dict[str, Any] = {"encoding": encoding, "separator": separator}
+    options |= {"header": header, "limits": limits, "wanted": wanted}
     kind, found = _kind_of(Path(source), options) if _is_file(source) else ("", {})
     if kind == "parquet":
         yield from _parquet_pieces(Path(source), rows)
@@ -62,7 +75,8 @@ def read_pieces(
             while part := list(islice(numbered, rows)):
                 yield Piece(part, told())
     else:
-        whole, _ = read_rows(source, **options)
+        del options["wanted"]
+        whole, _ = read_rows(source, table=table, **options)
         for start in range(0, len(whole), rows):
             part = whole[start : start + rows]
             yield Piece(list(part), min(1.0, (start + rows) / len(whole)))
@@ -110,8 +124,9 @@ def _kind_of(path, options):
         raise DataLoadingError(
             f"`{path}` cannot be read: {why.lower()}", path=str(path)
         ) from e
-    if head.startswith(b"PAR1"):
-        return "parquet", {}
+    kind = table_format(head[:16])
+    if kind is not None:
+        return ("parquet" if kind == "parquet" else ""), {}
     if len(head) == _HEAD:
         head = head[: head.rfind(b"\n") + 1] or head
     name = without_compression(path.name)
@@ -123,12 +138,12 @@ def _kind_of(path, options):
     if is_json or begins in (b"{", b"["):
         return ("jsonl", {"encoding": encoding}) if _has_lines(head) else ("", {})
     text = head.decode(encoding, "replace")  # bad bytes are told row by row
-    told = {"encoding": "utf-8", "separator": options["separator"]}
-    found = csv_rows(text.encode(), name, **told, limits=options["limits"])
+    found = csv_rows(text.encode(), name, **options | {"encoding": "utf-8"})
     first = text.partition("\n")[0]
     return "csv", {
         "encoding": encoding,
         "separator": found.facts["separator"],
+        "names": list(found.columns) if found.facts["header"] == "no" else [],
         "blanks": f"{found.facts['separator']} " in first,
     }
 
@@ -162,7 +177,7 @@ def _lines(file, name, *, encoding):
             yield pairs[0][1] if len(pairs) == 1 else f"line {number} is no object"
 
 
-def _records(file, name, *, encoding, separator, blanks):
+def _records(file, name, *, encoding, separator, names, blanks):
     "Records of a CSV file: values by column, or what is wrong with the record"
     text = io.TextIOWrapper(file, encoding, errors="surrogateescape", newline="")
     reader = csv.reader(
@@ -172,7 +187,7 @@ def _records(file, name, *, encoding, separator, blanks):
         skipinitialspace=blanks,
         strict=True,
     )
-    header: list[str] = []
+    header: list[str] = list(names)
     while True:
         line = reader.line_num + 1
         try:

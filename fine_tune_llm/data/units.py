@@ -74,7 +74,8 @@ def same_texts(
     if near_duplicates and len(data):
         # One row of each text is enough
         _, first = np.unique(read, return_index=True)
-        some = [data.texts[row] for row in first]
+        texts = data.texts if read_as is None else read_as
+        some = [texts[row] for row in first]
         pairs = first[near_pairs(some, near_duplicates)]
         text = _joined(read, pairs)
     return SameTexts(hashes, look, read, text)

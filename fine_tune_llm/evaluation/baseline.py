@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
+from ..data.bag_of_words import word_counter
+from ..data.processors import Chain
 from .findings import not_evaluated, share
 from ..predictions import LabelledRows, Outcome, Predictions
 from ..stats.metrics import PROB_FLOOR
@@ -24,6 +26,7 @@ def baselines(
     # Class that the model decided for each test row, shape (n,): how far is it from the
     # baselines?
     decided: np.ndarray | None = None,
+    processors: Chain = Chain(),  # What is done to texts before they are read
 ) -> dict[str, Any]:  # `majority` and `tfidf`: accuracy with its interval
     "Majority class, and TF-IDF (words and pairs) with logistic regression"
     if train.labels is None or train.texts is None:
@@ -31,7 +34,7 @@ def baselines(
     commonest = np.bincount(train.labels, minlength=train.n_classes).argmax()
     guesses = {
         "majority": np.full(len(test), commonest),
-        "tfidf": _tfidf_decided(train, test),
+        "tfidf": _tfidf_decided(train, test, processors),
     }
     return {name: _scored(guess, test, decided) for name, guess in guesses.items()}
 
@@ -49,18 +52,18 @@ def _scored(guess, test, decided):
     return found | {"difference": difference.to_dict()}
 
 
-def _tfidf_decided(train, test):
+def _tfidf_decided(train, test, processors):
     "Classes by a bag of words; not evaluated for texts without words"
-    from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
     model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        word_counter(),
         LogisticRegression(C=10, max_iter=2000),
     )
     try:
-        return model.fit(train.texts, train.labels).predict(test.texts)
+        model.fit(processors.process_all(train.texts), train.labels)
+        return model.predict(processors.process_all(test.texts))
     except ValueError as e:
         return not_evaluated(f"TF-IDF finds no words: {e}")
 

@@ -20,6 +20,7 @@ from ..core.event_store import EventStore
 from ..core.events import AuditFinished
 from ..core.files import read_json, sha256_file, write_json
 from ..data.ledger import ROLES
+from ..data.processors import Chain
 from ..data.samples import sample
 from ..data.splitting import overlap_said
 from fine_tune_llm.evaluation.alarms import (
@@ -148,9 +149,30 @@ def data_of(
         "promised_rows": run.certificate["promises"].get("rows", []),
         "groups": run.data["groups"],
         "note": _THINNED if source.get("sha256") == bundled else None,
+        "changed": _changes_said(run),
         "texts_read": run.data["texts_read"],
         "cut": _cut_said(run),
+        "quality": run.data.get("quality")
+        or not_evaluated("the data were not checked"),
     }
+
+
+def _changes_said(run):
+    "What was done to texts before they were read, in a sentence; empty for nothing"
+    processors, made = run.config.data.processors, run.data.get("augmented")
+    said = []
+    if processors:
+        said.append(
+            f"Each text is processed before it is read, in training and in use: "
+            f"{', '.join(processors)}."
+        )
+    if made:
+        how = ", ".join(name.partition(":")[0] for name in made["names"])
+        said.append(
+            f"The model learned from {made['copies']:,} altered copies of texts of the "
+            f"train role, too ({how})."
+        )
+    return " ".join(said)
 
 
 def _cut_said(run):
@@ -201,6 +223,8 @@ def _kind_of_start(run):
 def performance_of(
     outcome: Outcome,  # On the test role
     train: LabelledRows,  # Of the train role, for the baselines
+    *,
+    processors: Chain = Chain(),  # What is done to texts before they are read
 ) -> dict[str, Any]:
     "Deciding everything: accuracy, losses, by class, beside two baselines"
     labels = outcome.predictions.labels
@@ -220,7 +244,12 @@ def performance_of(
         "aurc": aurc(outcome.probs, labels),
         "per_class": per_class,
         "confusion": table.tolist(),
-        "baselines": baselines(train, outcome.predictions, decided=outcome.likeliest),
+        "baselines": baselines(
+            train,
+            outcome.predictions,
+            decided=outcome.likeliest,
+            processors=processors,
+        ),
     }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #6398f8ec
@@ -581,7 +610,9 @@ def audit(
         "identity": identity_of(run),
         "data": data_of(run),
         "training": training_of(run, outcome),
-        "performance": performance_of(outcome, run.rows("train")),
+        "performance": performance_of(
+            outcome, run.rows("train"), processors=Chain(run.config.data.processors)
+        ),
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),
         "selective": selective_of(run, outcome),

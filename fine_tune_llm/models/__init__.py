@@ -27,6 +27,7 @@ _WORDS = {
         "tokenize_texts",
     ],
     "label_tokens": ["LabelTokenClassifier"],
+    "responses": ["supervised_rows"],
     "lengths": ["choose_length", "text_lengths", "token_limit"],
     "memory": ["MemoryNeed", "bytes_to_train", "kept_for_backward", "memory_needed"],
     "text_model": [

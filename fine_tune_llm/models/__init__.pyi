@@ -27,6 +27,7 @@ from .prompts import tokenize_begun as tokenize_begun
 from .prompts import tokenize_prompt as tokenize_prompt
 from .prompts import tokenize_texts as tokenize_texts
 from .label_tokens import LabelTokenClassifier as LabelTokenClassifier
+from .responses import supervised_rows as supervised_rows
 from .lengths import choose_length as choose_length
 from .lengths import text_lengths as text_lengths
 from .lengths import token_limit as token_limit
@@ -87,6 +88,7 @@ __all__ = [
     "quiet",
     "render_prompt",
     "save_adapter",
+    "supervised_rows",
     "text_lengths",
     "token_limit",
     "tokenize_begun",

@@ -182,6 +182,7 @@ class AdapterEnsemble(TextModel):
         "Write all members and the tokenizer, or nothing; back by `load_trained`"
         with atomic_dirs(tokenizer, adapter) as (tokens, weights):
             self.tokenizer.save_pretrained(tokens)
+            self.processors.save(tokens)
             for place, net in enumerate(self.net.members):
                 one = TextModel(net, self.tokenizer, self.source, self.max_length)
                 spare = weights / "tokenizer"
@@ -209,10 +210,12 @@ def ensemble(
             and other.net.n_classes == first.net.n_classes
             and other.net.settings() == first.net.settings()
             and other.max_length == first.max_length
+            and other.processors == first.processors
         )
         if not same or not other.has_adapter:
             raise AdapterError(
-                f"`models` {place} and 0 are not of one base, backend and length",
+                f"`models` {place} and 0 are not of one base, backend, length and "
+                "chain of processors",
                 hint="An ensemble is trained with one configuration and several seeds",
             )
         _share(first.net, other.net)
@@ -222,7 +225,8 @@ def ensemble(
             f"`models` must be two or more, got {len(nets)}", argument="models"
         )
     net = EnsembleClassifier(nets).eval()
-    return AdapterEnsemble(net, first.tokenizer, first.source, first.max_length)
+    parts = first.tokenizer, first.source, first.max_length
+    return AdapterEnsemble(net, *parts, processors=first.processors)
 
 # %% ../../nbs/models/47_ensembles.ipynb #7329154c
 _MOST_MEMBERS = 100

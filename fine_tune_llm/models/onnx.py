@@ -26,6 +26,7 @@ from fine_tune_llm.core.errors import (
     MissingDependencyError,
 )
 from ..core.files import atomic_dirs, read_json, sha256_json, sha256_tree
+from ..data.processors import Chain
 from .head import POOLINGS, PooledClassifier
 from .hub import Source, quiet
 from .text_model import TextModel, collate
@@ -212,6 +213,7 @@ def export_onnx(
     note["pooling"] = net.pooling
     with atomic_dirs(tokenizer, folder) as (tokens, work):
         model.tokenizer.save_pretrained(tokens)
+        model.processors.save(tokens)
         graph.save(str(work / _GRAPH))
         if precision == "int8":
             _in_8_bits(work / _GRAPH, work / "int8.onnx")
@@ -254,4 +256,6 @@ def load_onnx(
             path=str(folder),
         )
     source = Source(folder.name, str(folder), sha256_json(sha256_tree(folder)))
-    return TextModel(net, read_tokenizer(tokenizer, folder.name), source, max_length)
+    chain = Chain.load(tokenizer)
+    saved = read_tokenizer(tokenizer, folder.name)
+    return TextModel(net, saved, source, max_length, processors=chain)

@@ -24,6 +24,7 @@ from ..core.checks import check_choice
 from ..core.errors import AdapterError, ConfigurationError
 from ..core.files import atomic_dirs
 from ..core.logs import get_logger
+from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from fine_tune_llm.models.adapter_files import (
     base_of,
@@ -133,6 +134,8 @@ class TextModel:
     max_length: int  # Tokens read of each text
     # Number format of scores: "fp32", or "bf16", which rounds them and is faster
     precision: str = "fp32"
+    # What is done to each text before it becomes tokens
+    processors: Chain = Chain()
     # Held while texts are read: one thread at a time
     turn: Any = field(
         default_factory=threading.RLock, init=False, repr=False, compare=False
@@ -159,13 +162,19 @@ class TextModel:
         texts: Iterable[str],  # n texts
         limit: int | None = None,  # Tokens kept of each, `max_length` when `None`
     ) -> list[list[int]]:  # n lists of token ids
-        "Texts as the classifier takes them"
+        """Texts as the classifier takes them
+
+        All that is asked of a model passes here, and so through its processors. A head
+        reads one piece of padding where a text has no tokens.
+        """
         limit = limit or self.max_length
+        texts = self.processors.process_all(texts)
         if self.net.backend == "label_tokens":
             lead = self.net.tokens.lead
             whole = tokenize_texts(self.tokenizer, texts, lead=lead)
             return [ids[:limit] for ids in whole]
-        return tokenize(self.tokenizer, texts, limit)
+        whole = tokenize(self.tokenizer, texts, limit)
+        return [ids or [self.tokenizer.pad_token_id] for ids in whole]
 
     def logits(
         self,
@@ -246,12 +255,13 @@ class TextModel:
     ) -> None:
         """Write what was trained, and the tokenizer: both or none
 
-        The tokenizer comes first. An adapter with its head comes back by
-        `load_adapter`, a merged model by `load_merged`.
+        The tokenizer comes first, with the processors. An adapter with its head comes
+        back by `load_adapter`, a merged model by `load_merged`.
         """
         write = _save_adapter if self.has_adapter else _save_merged
         with atomic_dirs(tokenizer, adapter) as (tokens, weights):
             self.tokenizer.save_pretrained(tokens)
+            self.processors.save(tokens)
             write(self.net, weights)
 
 
@@ -463,6 +473,7 @@ def load_adapter(
     of the right shape, and none beside them. `ModelLoadError` for the base model.
     """
     place, folder = find_device(device), Path(adapter).absolute()
+    chain = Chain.load(tokenizer)
     source = find_model(name, local=local, sha256=base_of(folder))
     saved = read_tokenizer(tokenizer, name)
     with seeded(0):
@@ -472,7 +483,7 @@ def load_adapter(
         )
     _read_own(net, folder)
     length = _readable_length(max_length, net, saved, name)
-    return TextModel(net.eval().to(place), saved, source, length)
+    return TextModel(net.eval().to(place), saved, source, length, processors=chain)
 
 
 def load_merged(
@@ -491,10 +502,11 @@ def load_merged(
             hint="Merge first: model.merged().save(folder, tokenizer)",
             path=str(model),
         )
+    chain = Chain.load(tokenizer)
     source = find_model(str(folder), local=True)
     saved = read_tokenizer(tokenizer, source.name)
     with seeded(0):
         net = _classifier_again(source, folder, saved)
     _read_own(net, folder)
     length = _readable_length(max_length, net, saved, source.name)
-    return TextModel(net.eval().to(place), saved, source, length)
+    return TextModel(net.eval().to(place), saved, source, length, processors=chain)

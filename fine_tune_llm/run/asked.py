@@ -12,6 +12,7 @@ from ..config.schema import Config
 from ..core.checks import near
 from ..core.errors import ConfigurationError
 from ..data.loading import Dataset
+from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.hub import find_model
 from ..models.text_model import choose_backend
@@ -24,10 +25,17 @@ def asked_prompt(
     *,
     train: np.ndarray,  # Rows of the train role
 ) -> LabelPrompt:
-    "The prompt of a run; `ConfigurationError` for names that are no class"
+    """The prompt of a run; `ConfigurationError` for names that are no class
+
+    Its examples are processed as every text is that the model reads.
+    """
     asked = config.prompt
     _check_names(asked, dataset.classes)
-    examples = [*asked.examples, *_shots(config, dataset, train)]
+    chain = Chain(config.data.processors)
+    examples = [
+        (chain.process(text), *answer)
+        for text, *answer in [*asked.examples, *_shots(config, dataset, train)]
+    ]
     said = {name: getattr(asked, name) for name in ("instruction", "template")}
     return LabelPrompt(
         dataset.classes,

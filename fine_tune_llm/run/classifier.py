@@ -171,6 +171,15 @@ class CertifiedClassifier:
         by_group = dict(self.selective.thresholds_)
         return by_group if self.risk_group else by_group[None]
 
+    @property
+    def known_groups(self) -> dict[str, tuple[str | None, ...]]:
+        "Groups that something is promised about, by their column"
+        known = {self.set_group: self.conformal.cells_.groups}
+        if self.selective is not None:
+            of_risk = (*self.selective.thresholds_, *known.get(self.risk_group, ()))
+            known[self.risk_group] = of_risk
+        return {column: names for column, names in known.items() if column}
+
     def outcome(
         self,
         predictions: Predictions,  # With logits, and the group columns in use

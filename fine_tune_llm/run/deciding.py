@@ -10,7 +10,7 @@ __all__ = ['check_texts', 'outcome_of', 'decide_part', 'check_rationale', 'decis
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from ..core.event_store import EventStore
 from ..core.events import DecisionMade
 from ..core.logs import get_logger
 from ..core.texts import is_blank
+from ..data.spellings import spelled_as
 from fine_tune_llm.inference.decision import (
     Decision,
     Decisions,
@@ -71,16 +72,41 @@ def outcome_of(
 ) -> Outcome:
     "What a run says about new texts; `DataValidationError` for one that is empty"
     texts = check_texts(texts)
+    for row in run.model.processors.emptied(texts):
+        raise DataValidationError(
+            f"`texts` row {row}: {_nothing_left(run)}: {texts[row]!r:.60}", row=row
+        )
+    return _outcome(run, texts, None if ids is None else list(ids), groups)
+
+
+def _nothing_left(run):
+    "What is wrong with a text that is empty when the processors are done with it"
+    return f"the text is empty after the processors {run.model.processors}"
+
+
+def _outcome(run, texts, ids, groups):
+    "What a run says about texts that can be read"
     logits, parts = RoleScorer(run.model, run.scope).score(texts)
     said = Predictions(
         logits=logits,
         scope=parts,
         classes=run.classes,
         ids=None if ids is None else list(ids),
-        groups=groups,
+        groups=_spelled_groups(run, groups),
         texts=texts,
     )
     return run.classifier.outcome(said)
+
+
+def _spelled_groups(run, groups):
+    "Groups under the names that promises know them by"
+    if not groups or run.config.data.label_names == "exact":
+        return groups
+    known = run.classifier.known_groups
+    return {
+        name: spelled_as(values, known[name]) if name in known else values
+        for name, values in groups.items()
+    }
 
 # %% ../../nbs/run/19_deciding.ipynb #91e59029
 def decide_part(
@@ -90,6 +116,7 @@ def decide_part(
     rationale: bool | str,  # As `Run.decide` takes it
 ) -> Decisions:  # One a row, in order
     "Decide on what can be read; the rest is left to a person"
+    part = _without_emptied(run, part)
     read = part.take(part.readable)
     said = iter(_decided(run, read, rationale) if len(read) else ())
     certificate = run.certificate["id"]
@@ -101,8 +128,18 @@ def decide_part(
     )
 
 
+def _without_emptied(run, part):
+    "The part, its texts unreadable of which the processors leave nothing"
+    rows = part.readable
+    if not rows:
+        return part
+    emptied = run.model.processors.emptied(part.texts[row] for row in rows)
+    trouble = {rows[i]: _nothing_left(run) for i in emptied}
+    return replace(part, unreadable=part.unreadable | trouble)
+
+
 def _decided(run, read, rationale):
-    outcome = outcome_of(run, read.texts, ids=read.ids, groups=read.groups)
+    outcome = _outcome(run, list(read.texts), read.ids, read.groups)
     disagreement = _disagreement(run, read.texts)  # of what was just scored
     return make_decisions(
         outcome,

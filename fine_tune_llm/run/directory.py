@@ -25,6 +25,7 @@ from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataValidationError,
     FineTuneLLMError,
+    IntegrityError,
     RunError,
 )
 from ..core.event_bus import EventBus
@@ -408,7 +409,8 @@ def _read_model(run):
     try:
         with _unchanged(run, "adapter", "tokenizer"):
             model = saved_model(run.path, run.config, device=run.device, local=True)
-    except AdapterError as e:  # it was verified, so it was changed while it was read
+    except (AdapterError, IntegrityError) as e:
+        # it was verified, so it was changed while it was read, or reads otherwise here
         raise void(run.path, e.message, hint=e.hint) from e
     meant = run.certificate["fingerprints"]["base_model"]
     # was it swapped while it was read?
@@ -421,9 +423,12 @@ def _read_model(run):
 
 def _read_graph(run):
     "The graph of an export, which speaks as it did"
-    with _unchanged(run, "onnx", "tokenizer"):
-        length = run.config.model.max_length
-        model = load_onnx(run.path / "onnx", run.path / "tokenizer", max_length=length)
+    parts, length = ("onnx", "tokenizer"), run.config.model.max_length
+    try:
+        with _unchanged(run, *parts):
+            model = load_onnx(*(run.path / part for part in parts), max_length=length)
+    except (AdapterError, IntegrityError) as e:
+        raise void(run.path, e.message, hint=e.hint) from e
     check_scores(run.path, model, run.predictions("calibration"))
     return model
 

@@ -40,6 +40,7 @@ from ..core.names import as_name
 from ..core.printable import for_json
 from ..data.loading import load
 from ..data.pieces import read_pieces
+from ..data.records import at_path
 from ..data.sources import Limits
 from ..inference.decision import Decision, Decisions, unread
 from .classifier import set_group
@@ -94,6 +95,17 @@ class FileOptions:
     max_chars: int  # Longest text that is read, in characters
     encoding: str | None = None  # Of a text file; found when `None`
     separator: str | None = None  # Of a CSV file; found when `None`
+    header: str = "auto"  # Does it name its columns: "yes", "no" or "auto"
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None
+    id: str = "id"  # Column that names each row
+
+    def reading(self) -> dict[str, Any]:
+        "Arguments of `read_pieces` by name"
+        names = ("encoding", "separator", "header", "table")
+        return {name: getattr(self, name) for name in names} | {
+            "columns": [self.text, *self.groups, self.id, "messages", "conversations"]
+        }
 
 
 def file_options(
@@ -102,6 +114,8 @@ def file_options(
     text: str | None = None,  # Column of the text; that of the run when `None`
     encoding: str | None = None,  # Of a text file; found when `None`
     separator: str | None = None,  # Of a CSV file; found when `None`
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
 ) -> FileOptions:
     "How a run reads files: by the columns that its promises need"
     groups = sorted({set_group(run.config), run.config.risk.group} - {""})
@@ -111,6 +125,9 @@ def file_options(
         run.config.data.max_chars,
         encoding,
         separator,
+        run.config.data.header,
+        table,
+        run.config.data.id,
     )
 
 
@@ -140,7 +157,7 @@ def _inputs_of(
         for at, name in enumerate(options.groups)
     }
     checked = check_inputs(texts, groups=groups, max_chars=options.max_chars)
-    ids = tuple(_id_of(row, start + i) for i, row in enumerate(rows))
+    ids = tuple(_id_of(row, start + i, options.id) for i, row in enumerate(rows))
     return replace(checked, ids=ids, unreadable=checked.unreadable | errors)
 
 
@@ -161,24 +178,25 @@ def _texts_of(rows, options):
     return list(zip(dataset.texts, values))
 
 
-def _id_of(row, number):
-    "The column `id`, or the number of the row"
-    given = _given_id(row)
+def _id_of(row, number, column):
+    "The column of ids, or the number of the row"
+    given = _given_id(row, column)
     return str(number) if given is None else given
 
 
-def _given_id(row):
-    return as_name(row.get("id")) if isinstance(row, dict) else None
+def _given_id(row, column):
+    if not isinstance(row, dict):
+        return None
+    value = row[column] if column in row else at_path(row, column.split("."))[1]
+    return as_name(value)
 
 
 def _check_ids(source, options):
     "`DataValidationError` for an id of several rows; eight bytes a row are held"
     marks, rows, start = array("Q"), array("Q"), 0
-    for piece in read_pieces(
-        source, rows=_ROWS, encoding=options.encoding, separator=options.separator
-    ):
+    for piece in read_pieces(source, rows=_ROWS, **options.reading()):
         for number, row in enumerate(piece.rows, start):
-            given = _given_id(row)
+            given = _given_id(row, options.id)
             if given is not None:
                 mark = blake2b(given.encode("utf-8", "surrogatepass"), digest_size=8)
                 marks.append(int.from_bytes(mark.digest()))
@@ -205,9 +223,7 @@ def decide_pieces(
     skip: int = 0,  # Rows that are done, whole pieces of them
 ) -> Iterator[tuple[Decisions, float]]:  # One a row in order; share of the file read
     "What a run says of a file, piece by piece, in bounded memory"
-    pieces = read_pieces(
-        source, rows=_ROWS, encoding=options.encoding, separator=options.separator
-    )
+    pieces = read_pieces(source, rows=_ROWS, **options.reading())
     start = 0
     for piece in pieces:
         if start >= skip:
@@ -313,6 +329,8 @@ def decide_file(
     text: str | None = None,  # Column of the text; that of the run when `None`
     encoding: str | None = None,  # Of a text file; found when `None`
     separator: str | None = None,  # Of a CSV file; found when `None`
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
     rationale: bool | str = False,  # As `Run.decide` takes it
     record: bool = False,  # Put the decisions into the run's `events.db`, too
     bus: EventBus | None = None,  # Where a `DecisionMade` is published for each
@@ -327,7 +345,8 @@ def decide_file(
     cannot be read at all. Events of a piece are published after it is on the disk: a
     kill may lose those of one piece, and doubles none.
     """
-    options = file_options(run, text=text, encoding=encoding, separator=separator)
+    how = {"encoding": encoding, "separator": separator, "table": table}
+    options = file_options(run, text=text, **how)
     source, output = Path(source), Path(output)
     if not source.is_file():
         raise ConfigurationError(

@@ -9,7 +9,7 @@ __all__ = ['PREDICTED_FOR', 'STAGES_OF_FIT', 'read_data', 'fit_settings', 'check
 # %% ../../nbs/run/30_journey.ipynb #a3dda46b
 import time
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,11 @@ from ..config.manager import ConfigManager
 from ..config.resolve import resolve_config
 from ..config.schema import Config, Layer
 from ..core.error_counts import error_stats
-from ..core.errors import ConfigurationError, DataValidationError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    DataValidationError,
+    SchemaError,
+)
 from ..core.event_bus import EventBus
 from ..core.event_store import EventStore
 from fine_tune_llm.core.events import (
@@ -48,12 +52,15 @@ from fine_tune_llm.core.logs import (
     get_logger,
     log_context,
 )
+from ..data.augmentation import Copies, make_augmenters
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.processors import Chain, check_something_left
 from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
 from ..data.sharing import share_out
+from ..data.spellings import spelled_as
 from ..data.splitting import overlap_said
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
@@ -77,6 +84,8 @@ from fine_tune_llm.run.certificate import (
     write_certificate,
 )
 from .classifier import check_promises, set_group
+from .copies import learned_rows, train_copies
+from .data_quality import quality_of_fit, warn_of_quality
 from .directory import Run, claim_folder, saved_model
 from .limits import settled
 from .loss import check_loss, known_to_losses
@@ -106,18 +115,34 @@ def read_data(
     "Labelled texts; `DataValidationError` for labels that only the test has"
     schema, options = Schema.from_settings(config.data), load_options(config.data)
     main = load(data, schema=schema, **options)
-    _check_all_have_rows(main)
+    if schema.classes:
+        _check_all_have_rows(main)
     if test is None:
         return main, 0
     # of the roles that nothing is learned from every row counts the same
     of_test = replace(schema, weight=None, split=None, classes=main.classes)
-    held_out = load(test, schema=of_test, **options)
+    held_out = _load_test(test, of_test, options)
+    if schema.label_names == "normalised":
+        spelled = {k: spelled_as(v, main.groups[k]) for k, v in held_out.groups.items()}
+        held_out = replace(held_out, groups=spelled)
     for column in sorted({set_group(config), config.risk.group} & set(schema.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     both = main.joined(held_out)
     ids = (*main.ids, *(f"test-{i}" for i in held_out.ids))
     source = dict(main.source, test=held_out.source)
     return replace(both, ids=ids, source=source), len(held_out)
+
+
+def _load_test(test, schema, options):
+    "A test file by the same columns; of votes or, where it has none, of labels"
+    try:
+        return load(test, schema=schema, **options)
+    except SchemaError:
+        if not schema.votes:
+            raise
+        with suppress(SchemaError):
+            return load(test, schema=replace(schema, votes=()), **options)
+        raise
 
 
 def _check_all_have_rows(data):
@@ -192,7 +217,7 @@ def _files_of(config):
 
 
 def _with_full_path(config):
-    "A model's folder, a file of texts and a ledger must open from anywhere"
+    "A model's folder, files of texts and tables, and a ledger must open from anywhere"
     name, outside, full = config.model.name, config.scope.outside, {}
     if name not in CATALOGUE and Path(name).is_dir():
         full["model.name"] = str(Path(name).resolve())
@@ -200,7 +225,16 @@ def _with_full_path(config):
         full["scope.outside"] = str(Path(outside).absolute())
     if config.data.ledger:
         full["data.ledger"] = str(Path(config.data.ledger).absolute())
+    augment = tuple(map(_with_full_table, config.data.augment))
+    if augment != config.data.augment:
+        full["data.augment"] = augment
     return make_config(config, Layer("its full path", full)) if full else config
+
+
+def _with_full_table(name):
+    "An augmenter's name, a table of synonyms by its full path"
+    word, colon, table = name.partition(":")
+    return f"{word}:{Path(table).absolute()}" if word == "synonyms" and colon else name
 
 # %% ../../nbs/run/30_journey.ipynb #9afc7432
 def check_fit(
@@ -274,6 +308,7 @@ class Job:
     start: Run | None = None  # Whose adapter is trained on
     prompt: LabelPrompt | None = None  # What a causal model is asked
     outside: tuple[str, ...] = ()  # Texts of no class, which choose the scope's score
+    copies: Copies = Copies()  # Altered texts that the train role learns from, too
 
     def rows(
         self,
@@ -311,6 +346,7 @@ def _first_model(job, seed):
             **_place(config),
         )
         model.precision = config.model.precision
+        model.processors = Chain(config.data.processors)
         names = ("adapter", "tokenizer")
         check_unchanged(job.start.path, job.start.certificate, names)
         return model
@@ -318,7 +354,7 @@ def _first_model(job, seed):
 
 
 def fresh_model(
-    config: Config,  # Sections model, lora and training
+    config: Config,  # Sections model, lora and training; processors of section data
     classes: tuple[str, ...],  # K names
     *,
     prompt: LabelPrompt | None,  # What a causal model is asked; `None` for a head
@@ -339,6 +375,7 @@ def fresh_model(
         **_place(config),
     )
     model.precision = config.model.precision
+    model.processors = Chain(config.data.processors)
     return model
 
 
@@ -354,7 +391,7 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        job.dataset.training_rows(job.ledger.take("train", "fit")),
+        learned_rows(job.dataset, job.ledger.take("train", "fit"), job.copies),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,
@@ -649,7 +686,10 @@ def shared_data(
     config: Config,  # Settings
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     "Rows read and shared out, and the settings checked for their classes"
+    chain = Chain(config.data.processors)
+    make_augmenters(config.data.augment)
     dataset, n_test = read_data(data, test, config)
+    check_something_left(dataset, chain)
     asked = config.data
     dataset, ledger = share_out(
         dataset,
@@ -663,6 +703,7 @@ def shared_data(
         near_duplicates=asked.near_duplicates,
         min_calibration=asked.min_calibration,
         previous=Ledger.load(asked.ledger) if asked.ledger else None,
+        read_as=chain.process_all(dataset.texts) if chain.names else None,
     )
     check_fit(config, dataset.classes)
     return dataset, ledger
@@ -697,15 +738,24 @@ def _job_of(data, test, folder, config, progress, start):
         "groups": sorted(dataset.groups),
         "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
+        "quality": quality_of_fit(
+            folder, dataset, config, ledger=ledger, prompt=prompt
+        ),
     }
     if outside:
         record["outside"] = sorted(map(text_hash, outside))
+    copies = train_copies(dataset, ledger, config)
+    if config.data.processors:
+        record["processors"] = Chain(config.data.processors).to_dict()
+    if config.data.augment:
+        record["augmented"] = copies.to_dict()
     if start is not None:
         start = starting_run(start, config, record)
         record["start"] = {"certificate": start.certificate["id"]}
         record["formed_before"] = formed_by(start)
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
+    warn_of_quality(record["quality"])
     bars = progress and not in_notebook()
     return Job(
         folder,
@@ -718,6 +768,7 @@ def _job_of(data, test, folder, config, progress, start):
         start=start,
         prompt=prompt,
         outside=outside,
+        copies=copies,
     )
 
 

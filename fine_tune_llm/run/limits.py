@@ -18,6 +18,7 @@ from ..config.machine import free_cores, this_machine
 from ..config.schema import Config, Layer
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
+from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths
 from ..models.memory import bytes_to_train
@@ -64,7 +65,8 @@ def settled(
     prompt: LabelPrompt | None = None,  # What stands around a text, if anything
 ) -> tuple[Config, TextsRead]:  # With numbers for what was left open
     "Settings that say what is done; `ConfigurationError` when it does not fit in here"
-    lengths, limit = text_lengths(config.model.name, dataset.texts, prompt=prompt)
+    read = Chain(config.data.processors).process_all(dataset.texts)
+    lengths, limit = text_lengths(config.model.name, read, prompt=prompt)
     asked = config.model.max_length
     wanted = asked or choose_length(lengths[ledger.roles["train"]], limit)
     max_length = min(wanted, limit)

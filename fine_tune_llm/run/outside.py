@@ -10,6 +10,7 @@ from ..config.schema import Config
 from ..core.errors import ConfigurationError, DataValidationError
 from ..data.fingerprints import text_hash
 from ..data.loading import Dataset, load, load_options
+from ..data.processors import Chain
 
 # %% ../../nbs/run/07_outside.ipynb #82b22b41
 def read_outside(
@@ -42,8 +43,10 @@ def outside_of(
             argument="scope.outside",
         )
     others = read_outside(file, config)
-    known = {text_hash(text): row for row, text in enumerate(dataset.texts)}
-    for place, text in enumerate(others.texts):
+    chain = Chain(config.data.processors)
+    hashes = map(text_hash, chain.process_all(dataset.texts))
+    known = {mark: row for row, mark in enumerate(hashes)}
+    for place, text in enumerate(chain.process_all(others.texts)):
         row = known.get(text_hash(text))
         if row is not None:
             raise DataValidationError(

@@ -39,7 +39,9 @@ from fine_tune_llm.core.files import (
 from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
 from ..data.loading import Dataset, load, load_options
+from ..data.processors import Chain, check_something_left
 from ..data.schema import Schema
+from ..data.spellings import spelled_as
 from ..inference.scope import RoleScorer
 from ..predictions import Predictions
 from .certificate import check_unchanged, void, write_certificate
@@ -194,16 +196,25 @@ def fresh_rows(
         classes=run.classes,
     )
     found = load(source, schema=schema, **load_options(asked))
-    hashes = [text_hash(text) for text in found.texts]
-    _check_unseen(found, hashes, run)
+    if asked.label_names == "normalised" and found.groups:
+        known = run.rows("calibration").groups
+        groups = {k: spelled_as(v, known[k]) for k, v in found.groups.items()}
+        found = replace(found, groups=groups)
+    chain = Chain(asked.processors)
+    check_something_left(found, chain)
+    read = chain.process_all(found.texts)
+    hashes = [text_hash(text) for text in read]
+    _check_unseen(found, read, run)
     _check_one_label(hashes, found.labels)
     return _one_of_each(found, hashes, run)
 
 
-def _check_unseen(found, hashes, run):
+def _check_unseen(found, read, run):
     "Neither the texts, nor what looks like them, nor whom they come from"
-    looks = {look_hash(text) for text in found.texts}
-    n_texts = len(set(hashes) & set(run.data.get("outside", ())))
+    chain = Chain(run.config.data.processors)
+    hashes = {text_hash(text) for text in found.texts}
+    looks = {look_hash(text) for text in read}
+    n_texts = len(hashes & set(run.data.get("outside", ())))
     if n_texts:
         raise LeakageError(
             f"`calibration` holds {n_texts} texts that are none of the classes by "
@@ -214,8 +225,10 @@ def _check_unseen(found, hashes, run):
     people = set() if found.clusters is None else set(found.clusters) - {None}
     for role, seen in run.data["ledger"]["roles"].items():
         there = run.rows(role)
-        n_texts = len(set(hashes) & set(seen))
-        n_texts = n_texts or len(looks & {look_hash(text) for text in there.texts})
+        n_texts = len(hashes & set(seen))
+        n_texts = n_texts or len(
+            looks & {*map(look_hash, chain.process_all(there.texts))}
+        )
         n_people = 0 if there.clusters is None else len(people & set(there.clusters))
         what = f"{n_texts} texts" if n_texts else f"{n_people} clusters"
         if n_texts or n_people:

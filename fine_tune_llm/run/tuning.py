@@ -19,12 +19,15 @@ from ..config.schema import Config
 from ..core.events import Event
 from ..core.files import atomic_write
 from ..core.locks import single_writer
+from ..data.augmentation import Copies
 from ..data.ledger import Ledger
 from ..data.loading import Dataset
+from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths
 from ..models.text_model import TextModel
 from .asked import prompt_in_use
+from .copies import learned_rows, train_copies
 from .journey import fit_settings, fresh_model, shared_data
 from .loss import known_to_losses
 from .outside import outside_of
@@ -61,10 +64,16 @@ class LearningRows:
         classes, seed = self.dataset.classes, config.seed
         return fresh_model(config, classes, prompt=prompt, seed=seed)
 
+    def copies(self) -> Copies:
+        "Altered copies that a fit would learn from, too"
+        return train_copies(self.dataset, self.ledger, self.config)
+
     def unshown(self) -> np.ndarray:  # Row numbers
         "The train role without texts whose class stands in the prompt"
         shown = [each.text for each in self.prompt.examples] if self.prompt else []
-        unseen = [self.dataset.texts[i] not in shown for i in self.train]
+        texts = [self.dataset.texts[i] for i in self.train]
+        read = Chain(self.config.data.processors).process_all(texts)
+        unseen = [text not in shown for text in read]
         return self.train[np.array(unseen, dtype=bool)]
 
 # %% ../../nbs/run/33_tuning.ipynb #93bfc126
@@ -81,6 +90,7 @@ def learning_rows(
     validation = ledger.take("validation", "choose")
     prompt = prompt_in_use(config, dataset, train=train)
     texts = [dataset.texts[i] for i in train]
+    texts = Chain(config.data.processors).process_all(texts)
     lengths, limit = text_lengths(config.model.name, texts, prompt=prompt)
     length = min(config.model.max_length or choose_length(lengths, limit), limit)
     config = make_config(config, {"model.max_length": length})
@@ -123,7 +133,7 @@ def tune_data(
     with single_writer(folder):
         return tune(
             found.model,
-            found.dataset.training_rows(found.train),
+            learned_rows(found.dataset, found.train, found.copies()),
             found.rows(found.validation),
             space=SPACE if space is None else space,
             folder=folder,

@@ -11,6 +11,7 @@ __all__ = ['SMALL_SIZE', 'MISSING', 'as_float_array', 'number_array', 'check_sam
 # %% ../../nbs/stats/04_arrays.ipynb #ac1efb46
 import inspect
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -586,12 +587,14 @@ def class_index(
     places = [index.get(name) for name in found]
     if None in places:
         unknown = [i for i, place in enumerate(places) if place is None]
-        row = int(np.isin(code, unknown).argmax())
-        raise _no_class(found[code[row]], names, argument, row)
+        bad = np.isin(code, unknown)
+        row = int(bad.argmax())
+        counts = Counter(found[i] for i in code[bad])
+        raise _no_class(found[code[row]], names, argument, row, counts)
     return np.array([*places, -1], dtype=np.int64)[code]
 
 
-def _no_class(name, names, argument, row):
+def _no_class(name, names, argument, row, counts):
     "The error for a row whose value is no class"
     if name is None:
         return PredictionError(
@@ -600,9 +603,12 @@ def _no_class(name, names, argument, row):
     hint = near(name, names, question="Did you mean {!r}?")
     if hint is None and _WHOLE_NUMBER.fullmatch(name):
         hint = "A class is named by a number, so numbers are names here, not indices"
+    named = [f"{one!r} ({n:,})" for one, n in counts.most_common(5) if one is not None]
+    n_bad = counts.total() - counts[None]
+    more = f"; {n_bad:,} rows are of none: {', '.join(named)}"
     return PredictionError(
         f"`{argument}` row {row} is {name!r}, which is none of the "
-        f"{len(names)} classes",
+        f"{len(names)} classes{more if n_bad > 1 else ''}",
         hint=hint,
         argument=argument,
         row=row,

@@ -250,6 +250,7 @@ class ComposedLoss:
         labels: torch.Tensor,  # True classes, shape (n,), int64
         # Numbers of the rows in the train role, shape (n,), int64, where `needs_rows`
         rows: torch.Tensor | None = None,
+        *,
         # What each row counts, shape (n,), where no term is `unweighted`
         weights: torch.Tensor | None = None,
     ) -> torch.Tensor:  # A scalar with gradient, float32 at least

@@ -140,13 +140,13 @@ class _Lines(ProgressCallback):
             self.training_bar.write(line)
 
 # %% ../../nbs/training/35_recipe.ipynb #27ee300d
-def _tokenized(model, texts, labels):
+def _tokenized(model, texts, labels, *weights):
     labels = np.asarray(labels)
     if not len(labels):
         raise DataValidationError(
             "the train and the validation role each need at least one row"
         )
-    return model.prepare(texts), labels
+    return model.prepare(texts), labels, *weights
 
 
 def _that_count(texts, labels, weights=None):
@@ -394,9 +394,9 @@ def train(
         config, folder, seed=seed, device=device, progress=progress
     )
     publish = unheard if publish is None or arguments.process_index else publish
-    texts, labels, *weights_of_rows = _that_count(*train_rows)
-    rows = [_tokenized(model, texts, labels), _tokenized(model, *validation_rows)]
-    rows[0] = (*rows[0], *weights_of_rows)
+    rows = [
+        _tokenized(model, *part) for part in (_that_count(*train_rows), validation_rows)
+    ]
     what, weights = _loss_for(model, loss, rows[0], known)
     strategies, metrics = _strategies_of(
         config, _outset(model, rows[0], seed=seed, publish=publish), metrics

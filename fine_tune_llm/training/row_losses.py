@@ -83,6 +83,7 @@ def mean_of_rows(
     labels: torch.Tensor,  # True classes, shape (n,), int64
     # What a row of each class counts, K numbers; the same for all when `None`
     class_weights: Sequence[float] | None = None,
+    *,
     # What each row counts beside that, shape (n,); the same for all when `None`
     weights: torch.Tensor | None = None,
 ) -> torch.Tensor:  # A scalar; 0 where no row counts
@@ -116,7 +117,7 @@ def cross_entropy(
         label_smoothing=label_smoothing,
         reduction="none",
     )
-    return mean_of_rows(rows, labels, class_weights, weights)
+    return mean_of_rows(rows, labels, class_weights, weights=weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #a8cc5f8d
 def _unsure(log_probs):
@@ -140,7 +141,7 @@ def focal(
     check_number("gamma", gamma, high=math.inf, closed="low")
     log_prob = true_log_probs(logits, labels)
     rows = -(_unsure(log_prob) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights, weights)
+    return mean_of_rows(rows, labels, class_weights, weights=weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #e84099e4
 @with_traits(over_rows=True, takes_weights=True)
@@ -157,7 +158,7 @@ def flsd53(
     log_prob = true_log_probs(logits, labels)
     gamma = torch.where(log_prob.detach() < math.log(0.2), 5.0, 3.0)
     rows = -(_unsure(log_prob) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights, weights)
+    return mean_of_rows(rows, labels, class_weights, weights=weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #73dc663a
 @with_traits(over_rows=True, takes_weights=True)
@@ -178,7 +179,7 @@ def dual_focal(
     below = log_probs.masked_fill(log_probs >= log_prob, -torch.inf).amax(1).exp()
     log_prob = log_prob[:, 0]
     rows = -((_unsure(log_prob) + below) ** gamma) * log_prob
-    return mean_of_rows(rows, labels, class_weights, weights)
+    return mean_of_rows(rows, labels, class_weights, weights=weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #03853d93
 @with_traits(over_rows=True, takes_weights=True, is_added=True)
@@ -198,7 +199,7 @@ def margin_smoothing(
     check_number("margin", margin, high=math.inf, closed="low")
     scores = in_full_precision(logits)
     too_far = (scores.amax(1, keepdim=True) - scores - margin).clamp(min=0)
-    return alpha * mean_of_rows(too_far.mean(1), labels, class_weights, weights)
+    return alpha * mean_of_rows(too_far.mean(1), labels, class_weights, weights=weights)
 
 # %% ../../nbs/training/06_row_losses.ipynb #da960d00
 @with_traits(over_rows=True, takes_weights=True)
@@ -224,7 +225,9 @@ def expected_cost_loss(
             argument="cost",
         )
     matrix = torch.from_numpy(np.array(cost, dtype=np.float64)).to(probs)
-    return mean_of_rows((matrix[labels] * probs).sum(1), labels, class_weights, weights)
+    return mean_of_rows(
+        (matrix[labels] * probs).sum(1), labels, class_weights, weights=weights
+    )
 
 # %% ../../nbs/training/06_row_losses.ipynb #cb8f5153
 def payoff_from_costs(
@@ -273,4 +276,6 @@ def gambler(
     log_probs = in_full_precision(logits).log_softmax(1)
     bet = log_probs.gather(1, labels[:, None])[:, 0]
     kept = log_probs[:, -1] - math.log(payoff)
-    return mean_of_rows(-torch.logaddexp(bet, kept), labels, class_weights, weights)
+    return mean_of_rows(
+        -torch.logaddexp(bet, kept), labels, class_weights, weights=weights
+    )

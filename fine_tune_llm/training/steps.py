@@ -70,6 +70,7 @@ class LossInParts:
         logits: torch.Tensor,
         labels: torch.Tensor,
         rows: Any,
+        *,
         weights: torch.Tensor | None = None,
     ) -> Any:
         more = {} if weights is None else {"weights": weights}
@@ -236,7 +237,7 @@ def share_of(
     else:
         if n:
             weights = part.get("weights")
-            own = step.loss(logits, part["labels"], part.get("rows"), weights)
+            own = step.loss(logits, part["labels"], part.get("rows"), weights=weights)
             weight = step.loss.weight(part["labels"], weights) / max(step.weight, 1e-30)
             value = own * weight * count
         noted = value.detach()

@@ -20,10 +20,14 @@ FTLLM = Path(sys.executable).parent / "ftllm"
         ("some/mails.csv.gz", "mails"),
         ("-", "stdin"),
         (os.devnull, "pipe"),
+        ("/etc", "etc"),
+        ("sqlite:///some/mails.db", "mails"),
+        ("postgresql://ann:se@cret@host:1/mails?sslmode=no", "mails"),
+        ("hub:owner/mails@v1.0", "mails"),
     ],
 )
 def test_what_a_run_is_called(data, name):
-    assert name_of_run(Path(data)) == name
+    assert name_of_run(data) == name
 
 
 @pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")

@@ -102,7 +102,9 @@ def test_a_file_of_short_messages_without_a_header():
     data = load(raw, text=1, label=0, header=False, name="SMSSpamCollection")
     assert data.texts[0] == 'Go until jurong point, crazy.. "quite'
     assert data.classes == ("ham", "spam")
-    with pytest.raises(SchemaError, match="header=False"):
+    with pytest.raises(
+        SchemaError, match='header=no .data.header. and text="1", label="0"'
+    ):
         load(raw, name="SMSSpamCollection")
 
 

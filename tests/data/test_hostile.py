@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -28,6 +29,44 @@ ROWS = [dict(row, group=i % 3, note="é–ß") for i, row in enumerate(toy_rows(
 CSV = "text,label,group,note\n" + "".join(
     f'"{r["text"]}, ""or""\nnot",{r["label"]},{r["group"]},{r["note"]}\n' for r in ROWS
 )
+
+
+def arrow_of(rows, new, **how):
+    file, table = io.BytesIO(), pa.Table.from_pylist(rows)
+    with new(file, table.schema, options=pa.ipc.IpcWriteOptions(**how)) as writer:
+        writer.write_table(table, max_chunksize=5)
+    return file.getvalue()
+
+
+def workbook_of(rows):
+    openpyxl = pytest.importorskip("openpyxl")
+    book, file = openpyxl.Workbook(), io.BytesIO()
+    book.active.append(list(rows[0]))
+    for row in rows:
+        book.active.append(list(row.values()))
+    book.active.merge_cells("D3:D5")
+    book.save(file)
+    return file.getvalue()
+
+
+def stored(raw):
+    "An archive without compression, so that damage reaches the XML"
+    file, parts = io.BytesIO(), zipfile.ZipFile(io.BytesIO(raw))
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in parts.namelist():
+            archive.writestr(name, parts.read(name))
+    return file.getvalue()
+
+
+def database_of(rows):
+    pytest.importorskip("sqlalchemy")
+    connection = sqlite3.connect(":memory:")
+    connection.execute('CREATE TABLE mails (text, label, "group", note)')
+    columns = ("text", "label", "group", "note")
+    values = [[row[column] for column in columns] for row in rows]
+    connection.executemany("INSERT INTO mails VALUES (?, ?, ?, ?)", values)
+    connection.commit()
+    return connection.serialize()
 
 
 def parquet_of(rows, **how):
@@ -54,6 +93,14 @@ WELL = {
     "a.csv.gz": gzip.compress(CSV.encode(), mtime=0),
     "a.jsonl.xz": lzma.compress(LINES.encode()),
     "a.csv.bz2": bz2.compress(CSV.encode()),
+    "a.jsonl.zst": pa.compress(LINES.encode(), "zstd", asbytes=True),
+    "a.arrow": arrow_of(ROWS, pa.ipc.new_file),
+    "b.arrow": arrow_of(CHATS, pa.ipc.new_file, compression="zstd"),
+    "c.arrow": arrow_of(ROWS, pa.ipc.new_stream, compression="lz4"),
+    "d.arrow": arrow_of(CHATS, pa.ipc.new_stream),
+    "a.xlsx": workbook_of(ROWS),
+    "b.xlsx": stored(workbook_of(ROWS)),
+    "a.db": database_of(ROWS),
     "nothing": LINES.encode(),
 }
 
@@ -116,7 +163,11 @@ def test_json_of_nothing_but_brackets(monkeypatch):
         load(b'{"text": [' + b"[]," * 600 + b"[]]}")
 
 
-@pytest.mark.parametrize("squeeze", [gzip.compress, bz2.compress, lzma.compress])
+def zstd(raw):
+    return pa.compress(raw, "zstd", asbytes=True)
+
+
+@pytest.mark.parametrize("squeeze", [gzip.compress, bz2.compress, lzma.compress, zstd])
 def test_compressed_bombs(squeeze, refusal):
     raw = squeeze(bytes(30 * 2**20))
     with pytest.raises(DataLoadingError, match="expands to has more than .*max_bytes"):

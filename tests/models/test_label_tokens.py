@@ -156,7 +156,7 @@ def toy_gradients(net, engine, scoring):
     net.scorer.ready(net.backbone, 12)
     net.scorer.trainer = engine
     out = net(*batch(net), labels=torch.tensor([0, 1, 2, 3]))
-    (out["loss"] + 0.1 * out["response_nll"].mean()).backward()
+    (out["loss"] + 0.1 * out["response_nll"]).backward()
     return {name: p.grad.clone() for name, p in net.named_parameters()}, out
 
 
@@ -217,7 +217,7 @@ def test_losses_are_those_of_the_naive_scores_by_hand():
     close(out["loss"].detach(), -truth[range(4), labels].mean())
     exact = naive(net, scoring="exact")[range(4), labels]
     lengths = torch.tensor([len(net.tokens.labels[k]) for k in labels])
-    close(out["response_nll"].detach(), -exact / lengths)
+    close(out["response_nll"].detach(), (-exact / lengths).mean())
 
 
 def test_few_rows_at_once_and_many_give_one_gradient(monkeypatch):
@@ -527,7 +527,6 @@ def test_smollm2_on_messages_of_the_sample():
     assert net.engine == "packed"
     close(net.scores(texts), naive(net, texts))
     asked = [*net.tokens.prefix, *net.prepare(["a <|im_end|>"])[0], *net.tokens.suffix]
-    begun = '<|im_start|>assistant\n{"decision": "'
-    said = words.decode(asked)
-    assert said.endswith(f"<|im_start|>user\na <|im_end|><|im_end|>\n{begun}")
+    turns = "<|im_start|>user\na <|im_end|><|im_end|>\n<|im_start|>assistant\n"
+    assert words.decode(asked).endswith(turns + '{"decision": "')
     assert asked.count(words.convert_tokens_to_ids("<|im_end|>")) == 2

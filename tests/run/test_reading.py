@@ -20,7 +20,7 @@ def test_settings_of_reading(tmp_path):
     path.write_bytes("żółć|ja\n|ja\nłąka|nie\n".encode("cp1250"))
     with pytest.raises(DataLoadingError, match="data.encoding"):
         read_data(path, None, config())
-    settings = dict(encoding="cp1250", separator="bar", header=False, on_empty="skip")
+    settings = dict(encoding="cp1250", separator="bar", header="no", on_empty="skip")
     data, _ = read_data(path, None, config(text="0", label="1", **settings))
     assert data.texts == ("żółć", "łąka") and data.classes == ("ja", "nie")
     assert data.source["read"]["encoding"] == "cp1250"
@@ -34,7 +34,11 @@ def test_settings_of_reading(tmp_path):
     [
         ("text,label\nhi,a\n", SchemaError, "`test.csv` has no column `region`"),
         (TRAIN + "hi,,north\n", DataValidationError, "`test.csv` line 4 has no label"),
-        (TRAIN + "x,c,n\ny,c,n\n", DataValidationError, "c .`test.csv` line 4"),
+        (
+            TRAIN + "x,c,n\ny,c,n\n",
+            DataValidationError,
+            "none of the 2 classes: lines 4, 5",
+        ),
     ],
 )
 def test_errors_name_the_test_file_and_its_line(tmp_path, test, error, words):
