@@ -97,7 +97,9 @@ def _bands(signs, threshold) -> Iterable[list[np.ndarray]]:
             key = _mixed(key ^ signs[:, order], order)
         by_key = np.argsort(key, kind="stable")
         cuts = np.flatnonzero(np.diff(key[by_key])) + 1
-        yield [group for group in np.split(by_key, cuts) if len(group) > 1]
+        starts, ends = np.append(0, cuts), np.append(cuts, len(key))
+        several = ends - starts > 1
+        yield [by_key[i:j] for i, j in zip(starts[several], ends[several])]
 
 # %% ../../nbs/data/16_near_duplicates.ipynb #bafc3e42
 _ALL_PAIRS = 64  # texts of a group that are compared all with all

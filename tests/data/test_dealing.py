@@ -314,6 +314,17 @@ def test_texts_known_to_another_role_are_no_test_file():
         split_ledger(more, SHARES, seed=0, n_test_file=1, previous=ledger)
 
 
+def test_what_was_known_once_is_known_for_good():
+    "Data that shrink and grow again: a text comes back to its role"
+    who = [f"p{i // 2}" for i in range(240)]
+    whole = made(plain(240), clusters=who)
+    first = split_ledger(whole, SHARES, seed=0)
+    second = split_ledger(whole.take(np.arange(160)), SHARES, seed=1, previous=first)
+    third = split_ledger(whole, SHARES, seed=2, previous=second)
+    assert third.role_of_texts() == first.role_of_texts()
+    assert third.role_of_clusters() == first.role_of_clusters()
+
+
 # A ledger as a file
 
 
