@@ -53,24 +53,30 @@ def _in_two_roles(values: Sequence[Any], roles: dict[str, np.ndarray]) -> dict:
     return found
 
 
-def _leak(rows: Inspected, code: str, severity: str, what: str, found: dict) -> Finding:
-    concerned = [row for shared in found.values() for row in shared]
-    said = "; ".join(
-        f"{len(shared):,} of {second} in {first} "
-        f"({len(shared) / len(rows.roles[second]):.1%})"
+_MANY = 0.05  # share of a test file's rows from which on it is of high severity
+_LEAVE_OUT = "A fit leaves these texts out of the data: do so, too, with any other tool"
+_DEAL_AGAIN = "Deal the roles again (`ftllm data split`): a ledger lets none into two"
+
+
+def _leak(rows: Inspected, code: str, what: str, found: dict) -> Finding:
+    "Rows in two roles; of a test file a fit takes care itself, unless they are many"
+    shares = {
+        (first, second): len(shared) / len(rows.roles[second])
         for (first, second), shared in found.items()
+    }
+    concerned = sorted(row for shared in found.values() for row in shared)
+    said = "; ".join(
+        f"{len(found[pair]):,} of {pair[1]} in {pair[0]} ({share:.1%})"
+        for pair, share in shares.items()
     )
+    is_ours = rows.n_test_file > 0 and rows.ledger is None
     return Finding(
         code,
-        severity,
+        "medium" if is_ours and max(shares.values()) < _MANY else "high",
         f"{what} in two roles: {said}; {rows.first_ids(concerned)}",
-        "Deal the roles again (`ftllm data split`): a ledger lets none into two. Rows "
-        "of a test file stay there, and a fit leaves them out of the data",
-        sorted(concerned),
-        {
-            f"{first} and {second}": len(shared)
-            for (first, second), shared in found.items()
-        },
+        _LEAVE_OUT if is_ours else _DEAL_AGAIN,
+        concerned,
+        {" and ".join(pair): len(shared) for pair, shared in found.items()},
     )
 
 
@@ -83,11 +89,11 @@ def leakage(
         return
     texts = _in_two_roles(rows.units.tolist(), rows.roles)
     if texts:
-        yield _leak(rows, "leaked_text", "high", "texts", texts)
+        yield _leak(rows, "leaked_text", "texts", texts)
     if rows.data.clusters is not None:
         clusters = _in_two_roles(rows.data.clusters.tolist(), rows.roles)
         if clusters:
-            yield _leak(rows, "leaked_cluster", "high", "rows of one cluster", clusters)
+            yield _leak(rows, "leaked_cluster", "rows of one cluster", clusters)
 
 
 @CHECKS.register("near_duplicates")

@@ -284,7 +284,11 @@ def test_the_test_file_of_banking77_does_not_differ_much(banking):
     held_out = load(BANKING / "test.jsonl")
     both = with_test(banking, held_out)
     quality = check_data(both, n_test_file=len(held_out), seed=0)
-    assert not {one.code for one in quality.of("high")} - {"leaked_text"}
+    assert quality.of("high") == ()
+    (leak,) = [one for one in quality.findings if one.code == "leaked_text"]
+    # five of its 3,080 questions stand in the training file, too
+    assert (leak.severity, len(leak.rows)) == ("medium", 5)
+    assert min(leak.rows) >= len(banking)
 
 
 @pytest.mark.parametrize("seed", range(3))
