@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import json
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from ..core.checks import check_choice
 from ..core.errors import DataLoadingError
 from ..core.names import as_name
+from .quarantine import Aside
 from .reading import columns_as_rows
 from fine_tune_llm.data.records import (
     LOADERS,
@@ -39,22 +40,26 @@ class SourceFacts:
     twice: tuple[str, ...] = ()  # Columns that appear more than once
     columns: tuple[str, ...] = ()  # All columns, also those that were not kept
     paths: tuple[str, ...] = ()  # Nested fields of the first row, by path
-    lines: tuple[int, ...] = ()  # Line of each row; empty when there are no lines
+    # Line of each row, or its number; empty when rows are counted from 0
+    lines: Sequence[int] = ()
     # What was recognised: format, encoding, separator, compression
     read: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()  # What a person should know of it
+    # What `lines` hold: "line", from 1, or "row", from 0
+    numbers_are: str = "line"
+    n_blank: int = 0  # Lines or records with nothing in them, which were passed over
 
     @property
     def unit(self) -> str:
         "What rows are counted in: lines of a text file from 1, else rows from 0"
-        return "line" if self.lines else "row"
+        return self.numbers_are if len(self.lines) else "row"
 
     def number(
         self,
         row: int,  # Row, from 0
     ) -> int:
         "Line of a row, or the row where there are no lines"
-        return self.lines[row] if self.lines else row
+        return self.lines[row] if len(self.lines) else row
 
 # %% ../../nbs/data/08_rows.ipynb #2f6a449d
 def column_name(
@@ -74,17 +79,23 @@ def _plain_keys(row: dict[Any, Any], number: int, faults: Faults) -> dict[str, A
     return named
 
 
-def _dicts(rows: Iterable[Any], name: str) -> Iterator[tuple[None, dict[str, Any]]]:
-    faults = Faults(name, "row")
+def _dicts(
+    rows: Iterable[Any], name: str, aside: Aside | None
+) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    "Rows that are dicts; numbered where others are set aside"
+    faults = Faults(name, "row", aside=aside)
     for number, row in enumerate(rows):
         if isinstance(row, dict):
-            yield None, _plain_keys(row, number, faults)
+            keyed = _plain_keys(row, number, faults)
+            if aside is None or number not in aside.reasons:
+                yield None if aside is None else number, keyed
         else:
             faults.add(
                 number,
                 f"is a {type(row).__name__}, not a dict",
                 many="are no dicts",
                 hint="One dict a row: [dict(text=..., label=...), ...]",
+                value=row,
             )
     faults.raise_any()
 
@@ -107,7 +118,9 @@ def _of_columns(
     return Records(pairs, {"format": kind}, tuple(called), twice)
 
 # %% ../../nbs/data/08_rows.ipynb #89975c0a
-def _from_memory(source: Any, name: str, wanted: Wanted | None) -> Records | None:
+def _from_memory(
+    source: Any, name: str, wanted: Wanted | None, aside: Aside | None
+) -> Records | None:
     "Records of a frame, a table, dicts or columns; `None` for anything else"
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         columns = (source.iloc[:, i] for i in range(source.shape[1]))
@@ -125,11 +138,11 @@ def _from_memory(source: Any, name: str, wanted: Wanted | None) -> Records | Non
         return _of_columns(names, columns, "table", wanted)
     columns = columns_as_rows(source) if isinstance(source, dict) else None
     if columns is not None:
-        return Records(_dicts(columns, name), {"format": "columns"})
+        return Records(_dicts(columns, name, aside), {"format": "columns"}, unit="row")
     if isinstance(source, (list, tuple)):
         if not source:
             raise DataLoadingError("no rows were given: the list is empty")
-        return Records(_dicts(source, name), {"format": "rows"})
+        return Records(_dicts(source, name, aside), {"format": "rows"}, unit="row")
     return None
 
 
@@ -168,7 +181,8 @@ def _from_bytes(raw: bytes, name: str, options: dict[str, Any]) -> Records:
     takes = inspect.signature(loader).parameters
     loaded = loader(raw, name, **{k: v for k, v in options.items() if k in takes})
     if not isinstance(loaded, Records):
-        loaded = Records(_dicts(loaded, name), {"format": Path(name).suffix})
+        rows = _dicts(loaded, name, options["aside"])
+        loaded = Records(rows, {"format": Path(name).suffix}, unit="row")
     if compression:
         loaded.facts["compression"] = compression
     return loaded
@@ -177,8 +191,10 @@ def _from_bytes(raw: bytes, name: str, options: dict[str, Any]) -> Records:
 class _Kept:
     "Rows as they come in, within the limits"
 
-    def __init__(self, name: str, wanted: Wanted | None, limits: Limits) -> None:
-        self.name, self.wanted, self.limits = name, wanted, limits
+    def __init__(self, name: str, options: dict, most: str = "max_rows") -> None:
+        self.name, self.wanted = name, options["wanted"]
+        self.limits, self.aside = options["limits"], options["aside"]
+        self.most = most  # name of the limit of rows
         self.rows: list[dict[str, Any]] = []
         self.lines = array("q")
         self.columns: dict[str, None] = {}
@@ -187,6 +203,7 @@ class _Kept:
     def add_all(self, records: Records) -> None:
         "Take all rows, or raise what is wrong with them"
         self.columns.update(dict.fromkeys(records.columns))
+        n_most = getattr(self.limits, self.most)
         for line, row in records:
             if not row.keys() <= self.columns.keys():
                 self.columns.update(dict.fromkeys(row))
@@ -194,12 +211,12 @@ class _Kept:
                     raise self.limits.refusal(self.name, "max_columns")
             if not self.rows and any(isinstance(v, (dict, list)) for v in row.values()):
                 self.paths = tuple(leaf_paths(row))
-            if len(self.rows) >= self.limits.max_rows:
-                raise self.limits.refusal(self.name, "max_rows")
+            if len(self.rows) >= n_most:
+                raise self.limits.refusal(self.name, self.most)
             self.rows.append(self.wanted.take(row) if self.wanted else row)
             if line is not None:
                 self.lines.append(line)
-        if not self.rows:
+        if not self.rows and not (self.aside and len(self.aside)):
             message = f"`{self.name}` has a header and no rows"
             raise DataLoadingError(message, path=self.name)
 
@@ -215,6 +232,8 @@ class _Kept:
             tuple(self.lines) if has_lines else (),
             records.facts,
             tuple(records.notes),
+            records.unit,
+            records.passed["blank"],
         )
 
 # %% ../../nbs/data/08_rows.ipynb #78dd361e
@@ -234,27 +253,28 @@ def read_rows(
     # Does a CSV file name its columns? Else they are "0", "1", "2", ...
     header: bool = True,
     limits: Limits | None = None,  # `Limits()` when `None`
+    aside: Aside | None = None,  # Takes rows that cannot be read, instead of an error
 ) -> tuple[list[dict[str, Any]], SourceFacts]:
     "Rows from a file that a loader knows, or from memory; `DataLoadingError` if not"
     limits = limits or Limits()
     wanted = None if columns is None else Wanted(columns)
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
-    records = _from_memory(source, name or "rows", wanted)
+    records = _from_memory(source, name or "rows", wanted, aside)
+    options = {"limits": limits, "wanted": wanted, "aside": aside}
     if records is not None:
-        kept = _Kept(name or "rows", wanted, limits)
+        kept = _Kept(name or "rows", options)
         kept.add_all(records)
         return kept.rows, kept.facts(records, _rows_digest(kept.rows))
     raw, name = _bytes_and_name(source, name, limits)
-    options: dict[str, Any] = {
+    limit, _ = limits.of_whole("rows")
+    options |= {
         "encoding": encoding,
         "separator": separator,
         "quoting": quoting,
         "header": header,
-        "limits": limits,
-        "wanted": wanted,
     }
     records = _from_bytes(raw, name, options)
-    kept = _Kept(Path(name).name, wanted, limits)
+    kept = _Kept(Path(name).name, options, limit)
     kept.add_all(records)
     return kept.rows, kept.facts(records, hashlib.sha256(raw).hexdigest())
 
@@ -269,8 +289,9 @@ def _bytes_and_name(source: Any, name: str | None, limits: Limits) -> tuple[byte
             spoken = "pipe"
         return read_bytes(source, limits), name or spoken
     if isinstance(source, (bytes, bytearray, memoryview)):
-        if len(source) > limits.max_bytes:
-            raise limits.refusal(name or "input", "max_bytes")
+        limit, most = limits.of_whole("bytes")
+        if len(source) > most:
+            raise limits.refusal(name or "input", limit)
         return bytes(source), name or "input"
     raise DataLoadingError(
         "`source` must be a path, bytes, a list of dicts, a DataFrame or an Arrow "
