@@ -16,7 +16,7 @@ from typing import Any
 from ..core.errors import DataLoadingError
 from ..core.files import atomic_write
 
-# %% ../../nbs/data/03_quarantine.ipynb #72edce28
+# %% ../../nbs/data/03_quarantine.ipynb #3f1fdb7b
 _MOST_SHARE = 0.5
 _MOST_ROWS = 1_000_000
 _SHOWN = 5
@@ -43,6 +43,11 @@ class Aside:
         self.reasons.setdefault(number, reason)
         if value is not None:
             self.values.setdefault(number, value)
+
+    def clear(self) -> None:
+        "Begin again"
+        self.reasons.clear()
+        self.values.clear()
 
     def first(
         self,

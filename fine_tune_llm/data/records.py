@@ -48,6 +48,7 @@ class Faults:
     ) -> None:
         self.name, self.unit, self.error, self.aside = name, unit, error, aside
         self.found: dict[str, list[tuple[int, str]]] = {}
+        self.n_aside = 0  # rows set aside instead
         self.more: Counter[str] = Counter()  # of each kind, beside those in `found`
         self.hints: dict[str, str] = {}
 
@@ -64,6 +65,7 @@ class Faults:
         "One more fault"
         if self.aside is not None:
             self.aside.put(number, says, value=value)
+            self.n_aside += 1
             return
         kind = many or says.replace("has ", "have ", 1).replace("is ", "are ", 1)
         places = self.found.setdefault(kind, [])
