@@ -11,6 +11,8 @@ import lazy_loader
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
+    "quarantine": ["Quarantine"],
+    "spill": ["Column"],
     "records": ["Records"],
     "reading": ["LOADERS", "csv_rows", "jsonl", "parquet"],
     "rows": ["SourceFacts", "read_rows"],

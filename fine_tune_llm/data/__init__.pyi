@@ -3,6 +3,8 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
+from .quarantine import Quarantine as Quarantine
+from .spill import Column as Column
 from .records import Records as Records
 from .reading import LOADERS as LOADERS
 from .reading import csv_rows as csv_rows
@@ -23,11 +25,13 @@ from .sharing import share_out as share_out
 from .samples import sample as sample
 
 __all__ = [
+    "Column",
     "Dataset",
     "LOADERS",
     "Ledger",
     "Limits",
     "PURPOSES",
+    "Quarantine",
     "ROLES",
     "Records",
     "SourceFacts",

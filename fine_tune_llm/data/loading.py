@@ -652,6 +652,7 @@ def load_options(
     return {
         "max_chars": settings.max_chars,
         "on_empty": settings.on_empty,
+        "on_error": settings.on_error,
         "encoding": unless_auto(settings.encoding),
         "separator": unless_auto(settings.separator),
         "quoting": settings.quoting,

@@ -76,7 +76,7 @@ class Aside:
             faults=count,
         )
 
-# %% ../../nbs/data/03_quarantine.ipynb #439ec2fd
+# %% ../../nbs/data/03_quarantine.ipynb #36191742
 _MOST_RAW = 2**20  # Bytes of an entry
 
 
@@ -117,12 +117,17 @@ class Quarantine:
         with atomic_write(path) as temporary, open(temporary, "wb") as file:
             file.writelines(self._lines())
 
-    def __add__(self, other: "Quarantine") -> "Quarantine":
-        both = Quarantine()
-        for part in (self, other):
-            both._file.writelines(part._lines())
-            both._n_rows += len(part)
-        return both
+    @classmethod
+    def of(
+        cls,
+        *parts: "Quarantine",  # One after the other
+    ) -> "Quarantine":
+        "All entries of several"
+        whole = cls()
+        for part in parts:
+            whole._file.writelines(part._lines())
+            whole._n_rows += len(part)
+        return whole
 
     def _lines(self) -> Iterator[bytes]:
         at = 0

@@ -51,6 +51,7 @@ from fine_tune_llm.core.logs import (
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
 from ..data.loading import Dataset, load, load_options
+from ..data.quarantine import Quarantine
 from ..data.sharing import share_out
 from ..inference.scope import RoleScorer, ScopeMeasure
 from ..models.adapters import check_dense, drops
@@ -100,12 +101,14 @@ def read_data(
     data: Any,  # Path, list of dicts, DataFrame or Arrow table
     test: Any,  # A test file of the same columns, or `None`
     config: Config,  # Section data
+    *,
+    progress: bool = False,  # Show how far large files are read
 ) -> tuple[Dataset, int]:  # All rows, those of `data` first; rows of the test file
     "Labelled texts; `DataValidationError` for labels that only the test file has"
     asked = config.data
     columns = {"text": asked.text, "label": asked.label, "group": asked.group}
     columns["cluster"] = asked.cluster or None
-    options = load_options(asked)
+    options = load_options(asked) | {"progress": progress}
     main = load(data, **columns, **options)
     if test is None:
         return main, 0
@@ -154,12 +157,15 @@ def _with_test_file(main, held_out):
             name: np.concatenate([values, held_out.groups[name]])
             for name, values in main.groups.items()
         },
-        (*main.ids, *(f"test-{i}" for i in held_out.ids)),
+        main.ids + tuple(f"test-{i}" for i in held_out.ids),
         dict(main.source, test=held_out.source),
         None
         if main.clusters is None
         else np.concatenate([main.clusters, held_out.clusters]),
         places=main.places + held_out.places,
+        quarantine=None
+        if main.quarantine is None
+        else Quarantine.of(main.quarantine, held_out.quarantine),
     )
 
 # %% ../../nbs/run/30_journey.ipynb #6feb62a0
@@ -635,6 +641,13 @@ def _relog(old, new):
         )
 
 
+def _write_quarantine(job):
+    "Rows of the data and the test file that were set aside, where there are any"
+    path, aside = job.folder / "quarantine.jsonl", job.dataset.quarantine
+    if aside is not None and len(aside) and not path.exists():
+        aside.write(path)
+
+
 def _make_what_is_missing(job, listeners, *, watch):
     "Open the folder's settings and events, and run the stages unless all is there"
     adopt_libraries()
@@ -642,6 +655,7 @@ def _make_what_is_missing(job, listeners, *, watch):
     manager.on_change(_relog)
     if not (job.folder / "data.json").exists():
         write_json(job.folder / "data.json", job.record)
+    _write_quarantine(job)
     keep = manager.config.monitoring.retention_days * 86400 or None
     with EventStore(job.folder / "events.db", keep_age=keep) as store:
         if not (job.folder / "certificate.json").exists():
@@ -664,9 +678,11 @@ def shared_data(
     data: Any,  # What `fit` takes
     test: Any,  # A test file, or `None`
     config: Config,  # Settings
+    *,
+    progress: bool = False,  # Show how far large files are read
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     "Rows read and shared out, and the settings checked for their classes"
-    dataset, n_test = read_data(data, test, config)
+    dataset, n_test = read_data(data, test, config, progress=progress)
     asked = config.data
     dataset, ledger = share_out(
         dataset,
@@ -683,7 +699,8 @@ def shared_data(
 
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
-    dataset, ledger = shared_data(data, test, config)
+    bars = progress and not in_notebook()
+    dataset, ledger = shared_data(data, test, config, progress=bars)
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
     config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
@@ -703,7 +720,6 @@ def _job_of(data, test, folder, config, progress, start):
         record["formed_before"] = formed_by(start)
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
-    bars = progress and not in_notebook()
     return Job(
         folder,
         dataset,

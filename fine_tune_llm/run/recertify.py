@@ -190,7 +190,7 @@ def fresh_rows(
         asked.label,
         group=asked.group,
         cluster=asked.cluster or None,
-        **load_options(asked),
+        **load_options(asked) | {"on_error": "raise"},  # what is promised on is whole
     )
     new = sorted(set(found.classes) - set(run.classes))
     if new:
