@@ -594,6 +594,9 @@ def _ids(table: _Table, kept: Rows) -> Sequence[str]:
     if not has_column(table.rows, "id"):
         return table.hold(map(str, kept))
     values = table.read.column("id")
+    is_large = isinstance(values, Column) and len(kept) == len(values)
+    if is_large and values.are_names():
+        return values
     ids = table.hold(_names(table, values, kept, as_name, "id"))
     number_of = "row {}" if any(ids) else "{}"
     return table.hold(

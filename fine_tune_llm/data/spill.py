@@ -131,7 +131,7 @@ def _as_json(value: Any) -> str:
     except RecursionError:  # no label, text or id; that it is a list is enough to say
         return json.dumps(type(value)())
 
-# %% ../../nbs/data/02_spill.ipynb #84eb0058
+# %% ../../nbs/data/02_spill.ipynb #fb12353f
 class Column(Sequence):
     "Values of a column in a file that is mapped into memory, made when asked for"
 
@@ -221,6 +221,10 @@ class Column(Sequence):
                 yield from zip((rows + start).tolist(), _values(batch.take(rows)))
             self._give_back()
 
+    def are_names(self) -> bool:
+        "Is every value at once seen to be a name as `as_name` gives it?"
+        return all(map(_are_names, self._batches))
+
     def _one(self, row: int) -> Any:
         i = bisect_right(self._starts, row) - 1
         return _values(self._batches[i].slice(row - self._starts[i], 1))[0]
@@ -239,6 +243,19 @@ def _values(batch: Any) -> list[Any]:
             if said is not None:
                 values[row] = json.loads(said)
     return values
+
+
+def _are_names(batch: Any) -> bool:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = batch.column(0)
+    if not pa.types.is_string(texts.type):
+        return False
+    # a name ends in no blank, and `1.0` is `1`
+    fits = pc.match_substring_regex(texts, "^[!-~]([ -~]*[!-~])?$")
+    fits = pc.and_not(fits, pc.ends_with(texts, ".0"))
+    return bool(pc.all(fits.fill_null(False)).as_py())
 
 
 def _doubtful_rows(batch: Any, max_chars: int) -> np.ndarray:

@@ -46,12 +46,11 @@ from fine_tune_llm.data.sources import (
 )
 from .spill import Column, ColumnWriter, Runs
 
-# %% ../../nbs/data/09_streaming.ipynb #178119fa
+# %% ../../nbs/data/09_streaming.ipynb #e1b0b2f0
 _BATCH_BYTES = 2**23  # Of the file, between two batches of rows
 _MOST_OPEN = 200  # Brackets that open in a line that Arrow may read
 _NO_NUMBER = re.compile(rb"[:\[,][ \t]*-?(?:Inf|NaN)")
-_OPENS = np.zeros(256, np.int32)
-_OPENS[list(b"[{")] = 1
+_OPEN, _CLOSE, _OPEN_LIST = b"{}["
 
 
 class SpilledRows(Sequence):
@@ -138,7 +137,7 @@ class _Spill:
         columns = {name: writer.close() for name, writer in self.writers.items()}
         return SpilledRows(columns, self.n_rows)
 
-# %% ../../nbs/data/09_streaming.ipynb #b5dd0f12
+# %% ../../nbs/data/09_streaming.ipynb #5066e8ba
 class _JsonBlocks:
     "Reads blocks of JSON lines, by Arrow where it says what the slow reader says"
 
@@ -209,18 +208,25 @@ class _JsonBlocks:
 
 def _has_an_object_a_line(block: bytes, n_lines: int) -> bool:
     "Is each line an object, and nothing in it that Arrow reads otherwise?"
-    between = block.count(b"}\n{") + block.count(b"}\r\n{")
-    is_closed = block.startswith(b"{") and block.rstrip(b"\r\n").endswith(b"}")
-    if not is_closed or between != n_lines - 1 or b"\0" in block:
+    text = block.rstrip(b"\r\n")
+    if not (text.startswith(b"{") and text.endswith(b"}")) or b"\0" in block:
         return False
     if (b"Inf" in block or b"NaN" in block) and _NO_NUMBER.search(block):
         return False
-    n_open = block.count(b"{") + block.count(b"[")
+    data = np.frombuffer(text, np.uint8)
+    ends = np.flatnonzero(data == 10)
+    before = data[ends - 1]
+    if (before == 13).any():
+        before = np.where(before == 13, data[ends - 2], before)
+    is_cut = (before == _CLOSE).all() and (data[ends + 1] == _OPEN).all()
+    if len(ends) != n_lines - 1 or not is_cut:
+        return False
+    n_open = np.count_nonzero(data == _OPEN) + np.count_nonzero(data == _OPEN_LIST)
     if n_open - n_lines < _MOST_OPEN:
         return True
-    data = np.frombuffer(block, np.uint8)
-    starts = np.flatnonzero(data[:-1] == 10) + 1
-    return np.add.reduceat(_OPENS[data], [0, *starts]).max() <= _MOST_OPEN
+    opens = ((data == _OPEN) | (data == _OPEN_LIST)).view(np.int8)
+    starts = np.concatenate([[0], ends])
+    return np.add.reduceat(opens, starts, dtype=np.int32).max() <= _MOST_OPEN
 
 # %% ../../nbs/data/09_streaming.ipynb #55a04d84
 _HEAD = 2**22  # Bytes by which the form is told

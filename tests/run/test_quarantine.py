@@ -16,7 +16,7 @@ from fine_tune_llm.data.spill import Column
 from fine_tune_llm.run import journey
 
 FTLLM = str(Path(sys.executable).parent / "ftllm")  # the installed command
-SHARES = {"train": 0.5, "validation": 0.1, "calibration": 0.4, "test": 0}
+SHARES = {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2}
 BAD = ['{"text": "torn"', '{"text": 7, "label": "a"}', '{"text": "no label"}']
 
 
