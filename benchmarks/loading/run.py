@@ -126,20 +126,8 @@ def figures_of(name, path, folder):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--gb", type=float, default=2.0, help="size of the file, 1e9 bytes"
-    )
-    parser.add_argument("--rounds", type=int, default=2, help="times each one reads")
-    parser.add_argument("--readers", nargs="+", default=["load", "datasets"])
-    parser.add_argument("--folder", type=Path, help="where the file is made")
-    parser.add_argument("--read", help="one reader in this process")
-    parser.add_argument("--file", type=Path)
-    asked = parser.parse_args()
-    if asked.read:
-        read_in_this_process(asked.read, asked.file, asked.file.parent)
-        return
+def measured(asked):
+    "All readers in turn, on one file"
     with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
         path = Path(folder) / "rows.jsonl"
         n_rows = write_rows(path, asked.gb * 1e9)
@@ -150,18 +138,33 @@ def main():
                     link = Path(own) / "rows.jsonl"
                     os.link(path, link)
                     found[name].append(figures_of(name, link, Path(own)))
-        result = {
-            "about": about(*PACKAGES),
-            "seed": SEED,
-            "bytes": path.stat().st_size,
-            "rows": n_rows,
-            "readers": found,
-        }
+        size = path.stat().st_size
     seen = {(f["rows"], f["characters"]) for rows in found.values() for f in rows}
     assert len(seen) == 1 and seen.pop()[0] == n_rows
+    return {
+        "about": about(*PACKAGES),
+        "seed": SEED,
+        "bytes": size,
+        "rows": n_rows,
+        "readers": found,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gb", type=float, default=2.0, help="size, 1e9 bytes")
+    parser.add_argument("--rounds", type=int, default=2, help="times each one reads")
+    parser.add_argument("--readers", nargs="+", default=["load", "datasets"])
+    parser.add_argument("--folder", type=Path, help="where the file is made")
+    parser.add_argument("--read", help="one reader in this process")
+    parser.add_argument("--file", type=Path)
+    asked = parser.parse_args()
+    if asked.read:
+        read_in_this_process(asked.read, asked.file, asked.file.parent)
+        return
     out = HERE / "results" / f"jsonl_{asked.gb:g}_gb.json"
     out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    out.write_text(json.dumps(measured(asked), indent=1) + "\n")
 
 
 if __name__ == "__main__":

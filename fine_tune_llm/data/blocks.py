@@ -160,7 +160,7 @@ def _pumped(stream: Any, raw: bytes) -> Iterator[bytes]:
         elif not waiting:
             break
 
-# %% ../../nbs/data/07_blocks.ipynb #bc8a310e
+# %% ../../nbs/data/07_blocks.ipynb #e4986202
 _ONE_BYTE = re.compile(
     r"utf-8(-sig)?|ascii|cp(125\d|437|85\d|866)|iso8859-\d+|koi8-[rtu]|mac-\w+"
 )  # where a byte of a line feed is one
@@ -219,7 +219,7 @@ class TextBlocks:
                 return text.encode("utf-8", "surrogatepass"), False
             byte = block[e.start : e.start + 1]
             line = number + block.count(b"\n", 0, e.start)
-            raise does_not_fit(self.name, self.encoding, byte, line) from e
+            raise does_not_fit(self.name, self.encoding, byte, line=line) from e
         return (block if codec == "utf-8" else text.encode()), True
 
 # %% ../../nbs/data/07_blocks.ipynb #e54e2823

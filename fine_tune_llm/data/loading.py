@@ -304,6 +304,9 @@ def _is_missing(value: Any) -> bool:
         return False
 
 
+_NO_TEXT = "Fill it, or leave such rows out: on_empty='skip' (setting data.on_empty)"
+
+
 def _texts(
     table: _Table, values: Sequence[Any], max_chars: int, on_empty: str
 ) -> Sequence[str | None]:
@@ -315,9 +318,7 @@ def _texts(
         text = None
         if _is_missing(value):
             if on_empty == "error":
-                hint = "Fill it, or leave such rows out: on_empty='skip' "
-                hint += "(setting data.on_empty)"
-                faults.add(number, "has no text", hint=hint)
+                faults.add(number, "has no text", hint=_NO_TEXT)
         elif not isinstance(value, str):
             kind = type(value).__name__
             many = f"have a text that is no string but {kind}"
@@ -337,9 +338,9 @@ def _texts(
             changed[row] = text
     faults.raise_any()
     _note_halves(table, halves, "texts")
-    if not changed:
-        return values
-    return table.hold(changed.get(row, text) for row, text in enumerate(values))
+    if changed:
+        return table.hold(changed.get(row, text) for row, text in enumerate(values))
+    return values
 
 
 def _doubtful(values: Sequence[Any], max_chars: int) -> Iterable[tuple[int, Any]]:
@@ -357,7 +358,7 @@ def _note_halves(table: _Table, numbers: list[int], what: str) -> None:
         )
 
 # %% ../../nbs/data/10_loading.ipynb #e3ab0e16
-Rows = range | np.ndarray  # Which rows, in order
+Rows = Sequence[int] | np.ndarray  # Which rows, in order
 
 
 def _label(value: Any) -> str | None:
@@ -578,7 +579,7 @@ def _dataset(
     )
 
 
-def _some(values: Sequence[Any], kept: Rows) -> Sequence[Any]:
+def _some(values: Sequence[Any], kept: Rows) -> Any:
     "Values of the rows that stay; rows themselves where there are no values"
     if not len(values):
         return kept

@@ -614,7 +614,7 @@ def parquet(
         names = [str(column) for column in file.schema_arrow.names]
         twice = repeated(names)
         kept = [n for n in names if n not in twice and (not wanted or wanted.keeps(n))]
-        check_parquet(file, kept, name, limits)
+        check_parquet(file, kept, name, limits=limits)
         texts = [n for n in kept if _is_text(file.schema_arrow.field(n).type)]
         file = pq.ParquetFile(pa.BufferReader(raw), read_dictionary=texts)
     except (pa.ArrowException, OSError, ValueError, KeyError) as e:
@@ -642,8 +642,8 @@ def check_parquet(
     file: Any,  # A `ParquetFile`
     kept: list[str],  # Columns that are read
     name: str,  # What to call it in an error
-    limits: Limits,  # Of columns, rows and bytes
     *,
+    limits: Limits,  # Of columns, rows and bytes
     most_cells: float = _MOST_CELLS,  # Values in the columns that are read
 ) -> None:
     "What the file says of itself, against the limits; `DataLoadingError` beyond them"

@@ -263,7 +263,7 @@ def read_rows(
     wanted = None if columns is None else Wanted(columns)
     check_choice("quoting", quoting, ("auto", "quotes", "none"))
     records = _from_memory(source, name or "rows", wanted, aside)
-    options = {"limits": limits, "wanted": wanted, "aside": aside}
+    options: dict[str, Any] = {"limits": limits, "wanted": wanted, "aside": aside}
     if records is not None:
         kept = _Kept(name or "rows", options)
         kept.add_all(records)

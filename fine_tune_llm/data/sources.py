@@ -487,7 +487,7 @@ def decode(
     except (UnicodeError, ValueError) as e:
         start = getattr(e, "start", 0)
         line = raw.count(b"\n", 0, start) + 1
-        raise does_not_fit(name, encoding, raw[start : start + 1], line) from e
+        raise does_not_fit(name, encoding, raw[start : start + 1], line=line) from e
     if "\0" in text and not keep_bad:
         raise holds_zero(name, text.count("\n", 0, text.index("\0")) + 1)
     text = text.removeprefix("\ufeff")
@@ -500,6 +500,7 @@ def does_not_fit(
     name: str,  # What to call the source
     encoding: str,  # In which it was to be read
     byte: bytes,  # The first that does not fit; none when the end is missing
+    *,
     line: int,  # Where it stands
 ) -> DataLoadingError:  # To be raised
     "The error of bytes that are no text in an encoding"

@@ -46,8 +46,9 @@ from fine_tune_llm.data.sources import (
 )
 from .spill import Column, ColumnWriter, Runs
 
-# %% ../../nbs/data/09_streaming.ipynb #e1b0b2f0
+# %% ../../nbs/data/09_streaming.ipynb #023dd6f7
 _BATCH_BYTES = 2**23  # Of the file, between two batches of rows
+_ARROW_BLOCK = 2**20  # Bytes that one thread of Arrow reads; no line may be longer
 _MOST_OPEN = 200  # Brackets that open in a line that Arrow may read
 _NO_NUMBER = re.compile(rb"[:\[,][ \t]*-?(?:Inf|NaN)")
 _OPEN, _CLOSE, _OPEN_LIST = b"{}["
@@ -137,7 +138,7 @@ class _Spill:
         columns = {name: writer.close() for name, writer in self.writers.items()}
         return SpilledRows(columns, self.n_rows)
 
-# %% ../../nbs/data/09_streaming.ipynb #5066e8ba
+# %% ../../nbs/data/09_streaming.ipynb #135dc9f8
 class _JsonBlocks:
     "Reads blocks of JSON lines, by Arrow where it says what the slow reader says"
 
@@ -191,7 +192,7 @@ class _JsonBlocks:
         try:
             table = arrow_json.read_json(
                 pa.BufferReader(block),
-                arrow_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
+                arrow_json.ReadOptions(block_size=_ARROW_BLOCK),
                 arrow_json.ParseOptions(
                     explicit_schema=self.schema,
                     newlines_in_values=False,
@@ -228,7 +229,7 @@ def _has_an_object_a_line(block: bytes, n_lines: int) -> bool:
     starts = np.concatenate([[0], ends])
     return np.add.reduceat(opens, starts, dtype=np.int32).max() <= _MOST_OPEN
 
-# %% ../../nbs/data/09_streaming.ipynb #55a04d84
+# %% ../../nbs/data/09_streaming.ipynb #a9f50aa3
 _HEAD = 2**22  # Bytes by which the form is told
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -261,29 +262,25 @@ def _plan_of(path: Path, name: str, options: _Options, encoding: str | None) -> 
     limits = options.limits
     if path.stat().st_size > limits.max_bytes:
         raise limits.refusal(str(path), "max_bytes")
-    blocks = FileBlocks(path, name, limits)
+    blocks = FileBlocks(path, name, limits, progress=options.progress)
     size = max(limits.in_memory + 1, _HEAD)
     try:
         head = blocks.beginning(size)
-        if len(head) <= limits.in_memory:
-            return None
         plain = without_compression(name) if blocks.compression else name
-        loader = loader_for(head, plain)
         found = encoding or encoding_by_head(head[:65536], plain)
     except DataLoadingError:
         if blocks.size > limits.of_whole("bytes")[1]:
             raise
         return None  # who reads it whole says what is wrong with it
-    if loader not in (jsonl, csv_rows):
-        return None
-    if not is_one_byte(found or "utf-8"):
+    loader = loader_for(head, plain)
+    is_small = len(head) <= limits.in_memory or loader not in (jsonl, csv_rows)
+    if is_small or not is_one_byte(found or "utf-8"):
         return None
     if len(head) >= size:
         head = head[: head.rfind(b"\n") + 1]
     text = head.decode(found or "utf-8", "surrogateescape").removeprefix("\ufeff")
     if not text.strip() or (loader is jsonl and not _has_lines(text)):
         return None
-    blocks = FileBlocks(path, name, limits, progress=options.progress)
     return _Plan(blocks, plain, loader, text, found or "utf-8", found is None)
 
 
@@ -370,7 +367,7 @@ def _tallied(blocks: FileBlocks, name: str, of_most: bool) -> str:
         tally.add(block)
     return tally.encoding(name, of_most=of_most)
 
-# %% ../../nbs/data/09_streaming.ipynb #17ee3176
+# %% ../../nbs/data/09_streaming.ipynb #163cee05
 _PARQUET_ROWS = 16_384
 _ROW_BYTES = 16  # At least so much a row of Parquet counts, however well it is packed
 _MOST_CHARS = 2**26  # Characters of a column that are expanded at a time
@@ -384,37 +381,39 @@ def _parquet_to_disk(path: Path, name: str, options: _Options) -> "Table | None"
     limits, wanted = options.limits, options.wanted
     try:
         file = pq.ParquetFile(path)
-        facts = file.metadata
         names = [str(column) for column in file.schema_arrow.names]
         roots = {path.partition(".")[0] for path in wanted.names if "." in path}
-        size = sum(
-            facts.row_group(i).total_byte_size for i in range(facts.num_row_groups)
-        )
-        is_small = max(size, _ROW_BYTES * facts.num_rows) <= limits.in_memory
-        if is_small or not facts.num_rows or roots & set(names):
+        if not _is_large(file.metadata, limits) or roots & set(names):
             return None
         twice = repeated(names)
         kept = [n for n in names if n not in twice and wanted.keeps(n)]
-        check_parquet(file, kept, name, limits, most_cells=np.inf)
+        check_parquet(file, kept, name, limits=limits, most_cells=np.inf)
         rows = _parquet_rows(path, kept, name, options)
-        first = next(file.iter_batches(1, columns=kept)).to_pylist()
     except (pa.ArrowException, OSError, ValueError, KeyError, IndexError) as e:
         if isinstance(e, DataLoadingError):
             raise
         raise bad_parquet(name, e) from e
-    is_nested = any(isinstance(v, (dict, list)) for row in first for v in row.values())
-    blocks = FileBlocks(path, name, limits)
+    is_nested = any(isinstance(value, (dict, list)) for value in rows[0].values())
+    blocks = FileBlocks(path, name, limits, progress=options.progress)
     for _ in blocks.stored():
         pass
-    told = SourceFacts(
+    facts = SourceFacts(
         Path(name).name,
         blocks.sha256.hexdigest(),
         twice,
         tuple(dict.fromkeys(names)),
-        tuple(leaf_paths(first[0])) if is_nested else (),
+        tuple(leaf_paths(rows[0])) if is_nested else (),
         read={"format": "parquet"},
     )
-    return Table(rows, told, None)
+    return Table(rows, facts, None)
+
+
+def _is_large(facts: Any, limits: Limits) -> bool:
+    "Is a Parquet file too large for memory, by what it says of itself?"
+    groups = map(facts.row_group, range(facts.num_row_groups))
+    size = sum(group.total_byte_size for group in groups)
+    is_large = max(size, _ROW_BYTES * facts.num_rows) > limits.in_memory
+    return is_large and facts.num_rows > 0
 
 
 def _parquet_rows(
@@ -572,7 +571,7 @@ def _stored_lines(
         for line in io.StringIO(text, newline=newline):
             yield line.encode("latin-1")
 
-# %% ../../nbs/data/09_streaming.ipynb #e21d84ef
+# %% ../../nbs/data/09_streaming.ipynb #30f7fb76
 def read_table(
     # Path, "-" for standard input, bytes, dicts, columns, a DataFrame (pandas, polars)
     # or an Arrow table
@@ -591,7 +590,7 @@ def read_table(
 ) -> Table:
     "Rows of any source; those of a large file in columns on disk"
     columns, limits = list(columns), limits or Limits()
-    told = {"encoding": encoding, "separator": separator}
+    told: dict[str, Any] = {"encoding": encoding, "separator": separator}
     told |= {"quoting": quoting, "header": header}
     if _is_file(source):
         options = _Options(Wanted(columns), told, limits, aside, progress)

@@ -139,7 +139,7 @@ ODD_LINES = [
 ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=int(os.environ.get("FTLLM_EXAMPLES", 60)), deadline=None)
 @given(
     st.lists(st.one_of(ROWS, st.sampled_from(ODD_LINES)), min_size=1, max_size=40),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
@@ -206,7 +206,7 @@ def test_nested_fields():
 # ---- CSV ----
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=int(os.environ.get("FTLLM_EXAMPLES", 50)), deadline=None)
 @given(
     st.lists(st.tuples(TEXTS, LABELS, TEXTS), min_size=1, max_size=30),
     st.sampled_from([",", ";", "\t"]),
@@ -355,7 +355,7 @@ def test_a_parquet_dictionary_that_expands_is_refused(tmp_path):
 
 def test_mutants(refusal):
     "Damaged large files: the same data set, or the same error of ours"
-    n = int(os.environ.get("FTLLM_MUTANTS", 60))
+    n = int(os.environ.get("FTLLM_MUTANTS", 30))
     rows = [{"text": f"Grüße {i}", "label": "ab"[i % 2], "id": i} for i in range(12)]
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
     cells = "".join(f'"t {i}, ""x""\nmore",{i % 2}\n' for i in range(12))
