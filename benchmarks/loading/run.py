@@ -93,6 +93,7 @@ def read_in_this_process(name, path, folder):
     "Figures of one reader, as JSON on standard output"
     at_start = peak()
     rows, n_rows, seconds = READERS[name](path, folder)
+    cpu = time.process_time()  # of all threads, imports included
     after_load = peak()
     begun = time.perf_counter()
     if name == "datasets":
@@ -103,6 +104,7 @@ def read_in_this_process(name, path, folder):
         "rows": n_rows,
         "characters": n_chars,
         "load_s": round(seconds, 2),
+        "cpu_s": round(cpu, 2),
         "rows_per_s": round(n_rows / seconds),
         "mb_per_s": round(path.stat().st_size / seconds / 1e6, 1),
         "all_texts_s": round(time.perf_counter() - begun, 2),

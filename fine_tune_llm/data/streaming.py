@@ -571,7 +571,7 @@ def _stored_lines(
         for line in io.StringIO(text, newline=newline):
             yield line.encode("latin-1")
 
-# %% ../../nbs/data/09_streaming.ipynb #30f7fb76
+# %% ../../nbs/data/09_streaming.ipynb #e7a2436d
 def read_table(
     # Path, "-" for standard input, bytes, dicts, columns, a DataFrame (pandas, polars)
     # or an Arrow table
@@ -606,9 +606,12 @@ def read_table(
     return Table(rows, facts, contents)
 
 
+_NO_FILES = ("/dev/", "/proc/")
+
+
 def _is_file(source: Any) -> bool:
     "Is it a regular file that can be read more than once?"
-    if not isinstance(source, (str, Path)) or str(source).startswith(("/dev", "/proc")):
+    if not isinstance(source, (str, Path)) or str(source).startswith(_NO_FILES):
         return False
     try:
         return stat.S_ISREG(os.stat(source).st_mode) and os.access(source, os.R_OK)
