@@ -18,8 +18,8 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     LeakageError,
 )
+from .dataset import Dataset
 from .ledger import ROLES, SAMENESS, Ledger, check_apart
-from .loading import Dataset
 from fine_tune_llm.data.units import (
     SameTexts,
     Units,

@@ -16,7 +16,7 @@ import numpy as np
 from ..core.checks import check_choice
 from ..core.errors import IntegrityError, LeakageError
 from ..core.files import read_json, write_json
-from .loading import Dataset
+from .dataset import Dataset
 from .units import same_texts
 
 # %% ../../nbs/data/20_ledger.ipynb #95e536cc

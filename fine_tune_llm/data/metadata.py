@@ -12,7 +12,7 @@ from typing import Any
 
 from ..core.errors import ConfigurationError
 from ..core.files import sha256_file
-from .loading import Dataset
+from .dataset import Dataset
 from .quality import Quality
 from .sources import without_compression
 

@@ -25,8 +25,8 @@ from fine_tune_llm.core.errors import (
 from ..core.files import read_json, sha256_json, write_json
 from ..core.registry import Registry
 from ..core.texts import is_blank, visible
+from .dataset import Dataset
 from .languages import find_language
-from .loading import Dataset
 
 # %% ../../nbs/data/14_processors.ipynb #1db1bc92
 PROCESSORS = Registry("processor")

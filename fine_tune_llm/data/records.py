@@ -14,19 +14,23 @@ from typing import Any
 from ..core.errors import DataLoadingError, FineTuneLLMError
 from ..core.registry import Registry
 from ..core.texts import visible
+from .quarantine import Aside
 
 # %% ../../nbs/data/03_records.ipynb #ba57ef6c
 _SHOWN = 5  # Places of each kind of fault
+_MOST_PLACES = 10_000  # Places that are remembered of each kind
 
 
 def places(
     numbers: Iterable[Any],  # Lines or rows, in order
     unit: str,  # "line" or "row"
+    *,
+    more: int = 0,  # How many there are beside these
 ) -> str:  # Such as "lines 2, 5, 9, 12, 14 and 198 more"
     "Where something stands: the first five places and how many more"
     numbers = list(dict.fromkeys(numbers))
     shown = ", ".join(map(str, numbers[:_SHOWN]))
-    more = len(numbers) - _SHOWN
+    more += len(numbers) - _SHOWN
     tail = f" and {more:,} more" if more > 0 else ""
     return f"{unit}{'s' if len(numbers) > 1 else ''} {shown}{tail}"
 
@@ -40,9 +44,12 @@ class Faults:
         unit: str = "line",  # "line" for text files, "row" for what has no lines
         *,
         error: type[FineTuneLLMError] = DataLoadingError,  # What to raise
+        aside: Aside | None = None,  # Takes the rows instead, when it is given
     ) -> None:
-        self.name, self.unit, self.error = name, unit, error
+        self.name, self.unit, self.error, self.aside = name, unit, error, aside
         self.found: dict[str, list[tuple[int, str]]] = {}
+        self.n_aside = 0  # rows set aside instead
+        self.more: Counter[str] = Counter()  # of each kind, beside those in `found`
         self.hints: dict[str, str] = {}
 
     def add(
@@ -53,10 +60,18 @@ class Faults:
         many: str | None = None,  # The same of several: "have no text"
         detail: str = "",  # What differs between rows of one kind
         hint: str = "",  # What to do about it
+        value: Any = None,  # What stands there, where no line holds it
     ) -> None:
         "One more fault"
+        if self.aside is not None:
+            self.aside.put(number, says, value=value)
+            self.n_aside += 1
+            return
         kind = many or says.replace("has ", "have ", 1).replace("is ", "are ", 1)
         places = self.found.setdefault(kind, [])
+        if len(places) == _MOST_PLACES:
+            self.more[kind] += 1
+            return
         places.append((number, says if not places else detail))
         self.hints.setdefault(kind, hint)
 
@@ -64,7 +79,7 @@ class Faults:
         "Raise what was found, if anything"
         if not self.found:
             return
-        count = sum(map(len, self.found.values()))
+        count = sum(map(len, self.found.values())) + self.more.total()
         first = min(at[0][0] for at in self.found.values())
         told = [self._sentence(kind, at) for kind, at in self.found.items()]
         where = {self.unit: first}
@@ -79,8 +94,9 @@ class Faults:
     def _sentence(self, kind: str, at: list[tuple[int, str]]) -> str:
         if len(at) == 1:
             return f"`{self.name}` {self.unit} {at[0][0]} {at[0][1]}"
-        shown = places((number for number, _ in at), self.unit)
-        return f"{len(at):,} rows of `{self.name}` {kind}: {shown}"
+        more = self.more[kind]
+        shown = places((number for number, _ in at), self.unit, more=more)
+        return f"{len(at) + more:,} rows of `{self.name}` {kind}: {shown}"
 
 # %% ../../nbs/data/03_records.ipynb #cb88bf1e
 @dataclass
@@ -95,6 +111,9 @@ class Records:
     # Sentences for a person, complete when all rows were asked for
     notes: list[str] = field(default_factory=list)
     hint: str = ""  # What to do where a wanted column is not there
+    # What was passed over, complete when all rows were asked for: "blank" lines
+    passed: Counter[str] = field(default_factory=Counter)
+    unit: str = "line"  # What the numbers of `pairs` count: "line" or "row"
 
     def __iter__(self) -> Iterator[tuple[int | None, dict[str, Any]]]:
         return iter(self.pairs)

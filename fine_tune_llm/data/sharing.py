@@ -15,9 +15,9 @@ import numpy as np
 from ..core.checks import check_choice, check_number, in_brief
 from ..core.errors import ConfigurationError, DataValidationError
 from ..core.texts import is_blank
+from .dataset import Dataset
 from .dealing import Dealt, Plan, deal
 from .ledger import Ledger
-from .loading import Dataset
 from fine_tune_llm.data.splitting import (
     check_every_role,
     check_labelled,

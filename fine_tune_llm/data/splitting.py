@@ -13,10 +13,10 @@ from typing import Literal
 import numpy as np
 
 from ..core.errors import DataValidationError
+from .dataset import Dataset
 from .dealing import Dealt, Plan, deal
 from .fingerprints import look_hash
 from .ledger import ROLES, Ledger
-from .loading import Dataset
 from fine_tune_llm.data.units import (
     Units,
     cluster_hash,

@@ -58,7 +58,7 @@ def workbook(
     limits: Limits | None = None,  # `Limits()` when `None`
 ) -> Records:  # One dict a row, with its number in the sheet
     "A sheet of an Excel workbook; `MissingDependencyError` without openpyxl"
-    limits = limits or Limits()
+    limits = (limits or Limits()).for_whole()
     if not raw.startswith(b"PK"):
         find_encoding(raw, name)  # says what it is, if it is no text
     try:
@@ -350,7 +350,7 @@ def database_rows(
     limits: Limits | None = None,  # `Limits()` when `None`
 ) -> Records:  # One dict a row
     "Rows of a table or of a query; `DataLoadingError` says what the database says"
-    limits = limits or Limits()
+    limits = (limits or Limits()).for_whole()
     shown = name or database_name(source)
     is_query = bool(table) and _is_query(table)
     sqlalchemy, stack = _sqlalchemy(shown), ExitStack()
@@ -555,7 +555,7 @@ def sqlite_rows(
     limits: Limits | None = None,  # `Limits()` when `None`
 ) -> Records:  # One dict a row
     "Rows of an SQLite database that came as bytes, such as a compressed one"
-    limits = limits or Limits()
+    limits = (limits or Limits()).for_whole()
     _sqlalchemy(name)
 
     def connect() -> sqlite3.Connection:
@@ -582,7 +582,7 @@ def folder_rows(
     limits: Limits | None = None,  # `Limits()` when `None`
 ) -> Records:  # A dict of `id` (path in the folder), `text`, `label` a file, by path
     "Texts of a folder; `DataLoadingError` names files that are no texts"
-    limits, name = limits or Limits(), folder.resolve().name
+    limits, name = (limits or Limits()).for_whole(), folder.resolve().name
     files, notes = _files_of(folder, name, limits)
     texts = [file for file in files if file.suffix.lower() in _TEXT_FILES]
     depth, facts = 0, {"format": "folder"}

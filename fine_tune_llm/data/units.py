@@ -17,8 +17,8 @@ from scipy.sparse.csgraph import connected_components
 
 from ..core.checks import check_number, check_seed
 from ..core.errors import ConfigurationError
+from .dataset import Dataset
 from .fingerprints import joined_rows, look_hash, text_hash
-from .loading import Dataset
 from .near_duplicates import near_pairs
 
 # %% ../../nbs/data/17_units.ipynb #19405e28
