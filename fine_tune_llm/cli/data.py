@@ -198,9 +198,15 @@ def _checked(data, test, settings):
 
 def _write_croissant(file, dataset, files, quality, settings):
     "Metadata of the data set beside what was found"
+    from fine_tune_llm.core.errors import MissingDependencyError
     from fine_tune_llm.core.files import write_json
-    from fine_tune_llm.data.metadata import croissant
+    from fine_tune_llm.data.metadata import check_croissant, croissant
 
     columns = {"text": settings.text, "label": settings.label}
     given = [one for one in files if one is not None]
-    write_json(file, croissant(dataset, given, columns=columns, quality=quality))
+    said = croissant(dataset, given, columns=columns, quality=quality)
+    try:
+        check_croissant(said)
+    except MissingDependencyError as e:
+        say(f"ftllm: `{file}` is not validated: {e}", err=True)
+    write_json(file, said)
