@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fine_tune_llm.cli.app import (
+    CONFIG,
     ENCODING,
     EXIT_CODES,
+    GROUP,
+    LABEL,
     SEED,
     SEPARATOR,
     SET,
+    TEXT,
     app,
     say,
     text_width,
@@ -88,30 +92,9 @@ def check(
             metavar="DATA", help="Labelled texts, as for ftllm fit.", show_default=False
         ),
     ],
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that holds the text. [default: text]",
-            show_default=False,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that holds the class. [default: label]",
-            show_default=False,
-        ),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of a protected or operational attribute. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    text: Annotated[str | None, TEXT] = None,
+    label: Annotated[str | None, LABEL] = None,
+    group: Annotated[list[str] | None, GROUP] = None,
     test: Annotated[
         Path | None,
         typer.Option(
@@ -140,14 +123,7 @@ def check(
     encoding: Annotated[str | None, ENCODING] = None,
     separator: Annotated[str | None, SEPARATOR] = None,
     seed: Annotated[int | None, SEED] = None,
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="YAML, TOML or JSON file with further settings. May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
+    config: Annotated[list[Path] | None, CONFIG] = None,
     set_: Annotated[list[str] | None, SET] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, for a program.")
@@ -222,9 +198,15 @@ def _checked(data, test, settings):
 
 def _write_croissant(file, dataset, files, quality, settings):
     "Metadata of the data set beside what was found"
+    from fine_tune_llm.core.errors import MissingDependencyError
     from fine_tune_llm.core.files import write_json
-    from fine_tune_llm.data.metadata import croissant
+    from fine_tune_llm.data.metadata import check_croissant, croissant
 
     columns = {"text": settings.text, "label": settings.label}
     given = [one for one in files if one is not None]
-    write_json(file, croissant(dataset, given, columns=columns, quality=quality))
+    said = croissant(dataset, given, columns=columns, quality=quality)
+    try:
+        check_croissant(said)
+    except MissingDependencyError as e:
+        say(f"ftllm: `{file}` is not validated: {e}", err=True)
+    write_json(file, said)

@@ -12,13 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fine_tune_llm.cli.app import (
+    CLUSTER,
+    CONFIG,
     ENCODING,
     EXIT_CODES,
+    GROUP,
+    LABEL,
     PRESET,
     SEED,
     SEPARATOR,
     SET,
     TABLE,
+    TEXT,
     app,
 )
 from .summary import finish_run, progress_lines, shows_progress
@@ -97,40 +102,10 @@ def fit(
             show_default=False,
         ),
     ],
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that holds the text. [default: text]",
-            show_default=False,
-        ),
-    ] = None,
-    label: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that holds the class. [default: label]",
-            show_default=False,
-        ),
-    ] = None,
-    group: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column of a protected or operational attribute, for the audit. "
-            "May be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="Column that says whom a row comes from. Rows of one never stand in "
-            "two roles.",
-            show_default=False,
-        ),
-    ] = None,
+    text: Annotated[str | None, TEXT] = None,
+    label: Annotated[str | None, LABEL] = None,
+    group: Annotated[list[str] | None, GROUP] = None,
+    cluster: Annotated[str | None, CLUSTER] = None,
     test: Annotated[
         str | None,
         typer.Option(
@@ -200,15 +175,7 @@ def fit(
             show_default=False,
         ),
     ] = None,
-    config: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="YAML, TOML or JSON file with further settings. May be repeated; "
-            "later ones win.",
-            show_default=False,
-        ),
-    ] = None,
+    config: Annotated[list[Path] | None, CONFIG] = None,
     set_: Annotated[list[str] | None, SET] = None,
     watch: Annotated[
         bool,

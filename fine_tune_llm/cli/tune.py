@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .app import EXIT_CODES, PRESET, SEED, SET, app, say
+from fine_tune_llm.cli.app import (
+    CONFIG,
+    DATA,
+    EXIT_CODES,
+    LABEL,
+    PRESET,
+    SEED,
+    SET,
+    TEXT,
+    app,
+    say,
+)
 from .fit import log_as, name_of_run
 from ..core.errors import ConfigurationError
 from ..core.redaction import redact
@@ -68,19 +79,6 @@ def _plain(text):
         return text
 
 # %% ../../nbs/cli/25_tune.ipynb #3b8d593c
-_DATA = typer.Argument(
-    metavar="DATA", help="Labelled texts, as for ftllm fit.", show_default=False
-)
-_TEXT = typer.Option(
-    metavar="COLUMN",
-    help="Column that holds the text. [default: text]",
-    show_default=False,
-)
-_LABEL = typer.Option(
-    metavar="COLUMN",
-    help="Column that holds the class. [default: label]",
-    show_default=False,
-)
 _TEST = typer.Option(
     metavar="FILE",
     help="The test file that the fit will have, if any.",
@@ -89,12 +87,6 @@ _TEST = typer.Option(
 _MODEL = typer.Option(
     metavar="NAME",
     help="Catalogue name, hub id or folder of a model. [default: minilm]",
-    show_default=False,
-)
-_FILES = typer.Option(
-    "--config",
-    metavar="FILE",
-    help="YAML, TOML or JSON file with further settings. May be repeated.",
     show_default=False,
 )
 
@@ -133,9 +125,9 @@ Examples:
 @app.command("tune", epilog=TUNE_EXAMPLES)
 def tune_command(
     ctx: typer.Context,
-    data: Annotated[str, _DATA],
-    text: Annotated[str | None, _TEXT] = None,
-    label: Annotated[str | None, _LABEL] = None,
+    data: Annotated[str, DATA],
+    text: Annotated[str | None, TEXT] = None,
+    label: Annotated[str | None, LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,
     model: Annotated[str | None, _MODEL] = None,
     out: Annotated[
@@ -169,7 +161,7 @@ def tune_command(
     ] = "nll_calibrated",
     seed: Annotated[int | None, SEED] = None,
     preset: Annotated[str | None, PRESET] = None,
-    config: Annotated[list[Path] | None, _FILES] = None,
+    config: Annotated[list[Path] | None, CONFIG] = None,
     set_: Annotated[list[str] | None, SET] = None,
 ) -> None:
     """Find settings by trying them, before a fit.
@@ -217,9 +209,9 @@ Examples:
 @app.command("check-labels", epilog=LABEL_EXAMPLES)
 def check_labels(
     ctx: typer.Context,
-    data: Annotated[str, _DATA],
-    text: Annotated[str | None, _TEXT] = None,
-    label: Annotated[str | None, _LABEL] = None,
+    data: Annotated[str, DATA],
+    text: Annotated[str | None, TEXT] = None,
+    label: Annotated[str | None, LABEL] = None,
     test: Annotated[Path | None, _TEST] = None,
     model: Annotated[str | None, _MODEL] = None,
     out: Annotated[
@@ -234,7 +226,7 @@ def check_labels(
     folds: Annotated[int, typer.Option(metavar="NUMBER", help="Trainings.")] = 5,
     seed: Annotated[int | None, SEED] = None,
     preset: Annotated[str | None, PRESET] = None,
-    config: Annotated[list[Path] | None, _FILES] = None,
+    config: Annotated[list[Path] | None, CONFIG] = None,
     set_: Annotated[list[str] | None, SET] = None,
 ) -> None:
     """Find labels of the train role that are probably wrong.

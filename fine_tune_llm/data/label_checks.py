@@ -275,24 +275,27 @@ def wrong_labels(
         )
         return
     suspects = label_errors(rows.probs, labels)
-    if len(suspects.rows):
-        yield _suspicious(rows, suspects, float(right.mean()))
+    # whose label is the likeliest class all the same is none, as in cleanlab
+    doubted = np.flatnonzero(~right[suspects.rows])
+    if len(doubted):
+        yield _suspicious(rows, suspects, doubted, float(right.mean()))
 
 
-def _suspicious(rows, suspects, accuracy):
+def _suspicious(rows, suspects, doubted, accuracy):
     classes = rows.data.classes
-    first = zip(suspects.rows, suspects.given, suspects.suggested, suspects.margin)
+    columns = (suspects.rows, suspects.given, suspects.suggested, suspects.margin)
+    found, *others = (column[doubted] for column in columns)
     is_sure = accuracy >= _TRUSTED and suspects.share >= _DOUBTED
     beside = "" if accuracy >= _TRUSTED else ", which finds these texts hard"
     return Finding(
         "suspicious_labels",
         "medium" if is_sure else "low",
-        f"{counted(len(suspects.rows), 'label')} at odds with the text; by a bag of "
+        f"{counted(len(found), 'label')} at odds with the text; by a bag of "
         f"words (right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels "
-        f"are wrong: {rows.first_ids(suspects.rows)}",
+        f"are wrong: {rows.first_ids(found)}",
         "Look at them, the clearest first; `ftllm check-labels` asks the model that "
         "you will use",
-        suspects.rows,
+        found,
         {
             "share": round(suspects.share, 4),
             "accuracy": round(accuracy, 4),
@@ -303,7 +306,7 @@ def _suspicious(rows, suspects, accuracy):
                     "suggested": classes[other],
                     "margin": round(float(margin), 3),
                 }
-                for row, given, other, margin in [*first][:20]
+                for row, given, other, margin in [*zip(found, *others)][:20]
             ],
         },
     )

@@ -172,7 +172,7 @@ def test_events(ftllm, run):
     assert kinds == ["data.split", "system.run_finished"]
     lines = ftllm("events", "r", "--json", "--since", "1d")[1].splitlines()
     said = [json.loads(line) for line in lines]
-    assert sum(said[0]["data"]["counts"].values()) == 512
+    assert 508 <= sum(said[0]["data"]["counts"].values()) <= 512
     assert said[-1]["type"] == "audit.finished"
     assert len(ftllm("events", "r", "-n", 3)[1].splitlines()) == 3
     assert ftllm("events", "r", "--since", "2100-01-01")[1] == ""
