@@ -38,7 +38,7 @@ _WORDS = {
     "bag_of_words": ["out_of_fold", "word_features"],
     "findings": ["Finding", "Inspected", "Tested"],
     "quality": ["CHECKS", "Quality", "check_data"],
-    "metadata": ["croissant"],
+    "metadata": ["check_croissant", "croissant"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

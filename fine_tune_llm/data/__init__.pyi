@@ -54,6 +54,7 @@ from .findings import Tested as Tested
 from .quality import CHECKS as CHECKS
 from .quality import Quality as Quality
 from .quality import check_data as check_data
+from .metadata import check_croissant as check_croissant
 from .metadata import croissant as croissant
 
 __all__ = [
@@ -84,6 +85,7 @@ __all__ = [
     "around_text",
     "arrow_rows",
     "chat_template",
+    "check_croissant",
     "check_data",
     "convert",
     "convert_file",

@@ -74,9 +74,6 @@ class Tested:
     finding: Finding | None
 
 # %% ../../nbs/data/40_findings.ipynb #fin-inspected
-_NEAR = 0.9  # share of shingles in common that makes texts nearly the same
-
-
 @dataclass(frozen=True, eq=False)
 class Inspected:
     "Rows with what was promised of them; what several checks need is computed once"
@@ -91,6 +88,8 @@ class Inspected:
     # Tokens of texts and the most that the model reads; characters when `None`
     count_tokens: Callable[[Sequence[str]], tuple[np.ndarray, int]] | None = None
     seed: int = 0  # Of folds and samples
+    # Least share of shingles that makes texts nearly the same; 0 looks for none
+    near_duplicates: float = 0.9
 
     @cached_property
     def texts(self) -> list[str]:
@@ -135,8 +134,10 @@ class Inspected:
 
     @cached_property
     def near_pairs(self) -> np.ndarray:
-        "Rows of texts that share 9 of 10 shingles, shape (m, 2)"
-        return near_pairs(self.texts, _NEAR)
+        "Rows of texts that share so many shingles, shape (m, 2)"
+        if not self.near_duplicates:
+            return np.zeros((0, 2), np.int64)
+        return near_pairs(self.texts, self.near_duplicates)
 
     @cached_property
     def roles(self) -> dict[str, np.ndarray]:

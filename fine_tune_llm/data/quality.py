@@ -156,6 +156,9 @@ def check_data(
     # Texts -> tokens of each, shape (n,), and the most that the model reads, such as
     # `partial(text_lengths, "minilm")`; characters are counted when `None`
     count_tokens: Callable[[Sequence[str]], tuple[np.ndarray, int]] | None = None,
+    # Least share of shingles (Jaccard) that makes texts nearly the same, in [0, 1]; 0
+    # looks for none
+    near_duplicates: float = 0.9,
     checks: Iterable[str] | None = None,  # Names in `CHECKS`; all when `None`
     seed: int,  # Of folds, samples and permutations
     progress: bool = False,  # Show how far it is
@@ -183,6 +186,7 @@ def check_data(
         delta=delta,
         count_tokens=count_tokens,
         seed=check_seed(seed),
+        near_duplicates=check_number("near_duplicates", near_duplicates, closed="both"),
     )
     found, skipped = [], {}
     for name in _shown(names, progress):

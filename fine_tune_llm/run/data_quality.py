@@ -40,6 +40,7 @@ def check_with(
         target_risk=config.risk.target_risk,
         delta=config.risk.delta,
         count_tokens=_counter(config, prompt),
+        near_duplicates=config.data.near_duplicates,
         checks=names,
         seed=config.seed,
         progress=progress,
