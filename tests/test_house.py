@@ -274,6 +274,7 @@ COMES_WITH = {
     "markupsafe": "jinja2",
     "pydantic-core": "pydantic",
     "tokenizers": "transformers",
+    "tqdm": "transformers",
 }
 STANDS_BEHIND = {
     "accelerate": "transformers' Trainer",

@@ -197,10 +197,14 @@ class _Files(Section):
         "choice",
     )
     max_bytes: int = _setting(
-        2**30, "Largest file, decompressed", "bytes", ge=1, le=2**40
+        2**36,
+        "Largest file, decompressed; 1 GiB if read whole",
+        "bytes",
+        ge=1,
+        le=2**40,
     )
     max_rows: int = _setting(
-        5_000_000, "Most rows of a file", "rows", ge=1, le=1_000_000_000
+        10**8, "Most rows of a file; 5 million if read whole", "rows", ge=1, le=10**9
     )
     max_columns: int = _setting(
         10_000, "Most columns of a file", "columns", ge=1, le=1_000_000

@@ -11,13 +11,16 @@ import lazy_loader
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
     "sources": ["Limits", "decode", "find_encoding"],
+    "quarantine": ["Quarantine"],
+    "spill": ["Column"],
     "records": ["Records"],
     "arrow": ["arrow_rows", "dataset_rows", "parquet"],
     "reading": ["csv_rows", "jsonl"],
     "tables": ["database_rows", "folder_rows", "sqlite_rows", "workbook"],
     "rows": ["LOADERS", "SourceFacts", "read_rows"],
     "schema": ["Schema"],
-    "loading": ["Dataset", "load"],
+    "dataset": ["Dataset"],
+    "loading": ["load"],
     "languages": ["find_language"],
     "processors": ["PROCESSORS", "Chain"],
     "fingerprints": ["joined_rows", "look_hash", "text_hash"],

@@ -3,6 +3,8 @@
 from .sources import Limits as Limits
 from .sources import decode as decode
 from .sources import find_encoding as find_encoding
+from .quarantine import Quarantine as Quarantine
+from .spill import Column as Column
 from .records import Records as Records
 from .arrow import arrow_rows as arrow_rows
 from .arrow import dataset_rows as dataset_rows
@@ -17,7 +19,7 @@ from .rows import LOADERS as LOADERS
 from .rows import SourceFacts as SourceFacts
 from .rows import read_rows as read_rows
 from .schema import Schema as Schema
-from .loading import Dataset as Dataset
+from .dataset import Dataset as Dataset
 from .loading import load as load
 from .languages import find_language as find_language
 from .processors import PROCESSORS as PROCESSORS
@@ -59,6 +61,7 @@ __all__ = [
     "AUGMENTERS",
     "CHECKS",
     "Chain",
+    "Column",
     "Conversion",
     "Dataset",
     "Example",
@@ -72,6 +75,7 @@ __all__ = [
     "PROCESSORS",
     "PURPOSES",
     "Quality",
+    "Quarantine",
     "ROLES",
     "Records",
     "Schema",

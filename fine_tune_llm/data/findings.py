@@ -18,9 +18,9 @@ from ..core.errors import DataValidationError
 from ..core.registry import Registry
 from ..core.texts import is_blank
 from .bag_of_words import out_of_fold, word_features
+from .dataset import Dataset
 from .fingerprints import joined_rows, look_hash, text_hash
 from .ledger import Ledger
-from .loading import Dataset
 from .near_duplicates import near_pairs
 
 # %% ../../nbs/data/40_findings.ipynb #fin-finding

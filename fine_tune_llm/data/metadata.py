@@ -16,7 +16,7 @@ from fine_tune_llm.core.errors import (
     MissingDependencyError,
 )
 from ..core.files import sha256_file
-from .loading import Dataset
+from .dataset import Dataset
 from .quality import Quality
 from .sources import without_compression
 

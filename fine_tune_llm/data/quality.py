@@ -22,9 +22,9 @@ from fine_tune_llm.data import (  # noqa: F401
     role_checks,
     text_checks,
 )
+from .dataset import Dataset
 from .findings import CHECKS, SEVERITIES, Finding, Inspected, Tested
 from .ledger import Ledger
-from .loading import Dataset
 from ..stats.multiple_testing import holm
 
 # %% ../../nbs/data/48_quality.ipynb #qua-quality

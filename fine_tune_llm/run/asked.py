@@ -11,7 +11,7 @@ import numpy as np
 from ..config.schema import Config
 from ..core.checks import near
 from ..core.errors import ConfigurationError
-from ..data.loading import Dataset
+from ..data.dataset import Dataset
 from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.hub import find_model

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..config.schema import Config
 from ..data.augmentation import Copies, altered_copies
+from ..data.dataset import Dataset
 from ..data.ledger import Ledger
-from ..data.loading import Dataset
 from ..data.processors import Chain
 
 # %% ../../nbs/run/09_copies.ipynb #5d05eb68

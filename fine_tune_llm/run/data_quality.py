@@ -13,8 +13,8 @@ from ..config.schema import Config
 from ..core.errors import FineTuneLLMError
 from ..core.files import read_json
 from ..core.logs import get_logger
+from ..data.dataset import Dataset
 from ..data.ledger import Ledger
-from ..data.loading import Dataset
 from ..data.quality import Quality, check_data, checks_for
 from ..models.lengths import text_lengths
 from ..models.prompts import LabelPrompt

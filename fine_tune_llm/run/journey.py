@@ -53,9 +53,10 @@ from fine_tune_llm.core.logs import (
     log_context,
 )
 from ..data.augmentation import Copies, make_augmenters
+from ..data.dataset import Dataset
 from ..data.fingerprints import text_hash
 from ..data.ledger import PREDICTED, ROLES, Ledger
-from ..data.loading import Dataset, load, load_options
+from ..data.loading import load, load_options
 from ..data.processors import Chain, check_something_left
 from ..data.prompts import LabelPrompt
 from ..data.schema import Schema
@@ -111,9 +112,12 @@ def read_data(
     data: Any,  # Path, list of dicts, DataFrame or Arrow table
     test: Any,  # A test file of the same columns, or `None`
     config: Config,  # Section data
+    *,
+    progress: bool = False,  # Show how far large files are read
 ) -> tuple[Dataset, int]:  # All rows, those of `data` first; rows of the test file
     "Labelled texts; `DataValidationError` for labels that only the test has"
-    schema, options = Schema.from_settings(config.data), load_options(config.data)
+    schema = Schema.from_settings(config.data)
+    options = load_options(config.data) | {"progress": progress}
     main = load(data, schema=schema, **options)
     if schema.classes:
         _check_all_have_rows(main)
@@ -128,7 +132,7 @@ def read_data(
     for column in sorted({set_group(config), config.risk.group} & set(schema.group)):
         _check_same_groups(column, main.groups[column], held_out.groups[column])
     both = main.joined(held_out)
-    ids = (*main.ids, *(f"test-{i}" for i in held_out.ids))
+    ids = main.ids + tuple(f"test-{i}" for i in held_out.ids)
     source = dict(main.source, test=held_out.source)
     return replace(both, ids=ids, source=source), len(held_out)
 
@@ -655,6 +659,13 @@ def _relog(old, new):
         )
 
 
+def _write_quarantine(job):
+    "Rows of the data and the test file that were set aside, where there are any"
+    path, aside = job.folder / "quarantine.jsonl", job.dataset.quarantine
+    if aside is not None and len(aside) and not path.exists():
+        aside.write(path)
+
+
 def _make_what_is_missing(job, listeners, *, watch):
     "Open the folder's settings and events, and run the stages unless all is there"
     adopt_libraries()
@@ -662,6 +673,7 @@ def _make_what_is_missing(job, listeners, *, watch):
     manager.on_change(_relog)
     if not (job.folder / "data.json").exists():
         write_json(job.folder / "data.json", job.record)
+    _write_quarantine(job)
     keep = manager.config.monitoring.retention_days * 86400 or None
     with EventStore(job.folder / "events.db", keep_age=keep) as store:
         if not (job.folder / "certificate.json").exists():
@@ -684,11 +696,13 @@ def shared_data(
     data: Any,  # What `fit` takes
     test: Any,  # A test file, or `None`
     config: Config,  # Settings
+    *,
+    progress: bool = False,  # Show how far large files are read
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     "Rows read and shared out, and the settings checked for their classes"
     chain = Chain(config.data.processors)
     make_augmenters(config.data.augment)
-    dataset, n_test = read_data(data, test, config)
+    dataset, n_test = read_data(data, test, config, progress=progress)
     check_something_left(dataset, chain)
     asked = config.data
     dataset, ledger = share_out(
@@ -725,7 +739,8 @@ def _check_learned(dataset, train):
 
 def _job_of(data, test, folder, config, progress, start):
     "Data read and split, everything checked; nothing is written yet"
-    dataset, ledger = shared_data(data, test, config)
+    bars = progress and not in_notebook()
+    dataset, ledger = shared_data(data, test, config, progress=bars)
     _check_learned(dataset, ledger.roles["train"])
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
@@ -756,7 +771,6 @@ def _job_of(data, test, folder, config, progress, start):
     _warn_of_cuts(read, ledger)
     _warn_of_findings(ledger)
     warn_of_quality(record["quality"])
-    bars = progress and not in_notebook()
     return Job(
         folder,
         dataset,

@@ -16,8 +16,8 @@ from ..config.files import load_config
 from ..config.layers import make_config
 from ..config.machine import free_cores, this_machine
 from ..config.schema import Config, Layer
+from ..data.dataset import Dataset
 from ..data.ledger import Ledger
-from ..data.loading import Dataset
 from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths

@@ -8,8 +8,9 @@ __all__ = ['read_outside', 'outside_of']
 # %% ../../nbs/run/07_outside.ipynb #e804e957
 from ..config.schema import Config
 from ..core.errors import ConfigurationError, DataValidationError
+from ..data.dataset import Dataset
 from ..data.fingerprints import text_hash
-from ..data.loading import Dataset, load, load_options
+from ..data.loading import load, load_options
 from ..data.processors import Chain
 
 # %% ../../nbs/run/07_outside.ipynb #82b22b41

@@ -36,9 +36,10 @@ from fine_tune_llm.core.files import (
     trouble_in_words,
     write_json,
 )
+from ..data.dataset import Dataset
 from ..data.fingerprints import look_hash, text_hash
 from ..data.ledger import ROLES
-from ..data.loading import Dataset, load, load_options
+from ..data.loading import load, load_options
 from ..data.processors import Chain, check_something_left
 from ..data.schema import Schema
 from ..data.spellings import spelled_as
@@ -195,7 +196,8 @@ def fresh_rows(
         split=None,
         classes=run.classes,
     )
-    found = load(source, schema=schema, **load_options(asked))
+    whole = {"on_error": "raise"}  # what is promised on is whole
+    found = load(source, schema=schema, **load_options(asked) | whole)
     if asked.label_names == "normalised" and found.groups:
         known = run.rows("calibration").groups
         groups = {k: spelled_as(v, known[k]) for k, v in found.groups.items()}

@@ -20,8 +20,8 @@ from ..core.events import Event
 from ..core.files import atomic_write
 from ..core.locks import single_writer
 from ..data.augmentation import Copies
+from ..data.dataset import Dataset
 from ..data.ledger import Ledger
-from ..data.loading import Dataset
 from ..data.processors import Chain
 from ..data.prompts import LabelPrompt
 from ..models.lengths import choose_length, text_lengths

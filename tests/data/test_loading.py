@@ -28,7 +28,7 @@ SHARES = {"train": 0.5, "validation": 0.15, "calibration": 0.2, "test": 0.15}
     [
         ("a\nкафе".encode("cp1251"), "byte 0xea in line 2"),
         (b"\x89PNG\r\n", "is a PNG picture"),
-        (b"ab\0c", "is binary"),
+        (b"ab\0c", "holds a zero character"),
         (b" \n", "`x` is empty"),
     ],
 )
