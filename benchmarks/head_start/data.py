@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.data import sample, share_out
-from fine_tune_llm.run.journey import read_data
+from fine_tune_llm.run.roles import read_data
 from fine_tune_llm.stats.arrays import softmax
 from fine_tune_llm.stats.calibration_error import ece
 from fine_tune_llm.stats.metrics import nll

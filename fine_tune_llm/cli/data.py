@@ -184,7 +184,7 @@ def check(
 def _checked(data, test, settings):
     "The data as `fit` would read them, and what is wrong with them"
     from fine_tune_llm.run.data_quality import check_with
-    from fine_tune_llm.run.journey import read_data
+    from fine_tune_llm.run.roles import read_data
 
     dataset, n_test_file = read_data(data, test, settings)
     return dataset, check_with(

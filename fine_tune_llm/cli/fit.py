@@ -83,7 +83,7 @@ Examples:
   ftllm fit mails.csv --text body --label team --group language
   ftllm fit mails.csv --label team --target-risk 0.02 --out runs/mails
   ftllm fit mails.csv --config mails.yaml --set training.epochs=5
-  ftllm fit sqlite:///mails.db --table "SELECT body AS text, team AS label FROM mails"
+  ftllm fit sqlite:///mails.db --table mails --text body --label team
 
 {EXIT_CODES}"""
 

@@ -24,6 +24,7 @@ from fine_tune_llm.cli import (  # noqa: F401
     config,
     data,
     data_convert,
+    data_split,
     decide,
     demo,
     events,

@@ -70,8 +70,11 @@ def workbook(
         raise
     except Exception as e:  # in a damaged file openpyxl runs into anything
         why = f"{type(e).__name__}: {str(e)[:80]}"
-        message = f"`{name}` is not readable as a workbook: {why}"
-        raise DataLoadingError(message, path=name) from e
+        raise DataLoadingError(
+            f"`{name}` is a zip archive, and not readable as a workbook: {why}",
+            hint="Name a file that is in it, or save the workbook again",
+            path=name,
+        ) from e
     records.notes[:0] = notes
     return records
 

@@ -11,7 +11,7 @@ from fine_tune_llm.cli.app import in_options
 from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.file_decisions import decide_file, decide_pieces, file_options
-from fine_tune_llm.run.journey import read_data
+from fine_tune_llm.run.roles import read_data
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
 from fine_tune_llm.evaluation import write_report
 from fine_tune_llm.run.file_decisions import decide_pieces, file_options
-from fine_tune_llm.run.journey import read_data
+from fine_tune_llm.run.roles import read_data
 from fine_tune_llm.testing import toy_rows
 from fine_tune_llm.training import recipe
 

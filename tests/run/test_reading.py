@@ -6,7 +6,7 @@ from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.core.errors import DataLoadingError, DataValidationError, SchemaError
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.sharing import share_out
-from fine_tune_llm.run.journey import read_data
+from fine_tune_llm.run.roles import read_data
 
 TRAIN = "text,label,region\nhello,a,north\nworld,b,south\n"
 
