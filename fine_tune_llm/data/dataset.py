@@ -84,6 +84,10 @@ def _moved_votes(
     return votes[:, place]
 
 
+def _part(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    return None if values is None else values[rows]
+
+
 def _places_of(one: "Dataset", two: "Dataset") -> Sequence[str]:
     "Where the rows of both stand"
     if isinstance(one.places, Places) and isinstance(two.places, Places):
@@ -165,17 +169,13 @@ class Dataset:
         rows: np.ndarray,  # Which, shape (m,)
     ) -> "Dataset":
         "Some of the rows, under the same classes"
-
-        def of(values: np.ndarray | None) -> Any:
-            return None if values is None else values[rows]
-
         return replace(
             self,
             texts=of_rows(self.texts, rows),
             ids=of_rows(self.ids, rows),
             places=[self.place(row) for row in rows],
             groups={name: values[rows] for name, values in self.groups.items()},
-            **{name: of(getattr(self, name)) for name in _BY_ROW},
+            **{name: _part(getattr(self, name), rows) for name in _BY_ROW},
         )
 
     def training_rows(

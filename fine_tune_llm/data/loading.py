@@ -72,7 +72,7 @@ class _Table:
             return _Aside(self.facts.name, self.facts.unit, aside=self.aside)
         return Faults(self.facts.name, self.facts.unit, error=DataValidationError)
 
-    def numbers(self, rows: Rows) -> Sequence[int]:
+    def numbers(self, rows: Rows) -> Rows:
         "Lines of some rows, or the rows where there are no lines"
         lines = self.facts.lines
         return _some(lines, rows) if len(lines) else rows
@@ -290,7 +290,7 @@ def _labels(table: _Table, values: dict, rows: Rows, schema: Schema) -> tuple:
 
 
 def _note_votes(
-    table: _Table, votes: np.ndarray, numbers: Sequence[int], schema: Schema
+    table: _Table, votes: np.ndarray, numbers: Rows, schema: Schema
 ) -> None:
     "How far annotators agree, and where the majority is none"
     columns = ", ".join(f"`{name}`" for name in schema.votes or ())
@@ -358,8 +358,8 @@ def _check_known(
 
 # %% ../../nbs/data/16_loading.ipynb #b5a08f57
 def load(
-    # Path to JSON lines, a JSON array, CSV or Parquet (compressed or not), "-" for
-    # standard input; bytes, a list of dicts, a DataFrame or an Arrow table
+    # Path of a file or folder, "-" for standard input, bytes; dicts, columns, a frame,
+    # an Arrow table, a data set; "hub:owner/name", a database's address or connection
     source: Any,
     text: str | int = "text",  # Column of the text, or path to a nested field
     # Column of the class; `None` for unlabelled texts
@@ -499,12 +499,11 @@ def _columns_of(table: _Table, schema: Schema) -> dict[Any, Sequence[Any]]:
     return found
 
 
-def _kept_rows(table: _Table, texts: list, on_empty: str) -> list[int]:
+def _kept_rows(table: _Table, texts: Sequence, on_empty: str) -> Rows:
     "Rows that stay"
     if on_empty != "skip":
         return range(len(texts))
-    there = (row for row, text in enumerate(texts) if text is not None)
-    kept = np.fromiter(there, np.int64)
+    kept = array("q", (row for row, text in enumerate(texts) if text is not None))
     if not len(kept):
         raise DataValidationError(f"no row of `{table.facts.name}` has a text")
     if len(kept) < len(texts):

@@ -151,6 +151,21 @@ def _from_memory(source: Any, name: str, options: dict[str, Any]) -> Records | N
         return dataset_rows(source, name, **told)
     if not isinstance(source, str) and is_database(source):
         return database_rows(source, **told)
+    by_columns = _from_columns(source, wanted)
+    if by_columns is not None:
+        return by_columns
+    columns = columns_as_rows(source) if isinstance(source, dict) else None
+    if columns is not None:
+        return Records(_dicts(columns, name, aside), {"format": "columns"}, unit="row")
+    if isinstance(source, (list, tuple)):
+        if not source:
+            raise DataLoadingError("no rows were given: the list is empty")
+        return Records(_dicts(source, name, aside), {"format": "rows"}, unit="row")
+    return None
+
+
+def _from_columns(source: Any, wanted: Wanted | None) -> Records | None:
+    "Records of a frame or an Arrow table; `None` for anything else"
     if hasattr(source, "iloc") and hasattr(source, "columns"):
         columns = (source.iloc[:, i] for i in range(source.shape[1]))
         return _of_columns(source.columns, columns, "frame", wanted)
@@ -165,13 +180,6 @@ def _from_memory(source: Any, name: str, options: dict[str, Any]) -> Records | N
         names = source.column_names
         columns = (source.column(i) for i in range(source.num_columns))
         return _of_columns(names, columns, "table", wanted)
-    columns = columns_as_rows(source) if isinstance(source, dict) else None
-    if columns is not None:
-        return Records(_dicts(columns, name, aside), {"format": "columns"}, unit="row")
-    if isinstance(source, (list, tuple)):
-        if not source:
-            raise DataLoadingError("no rows were given: the list is empty")
-        return Records(_dicts(source, name, aside), {"format": "rows"}, unit="row")
     return None
 
 
