@@ -8,6 +8,7 @@ __all__ = ['SPLIT_EXAMPLES', 'role_lines', 'roles_text', 'split']
 # %% ../../nbs/cli/68_data_split.ipynb #split-imports
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
