@@ -708,7 +708,8 @@ def _warn_of_cuts(read, ledger):
 
 # %% ../../nbs/run/30_journey.ipynb #a6013f65
 def fit(
-    # What `load` reads: a path to JSON lines, CSV or Parquet, dicts, a DataFrame
+    # What `load` reads: a path to a file of any kind, a folder, a database's address,
+    # dicts, a DataFrame, a data set of the hub
     data: Any,
     *,
     out: str | Path,  # Run directory to make, or to resume
