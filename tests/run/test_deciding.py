@@ -121,8 +121,9 @@ def test_texts_are_read_as_far_as_the_model_can(go, tiny, tmp_path):
         for i, row in enumerate(ROWS)
     ]
     lengths, limit = text_lengths(str(tiny / "bert"), [row["text"] for row in rows])
+    apart = {"data": {"near_duplicates": 0}}
     with capture_logs() as lines:
-        run = go(tmp_path / "long", rows=rows)
+        run = go(tmp_path / "long", rows=rows, config=apart)
     read = run.data["texts_read"]
     assert run.config.model.max_length == limit == run.model.max_length == 64
     assert sum(read["cut"].values()) == (lengths > limit).sum() > 0
