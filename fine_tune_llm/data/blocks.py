@@ -82,21 +82,29 @@ class FileBlocks:
         whole = self.limits.of_whole("bytes")[1]
         return min(self.limits.max_bytes, max(whole, _MOST_FOLD * self.size))
 
+    def check(
+        self,
+        n_bytes: int,  # That came out so far
+        *,
+        is_folded: bool,  # Does less lie in the file?
+    ) -> None:
+        "`DataLoadingError` for more than the limits, or for what is folded too tightly"
+        if n_bytes > self.limits.max_bytes:
+            what = "what it expands to" if is_folded else "it"
+            raise self.limits.refusal(self.name, "max_bytes", what=what)
+        if is_folded and n_bytes > self.most_expanded():
+            raise DataLoadingError(
+                f"`{self.name}` expands to more than {_MOST_FOLD} times its size",
+                hint="If that is meant, store it without compression",
+                path=self.name,
+            )
+
     def _limited(self) -> Iterator[bytes]:
         "Expanded pieces, within the limits"
-        most = self.most_expanded()
         self.n_read = 0
         for chunk in self._expanded():
             self.n_read += len(chunk)
-            if self.n_read > self.limits.max_bytes:
-                what = "what it expands to" if self.compression else "it"
-                raise self.limits.refusal(self.name, "max_bytes", what=what)
-            if self.compression and self.n_read > most:
-                raise DataLoadingError(
-                    f"`{self.name}` expands to more than {_MOST_FOLD} times its size",
-                    hint="If that is meant, expand it before it is read",
-                    path=self.name,
-                )
+            self.check(self.n_read, is_folded=self.compression is not None)
             yield chunk
 
     def _expanded(self) -> Iterator[bytes]:

@@ -462,7 +462,7 @@ def _parquet_rows(
 ) -> SpilledRows:
     import pyarrow.parquet as pq
 
-    most = FileBlocks(path, name, options.limits).most_expanded()
+    blocks = FileBlocks(path, name, options.limits)
     schema = pq.ParquetFile(path).schema_arrow
     columns = {n: _ToColumn(n, schema) for n in kept}
     texts = [n for n, column in columns.items() if _is_text(column.kind)]
@@ -474,9 +474,7 @@ def _parquet_rows(
         for n, values in zip(batch.schema.names, batch.columns):
             for part in _expanded_parts(values):
                 n_bytes += part.nbytes
-                if n_bytes > most:
-                    what = "what it expands to"
-                    raise options.limits.refusal(name, "max_bytes", what=what)
+                blocks.check(n_bytes, is_folded=True)
                 columns[n].add(part)
     written = {n: column.writer.close() for n, column in columns.items()}
     return SpilledRows(written, n_rows)
