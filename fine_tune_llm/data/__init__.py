@@ -10,12 +10,14 @@ import lazy_loader
 
 # %% ../../nbs/data/00_data.ipynb #e06c83a4
 _WORDS = {
-    "sources": ["Limits", "decode", "find_encoding"],
+    "sources": ["Limits"],
+    "encodings": ["decode", "find_encoding"],
     "quarantine": ["Quarantine"],
     "spill": ["Column"],
     "records": ["Records"],
     "arrow": ["arrow_rows", "dataset_rows", "parquet"],
-    "reading": ["csv_rows", "jsonl"],
+    "csv_files": ["csv_rows"],
+    "json_files": ["jsonl"],
     "tables": ["database_rows", "folder_rows", "sqlite_rows", "workbook"],
     "rows": ["LOADERS", "SourceFacts", "read_rows"],
     "schema": ["Schema"],

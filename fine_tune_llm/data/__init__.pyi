@@ -1,16 +1,16 @@
 "Written by .ci/doors.py from __init__.py."
 
 from .sources import Limits as Limits
-from .sources import decode as decode
-from .sources import find_encoding as find_encoding
+from .encodings import decode as decode
+from .encodings import find_encoding as find_encoding
 from .quarantine import Quarantine as Quarantine
 from .spill import Column as Column
 from .records import Records as Records
 from .arrow import arrow_rows as arrow_rows
 from .arrow import dataset_rows as dataset_rows
 from .arrow import parquet as parquet
-from .reading import csv_rows as csv_rows
-from .reading import jsonl as jsonl
+from .csv_files import csv_rows as csv_rows
+from .json_files import jsonl as jsonl
 from .tables import database_rows as database_rows
 from .tables import folder_rows as folder_rows
 from .tables import sqlite_rows as sqlite_rows

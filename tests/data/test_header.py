@@ -14,9 +14,9 @@ from fine_tune_llm.core.errors import (
     DataLoadingError,
     SchemaError,
 )
+from fine_tune_llm.data.csv_files import csv_rows
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.pieces import read_pieces
-from fine_tune_llm.data.reading import csv_rows
 from fine_tune_llm.data.records import Wanted
 from fine_tune_llm.data.rows import read_rows
 from fine_tune_llm.testing import toy_rows

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fine_tune_llm.core.errors import ConfigurationError, DataLoadingError
-from fine_tune_llm.data import reading, sources
+from fine_tune_llm.data import json_files, sources
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.rows import read_rows
 from fine_tune_llm.data.sources import Limits, expand, read_bytes
@@ -158,7 +158,7 @@ def test_deep_json(refusal):
 
 
 def test_json_of_nothing_but_brackets(monkeypatch):
-    monkeypatch.setattr(reading, "_MOST_VALUES", 1000)
+    monkeypatch.setattr(json_files, "_MOST_VALUES", 1000)
     with pytest.raises(DataLoadingError, match="more than 1,000 values"):
         load(b'{"text": [' + b"[]," * 600 + b"[]]}")
 

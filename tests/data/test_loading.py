@@ -14,9 +14,9 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     SchemaError,
 )
+from fine_tune_llm.data.encodings import decode
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.rows import read_rows
-from fine_tune_llm.data.sources import decode
 from fine_tune_llm.data.splitting import split_ledger
 from fine_tune_llm.testing import toy_rows
 

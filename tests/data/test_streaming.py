@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 
 from fine_tune_llm.core.errors import DataError, DataLoadingError, FineTuneLLMError
 from fine_tune_llm.data import blocks, streaming
+from fine_tune_llm.data.held_rows import SpilledRows
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.sources import Limits
 from fine_tune_llm.data.spill import Column, Runs, hold
-from fine_tune_llm.data.streaming import SpilledRows
 from fine_tune_llm.testing import mutants
 
 TINY = Limits(in_memory=1)
