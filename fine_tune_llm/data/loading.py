@@ -458,7 +458,8 @@ def _made_of_good_rows(
     while True:
         try:
             if aside is not None:
-                aside.check(read.facts.name, read.facts.unit, n_read)
+                n_filled = n_read - read.facts.n_blank
+                aside.check(read.facts.name, read.facts.unit, n_filled)
             data = made(table)
             break
         except _SetAside:
