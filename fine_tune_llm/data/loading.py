@@ -458,7 +458,8 @@ def _made_of_good_rows(
     while True:
         try:
             if aside is not None:
-                aside.check(read.facts.name, read.facts.unit, n_read)
+                n_of = n_read if len(table.rows) else len(aside)
+                aside.check(read.facts.name, read.facts.unit, n_of)
             data = made(table)
             break
         except _SetAside:
