@@ -33,8 +33,8 @@ from .fit import log_as
 from .summary import shows_progress
 
 if TYPE_CHECKING:
+    from fine_tune_llm.data.dataset import Dataset
     from fine_tune_llm.data.ledger import Ledger
-    from fine_tune_llm.data.loading import Dataset
 
 # %% ../../nbs/cli/68_data_split.ipynb #split-rows
 def role_lines(
