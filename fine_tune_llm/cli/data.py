@@ -186,13 +186,14 @@ def _checked(data, test, settings):
     from fine_tune_llm.run.data_quality import check_with
     from fine_tune_llm.run.roles import read_data
 
-    dataset, n_test_file = read_data(data, test, settings)
+    progress = shows_progress()
+    dataset, n_test_file = read_data(data, test, settings, progress=progress)
     return dataset, check_with(
         dataset,
         settings,
         n_test_file=n_test_file,
         all_checks=True,
-        progress=shows_progress(),
+        progress=progress,
     )
 
 

@@ -30,6 +30,7 @@ from fine_tune_llm.cli.app import (
 )
 from .data import data_commands
 from .fit import log_as
+from .summary import shows_progress
 
 if TYPE_CHECKING:
     from fine_tune_llm.data.dataset import Dataset
@@ -138,7 +139,7 @@ def split(
 
     from fine_tune_llm.run.roles import share_data, warn_of_findings
 
-    dataset, dealt = share_data(data, None, settings)
+    dataset, dealt = share_data(data, None, settings, progress=shows_progress())
     warn_of_findings(dealt)
     _write(out, dataset, dealt)
     say(roles_text(dataset, dealt))

@@ -186,6 +186,7 @@ def share_out(
     read_as: Sequence[str] | None = None,
     min_calibration: int = 1,  # Units of each class in the calibration role, at least
     previous: Ledger | None = None,  # Whose texts keep their roles
+    progress: bool = False,  # Show how far near-duplicates are looked for
 ) -> tuple[Dataset, Ledger]:  # The rows that are left, and the role of each
     """Settle conflicts and rare classes, and give every text or cluster one role
 
@@ -198,7 +199,8 @@ def share_out(
     plan = Plan(shares, seed, split_by, min_calibration, previous, n_test_file)
     plan.check()
     check_labelled(data)
-    same = same_texts(data, near_duplicates=near_duplicates, read_as=read_as)
+    near = {"near_duplicates": near_duplicates, "progress": progress}
+    same = same_texts(data, read_as=read_as, **near)
     rows = _Rows(data, same, order_of(data, plan), plan)
     rows, counted = _settle_conflicts(rows, conflicts)
     check_labelled(rows.data)

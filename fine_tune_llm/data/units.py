@@ -57,6 +57,7 @@ def same_texts(
     near_duplicates: float = 0.9,
     # The texts as a model reads them, n; as they are when `None`
     read_as: Sequence[str] | None = None,
+    progress: bool = False,  # Show how far near-duplicates are looked for
 ) -> SameTexts:  # Of each row
     "Which rows have the same text, to a reader, to a model, or nearly"
     check_number("near_duplicates", near_duplicates, closed="both")
@@ -76,7 +77,7 @@ def same_texts(
         _, first = np.unique(read, return_index=True)
         texts = data.texts if read_as is None else read_as
         some = [texts[row] for row in first]
-        pairs = first[near_pairs(some, near_duplicates)]
+        pairs = first[near_pairs(some, near_duplicates, progress=progress)]
         text = _joined(read, pairs)
     return SameTexts(hashes, look, read, text)
 

@@ -10,6 +10,7 @@ import lazy_loader
 
 # %% ../../nbs/run/00_run.ipynb #09723a09
 _WORDS = {
+    "roles": ["share_data"],
     "classifier": ["CertifiedClassifier", "fit_classifier"],
     "certificate": ["derive_certificate", "promises"],
     "recertify": ["FAMILY", "recertified"],

@@ -1,5 +1,6 @@
 "Written by .ci/doors.py from __init__.py."
 
+from .roles import share_data as share_data
 from .classifier import CertifiedClassifier as CertifiedClassifier
 from .classifier import fit_classifier as fit_classifier
 from .certificate import derive_certificate as derive_certificate
@@ -57,6 +58,7 @@ __all__ = [
     "read_events",
     "recertified",
     "save_best",
+    "share_data",
     "sign_run",
     "suspicious_labels",
     "train_members",

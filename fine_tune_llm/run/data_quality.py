@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config.schema import Config
-from ..core.errors import FineTuneLLMError
+from ..core.errors import FineTuneLLMError, IntegrityError
 from ..core.files import read_json
 from ..core.logs import get_logger
 from ..data.dataset import Dataset
@@ -71,11 +71,20 @@ def quality_of_fit(
     prompt: LabelPrompt | None = None,  # What a causal model is asked around a text
 ) -> dict[str, Any]:  # JSON-safe, for data.json
     "What is wrong with the data of a fit, found once"
-    file = Path(folder) / "data.json"
-    known = read_json(file) if file.is_file() else {}
-    if "quality" in known:
-        return known["quality"]
+    known = _found_before(Path(folder) / "data.json", ledger)
+    if known is not None:
+        return known
     return check_with(dataset, config, ledger=ledger, prompt=prompt).to_dict()
+
+
+def _found_before(file, ledger):
+    "What the run itself noted of the same rows; `None` where there is no such note"
+    try:
+        said = read_json(file) if file.is_file() else None
+    except IntegrityError:  # a file of that name need not be ours
+        return None
+    is_ours = isinstance(said, dict) and said.get("ledger") == ledger.to_dict()
+    return said.get("quality") if is_ours else None
 
 
 def warn_of_quality(

@@ -94,7 +94,7 @@ def share_data(
     test: Any,  # A test file, or `None`
     config: Config,  # Settings
     *,
-    progress: bool = False,  # Show how far large files are read
+    progress: bool = False,  # Show how far it is
 ) -> tuple[Dataset, Ledger]:  # All rows, and which row has which role
     """Rows read and shared out, by the settings of a fit
 
@@ -118,6 +118,7 @@ def share_data(
         min_calibration=asked.min_calibration,
         previous=Ledger.load(asked.ledger) if asked.ledger else None,
         read_as=chain.process_all(dataset.texts) if chain.names else None,
+        progress=progress,
     )
 
 # %% ../../nbs/run/12_roles.ipynb #roles-warn
