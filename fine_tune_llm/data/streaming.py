@@ -14,7 +14,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -125,12 +125,15 @@ def _look_at(columns: Iterable[Any], number: int, misread: Misread) -> None:
 
     columns, doubtful = list(columns), set()
     for column in columns:
-        words = column.dictionary if pa.types.is_dictionary(column.type) else column
+        words, used = column, None
+        if pa.types.is_dictionary(column.type):
+            used = pc.unique(column.indices.drop_null())
+            words = column.dictionary.take(used)
         if words.type in (pa.string(), pa.large_string()):
-            is_high = pc.match_substring_regex(words, MISREAD_BEGINS)
-            if words is not column:
-                is_high = is_high.take(column.indices)
-            doubtful.update(pc.indices_nonzero(is_high.fill_null(False)).to_pylist())
+            is_high = pc.match_substring_regex(words, MISREAD_BEGINS).fill_null(False)
+            if used is not None:
+                is_high = pc.is_in(column.indices, used.filter(is_high))
+            doubtful.update(pc.indices_nonzero(is_high).to_pylist())
     for row in sorted(doubtful):
         misread.look(number + row, (column[row].as_py() for column in columns))
 
@@ -370,6 +373,7 @@ def _tallied(blocks: FileBlocks, name: str, of_most: bool) -> str:
 
 # %% ../../nbs/data/17_streaming.ipynb #163cee05
 _PARQUET_ROWS = 16_384
+_NESTED_ROWS = 1024  # Of columns that hold lists or objects
 _ROW_BYTES = 16  # At least so much a row of Parquet counts, however well it is packed
 _MOST_CHARS = 2**26  # Characters of a column that are expanded at a time
 
@@ -425,9 +429,11 @@ def _parquet_rows(
     schema = pq.ParquetFile(path).schema_arrow
     columns = {n: _ToColumn(n, schema) for n in kept}
     texts = [n for n, column in columns.items() if _is_text(column.kind)]
-    file = pq.ParquetFile(path, read_dictionary=texts)
+    size = _rows_at_once(path, texts)
+    if any(column.kind.num_fields for column in columns.values()):
+        size = min(size, _NESTED_ROWS)
     n_rows = n_bytes = 0
-    for batch in file.iter_batches(_PARQUET_ROWS, columns=kept):
+    for batch in pq.ParquetFile(path).iter_batches(size, columns=kept):
         _look_at(batch.columns, n_rows, misread)
         n_rows += len(batch)
         for n, values in zip(batch.schema.names, batch.columns):
@@ -458,6 +464,22 @@ class _ToColumn:
             self.writer.add_arrays(part.cast(self.kind))
         else:
             self.writer.add(named(part.to_pylist(), self.names, self.name))
+
+
+def _rows_at_once(path: Path, texts: list[str]) -> int:
+    "Rows of a batch: fewer where a long text stands once in the file for many rows"
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path, read_dictionary=texts)
+    longest = 1
+    for group in range(file.num_row_groups if texts else 0):
+        begins = file.iter_batches(1, row_groups=[group], columns=texts)
+        for batch in islice(begins, 1):
+            for column in batch.columns:
+                lengths = pc.binary_length(column.dictionary)
+                longest = max(longest, pc.max(lengths).as_py() or 0)
+    return max(1, min(_PARQUET_ROWS, _MOST_CHARS // longest))
 
 
 def _is_text(kind: Any) -> bool:

@@ -13,7 +13,7 @@ import pytest
 from fine_tune_llm.data import loading
 from fine_tune_llm.data.sources import Limits
 from fine_tune_llm.data.spill import Column
-from fine_tune_llm.run import journey
+from fine_tune_llm.run import roles
 
 FTLLM = str(Path(sys.executable).parent / "ftllm")  # the installed command
 SHARES = {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2}
@@ -93,8 +93,8 @@ def test_a_fit_on_a_large_file_is_that_on_a_small_one(
         seen.append(loading.load(*args, **how))
         return seen[-1]
 
-    monkeypatch.setattr(journey, "load_options", tiny_memory)
-    monkeypatch.setattr(journey, "load", watched)
+    monkeypatch.setattr(roles, "load_options", tiny_memory)
+    monkeypatch.setattr(roles, "load", watched)
     large = toy_fit(tmp_path / "large", rows=data)
     assert isinstance(seen[0].texts, Column)
     for name in ("data.json", "certificate.json"):
