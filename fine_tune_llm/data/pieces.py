@@ -6,12 +6,9 @@
 __all__ = ['Piece', 'read_pieces']
 
 # %% ../../nbs/data/20_pieces.ipynb #da815e02
-import bz2
 import codecs
 import csv
-import gzip
 import io
-import lzma
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -24,7 +21,13 @@ from .encodings import find_encoding
 from .json_files import jsonl
 from .records import Wanted
 from .rows import read_rows
-from .sources import Limits, table_format, without_compression
+from fine_tune_llm.data.sources import (
+    DAMAGED,
+    Limits,
+    expanded,
+    table_format,
+    without_compression,
+)
 
 # %% ../../nbs/data/20_pieces.ipynb #1bcdcdc3
 @dataclass(frozen=True)
@@ -37,7 +40,6 @@ class Piece:
 
 # %% ../../nbs/data/20_pieces.ipynb #4aca4f37
 _HEAD = 2**22  # bytes by which format, encoding and separator are told
-_OPEN = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
 # Of one byte a line feed, so that lines can be told before they are decoded
 _WITH_LINES = ("utf-8", "utf-8-sig", "ascii", "cp1252", "iso8859-1", "iso8859-15")
 
@@ -87,40 +89,41 @@ def _is_file(source):
 
 
 class _opened:
-    "A file without its compression, and what share of it was read so far"
+    """A file without its compression, and what share of it was read so far
+
+    What is damaged is a `DataLoadingError` at the end of the `with`.
+    """
 
     def __init__(self, source: str | Path) -> None:
         self.source = source
 
     def __enter__(self) -> tuple[IO[bytes], Any]:
-        self.raw = open(self.source, "rb")
+        try:
+            self.raw = open(self.source, "rb")
+        except OSError as e:
+            raise self._unreadable(e) from e
         self.size = max(1, Path(self.source).stat().st_size)
-        begins = self.raw.read(8)
-        self.raw.seek(0)
-        file: Any = self.raw
-        for magic, opened in _OPEN:
-            if begins.startswith(magic):
-                file = opened(self.raw, "rb")
-        return file, self._share
+        return expanded(self.raw)[0], self._share
 
     def _share(self) -> float:
         "A reader of text closes the file at its end"
         return 1.0 if self.raw.closed else min(1.0, self.raw.tell() / self.size)
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, _: Any) -> None:
         self.raw.close()
+        if isinstance(error, DAMAGED):
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error: Any) -> DataLoadingError:
+        why = getattr(error, "strerror", None) or str(error)
+        message = f"`{self.source}` cannot be read: {why.lower()}"
+        return DataLoadingError(message, path=str(self.source))
 
 
 def _kind_of(path, options):
     "Format, and how it is read; no format where it has to be read whole"
-    try:
-        with _opened(path) as (file, _):
-            head = file.read(_HEAD)
-    except (OSError, EOFError, lzma.LZMAError) as e:
-        why = getattr(e, "strerror", None) or str(e)
-        raise DataLoadingError(
-            f"`{path}` cannot be read: {why.lower()}", path=str(path)
-        ) from e
+    with _opened(path) as (file, _):
+        head = file.read(_HEAD)
     kind = table_format(head[:16])
     if kind is not None:
         return ("parquet" if kind == "parquet" else ""), {}

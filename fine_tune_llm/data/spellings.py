@@ -83,11 +83,11 @@ def spelled_as(
     known: Iterable[str | None],  # Names that are right as they are
 ) -> np.ndarray:  # As many, objects
     "Values under the spelling that is known, where there is one"
-    names = {name for name in known if name is not None}
-    of_key = {spelling_key(name): name for name in sorted(names, reverse=True)}
+    right = {name for name in known if name is not None}
+    of_key = {spelling_key(name): name for name in sorted(right, reverse=True)}
     listed: list[Any] = [
         of_key.get(spelling_key(value), value)
-        if isinstance(value, str) and value not in names
+        if isinstance(value, str) and value not in right
         else value
         for value in values
     ]

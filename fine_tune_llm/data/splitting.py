@@ -199,7 +199,7 @@ def _known_of_roles(dealt, rows_of):
         standing = {hashes[row] for row in rows_of[name]}
         others[name] = _of_role(name, there, texts_before, standing)
         who = () if data.clusters is None else data.clusters[rows_of[name]]
-        those = map(cluster_hash, {*who} - {None})
+        those = map(cluster_hash, sorted({*who} - {None}))
         clusters[name] = _of_role(name, those, clusters_before)
     return others, clusters
 

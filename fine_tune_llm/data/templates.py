@@ -84,13 +84,14 @@ def _environment() -> ImmutableSandboxedEnvironment:
 # %% ../../nbs/data/62_templates.ipynb #b5633a1c
 def _forbidden(tree: nodes.Template) -> str | None:
     "What a template does that it may not, in words"
-    named = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    stored = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    known = stored | {*_KNOWN, "loop"}
     for node in [tree, *tree.find_all(nodes.Node)]:
         if not isinstance(node, _NODES):
             return f"uses `{type(node).__name__.lower()}` (line {node.lineno})"
         if isinstance(node, nodes.Getattr) and node.attr.startswith("_"):
             return f"asks for `{node.attr:.60}` (line {node.lineno})"
-        if isinstance(node, nodes.Name) and node.name not in {*_KNOWN, "loop", *named}:
+        if isinstance(node, nodes.Name) and node.name not in known:
             return f"names `{node.name:.60}` (line {node.lineno})"
         if isinstance(node, nodes.Call):
             called = node.node

@@ -214,9 +214,9 @@ def fresh_rows(
 def _check_unseen(found, read, run):
     "Neither the texts, nor what looks like them, nor whom they come from"
     chain = Chain(run.config.data.processors)
-    hashes = {text_hash(text) for text in found.texts}
+    fresh = {text_hash(text) for text in found.texts}
     looks = {look_hash(text) for text in read}
-    n_texts = len(hashes & set(run.data.get("outside", ())))
+    n_texts = len(fresh & set(run.data.get("outside", ())))
     if n_texts:
         raise LeakageError(
             f"`calibration` holds {n_texts} texts that are none of the classes by "
@@ -227,7 +227,7 @@ def _check_unseen(found, read, run):
     people = set() if found.clusters is None else set(found.clusters) - {None}
     for role, seen in run.data["ledger"]["roles"].items():
         there = run.rows(role)
-        n_texts = len(hashes & set(seen))
+        n_texts = len(fresh & set(seen))
         n_texts = n_texts or len(
             looks & {*map(look_hash, chain.process_all(there.texts))}
         )
