@@ -67,8 +67,8 @@ def roles_text(
 SPLIT_EXAMPLES = f"""\b
 Examples:
   ftllm data split mails.csv --label team --out split
-  ftllm data split mails.csv --label team --by time --set data.time=sent --out split
-  ftllm data split more.csv --label team --ledger split/ledger.json --out split2
+  ftllm data split mails.csv --label team --out split --by hash
+  ftllm data split more.csv --out new --ledger split/ledger.json
   ftllm fit more.csv --label team --set data.ledger=split/ledger.json
 
 {EXIT_CODES}"""
