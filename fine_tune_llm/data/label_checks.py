@@ -286,13 +286,14 @@ def _suspicious(rows, suspects, doubted, accuracy):
     columns = (suspects.rows, suspects.given, suspects.suggested, suspects.margin)
     found, *others = (column[doubted] for column in columns)
     is_sure = accuracy >= _TRUSTED and suspects.share >= _DOUBTED
-    beside = "" if accuracy >= _TRUSTED else ", which finds these texts hard"
+    said = f"some {suspects.share:.1%} of all labels are wrong"
+    if accuracy < _TRUSTED:
+        said = "many of them will be hard texts rather than wrong labels"
     return Finding(
         "suspicious_labels",
         "medium" if is_sure else "low",
-        f"{counted(len(found), 'label')} at odds with the text; by a bag of "
-        f"words (right on {accuracy:.1%}{beside}) {suspects.share:.1%} of all labels "
-        f"are wrong: {rows.first_ids(found)}",
+        f"{counted(len(found), 'label')} at odds with the text, by a bag of words that "
+        f"is right on {accuracy:.1%}; {said}: {rows.first_ids(found)}",
         "Look at them, the clearest first; `ftllm check-labels` asks the model that "
         "you will use",
         found,
