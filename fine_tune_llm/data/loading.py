@@ -37,7 +37,7 @@ from fine_tune_llm.data.chats import (
 from .columns import flat_votes, is_missing, read_times, read_weights
 from .dataset import Dataset, Places, Rows, of_rows
 from .held_rows import SpilledRows, Table, has_column
-from .quarantine import Aside
+from .quarantine import Aside, check_place
 from .records import Faults, folded, places
 from .schema import Schema
 from .sources import Limits
@@ -409,7 +409,7 @@ def load(
         )
     schema = schema or asked
     check_choice("on_empty", on_empty, ("error", "skip", "keep"))
-    aside = _aside_for(on_error, quarantine)
+    aside = _aside_for(on_error, quarantine, source)
     read = read_table(
         source,
         name,
@@ -437,7 +437,7 @@ def load(
     return data
 
 
-def _aside_for(on_error: str, quarantine: Any) -> Aside | None:
+def _aside_for(on_error: str, quarantine: Any, source: Any) -> Aside | None:
     "Where rows are set aside; `None` where they are refused"
     check_choice("on_error", on_error, ("raise", "quarantine"))
     if on_error == "raise" and quarantine is not None:
@@ -446,6 +446,8 @@ def _aside_for(on_error: str, quarantine: Any) -> Aside | None:
             hint="Add on_error='quarantine'",
             argument="quarantine",
         )
+    if quarantine is not None:
+        check_place(quarantine, source)
     return Aside() if on_error == "quarantine" else None
 
 
