@@ -160,7 +160,6 @@ def _without_nan(value: Any) -> Any:
         return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
-
 # %% ../../nbs/data/04_quarantine.ipynb #0bcb914c
 def lines_at(
     lines: Iterable[bytes],  # All lines of a source
@@ -217,4 +216,3 @@ def _is_read(place: Path, source: Any) -> bool:
         return is_inside or place.samefile(read)
     except (OSError, ValueError):
         return False
-
