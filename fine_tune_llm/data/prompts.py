@@ -142,9 +142,36 @@ def _label_names(given):
     return names
 
 
+def _check_words(prompt):
+    "Texts where texts are wanted, names with words, and whole examples"
+    wrong = [
+        (name, "a text")
+        for name in ("instruction", "system", "template")
+        if not isinstance(getattr(prompt, name), str)
+    ]
+    if not isinstance(prompt.descriptions, Mapping):
+        wrong.append(("descriptions", "a dict of class names and words"))
+    is_list = isinstance(prompt.examples, (list, tuple))
+    if not is_list or not all(map(_is_example, prompt.examples)):
+        wrong.append(("examples", "a list of (text, label) or (text, label, why)"))
+    for name, wanted in wrong:
+        raise ConfigurationError(
+            f"`{name}` must be {wanted}, got {in_brief(getattr(prompt, name))}",
+            argument=name,
+        )
+
+
+def _is_example(given):
+    if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
+        return False
+    text, label, *why = given
+    return all(isinstance(word, str) for word in (text, label or "", *why))
+
+
 def _check_prompt(prompt):
     "Names that are known and texts that are there, or a `ConfigurationError`"
     object.__setattr__(prompt, "labels", _label_names(prompt.labels))
+    _check_words(prompt)
     examples = tuple(Example(*example) for example in prompt.examples)
     object.__setattr__(prompt, "examples", examples)
     labels = prompt.labels

@@ -264,3 +264,9 @@ def test_files_of_a_folder_are_named(tmp_path):
         load(tmp_path)
     with pytest.raises(DataValidationError, match="have no text: rows 1, 2"):
         load(tmp_path, schema=Schema(id="label"))
+
+
+@pytest.mark.parametrize("odd", [5, "ab", True])
+def test_a_separator_is_one_character(odd):
+    with pytest.raises(ConfigurationError, match="`separator` must be one character"):
+        load(b"text,label\na,x\n", name="a.csv", separator=odd)

@@ -174,3 +174,25 @@ def test_labels_that_are_no_names(labels):
 def test_labels_in_any_list():
     for labels in (["a", "b"], ("a", "b"), iter(("a", "b"))):
         assert LabelPrompt(labels, "Sort it").labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"instruction": 5},
+        {"system": None},
+        {"template": 5},
+        {"descriptions": ["a"]},
+        {"descriptions": None},
+        {"examples": 5},
+        {"examples": ["ab"]},
+        {"examples": [("a",)]},
+        {"examples": [("a", 1)]},
+        {"examples": [(None, "kitchen")]},
+        {"examples": [("a", None, None)]},
+    ],
+)
+def test_words_of_a_prompt_that_are_none(odd):
+    ((name, _),) = odd.items()
+    with pytest.raises(ConfigurationError, match=f"`{name}` must be"):
+        LabelPrompt(LABELS, **{"instruction": "Sort it", **odd})
