@@ -292,19 +292,25 @@ def csv_form(
     said = _SAID.match(text)
     if said is not None:
         separator, text = separator or said[1], text[said.end() :].lstrip("\r\n")
+    if separator is not None and not isinstance(separator, str):
+        raise _no_separator(separator)
     if separator is None and name.lower().endswith(".tsv"):
         separator = "\t"
     separator = separator or _find_separator(text, quoting, limits, name)
     separator = _NAMED.get(separator, separator)
     if len(separator) != 1 or separator in '\r\n"':
-        raise ConfigurationError(
-            f"`separator` must be one character, got {separator!r}",
-            hint="Such as ',', ';', '|' or a tab",
-            argument="separator",
-        )
+        raise _no_separator(separator)
     quotes = _has_quotes(quoting, separator)
     begins = _first_records(text, separator, quotes, limits, name)
     return CsvForm(separator, quotes, _first_line(text), header, begins, wanted)
+
+
+def _no_separator(given: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"`separator` must be one character, got {given!r:.40}",
+        hint="Such as ',', ';', '|' or a tab",
+        argument="separator",
+    )
 
 # %% ../../nbs/data/09_csv_files.ipynb #1ab7d6aa
 def csv_records(

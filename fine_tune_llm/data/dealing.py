@@ -237,7 +237,8 @@ def _named_roles(data, n_main):
     if data.splits is None:
         raise ConfigurationError(
             "data.split_by is column, and `data` has no roles",
-            hint="Name the column of roles with data.split",
+            hint="Name the column of roles with data.split (in Python "
+            "schema=Schema(split=...))",
             argument="split_by",
         )
     number_of = {
@@ -373,7 +374,8 @@ def _check_times(data, n_main):
     if data.times is None:
         raise ConfigurationError(
             "data.split_by is time, and `data` has no times",
-            hint="Name the column of dates or times with data.time",
+            hint="Name the column of dates or times with data.time (in Python "
+            "schema=Schema(time=...))",
             argument="split_by",
         )
     without = np.flatnonzero(np.isnat(data.times[:n_main]))

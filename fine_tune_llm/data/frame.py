@@ -88,7 +88,7 @@ def _fields(answer):
     "The three fields, or a `DataValidationError`"
     try:
         said = json.loads(answer, object_pairs_hook=_once, parse_constant=_no_number)
-    except (ValueError, RecursionError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
         raise DataValidationError(
             f"the answer is no JSON object: {e}; got {answer!r:.80}",
             hint="Nothing may stand before or behind the object",

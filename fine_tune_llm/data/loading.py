@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..core.checks import check_choice, near
+from ..core.checks import check_choice, check_number, near
 from fine_tune_llm.core.errors import (
     ConfigurationError,
     DataValidationError,
@@ -37,9 +37,9 @@ from fine_tune_llm.data.chats import (
 from .columns import flat_votes, is_missing, read_times, read_weights
 from .dataset import Dataset, Places, Rows, of_rows
 from .held_rows import SpilledRows, Table, has_column
-from .quarantine import Aside
+from .quarantine import Aside, check_place
 from .records import Faults, folded, places
-from .schema import Schema
+from .schema import Schema, no_column, one_schema
 from .sources import Limits
 from .spellings import join_spellings
 from .spill import Column, hold
@@ -69,9 +69,12 @@ class _Table:
 
     def faults(self) -> Faults:
         "A collector for what is wrong with the rows"
+        facts = self.facts
         if self.aside is not None:
-            return _Aside(self.facts.name, self.facts.unit, aside=self.aside)
-        return Faults(self.facts.name, self.facts.unit, error=DataValidationError)
+            return _Aside(facts.name, facts.unit, aside=self.aside)
+        files = self.read.column("id") if facts.read.get("format") == "folder" else ()
+        how = {"error": DataValidationError, "names": files if all(files) else ()}
+        return Faults(facts.name, facts.unit, **how)
 
     def numbers(self, rows: Rows) -> Rows:
         "Lines of some rows, or the rows where there are no lines"
@@ -102,25 +105,10 @@ class _Table:
                 columns=self.facts.columns[:50],
             )
         if column is None:
-            raise self._no_column(name, what)
+            raise no_column(self.facts, name, what)
         if column != name:
             self.notes.append(f"column `{column}` is taken for `{name}` ({what})")
         return self.read.column(column)
-
-    def _no_column(self, name: str, what: str) -> SchemaError:
-        facts = self.facts
-        present = list(facts.paths or facts.columns)
-        question = f"Did you mean {what}=`{{}}`?"
-        hint = near(name, present, cutoff=0.6, question=question)
-        if not hint and facts.hint:
-            hint = f"Name it with {what}=. {facts.hint}"
-        for_what = "" if name == what else f" ({what})"
-        return SchemaError(
-            f"`{facts.name}` has no column `{name}`{for_what}; it has: "
-            f"{', '.join(map(str, present[:12]))}",
-            hint=hint or f"Name it with {what}=",
-            columns=present[:50],
-        )
 
 
 def _some(values: Sequence[Any], rows: Rows) -> Sequence[Any]:
@@ -400,16 +388,10 @@ def load(
     `SchemaError` that names the nearest. A file that is too large for memory
     (`Limits.in_memory`) is read piece by piece, and its texts lie on disk.
     """
-    asked = Schema(text, label, group, cluster)
-    if schema is not None and asked != Schema():
-        raise ConfigurationError(
-            "`schema` names all columns, and others were given beside it",
-            hint="Name them in the schema",
-            argument="schema",
-        )
-    schema = schema or asked
+    schema = one_schema(schema, Schema(text, label, group, cluster))
+    check_number("max_chars", max_chars, 1, whole=True)
     check_choice("on_empty", on_empty, ("error", "skip", "keep"))
-    aside = _aside_for(on_error, quarantine)
+    aside = _aside_for(on_error, quarantine, source)
     read = read_table(
         source,
         name,
@@ -437,7 +419,7 @@ def load(
     return data
 
 
-def _aside_for(on_error: str, quarantine: Any) -> Aside | None:
+def _aside_for(on_error: str, quarantine: Any, source: Any) -> Aside | None:
     "Where rows are set aside; `None` where they are refused"
     check_choice("on_error", on_error, ("raise", "quarantine"))
     if on_error == "raise" and quarantine is not None:
@@ -446,6 +428,8 @@ def _aside_for(on_error: str, quarantine: Any) -> Aside | None:
             hint="Add on_error='quarantine'",
             argument="quarantine",
         )
+    if quarantine is not None:
+        check_place(quarantine, source)
     return Aside() if on_error == "quarantine" else None
 
 
@@ -491,6 +475,7 @@ def _columns_of(table: _Table, schema: Schema) -> dict[Any, Sequence[Any]]:
             found["votes", of] = table.values(of, "votes")
     elif schema.label is not None:
         found["label"] = _column_or_chat(table, schema.label, "label")
+    _check_apart(table, schema)
     for of in schema.group or ():
         found["group", of] = table.values(of, "group")
     for what in ("cluster", "weight", "time", "split"):
@@ -499,6 +484,19 @@ def _columns_of(table: _Table, schema: Schema) -> dict[Any, Sequence[Any]]:
     if schema.id != "id" or table.found("id") is not None:
         found["id"] = table.values(schema.id, "id")
     return found
+
+
+def _check_apart(table: _Table, schema: Schema) -> None:
+    "One column is not both text and label; a chat holds both"
+    text = table.found(schema.text)
+    what = "votes" if schema.votes else "label"
+    labels = schema.votes or filter(None, (schema.label,))
+    if text and text in map(table.found, labels) and not _chat_of(table, text):
+        raise ConfigurationError(
+            f"`text` and `{what}` both name the column `{text}`, which cannot be both",
+            hint=f"Name another column with {what}=; `label=None` for no labels",
+            argument=what,
+        )
 
 
 def _kept_rows(table: _Table, texts: Sequence, on_empty: str) -> Rows:

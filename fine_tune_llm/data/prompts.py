@@ -6,13 +6,14 @@
 __all__ = ['CHATS', 'Example', 'LabelPrompt']
 
 # %% ../../nbs/data/64_prompts.ipynb #04530a85
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from ..core.checks import check_choice, near
 from ..core.errors import ConfigurationError
+from ..core.printable import in_brief
 from .frame import Frame
 from .templates import CHAT_TEMPLATES, around_text
 
@@ -127,15 +128,56 @@ class LabelPrompt:
         }
 
 # %% ../../nbs/data/64_prompts.ipynb #c282bf59
+def _label_names(given):
+    "Names in a tuple; one text is no list of names"
+    is_list = isinstance(given, Iterable) and not isinstance(given, (str, bytes))
+    names = tuple(given) if is_list else ()
+    wrong = [name for name in names if not isinstance(name, str)]
+    if wrong or not is_list:
+        raise ConfigurationError(
+            f"`labels` must be a list of class names, got {in_brief(given)}",
+            hint="Such as ('kitchen', 'garden'), a number by its digits: '1'",
+            argument="labels",
+        )
+    return names
+
+
+def _check_words(prompt):
+    "Texts where texts are wanted, names with words, and whole examples"
+    wrong = [
+        (name, "a text")
+        for name in ("instruction", "system", "template")
+        if not isinstance(getattr(prompt, name), str)
+    ]
+    if not isinstance(prompt.descriptions, Mapping):
+        wrong.append(("descriptions", "a dict of class names and words"))
+    is_list = isinstance(prompt.examples, (list, tuple))
+    if not is_list or not all(map(_is_example, prompt.examples)):
+        wrong.append(("examples", "a list of (text, label) or (text, label, why)"))
+    for name, wanted in wrong:
+        raise ConfigurationError(
+            f"`{name}` must be {wanted}, got {in_brief(getattr(prompt, name))}",
+            argument=name,
+        )
+
+
+def _is_example(given):
+    if not isinstance(given, (list, tuple)) or len(given) not in (2, 3):
+        return False
+    text, label, *why = given
+    return all(isinstance(word, str) for word in (text, label or "", *why))
+
+
 def _check_prompt(prompt):
     "Names that are known and texts that are there, or a `ConfigurationError`"
-    object.__setattr__(prompt, "labels", tuple(prompt.labels))
+    object.__setattr__(prompt, "labels", _label_names(prompt.labels))
+    _check_words(prompt)
     examples = tuple(Example(*example) for example in prompt.examples)
     object.__setattr__(prompt, "examples", examples)
     labels = prompt.labels
     if len(labels) < 2:
         raise ConfigurationError(f"`labels` must name 2 classes or more, got {labels}")
-    empty = [label for label in labels if not str(label).strip()]
+    empty = [label for label in labels if not label.strip()]
     twice = [label for label in labels if labels.count(label) > 1]
     if empty or twice:
         what = f"{twice[0]!r} twice" if twice else "an empty one"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_number, check_seed
-from ..core.errors import FineTuneLLMError
+from ..core.errors import ConfigurationError, FineTuneLLMError
 from ..core.logs import get_logger
 from ..core.printable import code_for_markdown, for_markdown
 from fine_tune_llm.data import (  # noqa: F401
@@ -165,9 +165,10 @@ def check_data(
 ) -> Quality:
     """Look for what would spoil a classifier, or what is promised of it
 
-    `ConfigurationError` for an unknown check or a number out of its range. Nothing else
-    is raised: what cannot be checked is named in `skipped`.
+    `ConfigurationError` for what is no `Dataset`, an unknown check or a number out of
+    its range. Nothing else is raised: what cannot be checked is named in `skipped`.
     """
+    _check_dataset(dataset)
     for name, value in (
         ("alpha", alpha),
         ("target_risk", target_risk),
@@ -207,6 +208,16 @@ def check_data(
         unit=unit,
         limit=limit,
     )
+
+
+def _check_dataset(dataset: Any) -> None:
+    if not isinstance(dataset, Dataset):
+        kind = type(dataset).__name__
+        raise ConfigurationError(
+            f"`dataset` must be a `Dataset`, got {kind}",
+            hint="Read it first: check_data(load(...), seed=0)",
+            argument="dataset",
+        )
 
 
 def _shown(names: list[str], progress: bool) -> Iterable[str]:

@@ -7,7 +7,7 @@ __all__ = ['LOADERS', 'places', 'Faults', 'Records', 'repeated', 'folded', 'Want
 
 # %% ../../nbs/data/05_records.ipynb #f2a52b33
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,10 @@ class Faults:
         *,
         error: type[FineTuneLLMError] = DataLoadingError,  # What to raise
         aside: Aside | None = None,  # Takes the rows instead, when it is given
+        names: Sequence[str] = (),  # Of the file that each row is, in a folder
     ) -> None:
         self.name, self.unit, self.error, self.aside = name, unit, error, aside
+        self.names = names
         self.found: dict[str, list[tuple[int, str]]] = {}
         self.n_aside = 0  # rows set aside instead
         self.more: Counter[str] = Counter()  # of each kind, beside those in `found`
@@ -92,10 +94,12 @@ class Faults:
         )
 
     def _sentence(self, kind: str, at: list[tuple[int, str]]) -> str:
+        unit = "file" if self.names else self.unit
+        where = [self.names[n] if self.names else n for n, _ in at]
         if len(at) == 1:
-            return f"`{self.name}` {self.unit} {at[0][0]} {at[0][1]}"
+            return f"`{self.name}` {unit} {where[0]} {at[0][1]}"
         more = self.more[kind]
-        shown = places((number for number, _ in at), self.unit, more=more)
+        shown = places(where, unit, more=more)
         return f"{len(at) + more:,} rows of `{self.name}` {kind}: {shown}"
 
 # %% ../../nbs/data/05_records.ipynb #cb88bf1e

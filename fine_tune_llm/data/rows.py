@@ -43,6 +43,7 @@ from fine_tune_llm.data.records import (
 )
 from fine_tune_llm.data.sources import (
     Limits,
+    as_limits,
     expand,
     read_bytes,
     table_format,
@@ -156,6 +157,8 @@ def _from_memory(source: Any, name: str, options: dict[str, Any]) -> Records | N
     if by_columns is not None:
         return by_columns
     columns = columns_as_rows(source) if isinstance(source, dict) else None
+    if columns is None and isinstance(source, dict):
+        _refuse_unequal(source)
     if columns is not None:
         return Records(_dicts(columns, name, aside), {"format": "columns"}, unit="row")
     if isinstance(source, (list, tuple)):
@@ -163,6 +166,18 @@ def _from_memory(source: Any, name: str, options: dict[str, Any]) -> Records | N
             raise DataLoadingError("no rows were given: the list is empty")
         return Records(_dicts(source, name, aside), {"format": "rows"}, unit="row")
     return None
+
+
+def _refuse_unequal(columns: dict[Any, Any]) -> None:
+    "`DataLoadingError` for columns of which one ends before another"
+    sizes = {n: len(v) for n, v in columns.items() if isinstance(v, (list, tuple))}
+    if sizes and len(sizes) == len(columns) and len({*sizes.values()}) > 1:
+        shown = ", ".join(f"`{name}` {n:,}" for name, n in [*sizes.items()][:12])
+        raise DataLoadingError(
+            f"the columns have not the same number of values: {shown}",
+            hint="Every column needs a value for each row, be it None",
+            argument="source",
+        )
 
 
 def _from_columns(source: Any, wanted: Wanted | None) -> Records | None:
@@ -434,7 +449,7 @@ def read_rows(
     aside: Aside | None = None,  # Takes rows that cannot be read, instead of an error
 ) -> tuple[list[dict[str, Any]], SourceFacts]:
     "Rows from a file that a loader knows, or from memory; `DataLoadingError` if not"
-    limits = limits or Limits()
+    limits = as_limits(limits)
     wanted = None if columns is None else Wanted(columns)
     options: dict[str, Any] = {
         "encoding": encoding,
@@ -488,9 +503,21 @@ def contents_of(
         if len(source) > most:
             raise limits.refusal(name or "input", limit)
         return bytes(source), name or "input"
-    raise DataLoadingError(
-        "`source` must be a path, bytes, a list of dicts, a DataFrame or an Arrow "
-        f"table, got {type(source).__name__}",
-        hint="One dict a row: [dict(text=..., label=...), ...]",
+    raise _no_source(source)
+
+
+def _no_source(source: Any) -> DataLoadingError:
+    "The error of what cannot be read, with all that can"
+    hint = "One dict a row: [dict(text=..., label=...), ...]"
+    if hasattr(source, "cursor") and hasattr(source, "commit"):
+        hint = "Name the file of the database (mails.db) or its address, or give an "
+        hint += "engine: sqlalchemy.create_engine('sqlite:///mails.db')"
+    kind = f"{type(source).__module__}.{type(source).__qualname__}"
+    return DataLoadingError(
+        "`source` must be a path, bytes, a list of dicts, a dict of lists, a "
+        "DataFrame, an Arrow table, a data set of `datasets`, or the address, an "
+        "engine or a connection of SQLAlchemy of a database, got "
+        f"{kind.removeprefix('builtins.')}",
+        hint=hint,
         argument="source",
     )

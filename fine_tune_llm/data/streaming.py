@@ -38,7 +38,13 @@ from fine_tune_llm.data.rows import (
     no_rows,
     read_rows,
 )
-from .sources import Limits, expand, table_format, without_compression
+from fine_tune_llm.data.sources import (
+    Limits,
+    as_limits,
+    expand,
+    table_format,
+    without_compression,
+)
 from .spill import ColumnWriter, Runs
 
 # %% ../../nbs/data/17_streaming.ipynb #023dd6f7
@@ -524,7 +530,7 @@ def read_table(
     progress: bool = False,  # Show how far a large file is read
 ) -> Table:
     "Rows of any source; those of a large file in columns on disk"
-    columns, limits = list(columns), limits or Limits()
+    columns, limits = list(columns), as_limits(limits)
     told: dict[str, Any] = {"encoding": encoding, "separator": separator}
     told |= {"quoting": quoting, "header": check_form(quoting, header)}
     if _is_file(source):

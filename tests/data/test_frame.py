@@ -96,3 +96,9 @@ WRONG = {
 def test_what_is_wrong_is_said(answer):
     with pytest.raises(DataValidationError, match=WRONG[answer]):
         read_frame(answer, LABELS)
+
+
+@pytest.mark.parametrize("answer", [None, 5, ["a"], {"decision": None}])
+def test_an_answer_that_is_no_text_is_refused(answer):
+    with pytest.raises(DataValidationError, match="the answer is no JSON object"):
+        read_frame(answer, LABELS)

@@ -1,6 +1,7 @@
 "What a file can be, and what a row can lack: each refused with the place"
 
 import json
+import sqlite3
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from fine_tune_llm.core.errors import (
 from fine_tune_llm.data.encodings import decode
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.rows import read_rows
+from fine_tune_llm.data.schema import Schema
 from fine_tune_llm.data.splitting import split_ledger
 from fine_tune_llm.testing import toy_rows
 
@@ -158,3 +160,113 @@ def test_copies_share_a_role_under_any_seed():
 def test_one_column_is_no_table(column):
     with pytest.raises(DataLoadingError, match="`source` must be a path"):
         load(column)
+
+
+GOOD = [{"text": "a", "label": "x"}, {"text": "b", "label": "y"}]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ({"max_chars": "5"}, "`max_chars` must be a whole number, 1 or more, got '5'"),
+        ({"max_chars": 0}, "`max_chars` must be a whole number, 1 or more, got 0"),
+        ({"max_chars": None}, "`max_chars` must be"),
+        ({"limits": 5}, r"`limits` must be `Limits`, got 5.*Limits\(max_rows=1000\)"),
+        ({"limits": 0}, "`limits` must be `Limits`, got 0"),
+        ({"schema": {"text": "body"}}, r"must be a `Schema`.*Schema\(text='body'\)"),
+        ({"schema": "body"}, r"must be a `Schema`.*Schema\(text='text'\)"),
+        ({"schema": 0}, "must be a `Schema`, got 0"),
+        ({"text": "text", "label": "text"}, "`text` and `label` both name the column"),
+        ({"text": "Text", "label": "text"}, "`text` and `label` both name the column"),
+        ({"schema": Schema(votes="text")}, "`text` and `votes` both name the column"),
+    ],
+)
+def test_arguments_are_checked_in_words(how, words):
+    with pytest.raises(ConfigurationError, match=words):
+        load(GOOD, **how)
+
+
+def test_a_vote_counts_once():
+    with pytest.raises(ConfigurationError, match="names the column `v` twice"):
+        Schema(votes=["v", "w", "v"])
+    with pytest.raises(ConfigurationError, match="names the column `3` twice"):
+        Schema(votes=[3, "3"])
+    assert Schema(votes=["v", "w"]).votes == ("v", "w")
+
+
+def test_a_chat_holds_text_and_label():
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "x"}]
+    data = load([{"messages": said}], text="messages", label="messages")
+    assert (data.texts, data.classes) == (("Hi",), ("x",))
+
+
+KINDS = ("a path, bytes", "list of dicts", "dict of lists", "DataFrame", "Arrow table")
+KINDS += ("`datasets`", "SQLAlchemy of a database")
+
+
+def test_what_is_no_source_is_told_all_that_are():
+    for source in (5, object(), {"text": "a"}, sqlite3.connect(":memory:")):
+        with pytest.raises(DataLoadingError) as e:
+            load(source, table="t")
+        assert all(kind in str(e.value) for kind in KINDS)
+    assert "got sqlite3.Connection" in str(e.value)
+    assert "sqlalchemy.create_engine('sqlite:///mails.db')" in str(e.value)
+
+
+@pytest.mark.parametrize("end", [list, tuple])
+def test_columns_of_unequal_lengths(end):
+    columns = {"text": end(["a", "b"]), "label": end(["x"])}
+    with pytest.raises(DataLoadingError, match="number of values: `text` 2, `label` 1"):
+        load(columns)
+
+
+@pytest.mark.parametrize("source", [b"{}", b"[{}]", [{}], b"{}\n{}\n"])
+def test_rows_without_fields(source):
+    with pytest.raises(
+        SchemaError, match="no column `text`; no row has a field.*Every"
+    ):
+        load(source, name="a.jsonl")
+
+
+@pytest.mark.parametrize("used", [",", ";", "|", "\t"])
+@pytest.mark.parametrize("written", [",", ";", "|", "\t"])
+def test_the_wrong_separator_is_said(used, written):
+    raw = f"Text{written}label\nhello{written}x\nmoin{written}y\n".encode()
+    if used == written:
+        assert load(raw, name="a.csv", separator=used).classes == ("x", "y")
+        return
+    with pytest.raises(SchemaError) as e:
+        load(raw, name="a.csv", separator=used)
+    assert f"probably {written!r} and not {used!r}" in str(e.value)
+    assert "Did you mean" not in str(e.value)
+
+
+def test_a_column_is_named_where_it_can_be():
+    for what in ("split", "time", "weight", "votes"):
+        with pytest.raises(SchemaError) as e:
+            load(GOOD, schema=Schema(**{what: "gone"}))
+        assert f"data.{what}= (in Python schema=Schema({what}=...))" in str(e.value)
+    with pytest.raises(SchemaError, match=r"data.time=`wann` \(in Python schema=Sch"):
+        load([dict(GOOD[0], wann="2024")], schema=Schema(time="wan"))
+    for what in ("text", "label", "group", "cluster"):
+        with pytest.raises(SchemaError, match=f"Name it with {what}="):
+            load(GOOD, **{what: "gone"})
+
+
+def test_files_of_a_folder_are_named(tmp_path):
+    for name in ("a/1.txt", "a/2.txt", "b/3.txt", "b/4.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("" if name == "b/3.txt" else name)
+    with pytest.raises(DataValidationError, match="file b/3.txt has no text"):
+        load(tmp_path)
+    (tmp_path / "a" / "2.txt").write_text(" ")
+    with pytest.raises(DataValidationError, match="no text: files a/2.txt, b/3.txt"):
+        load(tmp_path)
+    with pytest.raises(DataValidationError, match="have no text: rows 1, 2"):
+        load(tmp_path, schema=Schema(id="label"))
+
+
+@pytest.mark.parametrize("odd", [5, "ab", True])
+def test_a_separator_is_one_character(odd):
+    with pytest.raises(ConfigurationError, match="`separator` must be one character"):
+        load(b"text,label\na,x\n", name="a.csv", separator=odd)

@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fine_tune_llm.data import CHECKS, Inspected, check_data, load, sample, split_ledger
+from fine_tune_llm.core.errors import ConfigurationError
+from fine_tune_llm.data import (
+    CHECKS,
+    Inspected,
+    Schema,
+    check_data,
+    load,
+    sample,
+    split_ledger,
+)
 
 DATA = Path(os.environ.get("FTLLM_DATA", "none"))
 BANKING = DATA / "banking77"
@@ -382,6 +391,24 @@ def test_annotators_who_disagree_are_found():
 
 
 # By chance alone
+
+
+def test_a_class_that_has_rows_is_not_said_to_have_none():
+    rows = [{"text": f"{k} {i}", "label": k} for k in "ab" for i in range(9)]
+    rows += [{"text": f"a {i}", "label": "c"} for i in range(5)]
+    schema = Schema(classes=("a", "b", "c", "d"))
+    quality = check_data(load(rows, schema=schema), checks=["class_sizes"], seed=0)
+    found = {one.code: one for one in quality.findings}
+    assert found["class_without_rows"].message == "no text has the class 'd'"
+    shared = found["class_without_own_texts"]
+    assert shared.message.startswith("'c': only on texts that stand under several lab")
+    assert shared.rows == tuple(range(18, 23)) and "tiny_class" not in found
+
+
+@pytest.mark.parametrize("dataset", [None, "mails.json", [{"text": "a", "label": "b"}]])
+def test_what_is_no_data_set_is_refused(dataset):
+    with pytest.raises(ConfigurationError, match=r"`dataset` must be.*load\(\.\.\.\)"):
+        check_data(dataset, seed=0)
 
 
 def test_few_findings_are_false():

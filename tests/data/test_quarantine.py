@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -188,3 +189,59 @@ def test_a_file_that_is_there_is_replaced_whole(tmp_path):
         load(path, quarantine=there, **HOW)
         assert len(there.read_text().splitlines()) == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.jsonl", "q.jsonl"]
+
+
+def test_the_source_is_never_written_over(tmp_path, monkeypatch):
+    path, inner = tmp_path / "a.jsonl", tmp_path / "texts" / "a" / "b.txt"
+    path.write_text("\n".join([*map(json.dumps, GOOD), "torn"]))
+    inner.parent.mkdir(parents=True)
+    inner.write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    os.symlink(path, "soft")
+    os.link(path, "hard")
+    before = path.read_bytes()
+    for source in (path, str(path), "a.jsonl", "./texts/../a.jsonl", "soft"):
+        for place in (path, "a.jsonl", "soft", "hard", "texts/../a.jsonl"):
+            with pytest.raises(ConfigurationError, match="`quarantine` is what is re"):
+                load(source, on_error="quarantine", quarantine=place)
+    with pytest.raises(ConfigurationError, match="`quarantine` is what is read"):
+        load("texts", on_error="quarantine", quarantine=inner)
+    with pytest.raises(ConfigurationError, match="`quarantine` is what is read"):
+        load("sqlite:///a.jsonl", on_error="quarantine", quarantine=path)
+    assert path.read_bytes() == before and inner.read_text() == "hello"
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        (".", "is a folder"),
+        ("nodir/q.jsonl", "`nodir`, which is no folder"),
+        (5, "must be the path of a file, got 5"),
+        ("a\0b", "must be the path of a file"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_read(place, words):
+    with pytest.raises(ConfigurationError, match=f"`quarantine` .*{words}"):
+        load("nowhere.jsonl", on_error="quarantine", quarantine=place)
+
+
+def test_every_line_is_json(tmp_path):
+    nan, far = float("nan"), float("inf")
+    column = [1.0, nan, nan, far]
+    held = [[1], [nan, {"a": far}], (nan,), {"b": nan}]
+    frame = pd.DataFrame(dict(text=["a", "b", None, "c"], label=list("xyxy")))
+    rows = [*GOOD, *GOOD, *(dict(text=None, group=x) for x in (*column, *held))]
+    load(rows[:12], quarantine=tmp_path / "a", **HOW)
+    frame["label"] = [0.0, 1.0, nan, nan]
+    load(frame, on_error="quarantine", quarantine=tmp_path / "b")
+
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    for name in ("a", "b"):
+        for line in (tmp_path / name).read_text().splitlines():
+            json.loads(line, parse_constant=refuse)
+    assert json.loads((tmp_path / "b").read_text().splitlines()[0])["fields"] == {
+        "text": None,
+        "label": None,
+    }

@@ -542,7 +542,7 @@ def test_encodings_of_a_folder(folder):
 
 def test_empty_texts_of_a_folder(folder):
     (folder / "ham" / "3.txt").write_bytes(b"\xef\xbb\xbf \n")
-    with pytest.raises(DataValidationError, match="row 2 has no text"):
+    with pytest.raises(DataValidationError, match="file ham/3.txt has no text"):
         load(folder)
     assert len(load(folder, on_empty="skip")) == 3
 

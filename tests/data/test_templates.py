@@ -163,3 +163,36 @@ def test_the_settings_know_the_same_templates():
 @pytest.mark.parametrize("name", CHAT_TEMPLATES)
 def test_a_chat_template_says_where_it_is_from(name):
     assert chat_template(name).startswith("{#- ")
+
+
+@pytest.mark.parametrize("labels", ["ab", b"ab", (1, 2), None, 5, ("a", None)])
+def test_labels_that_are_no_names(labels):
+    with pytest.raises(ConfigurationError, match="`labels` must be a list of class"):
+        LabelPrompt(labels, "Sort it")
+
+
+def test_labels_in_any_list():
+    for labels in (["a", "b"], ("a", "b"), iter(("a", "b"))):
+        assert LabelPrompt(labels, "Sort it").labels == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"instruction": 5},
+        {"system": None},
+        {"template": 5},
+        {"descriptions": ["a"]},
+        {"descriptions": None},
+        {"examples": 5},
+        {"examples": ["ab"]},
+        {"examples": [("a",)]},
+        {"examples": [("a", 1)]},
+        {"examples": [(None, "kitchen")]},
+        {"examples": [("a", None, None)]},
+    ],
+)
+def test_words_of_a_prompt_that_are_none(odd):
+    ((name, _),) = odd.items()
+    with pytest.raises(ConfigurationError, match=f"`{name}` must be"):
+        LabelPrompt(LABELS, **{"instruction": "Sort it", **odd})
