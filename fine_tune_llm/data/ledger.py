@@ -43,6 +43,9 @@ _CAVEATS = {
     "of calibration, and the test role says how far it still holds later",
     "column": "Roles are as the data say: what is promised holds as far as the "
     "calibration rows were drawn as the rows are that will come",
+    "shares": "The shares of calibration and test changed as the data grew, so the two "
+    "are different mixtures of old and new rows: what is promised holds for such a "
+    "mixture as the calibration rows are",
 }
 
 # %% ../../nbs/data/27_ledger.ipynb #2a6c3d31
@@ -67,6 +70,9 @@ class Ledger:
     others: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Role -> fingerprints of its clusters
     clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # What else must be said: ways to deal of the ledgers that it has grown from, and
+    # "shares" where these changed on the way
+    caveats: tuple[str, ...] = ()
 
     def take(
         self,
@@ -96,9 +102,20 @@ class Ledger:
             purpose=purpose,
         )
 
-    def caveat(self) -> str | None:  # One sentence; `None` when there is none
-        "What the way of dealing means for promises"
-        return _CAVEATS.get(self.split_by)
+    def caveat(self) -> str | None:  # Sentences; `None` when there is none
+        "What the ways of dealing, now and before, mean for promises"
+        names = {self.split_by, *self.caveats}
+        return ". ".join(_CAVEATS[name] for name in _CAVEATS if name in names) or None
+
+    def inherited(
+        self,
+        shares: Mapping[str, float],  # Role -> share, of a ledger that grows from it
+    ) -> tuple[str, ...]:  # Its `caveats`
+        "What must be said of a ledger that grows from this one"
+        names = {self.split_by, *self.caveats}
+        if self.shares and _odds(shares) != _odds(self.shares):
+            names.add("shares")
+        return tuple(name for name in _CAVEATS if name in names)
 
     def check(
         self,
@@ -148,6 +165,7 @@ class Ledger:
             "split_by": self.split_by,
             "shares": self.shares,
             "caveat": self.caveat(),
+            "caveats": [*self.caveats],
             "findings": self.findings,
             "named": self.named,
             "roles": fingerprints,
@@ -189,7 +207,7 @@ def _from_dict(said, path):
             for name in ("others", "clusters")
         )
         seed, split_by, shares = said["seed"], said["split_by"], said["shares"]
-        version = said["version"]
+        version, caveats = said["version"], tuple(map(str, said.get("caveats", ())))
     except (KeyError, TypeError, AttributeError) as e:
         raise IntegrityError(
             f"`{path}` holds no ledger of roles: {e!r}",
@@ -215,7 +233,15 @@ def _from_dict(said, path):
         shares=shares,
         others=others,
         clusters=clusters,
+        caveats=caveats,
     )
+
+
+def _odds(shares):
+    "Calibration units for each one of test, to 9 digits; `None` when one is not dealt"
+    if not (shares.get("calibration") and shares.get("test")):
+        return None
+    return round(shares["calibration"] / shares["test"], 9)
 
 # %% ../../nbs/data/27_ledger.ipynb #ledger-apart
 def _one_role(what, *by_role):

@@ -176,7 +176,16 @@ def ledger_of(
         shares={name: plan.shares[name] for name in ROLES if name in plan.shares},
         others=others,
         clusters=clusters,
+        caveats=_inherited(plan),
     )
+
+
+def _inherited(plan):
+    "What the ledger of before makes us say; a test file is no mixture with it"
+    if plan.previous is None:
+        return ()
+    shares = plan.previous.shares if plan.n_test_file else plan.shares
+    return plan.previous.inherited(shares)
 
 
 def _rows_of_test_file(data, units, n_test_file):

@@ -256,6 +256,46 @@ def test_totals_approach_the_shares_as_data_grow():
     assert [len(after.roles[role]) for role in ROLES] == [40, 40, 40, 80]
 
 
+def test_a_grown_ledger_says_what_its_ancestors_say(tmp_path):
+    first = Dataset(**{**vars(made(plain(80))), "times": days(80, 0)})
+    by_time = split_ledger(first, SHARES, seed=0, split_by="time")
+    by_time.save(tmp_path / "1.json")
+    second = split_ledger(
+        made(plain(120)), SHARES, seed=1, previous=Ledger.load(tmp_path / "1.json")
+    )
+    assert second.split_by == "class" and second.caveat() == by_time.caveat()
+    second.save(tmp_path / "2.json")
+    third = split_ledger(
+        made(plain(160)), SHARES, seed=2, previous=Ledger.load(tmp_path / "2.json")
+    )
+    assert third.to_dict()["caveat"] == by_time.caveat()
+    splits = [ROLES[i // 2 % 4] for i in range(80)]
+    given_roles = split_ledger(
+        made(plain(80), splits=splits), SHARES, seed=0, split_by="column"
+    )
+    both = Dataset(**{**vars(made(plain(120))), "times": days(120, 0)})
+    grown = split_ledger(both, SHARES, seed=0, split_by="time", previous=given_roles)
+    assert grown.caveat() == f"{by_time.caveat()}. {given_roles.caveat()}"
+
+
+def test_shares_that_change_as_data_grow_are_told():
+    before = split_ledger(made(plain(80)), SHARES, seed=0)
+    more = made(plain(200))
+
+    def grown(previous=before, **shares):
+        return split_ledger(more, SHARES | shares, seed=0, previous=previous)
+
+    assert grown().caveat() is None
+    assert grown(train=0.8).caveat() is None  # one mixture in both
+    changed = grown(test=0.4)
+    assert "different mixtures of old and new rows" in changed.caveat()
+    assert grown(changed, test=0.4).caveat() == changed.caveat()
+    with_file = split_ledger(
+        more, SHARES | {"test": 0.4}, seed=0, previous=before, n_test_file=10
+    )
+    assert with_file.caveat() is None
+
+
 def test_a_new_row_between_two_roles_is_left_out_and_named():
     near = LONG + "from the town of Aachen "
     left, right = near + "and soon", near + "and later on"
