@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.errors import DataValidationError
 from .dataset import Dataset
-from .dealing import Dealt, Plan, deal
+from .dealing import Dealt, Plan, check_previous, deal
 from .fingerprints import look_hash
 from .ledger import ROLES, Ledger
 from fine_tune_llm.data.units import (
@@ -357,13 +357,15 @@ def split_ledger(
     """Give every distinct text, or every cluster of rows, one role
 
     `DataValidationError` when classes have fewer units than the roles need,
-    `LeakageError` when given roles share a text, `ConfigurationError` for a share that
-    is not positive.
+    `LeakageError` when given roles, or those of `previous`, share a text;
+    `ConfigurationError` for a share that is not positive.
     """
     plan = Plan(shares, seed, split_by, min_calibration, previous, n_test_file)
     plan.check()
     check_labelled(data)
-    same = same_texts(data, near_duplicates=near_duplicates, read_as=read_as)
+    near = {"near_duplicates": near_duplicates, "read_as": read_as}
+    same = same_texts(data, **near)
+    check_previous(data, same, plan, **near)
     dealt = deal(data, same, plan, draw=order_of(data, plan))
     check_every_role(dealt)
     return ledger_of(dealt)

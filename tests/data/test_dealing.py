@@ -296,25 +296,80 @@ def test_shares_that_change_as_data_grow_are_told():
     assert with_file.caveat() is None
 
 
-def test_a_new_row_between_two_roles_is_left_out_and_named():
-    near = LONG + "from the town of Aachen "
-    left, right = near + "and soon", near + "and later on"
-    base = plain(60)
-    ledger = None
-    for seed in range(50):  # one in which they have different roles
-        data = made([*base, (left, "a"), (right, "a")])
+def apart(left, right):
+    "A ledger of 62 rows without near-duplicates, the last two of different roles"
+    for seed in range(50):
+        data = made([*plain(60), (left, "a"), (right, "a")])
         ledger = split_ledger(data, SHARES, seed=seed, near_duplicates=0)
         roles = ledger.role_of_texts()
         pair = [roles[ledger.hashes[row]] for row in (60, 61)]
         if len(set(pair)) == 2:
-            break
-    assert len(set(pair)) == 2
-    more = made([("brand new", "b"), *base, (left, "a"), (right, "a"), (near, "a")])
-    assert len(set(same_texts(more, near_duplicates=0.8).text[61:])) == 1
-    after = split_ledger(more, SHARES, seed=0, previous=ledger, near_duplicates=0.8)
+            return data, ledger, pair
+    raise AssertionError
+
+
+def test_a_new_row_between_two_roles_is_left_out_and_named():
+    words = [*LONG.split(), *AND.split()]
+    left, near, right = (" ".join(words[:n]) for n in range(-7, -4))
+    _, ledger, pair = apart(left, right)
+    more = made([("new", "b"), *plain(60), (left, "a"), (right, "a"), (near, "a")])
+    assert len(set(same_texts(more).text[61:])) == 1
+    after = split_ledger(more, SHARES, seed=0, previous=ledger)
     assert after.named["left_out_between_roles"] == ["63"]
     roles = role_of_rows(after)
     assert [roles[61], roles[62], roles.get(63)] == [*pair, None]
+
+
+def test_a_ledger_with_near_duplicates_in_two_roles_is_refused():
+    "Nothing moves silently: neither stays in two roles, nor leaves its own"
+    left, right = (f"{LONG * 2}{word}" for word in ("thanks", "thank"))
+    data, ledger, pair = apart(left, right)
+    said = (
+        f"^nearly the same text stands in two roles once: row 60 .{pair[0]}. and "
+        f"row 61 .{pair[1]}.*data.near_duplicates=0"
+    )
+    with pytest.raises(LeakageError, match=said):
+        split_ledger(data, SHARES, seed=0, previous=ledger)
+    with pytest.raises(LeakageError, match=said):
+        share_out(data, SHARES, seed=0, previous=ledger)
+    kept = split_ledger(data, SHARES, seed=1, previous=ledger, near_duplicates=0)
+    assert kept.role_of_texts() == ledger.role_of_texts()
+    read_as = [*data.texts[:60], "masked", "masked"]
+    with pytest.raises(LeakageError, match="^texts that a model reads alike stands"):
+        split_ledger(
+            data, SHARES, seed=0, previous=ledger, near_duplicates=0, read_as=read_as
+        )
+
+
+def test_a_ledger_of_persons_needs_persons():
+    rows = plain(80)
+    who = [f"p{i // 4}" for i in range(80)]
+    ledger = split_ledger(made(rows, clusters=who), SHARES, seed=0)
+    for deals in (split_ledger, share_out):
+        with pytest.raises(ConfigurationError, match=r"no clusters\. .*data\.cluster"):
+            deals(made(rows), SHARES, seed=0, previous=ledger)
+
+
+def test_a_ledger_of_other_texts_is_told(capsys):
+    others = [(f"sentence {i * 7919} of others", "ab"[i % 2]) for i in range(60)]
+    ledger = split_ledger(made(others), SHARES, seed=0)
+    split_ledger(made(plain(60)), SHARES, seed=0, previous=ledger)
+    assert "no text of the data is known to the ledger" in capsys.readouterr().err
+    split_ledger(made(others), SHARES, seed=0, previous=ledger)
+    assert "no text" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"shares": None}, "`shares` must be a share for each of train"),
+        ({"shares": 0.5}, "`shares` must be a share for each of train"),
+        ({"previous": "roles.json"}, "`previous` must be a ledger, got .*Ledger.load"),
+    ],
+)
+def test_what_no_split_can_mean(given, said):
+    with pytest.raises(ConfigurationError, match=said):
+        split_ledger(made(plain(40)), **{"shares": SHARES, "seed": 0} | given)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -376,8 +431,9 @@ def test_a_ledger_comes_back_from_its_file(tmp_path):
     there = Ledger.load(tmp_path / "roles.json")
     assert there.to_dict() == ledger.to_dict()
     assert there.role_of_clusters() == ledger.role_of_clusters()
-    first = split_ledger(made(plain(120)), SHARES, seed=1, previous=there)
-    second = split_ledger(made(plain(120)), SHARES, seed=1, previous=ledger)
+    more = made(plain(120), clusters=[f"p{i // 2}" for i in range(120)])
+    first = split_ledger(more, SHARES, seed=1, previous=there)
+    second = split_ledger(more, SHARES, seed=1, previous=ledger)
     assert first.to_dict() == second.to_dict()
     run = tmp_path / "run"
     run.mkdir()
