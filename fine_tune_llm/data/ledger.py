@@ -183,12 +183,12 @@ class Ledger:
     @classmethod
     def load(
         cls,
-        path: str | Path,  # What `save` wrote, or a run folder
+        # What `save` wrote, or a folder: a run, or one of `ftllm data split`
+        path: str | Path,
     ) -> "Ledger":  # Its rows are numbered as the file has them, not as any data
         "Read a ledger; `IntegrityError` for what is none"
-        path = Path(path)
-        said = read_json(path / "data.json" if path.is_dir() else path)
-        return _from_dict(said, path)
+        path = _file_of(Path(path))
+        return _from_dict(read_json(path), path)
 
     def _repr_markdown_(self) -> str:
         lines = ["| role | rows | for |", "|---|---|---|"]
@@ -197,44 +197,96 @@ class Ledger:
         return "\n".join(lines)
 
 # %% ../../nbs/data/27_ledger.ipynb #ledger-from-dict
+_FILES = ("data.json", "ledger.json")  # of a run, and of `ftllm data split`
+_HINT = "Give a run folder, or what `ftllm data split` wrote"
+
+
+def _file_of(path):
+    "The file that holds the ledger; `IntegrityError` when there is none"
+    if not path.exists():
+        message = f"the ledger of roles (data.ledger) `{path}` is missing"
+        raise IntegrityError(message, hint=_HINT, path=str(path))
+    if not path.is_dir():
+        return path
+    for name in _FILES:
+        if (path / name).exists():
+            return path / name
+    raise IntegrityError(
+        f"`{path}` holds no ledger of roles (data.ledger): neither "
+        f"{' nor '.join(_FILES)} is there",
+        hint=_HINT,
+        path=str(path),
+    )
+
+
 def _from_dict(said, path):
     "A ledger of what `to_dict` said; `IntegrityError` for anything else"
-    try:
-        said = said["ledger"] if path.is_dir() else said
-        texts = {role: tuple(map(str, said["roles"][role])) for role in ROLES}
-        others, clusters = (
-            {role: tuple(map(str, said[name].get(role, ()))) for role in ROLES}
-            for name in ("others", "clusters")
-        )
-        seed, split_by, shares = said["seed"], said["split_by"], said["shares"]
-        version, caveats = said["version"], tuple(map(str, said.get("caveats", ())))
-    except (KeyError, TypeError, AttributeError) as e:
+    if isinstance(said, dict) and "ledger" in said:
+        said = said["ledger"]  # of a run
+    wrong = _wrong_form(said)
+    if wrong:
         raise IntegrityError(
-            f"`{path}` holds no ledger of roles: {e!r}",
-            hint="Give a run folder, or a file that `ftllm data split` wrote",
-            path=str(path),
-        ) from e
-    if version != _VERSION:
-        raise IntegrityError(
-            f"`{path}` is a ledger of version {version!r}, and this library reads "
-            f"version {_VERSION}",
+            f"`{path}` holds no ledger of roles (data.ledger): {wrong}",
+            hint=_HINT,
             path=str(path),
         )
+    if said["version"] != _VERSION:
+        raise IntegrityError(
+            f"`{path}` is a ledger of version {said['version']!r}, and this library "
+            f"reads version {_VERSION}",
+            path=str(path),
+        )
+    texts, others, clusters = (
+        {role: tuple(said[name].get(role, ())) for role in ROLES} for name in _LISTS
+    )
     ends = np.cumsum([0, *(len(texts[role]) for role in ROLES)])
     rows = {role: np.arange(ends[i], ends[i + 1]) for i, role in enumerate(ROLES)}
     hashes = tuple(one for role in ROLES for one in texts[role])
     return Ledger(
         rows,
         hashes,
-        seed,
+        said["seed"],
         said.get("findings", {}),
         said.get("named", {}),
-        split_by=split_by,
-        shares=shares,
+        split_by=said["split_by"],
+        shares=said["shares"],
         others=others,
         clusters=clusters,
-        caveats=caveats,
+        caveats=tuple(said.get("caveats", ())),
     )
+
+
+_LISTS = ("roles", "others", "clusters")
+_FORMS = {"version": int, "seed": int, "split_by": str, "shares": dict}
+
+
+def _wrong_form(said):
+    "What is wrong with the parts of a ledger's file, in words; empty for nothing"
+    if not isinstance(said, dict):
+        return "it is no object with names"
+    missing = [name for name in (*_FORMS, *_LISTS) if name not in said]
+    if missing:
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    for name, form in _FORMS.items():
+        if not isinstance(said[name], form):
+            return f"{name} is not {_FORMS_SAID[form]}"
+    for name in _LISTS:
+        of_role = said[name]
+        if not isinstance(of_role, dict) or not all(map(_is_words, of_role.values())):
+            return f"{name} is not a list of fingerprints for each role"
+    lacking = [role for role in ROLES if role not in said["roles"]]
+    if lacking:
+        return f"roles has no {', '.join(lacking)}"
+    if not all(isinstance(share, int | float) for share in said["shares"].values()):
+        return "shares are not numbers"
+    return "" if _is_words(said.get("caveats", [])) else "caveats are not a list"
+
+
+_FORMS_SAID = {int: "a whole number", str: "a word", dict: "an object with names"}
+
+
+def _is_words(value):
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def _odds(shares):
