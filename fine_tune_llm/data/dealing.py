@@ -29,6 +29,7 @@ from fine_tune_llm.data.units import (
     find_units,
     first_drawn,
     keyed_share,
+    row_hash,
     same_texts,
 )
 
@@ -113,7 +114,8 @@ class Known:
     role: np.ndarray  # Number of its role, -1 for none, shape (n,)
     # Is it left out, because it would join rows of two roles? shape (n,) bool
     out: np.ndarray
-    stood: np.ndarray  # Has its text stood for its unit before? shape (n,) bool
+    # Has its text stood for its unit before, 1, or the row itself, 2? shape (n,)
+    stood: np.ndarray
     dealt: tuple[str, ...]  # Roles among which the others are dealt
     made: tuple[str, ...] = ()  # Roles that the data do not give, dealt out of train
 
@@ -159,8 +161,13 @@ def _known_to_ledger(data, same, plan):
     stood = {
         plan.previous.hashes[i] for rows in plan.previous.roles.values() for i in rows
     }
-    is_first = np.array([one in stood for one in same.hashes], bool)
-    return Known(np.where(out, -1, role), out, is_first, tuple(plan.roles()))
+    itself = {*plan.previous.stands}
+    known = [
+        (one in stood) + (one in stood and row_hash(data, row) in itself)
+        for row, one in enumerate(same.hashes)
+    ]
+    first = np.array(known, int)
+    return Known(np.where(out, -1, role), out, first, tuple(plan.roles()))
 
 
 def _of_clusters(data, same, plan, role):
@@ -513,7 +520,7 @@ def deal(
     units = find_units(
         data,
         same,
-        draw=np.where(known.stood, draw - len(data), draw),
+        draw=draw - len(data) * known.stood,
         n_test_file=plan.n_test_file,
         fixed=known.role if is_known else None,
         out=known.out,

@@ -73,6 +73,8 @@ class Ledger:
     # What else must be said: ways to deal of the ledgers that it has grown from, and
     # "shares" where these changed on the way
     caveats: tuple[str, ...] = ()
+    # Fingerprints of rows outside train that stand for others, too
+    stands: tuple[str, ...] = ()
 
     def take(
         self,
@@ -170,6 +172,7 @@ class Ledger:
             "named": self.named,
             "roles": fingerprints,
             "others": {role: [*texts] for role, texts in self.others.items()},
+            "stands": [*self.stands],
             "clusters": {role: [*names] for role, names in self.clusters.items()},
         }
 
@@ -253,6 +256,7 @@ def _from_dict(said, path):
         others=others,
         clusters=clusters,
         caveats=tuple(said.get("caveats", ())),
+        stands=tuple(said.get("stands", ())),
     )
 
 
@@ -279,7 +283,8 @@ def _wrong_form(said):
         return f"roles has no {', '.join(lacking)}"
     if not all(isinstance(share, int | float) for share in said["shares"].values()):
         return "shares are not numbers"
-    return "" if _is_words(said.get("caveats", [])) else "caveats are not a list"
+    bad = [name for name in ("caveats", "stands") if not _is_words(said.get(name, []))]
+    return f"{bad[0]} is not a list of words" if bad else ""
 
 
 _FORMS_SAID = {int: "a whole number", str: "a word", dict: "an object with names"}

@@ -16,12 +16,13 @@ from ..core.errors import DataValidationError
 from .dataset import Dataset
 from .dealing import Dealt, Plan, check_previous, deal
 from .fingerprints import look_hash
-from .ledger import ROLES, Ledger
+from .ledger import PREDICTED, ROLES, Ledger
 from fine_tune_llm.data.units import (
     Units,
     cluster_hash,
     draw_order,
     keyed_order,
+    row_hash,
     same_texts,
 )
 
@@ -177,7 +178,19 @@ def ledger_of(
         others=others,
         clusters=clusters,
         caveats=_inherited(plan),
+        stands=_stand_for_others(dealt, rows_of),
     )
+
+
+def _stand_for_others(dealt, rows_of):
+    "Which rows are to stand outside train when the data grow, as fingerprints"
+    unit, previous = dealt.units.unit, dealt.plan.previous
+    n_rows = np.bincount(unit[unit >= 0])
+    known = set() if previous is None else {*previous.stands}
+    for role in PREDICTED:
+        rows = [row for row in rows_of[role] if unit[row] >= 0]
+        known |= {row_hash(dealt.data, row) for row in rows if n_rows[unit[row]] > 1}
+    return tuple(sorted(known))
 
 
 def _inherited(plan):

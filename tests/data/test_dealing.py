@@ -297,6 +297,26 @@ def test_shares_that_change_as_data_grow_are_told():
     assert with_file.caveat() is None
 
 
+@pytest.mark.parametrize("people", [False, True])
+@pytest.mark.parametrize("split_by", ["class", "hash"])
+def test_the_rows_that_stand_for_others_stay(tmp_path, split_by, people):
+    "Each text stands under two labels: which of them counts is not drawn again"
+    rows = [
+        (text.upper() if k else text, "ab"[k]) for text, _ in plain(120) for k in (0, 1)
+    ]
+    who = [f"p{i // 2}" for i in range(240)] if people else None
+    data = Dataset(**{**vars(made(rows)), "clusters": who and np.array(who, object)})
+    before = split_ledger(data, SHARES, seed=0, split_by=split_by)
+    for seed in (0, 1):
+        before.save(tmp_path / "ledger.json")
+        after = split_ledger(
+            data, SHARES, seed=seed, split_by=split_by, previous=Ledger.load(tmp_path)
+        )
+        for role in ROLES:
+            assert after.roles[role].tolist() == before.roles[role].tolist()
+        before = after
+
+
 def apart(left, right):
     "A ledger of 62 rows without near-duplicates, the last two of different roles"
     for seed in range(50):
@@ -475,7 +495,8 @@ def test_a_ledger_is_found_in_the_folder_of_a_split(tmp_path):
         ({"roles": {"train": []}}, "roles has no validation, calibration, test"),
         ({"seed": "x"}, "seed is not a whole number"),
         ({"shares": {"train": None}}, "shares are not numbers"),
-        ({"caveats": 3}, "caveats are not a list"),
+        ({"caveats": 3}, "caveats is not a list of words"),
+        ({"stands": [1]}, "stands is not a list of words"),
     ],
 )
 def test_a_ledger_of_another_form_is_refused_in_words(tmp_path, change, said):
