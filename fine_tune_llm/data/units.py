@@ -122,6 +122,11 @@ def keyed_order(
         keys.append(keyed_share(seed, "stands", *words, str(times[words])))
     return np.argsort(np.argsort(keys, kind="stable"))
 
+
+def _words_of(data, row):
+    who = "" if data.clusters is None else str(data.clusters[row])
+    return data.texts[row], data.classes[data.labels[row]], who
+
 # %% ../../nbs/data/25_units.ipynb #9f38b9ac
 @dataclass(frozen=True, eq=False)
 class Units:
@@ -208,11 +213,6 @@ def row_hash(
 ) -> str:  # 32 hex digits
     "Fingerprint of a row's text as it is written, its label and its cluster"
     return cluster_hash("\x1f".join(_words_of(data, row)))
-
-
-def _words_of(data, row):
-    who = "" if data.clusters is None else str(data.clusters[row])
-    return data.texts[row], data.classes[data.labels[row]], who
 
 
 def first_drawn(
