@@ -101,8 +101,8 @@ def split(
     ledger: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE",
-            help="An earlier ledger.json, or a run: its texts keep their roles.",
+            metavar="PATH",
+            help="An earlier split, its ledger.json or a run: texts keep their roles.",
             show_default=False,
         ),
     ] = None,

@@ -43,6 +43,9 @@ _CAVEATS = {
     "of calibration, and the test role says how far it still holds later",
     "column": "Roles are as the data say: what is promised holds as far as the "
     "calibration rows were drawn as the rows are that will come",
+    "shares": "The shares of calibration and test changed as the data grew, so the two "
+    "are different mixtures of old and new rows: what is promised holds for such a "
+    "mixture as the calibration rows are",
 }
 
 # %% ../../nbs/data/27_ledger.ipynb #2a6c3d31
@@ -67,6 +70,11 @@ class Ledger:
     others: dict[str, tuple[str, ...]] = field(default_factory=dict)
     # Role -> fingerprints of its clusters
     clusters: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    # What else must be said: ways to deal of the ledgers that it has grown from, and
+    # "shares" where these changed on the way
+    caveats: tuple[str, ...] = ()
+    # Fingerprints of rows outside train that stand for others, too
+    stands: tuple[str, ...] = ()
 
     def take(
         self,
@@ -96,9 +104,20 @@ class Ledger:
             purpose=purpose,
         )
 
-    def caveat(self) -> str | None:  # One sentence; `None` when there is none
-        "What the way of dealing means for promises"
-        return _CAVEATS.get(self.split_by)
+    def caveat(self) -> str | None:  # Sentences; `None` when there is none
+        "What the ways of dealing, now and before, mean for promises"
+        names = {self.split_by, *self.caveats}
+        return ". ".join(_CAVEATS[name] for name in _CAVEATS if name in names) or None
+
+    def inherited(
+        self,
+        shares: Mapping[str, float],  # Role -> share, of a ledger that grows from it
+    ) -> tuple[str, ...]:  # Its `caveats`
+        "What must be said of a ledger that grows from this one"
+        names = {self.split_by, *self.caveats}
+        if self.shares and _odds(shares) != _odds(self.shares):
+            names.add("shares")
+        return tuple(name for name in _CAVEATS if name in names)
 
     def check(
         self,
@@ -148,10 +167,12 @@ class Ledger:
             "split_by": self.split_by,
             "shares": self.shares,
             "caveat": self.caveat(),
+            "caveats": [*self.caveats],
             "findings": self.findings,
             "named": self.named,
             "roles": fingerprints,
             "others": {role: [*texts] for role, texts in self.others.items()},
+            "stands": [*self.stands],
             "clusters": {role: [*names] for role, names in self.clusters.items()},
         }
 
@@ -165,12 +186,12 @@ class Ledger:
     @classmethod
     def load(
         cls,
-        path: str | Path,  # What `save` wrote, or a run folder
+        # What `save` wrote, or a folder: a run, or one of `ftllm data split`
+        path: str | Path,
     ) -> "Ledger":  # Its rows are numbered as the file has them, not as any data
         "Read a ledger; `IntegrityError` for what is none"
-        path = Path(path)
-        said = read_json(path / "data.json" if path.is_dir() else path)
-        return _from_dict(said, path)
+        path = _file_of(Path(path))
+        return _from_dict(read_json(path), path)
 
     def _repr_markdown_(self) -> str:
         lines = ["| role | rows | for |", "|---|---|---|"]
@@ -179,43 +200,105 @@ class Ledger:
         return "\n".join(lines)
 
 # %% ../../nbs/data/27_ledger.ipynb #ledger-from-dict
+_FILES = ("data.json", "ledger.json")  # of a run, and of `ftllm data split`
+_HINT = "Give a run folder, or what `ftllm data split` wrote"
+
+
+def _file_of(path):
+    "The file that holds the ledger; `IntegrityError` when there is none"
+    if not path.exists():
+        message = f"the ledger of roles (data.ledger) `{path}` is missing"
+        raise IntegrityError(message, hint=_HINT, path=str(path))
+    if not path.is_dir():
+        return path
+    for name in _FILES:
+        if (path / name).exists():
+            return path / name
+    raise IntegrityError(
+        f"`{path}` holds no ledger of roles (data.ledger): neither "
+        f"{' nor '.join(_FILES)} is there",
+        hint=_HINT,
+        path=str(path),
+    )
+
+
 def _from_dict(said, path):
     "A ledger of what `to_dict` said; `IntegrityError` for anything else"
-    try:
-        said = said["ledger"] if path.is_dir() else said
-        texts = {role: tuple(map(str, said["roles"][role])) for role in ROLES}
-        others, clusters = (
-            {role: tuple(map(str, said[name].get(role, ()))) for role in ROLES}
-            for name in ("others", "clusters")
-        )
-        seed, split_by, shares = said["seed"], said["split_by"], said["shares"]
-        version = said["version"]
-    except (KeyError, TypeError, AttributeError) as e:
+    if isinstance(said, dict) and "ledger" in said:
+        said = said["ledger"]  # of a run
+    wrong = _wrong_form(said)
+    if wrong:
         raise IntegrityError(
-            f"`{path}` holds no ledger of roles: {e!r}",
-            hint="Give a run folder, or a file that `ftllm data split` wrote",
-            path=str(path),
-        ) from e
-    if version != _VERSION:
-        raise IntegrityError(
-            f"`{path}` is a ledger of version {version!r}, and this library reads "
-            f"version {_VERSION}",
+            f"`{path}` holds no ledger of roles (data.ledger): {wrong}",
+            hint=_HINT,
             path=str(path),
         )
+    if said["version"] != _VERSION:
+        raise IntegrityError(
+            f"`{path}` is a ledger of version {said['version']!r}, and this library "
+            f"reads version {_VERSION}",
+            path=str(path),
+        )
+    texts, others, clusters = (
+        {role: tuple(said[name].get(role, ())) for role in ROLES} for name in _LISTS
+    )
     ends = np.cumsum([0, *(len(texts[role]) for role in ROLES)])
     rows = {role: np.arange(ends[i], ends[i + 1]) for i, role in enumerate(ROLES)}
     hashes = tuple(one for role in ROLES for one in texts[role])
     return Ledger(
         rows,
         hashes,
-        seed,
+        said["seed"],
         said.get("findings", {}),
         said.get("named", {}),
-        split_by=split_by,
-        shares=shares,
+        split_by=said["split_by"],
+        shares=said["shares"],
         others=others,
         clusters=clusters,
+        caveats=tuple(said.get("caveats", ())),
+        stands=tuple(said.get("stands", ())),
     )
+
+
+_LISTS = ("roles", "others", "clusters")
+_FORMS = {"version": int, "seed": int, "split_by": str, "shares": dict}
+
+
+def _wrong_form(said):
+    "What is wrong with the parts of a ledger's file, in words; empty for nothing"
+    if not isinstance(said, dict):
+        return "it is no object with names"
+    missing = [name for name in (*_FORMS, *_LISTS) if name not in said]
+    if missing:
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    for name, form in _FORMS.items():
+        if not isinstance(said[name], form):
+            return f"{name} is not {_FORMS_SAID[form]}"
+    for name in _LISTS:
+        of_role = said[name]
+        if not isinstance(of_role, dict) or not all(map(_is_words, of_role.values())):
+            return f"{name} is not a list of fingerprints for each role"
+    lacking = [role for role in ROLES if role not in said["roles"]]
+    if lacking:
+        return f"roles has no {', '.join(lacking)}"
+    if not all(isinstance(share, int | float) for share in said["shares"].values()):
+        return "shares are not numbers"
+    bad = [name for name in ("caveats", "stands") if not _is_words(said.get(name, []))]
+    return f"{bad[0]} is not a list of words" if bad else ""
+
+
+_FORMS_SAID = {int: "a whole number", str: "a word", dict: "an object with names"}
+
+
+def _is_words(value):
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _odds(shares):
+    "Calibration units for each one of test, to 9 digits; `None` when one is not dealt"
+    if not (shares.get("calibration") and shares.get("test")):
+        return None
+    return round(shares["calibration"] / shares["test"], 9)
 
 # %% ../../nbs/data/27_ledger.ipynb #ledger-apart
 def _one_role(what, *by_role):

@@ -16,7 +16,7 @@ from ..core.checks import check_choice, check_number, in_brief
 from ..core.errors import ConfigurationError, DataValidationError
 from ..core.texts import is_blank
 from .dataset import Dataset
-from .dealing import Dealt, Plan, deal
+from .dealing import Dealt, Plan, check_previous, deal
 from .ledger import Ledger
 from fine_tune_llm.data.splitting import (
     check_every_role,
@@ -199,8 +199,9 @@ def share_out(
     plan = Plan(shares, seed, split_by, min_calibration, previous, n_test_file)
     plan.check()
     check_labelled(data)
-    near = {"near_duplicates": near_duplicates, "progress": progress}
-    same = same_texts(data, read_as=read_as, **near)
+    near = {"near_duplicates": near_duplicates, "read_as": read_as}
+    same = same_texts(data, **near, progress=progress)
+    check_previous(data, same, plan, **near)
     rows = _Rows(data, same, order_of(data, plan), plan)
     rows, counted = _settle_conflicts(rows, conflicts)
     check_labelled(rows.data)

@@ -14,14 +14,15 @@ import numpy as np
 
 from ..core.errors import DataValidationError
 from .dataset import Dataset
-from .dealing import Dealt, Plan, deal
+from .dealing import Dealt, Plan, check_previous, deal
 from .fingerprints import look_hash
-from .ledger import ROLES, Ledger
+from .ledger import PREDICTED, ROLES, Ledger
 from fine_tune_llm.data.units import (
     Units,
     cluster_hash,
     draw_order,
     keyed_order,
+    row_hash,
     same_texts,
 )
 
@@ -176,7 +177,28 @@ def ledger_of(
         shares={name: plan.shares[name] for name in ROLES if name in plan.shares},
         others=others,
         clusters=clusters,
+        caveats=_inherited(plan),
+        stands=_stand_for_others(dealt, rows_of),
     )
+
+
+def _stand_for_others(dealt, rows_of):
+    "Which rows are to stand outside train when the data grow, as fingerprints"
+    unit, previous = dealt.units.unit, dealt.plan.previous
+    n_rows = np.bincount(unit[unit >= 0])
+    known = set() if previous is None else {*previous.stands}
+    for role in PREDICTED:
+        rows = [row for row in rows_of[role] if unit[row] >= 0]
+        known |= {row_hash(dealt.data, row) for row in rows if n_rows[unit[row]] > 1}
+    return tuple(sorted(known))
+
+
+def _inherited(plan):
+    "What the ledger of before makes us say; a test file is no mixture with it"
+    if plan.previous is None:
+        return ()
+    shares = plan.previous.shares if plan.n_test_file else plan.shares
+    return plan.previous.inherited(shares)
 
 
 def _rows_of_test_file(data, units, n_test_file):
@@ -348,13 +370,15 @@ def split_ledger(
     """Give every distinct text, or every cluster of rows, one role
 
     `DataValidationError` when classes have fewer units than the roles need,
-    `LeakageError` when given roles share a text, `ConfigurationError` for a share that
-    is not positive.
+    `LeakageError` when given roles, or those of `previous`, share a text;
+    `ConfigurationError` for a share that is not positive.
     """
     plan = Plan(shares, seed, split_by, min_calibration, previous, n_test_file)
     plan.check()
     check_labelled(data)
-    same = same_texts(data, near_duplicates=near_duplicates, read_as=read_as)
+    near = {"near_duplicates": near_duplicates, "read_as": read_as}
+    same = same_texts(data, **near)
+    check_previous(data, same, plan, **near)
     dealt = deal(data, same, plan, draw=order_of(data, plan))
     check_every_role(dealt)
     return ledger_of(dealt)

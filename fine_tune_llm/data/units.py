@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SameTexts', 'same_texts', 'draw_order', 'keyed_share', 'keyed_order', 'Units', 'find_units', 'clusters_of',
-           'cluster_hash', 'first_drawn']
+           'cluster_hash', 'row_hash', 'first_drawn']
 
 # %% ../../nbs/data/25_units.ipynb #0fddbc1c
 import hashlib
@@ -116,12 +116,16 @@ def keyed_order(
     "As `draw_order`, and the same whichever order the rows have"
     times: dict[tuple[str, ...], int] = {}
     keys = []
-    for row, text in enumerate(data.texts):
-        who = "" if data.clusters is None else str(data.clusters[row])
-        words = (text, data.classes[data.labels[row]], who)
+    for row in range(len(data)):
+        words = _words_of(data, row)
         times[words] = times.get(words, 0) + 1
         keys.append(keyed_share(seed, "stands", *words, str(times[words])))
     return np.argsort(np.argsort(keys, kind="stable"))
+
+
+def _words_of(data, row):
+    who = "" if data.clusters is None else str(data.clusters[row])
+    return data.texts[row], data.classes[data.labels[row]], who
 
 # %% ../../nbs/data/25_units.ipynb #9f38b9ac
 @dataclass(frozen=True, eq=False)
@@ -201,6 +205,14 @@ def cluster_hash(
 ) -> str:  # 32 hex digits
     "Fingerprint of a cluster's name"
     return hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def row_hash(
+    data: Dataset,  # Labelled texts
+    row: int,  # Which
+) -> str:  # 32 hex digits
+    "Fingerprint of a row's text as it is written, its label and its cluster"
+    return cluster_hash("\x1f".join(_words_of(data, row)))
 
 
 def first_drawn(
