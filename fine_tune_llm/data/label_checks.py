@@ -77,19 +77,13 @@ def class_sizes(
     counts, calibrating = _texts_by_class(rows)
     needed = rows_for_sets(rows.alpha)
     tiny = (counts > 0) & (counts < _ROLES)
-    if (counts == 0).any():
-        yield Finding(
-            "class_without_rows",
-            "medium",
-            f"no text has the class {in_words(names[counts == 0].tolist())}",
-            "Add texts, or take it out of the list: it cannot be learnt",
-        )
+    yield from _without_texts(rows, counts == 0)
     if tiny.any():
         yield Finding(
             "tiny_class",
             "high",
-            f"{in_words(names[tiny].tolist())}: fewer than {_ROLES} distinct texts, so "
-            "not one for each role",
+            f"{in_words(names[tiny].tolist())}: fewer than {_ROLES} distinct texts of "
+            "its own, so not one for each role",
             "Add texts, merge it with another class (data.rare=merge) or leave it out "
             "(data.rare=drop)",
             _of_classes(rows, tiny),
@@ -98,6 +92,29 @@ def class_sizes(
     short = (calibrating < needed) & ~tiny & (counts > 0)
     if short.any():
         yield _without_own_promise(rows, short, calibrating, needed)
+
+
+def _without_texts(rows: Inspected, lacking: np.ndarray) -> Iterator[Finding]:
+    "Classes without rows, and those whose rows all repeat texts of other classes"
+    names = np.array(rows.data.classes, dtype=object)
+    has_rows = np.bincount(rows.labels, minlength=len(names)) > 0
+    absent, shared = lacking & ~has_rows, lacking & has_rows
+    if absent.any():
+        yield Finding(
+            "class_without_rows",
+            "medium",
+            f"no text has the class {in_words(names[absent].tolist())}",
+            "Add texts, or take it out of the list: it cannot be learnt",
+        )
+    if shared.any():
+        yield Finding(
+            "class_without_own_texts",
+            "medium",
+            f"{in_words(names[shared].tolist())}: only on texts that stand under "
+            "several labels, and under another one first",
+            "Decide for one label of each such text, or add texts of this class",
+            _of_classes(rows, shared),
+        )
 
 
 def _without_own_promise(rows, short, calibrating, needed):
