@@ -1,0 +1,187 @@
+"`ftllm data`: what it reads, what it writes and never writes over"
+
+import json
+import os
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fine_tune_llm.cli.data_split import is_read_again
+from fine_tune_llm.cli.program import main
+from fine_tune_llm.config.layers import make_config
+from fine_tune_llm.run.roles import read_data, share_data
+
+ROWS = [
+    {"text": f"the {word} {i} is here", "label": "ab"[i % 2], "n": i}
+    for i in range(120)
+    for word in ("red", "blue")
+]
+
+
+def lines_of(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    "A folder to work in, with rows in it"
+    (tmp_path / "rows.jsonl").write_text(lines_of(ROWS))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def data(capsys):
+    "Runs `ftllm data ...`; its exit code, and what it said in one line each"
+
+    def run(*words):
+        with pytest.raises(SystemExit) as e:
+            main(["data", *map(str, words)])
+        said = capsys.readouterr()
+        return e.value.code, said.out, " ".join(said.err.split())
+
+    return run
+
+
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize("option", [[], ["--test", "held.jsonl"]])
+def test_metadata_never_take_the_place_of_what_is_read(home, data, force, option):
+    (home / "held.jsonl").write_text(lines_of(ROWS[:20]))
+    (home / "link.json").symlink_to("rows.jsonl")
+    names = ["rows.jsonl", "link.json", *option[1:]]
+    for name in names:
+        before = Path(name).read_bytes()
+        code, _, err = data("check", "rows.jsonl", *option, "--croissant", name, *force)
+        assert code == 2 and "would be written over" in err
+        assert Path(name).read_bytes() == before
+
+
+WHERE = {
+    "nodir/x.json": "nodir is no directory",
+    "rows.jsonl/x.json": "rows.jsonl is no directory",
+    ".": "is a directory",
+    "there.json": "there already",
+}
+
+
+@pytest.mark.parametrize("place", WHERE)
+def test_a_place_for_metadata_is_looked_at_before_reading(home, data, place):
+    (home / "there.json").write_text("mine")
+    (home / "rows.jsonl").write_text("no rows")
+    code, _, err = data("check", "rows.jsonl", "--croissant", place)
+    assert code == 2 and WHERE[place] in err
+    assert (home / "there.json").read_text() == "mine"
+
+
+def test_metadata_describe_files(home, data):
+    for source in ("-", ".", "hub:some/rows", "sqlite:///rows.db"):
+        code, _, err = data("check", source, "--croissant", "x.json")
+        assert code == 2 and "describes files" in err
+
+
+@pytest.mark.parametrize(
+    "place", ["rows.jsonl/x", "rows.jsonl/x/y", "/proc/x", "rows.jsonl"]
+)
+def test_a_place_for_roles_is_looked_at_before_reading(home, data, place):
+    if place.startswith("/proc") and not os.path.isdir("/proc"):
+        pytest.skip("needs /proc")
+    (home / "rows.jsonl").write_text("no rows")
+    code, _, err = data("split", "rows.jsonl", "--out", place)
+    assert code == 2 and ("cannot be written" in err or "there already" in err)
+    code, _, err = data("split", "rows.jsonl", "--out", "new/deep/x")
+    assert code == 2 and "cannot be written" not in err
+    assert [path.name for path in home.iterdir()] == ["rows.jsonl"]
+
+
+OPTIONS = ["--text", "the body", "--label", "team", "--group", "g", "--group", "h"]
+OPTIONS += ["--cluster", "who", "--seed", "5", "--by", "hash", "--config", "a b.json"]
+OPTIONS += ["--set", "data.id=key", "--set", "data.time=when", "--set", "data.weight=w"]
+
+
+def test_the_next_command_reads_the_same(home, data, monkeypatch):
+    "Its words go to `fit`, whose settings share the rows out as they were shared"
+    rows = [
+        {
+            "the body": row["text"],
+            "team": row["label"],
+            "g": "x",
+            "h": row["n"] % 3,
+            "who": f"p{i}",
+            "key": f"k{i}",
+            "when": f"2026-01-{1 + i % 28:02}T10:00:00+01:00",
+            "w": 1 + i % 2,
+        }
+        for i, row in enumerate(ROWS)
+    ]
+    (home / "the rows.jsonl").write_text(lines_of(rows))
+    (home / "a b.json").write_text('{"data": {"min_rows": 3}}')
+    code, out, _ = data("split", "the rows.jsonl", *OPTIONS, "--out", "my split")
+    assert code == 0
+    words = shlex.split(out.splitlines()[-1].removeprefix("next: ftllm "))
+    asked = {}
+
+    def fit(source, **more):
+        asked.update(more, source=source)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fine_tune_llm.run.journey.fit", fit)
+    with pytest.raises(SystemExit):
+        main(words)
+    settings = asked["config"]
+    assert (settings.data.min_rows, settings.seed) == (3, 5)
+    dataset, dealt = share_data(asked["source"], None, settings)
+    for role, taken in dealt.roles.items():
+        lines = (home / "my split" / f"{role}.jsonl").read_text().splitlines()
+        keys = [json.loads(line)["key"] for line in lines]
+        assert keys == [dataset.ids[row] for row in taken]
+        again, _ = read_data(home / "my split" / f"{role}.jsonl", None, settings)
+        part = dataset.take(taken)
+        assert again.texts == part.texts and again.ids == part.ids
+        for name in ("weights", "times", "clusters"):
+            assert (getattr(again, name) == getattr(part, name)).all(), name
+        assert all((again.groups[k] == part.groups[k]).all() for k in "gh")
+
+
+def test_nothing_comes_next_after_what_is_gone(home):
+    assert is_read_again("rows.jsonl") and is_read_again("sqlite:///rows.db")
+    assert not is_read_again("-") and not is_read_again(os.devnull)
+
+
+def test_files_of_roles_keep_votes_and_given_roles(home, data):
+    roles = ["train", "validation", "calibration", "test"]
+    rows = [
+        {
+            "text": row["text"],
+            "one": "ab"[i // 3 % 2],
+            "two": "ab"[i // 5 % 2],
+            "role": role,
+        }
+        for i, row in enumerate(ROWS)
+        for role in [roles[i // 2 % 4]]
+    ]
+    (home / "rows.jsonl").write_text(lines_of(rows))
+    pairs = ["data.votes=[one, two]", "data.split=role", "data.split_by=column"]
+    words = [word for pair in pairs for word in ("--set", pair)]
+    code, _, err = data("split", "rows.jsonl", *words, "--out", "split")
+    assert code == 0, err
+    read = {"votes": ["one", "two"], "split": "role", "split_by": "column"}
+    settings = make_config(data=read)
+    dataset, dealt = share_data("rows.jsonl", None, settings)
+    for role, taken in dealt.roles.items():
+        again, _ = read_data(f"split/{role}.jsonl", None, settings)
+        part = dataset.take(taken)
+        assert (again.votes == part.votes).all() and (again.splits == role).all()
+        assert (again.labels == part.labels).all() and len(again) == len(part)
+
+
+def test_rows_set_aside_are_written_beside_the_roles(home, data):
+    good = (home / "rows.jsonl").read_text()
+    (home / "rows.jsonl").write_text(good + '{"text": "no label"}\nnot json\n')
+    aside = ["--set", "data.on_error=quarantine"]
+    assert data("split", "rows.jsonl", *aside, "--out", "split")[0] == 0
+    lines = (home / "split" / "quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["line"] for line in lines] == [241, 242]
+    (home / "rows.jsonl").write_text(good)
+    assert data("split", "rows.jsonl", *aside, "--out", "other")[0] == 0
+    assert not (home / "other" / "quarantine.jsonl").exists()
