@@ -9,7 +9,9 @@ import pytest
 
 from fine_tune_llm.cli.data_split import is_read_again
 from fine_tune_llm.cli.program import main
+from fine_tune_llm.cli.streams import Output
 from fine_tune_llm.config.layers import make_config
+from fine_tune_llm.core.errors import ResourceError
 from fine_tune_llm.run.roles import read_data, share_data
 
 ROWS = [
@@ -166,7 +168,7 @@ def test_files_of_roles_keep_votes_and_given_roles(home, data):
     code, _, err = data("split", "rows.jsonl", *words, "--out", "split")
     assert code == 0, err
     read = {"votes": ["one", "two"], "split": "role", "split_by": "column"}
-    settings = make_config(data=read)
+    settings = make_config({"data": read})
     dataset, dealt = share_data("rows.jsonl", None, settings)
     for role, taken in dealt.roles.items():
         again, _ = read_data(f"split/{role}.jsonl", None, settings)
@@ -185,3 +187,114 @@ def test_rows_set_aside_are_written_beside_the_roles(home, data):
     (home / "rows.jsonl").write_text(good)
     assert data("split", "rows.jsonl", *aside, "--out", "other")[0] == 0
     assert not (home / "other" / "quarantine.jsonl").exists()
+
+
+def converted(home):
+    return [json.loads(line) for line in (home / "out.jsonl").open()]
+
+
+HEADERS = {"text,label,note,note": "`note`", "text,label,,": "``"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "xlsx", "parquet", "pipe"])
+@pytest.mark.parametrize("header", HEADERS)
+def test_columns_of_one_name_are_refused_or_counted(home, data, header, kind):
+    "None is lost without a word, whatever the rows are read from"
+    names, cells = header.split(","), ["Hi", "a", "x", "y"]
+    source = home / f"rows.{kind}"
+    if kind == "xlsx":
+        if "" in names:
+            pytest.skip("sheets name such columns by their letters")
+        book = pytest.importorskip("openpyxl").Workbook()
+        book.active.append(names)
+        book.active.append(cells)
+        book.save(source)
+    elif kind == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table([[cell] for cell in cells], names=names), source)
+    else:
+        between = "\t" if kind == "tsv" else ","
+        lines = "\n".join(between.join(row) for row in (names, cells)) + "\n"
+        source.write_text(lines, encoding="utf-16" if kind == "pipe" else "utf-8")
+    how = ["convert", source, "out.jsonl", "--to", "openai"]
+    code, _, err = data(*how)
+    assert code == 2 and f"several columns of one name: {HEADERS[header]}" in err
+    assert "--drop" in err and not (home / "out.jsonl").exists()
+    code, out, err = data(*how, "--drop")
+    assert code == 0 and "is left out of 1 rows" in err + out
+    assert [*converted(home)[0]] == ["messages"]
+
+
+def test_reasons_are_given_with_their_lines(home, data):
+    lines = ['{"text": "Hi", "label": "a"}', *['{"text": ', "[1]"] * 12]
+    (home / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    code, _, err = data("convert", "rows.jsonl", "out.jsonl", "--to", "openai")
+    assert code == 2 and "24 rows of `rows.jsonl`" in err
+    assert "The first of them: line 2 is not JSON" in err
+    assert "line 3 is a JSON array, not an object" in err
+
+
+def test_what_cannot_be_told_is_said_in_options(home, data):
+    (home / "rows.jsonl").write_text('{"a": 1}\n')
+    code, _, err = data("convert", "rows.jsonl", "out.jsonl", "--to", "openai")
+    assert code == 2
+    assert "Name the form with --from, or the columns with --text and --label" in err
+
+
+FORMS_OF_ROWS = {
+    "columns.json": '{"text": ["Hi", "Ho"], "label": ["a", "b"]}',
+    "field.json": '{"rows": [{"text": "Hi", "label": "a"}, '
+    '{"text": "Ho", "label": "b"}]}',
+    "case.csv": "Text,Label\nHi,a\nHo,b\n",
+    "one.jsonl": '{"text": "Hi", "label": "a"}',
+}
+
+
+@pytest.mark.parametrize("name", FORMS_OF_ROWS)
+def test_what_fit_reads_is_converted(home, data, name):
+    (home / name).write_text(FORMS_OF_ROWS[name])
+    code, _, err = data("convert", name, "out.jsonl", "--to", "prompt_completion")
+    assert code == 0, err
+    wanted = [("Hi", "a"), ("Ho", "b")][: 1 if name == "one.jsonl" else 2]
+    assert [(row["prompt"], row["completion"]) for row in converted(home)] == wanted
+    assert all(len(row) == 2 for row in converted(home))
+
+
+def test_a_nested_field_is_named_by_its_path(home, data):
+    rows = [{"data": {"body": "Hi"}, "tags": ["a", "x"]}]
+    (home / "rows.jsonl").write_text(lines_of(rows * 2))
+    how = ["--to", "prompt_completion", "--text", "data.body", "--label", "tags.0"]
+    code, _, err = data("convert", "rows.jsonl", "out.jsonl", *how)
+    assert code == 0, err
+    assert converted(home) == [{"prompt": "Hi", "completion": "a", **rows[0]}] * 2
+
+
+def test_a_database_is_checked_and_converted(home, data):
+    import sqlite3
+
+    pytest.importorskip("sqlalchemy")
+    with sqlite3.connect(home / "rows.db") as connection:
+        connection.execute("CREATE TABLE other (x)")
+        connection.execute("CREATE TABLE mails (text, label)")
+        pairs = [(row["text"], row["label"]) for row in ROWS]
+        connection.executemany("INSERT INTO mails VALUES (?, ?)", pairs)
+    connection.close()
+    source = ["sqlite:///rows.db", "--table", "mails"]
+    code, out, err = data("check", *source, "--json")
+    assert code == 0, err
+    code, _, err = data(
+        "convert", source[0], "out.jsonl", "--to", "openai", *source[1:]
+    )
+    assert code == 0 and len(converted(home)) == len(ROWS), err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_output_speaks_of_no_option_that_a_command_lacks():
+    with open("/dev/full", "wb") as file:
+        out = Output(file.fileno())
+        out.write(b"x")
+        with pytest.raises(ResourceError) as e:
+            out.flush()
+    assert "no space left" in str(e.value) and "-o" not in str(e.value)
