@@ -40,6 +40,7 @@ from .summary import shows_progress
 if TYPE_CHECKING:
     from fine_tune_llm.data.dataset import Dataset
     from fine_tune_llm.data.ledger import Ledger
+    from fine_tune_llm.data.schema import Schema
 
 # %% ../../nbs/cli/68_data_split.ipynb #split-rows
 def role_lines(
