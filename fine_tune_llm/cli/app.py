@@ -53,8 +53,9 @@ def exit_code(
 # %% ../../nbs/cli/10_app.ipynb #86562391
 _OPTIONS = (
     "text|label|group|test|model|out|alpha|target_risk|delta|epochs|seed|preset|config"
-    "|encoding|separator|table|device"
+    "|encoding|separator|table|device|given"
 )
+_NAMED_OTHERWISE = {"given": "from"}
 
 
 def in_options(
@@ -63,11 +64,13 @@ def in_options(
     "Arguments such as `label=` as the options they came from, `--label`"
 
     def option(match):
-        return f"--{match[1].replace('_', '-')}"
+        name = _NAMED_OTHERWISE.get(match[1], match[1])
+        return f"--{name.replace('_', '-')}"
 
-    named = re.sub(r"\b(\w+)=(\w+) \((\w+\.\1)\)", r"--set \3=\2", message)
+    said = message.replace("on_loss='drop'", "--drop")
+    named = re.sub(r"\b(\w+)=(\w+) \((\w+\.\1)\)", r"--set \3=\2", said)
     quoted = re.sub(rf"`({_OPTIONS})`=", lambda m: f"`{option(m)}` ", named)
-    alone = re.sub(rf"(?<![\w.`-])({_OPTIONS})=(?=[.,;]|$)", option, quoted)
+    alone = re.sub(rf"(?<![\w.`-])({_OPTIONS})=(?=[.,;\s]|$)", option, quoted)
     return re.sub(
         rf"(?<![\w.`-])({_OPTIONS})=(?=[`'\"\w])", lambda m: f"{option(m)} ", alone
     )

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from .app import ENCODING, EXIT_CODES, SEPARATOR
+from .app import ENCODING, EXIT_CODES, SEPARATOR, TABLE
 from .data import data_commands
 
 # %% ../../nbs/cli/66_data_convert.ipynb #6d80d5a9
@@ -39,9 +39,10 @@ def _bar() -> Iterator[Callable[[float], None]]:
 @data_commands.command("convert", epilog=_CONVERT)
 def convert_command(
     source: Annotated[
-        Path,
+        str,
         typer.Argument(
-            metavar="IN", help="Any file that fit reads; - for standard input."
+            metavar="IN",
+            help="What fit reads: a file, a folder, a database; - for standard input.",
         ),
     ],
     out: Annotated[
@@ -81,11 +82,13 @@ def convert_command(
     ] = False,
     encoding: Annotated[str | None, ENCODING] = None,
     separator: Annotated[str | None, SEPARATOR] = None,
+    table: Annotated[str | None, TABLE] = None,
 ) -> None:
     """Write a file of rows in another form.
 
     Rows pass one after the other, so that IN may be of any size; OUT appears when its
-    last row is written.
+    last row is written. A nested field is named by its path, and also goes along where
+    it was. Rows are never set aside, and settings (--config, --set) are not read.
     """
     from fine_tune_llm.data.row_files import convert_file
 
@@ -101,6 +104,7 @@ def convert_command(
             force=force,
             encoding=encoding,
             separator=separator,
+            table=table,
             progress=progress,
         )
     typer.echo(

@@ -81,7 +81,7 @@ class Output(io.BufferedWriter):
                 why = (e.strerror or str(e)).lower()
                 raise ResourceError(
                     f"standard output cannot be written: {why}",
-                    hint="Name a file with -o, or let the output go somewhere",
+                    hint="Make room there, or let the output go somewhere else",
                 ) from e
 
 

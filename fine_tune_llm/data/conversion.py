@@ -18,7 +18,7 @@ from ..core.names import as_name
 from .chats import ASSISTANTS, USERS, turns
 from .frame import Frame, read_frame
 from .prompts import LabelPrompt
-from .records import Faults
+from .records import Faults, at_path, folded
 
 # %% ../../nbs/data/66_conversion.ipynb #f5b870d9
 _Turns = list[tuple[str, str]]  # Role ("system", "user", "assistant") and words
@@ -32,9 +32,24 @@ class _Fault(Exception):
         self.says, self.many, self.hint = says, many, hint
 
 
+def _taken(row: dict[str, Any], column: str) -> Any:
+    "A value taken out of the row; a nested field, named by its path, stays in it"
+    if column in row or "." not in column:
+        return row.pop(column, None)
+    return at_path(row, column.split("."))[1]
+
+
+def _column_in(row: Mapping[str, Any], name: str) -> str | None:
+    "The column of a name as `load` finds it: up to case and blanks, or by its path"
+    if name in row or ("." in name and at_path(row, name.split("."))[0]):
+        return name
+    alike = [column for column in row if folded(str(column)) == folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
 def _words(row: dict[str, Any], column: str, missing: str | None = None) -> str:
     "The text of a column, taken out of the row"
-    value = row.pop(column, None)
+    value = _taken(row, column)
     if value is None and missing is not None:
         return missing
     if not isinstance(value, str):
@@ -193,7 +208,7 @@ class _Labelled:
 
     def read(self, row: dict[str, Any]) -> _Turns:
         "Turns of a row, whose columns are taken out"
-        words, value = _words(row, self.text), row.pop(self.label, None)
+        words, value = _words(row, self.text), _taken(row, self.label)
         name = self._class_of(value)
         if self.prompt is None:
             answer = value if isinstance(value, str) else name
@@ -289,8 +304,9 @@ def form_of(
     label: str = "label",  # Column of their class
 ) -> str:
     "The form that a row has by its columns; `ConfigurationError` for none or several"
-    known = _COLUMNS | {"labelled": (text, label)}
-    found = [form for form, columns in known.items() if set(columns) <= set(row)]
+    known = {form: set(columns) <= set(row) for form, columns in _COLUMNS.items()}
+    known["labelled"] = None not in (_column_in(row, text), _column_in(row, label))
+    found = [form for form, is_it in known.items() if is_it]
     if len(found) == 1:
         return found[0]
     has = ", ".join(map(str, list(row)[:12]))
@@ -302,6 +318,9 @@ def form_of(
     )
 
 # %% ../../nbs/data/66_conversion.ipynb #e38afa0c
+_REASONS = 5  # Rows that cannot be read, of which the first are explained
+
+
 class Conversion:
     "Rows in another form, made while they are asked for, once"
 
@@ -324,14 +343,18 @@ class Conversion:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         faults = Faults(self.name, "row", error=DataValidationError)
+        why: list[str] = []  # of the first rows that cannot be read
         for number, row in enumerate(self._rows):
             try:
                 made = self._one(row)
             except _Fault as e:
                 faults.add(number, e.says, many=e.many, hint=e.hint)
+                why += [row] if isinstance(row, str) and len(why) < _REASONS else []
                 continue
             self.n_rows += 1
             yield made
+        if len(why) > 1:
+            faults.hints["cannot be read"] = f"The first of them: {'; '.join(why)}"
         faults.raise_any()
         for what, count in self.lost.items():
             log = get_logger("data")
@@ -387,6 +410,8 @@ def convert(
     if given is None:  # a first row that is none will be refused
         given = form_of(first, text, label) if isinstance(first, Mapping) else to
     check_choice("given", given, FORMS)
+    if given == "labelled" and isinstance(first, Mapping):
+        text, label = (_column_in(first, name) or name for name in (text, label))
     if prompt is not None and (given == "labelled") == (to == "labelled"):
         raise ConfigurationError(
             "`prompt` makes chats of labelled rows, or labelled rows of chats, and "

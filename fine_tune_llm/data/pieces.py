@@ -19,7 +19,7 @@ from ..core.errors import DataError, DataLoadingError
 from .csv_files import csv_rows
 from .encodings import find_encoding
 from .json_files import jsonl
-from .records import Wanted
+from .records import Wanted, repeated
 from .rows import read_rows
 from fine_tune_llm.data.sources import (
     DAMAGED,
@@ -37,6 +37,7 @@ class Piece:
     # Values by column of each row, or why it cannot be read
     rows: list[dict[str, Any] | str]
     share: float  # Of the source read so far, in [0, 1]
+    twice: tuple[str, ...] = ()  # Columns that stand there more than once
 
 # %% ../../nbs/data/20_pieces.ipynb #4aca4f37
 _HEAD = 2**22  # bytes by which format, encoding and separator are told
@@ -68,17 +69,19 @@ def read_pieces(
     if kind == "parquet":
         yield from _parquet_pieces(Path(source), rows)
     elif kind:
+        twice = found.pop("twice", ())
         with _opened(source) as (file, told):
             reader = _lines if kind == "jsonl" else _records
             numbered = reader(file, Path(source).name, **found)
             while part := list(islice(numbered, rows)):
-                yield Piece(part, told())
+                yield Piece(part, told(), twice)
     else:
         del options["wanted"]
-        whole, _ = read_rows(source, table=table, **options)
+        whole, facts = read_rows(source, table=table, **options)
         for start in range(0, len(whole), rows):
             part = whole[start : start + rows]
-            yield Piece(list(part), min(1.0, (start + rows) / len(whole)))
+            share = min(1.0, (start + rows) / len(whole))
+            yield Piece(list(part), share, facts.twice)
 
 
 def _is_file(source):
@@ -145,11 +148,12 @@ def _kind_of(path, options):
         "separator": found.facts["separator"],
         "names": list(found.columns) if found.facts["header"] == "no" else [],
         "blanks": f"{found.facts['separator']} " in first,
+        "twice": found.twice,
     }
 
 
 def _has_lines(head):
-    "Is the first line with something in it a whole object, or something broken?"
+    "Is the first of several lines a whole object, or something broken?"
     text = head.removeprefix(codecs.BOM_UTF8).lstrip()
     line, _, rest = text.partition(b"\n")
     if line.startswith(b"["):
@@ -158,7 +162,7 @@ def _has_lines(head):
         jsonl(line, "line")
     except DataError:
         return bool(rest) and rest.lstrip().startswith(b"{")
-    return True
+    return bool(rest.strip())  # one object alone may hold columns
 
 # %% ../../nbs/data/20_pieces.ipynb #c5fb5259
 def _lines(file, name, *, encoding):
@@ -222,15 +226,16 @@ def _parquet_pieces(path, rows):
     try:
         with pq.ParquetFile(path) as file:
             done, n_rows = 0, max(1, file.metadata.num_rows)
+            twice = repeated(file.schema_arrow.names)
             held: list[Any] = []
             for batch in file.iter_batches(rows):
                 done += len(batch)
                 held += batch.to_pylist()
                 while len(held) >= rows:
-                    yield Piece(held[:rows], done / n_rows)
+                    yield Piece(held[:rows], done / n_rows, twice)
                     held = held[rows:]
             if held:
-                yield Piece(held, 1.0)
+                yield Piece(held, 1.0, twice)
     except (pa.ArrowException, OSError, ValueError, KeyError) as e:
         message = f"`{path.name}` is not readable as Parquet: {str(e)[:100]}"
         raise DataLoadingError(message, path=str(path)) from e

@@ -11,14 +11,18 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core.checks import check_choice
 from ..core.errors import ConfigurationError, DataValidationError
 from ..core.files import output_stream
+from ..core.logs import get_logger
 from .conversion import Conversion, convert
 from .pieces import Piece, read_pieces
 from .prompts import LabelPrompt
+from .rows import address_name, is_address
 from .sources import Limits
 
 # %% ../../nbs/data/68_row_files.ipynb #f61b33ce
@@ -59,7 +63,8 @@ def _write(rows: Iterable[dict[str, Any]], out: Path, name: str) -> None:
 
 # %% ../../nbs/data/68_row_files.ipynb #dd44bbcf
 def convert_file(
-    source: str | Path,  # Any file that `load` reads, or "-" for standard input
+    # Any file, folder or address that `load` reads, or "-" for standard input
+    source: str | Path,
     out: str | Path,  # Ends in .jsonl, .ndjson or .json; or a device, such as a pipe
     to: str,  # "openai", "sharegpt", "alpaca", "prompt_completion" or "labelled"
     *,
@@ -71,6 +76,8 @@ def convert_file(
     force: bool = False,  # Write over a file that is there?
     encoding: str | None = None,  # Of a text file; found when `None`
     separator: str | None = None,  # Of a CSV file; found when `None`
+    # Sheet of a workbook, table or query of a database, split of a data set
+    table: str | None = None,
     limits: Limits | None = None,  # Of what has to be read whole
     # Told what share of the source is read, in [0, 1]
     progress: Callable[[float], None] | None = None,
@@ -80,10 +87,13 @@ def convert_file(
     `ConfigurationError` for a place where nothing may be written, `DataError` for rows
     that cannot be read or do not fit; then nothing is written.
     """
-    out, name = Path(out), Path(source).name
+    out, name = Path(out), _name_of(source)
     _check_place(source, out, force)
-    how = {"encoding": encoding, "separator": separator, "limits": limits}
-    pieces = read_pieces(source, **how)
+    check_choice("on_loss", on_loss, ("error", "drop"))
+    how = {"encoding": encoding, "separator": separator}
+    how |= {"table": table, "limits": limits}
+    twice = _Twice(name, on_loss == "drop")
+    pieces = map(twice.without, read_pieces(source, **how))
     made = convert(
         _rows(pieces, progress or (lambda share: None)),
         to,
@@ -101,7 +111,51 @@ def convert_file(
             raise
         message = f"`{out}` cannot be written: {e.strerror.lower()}"
         raise ConfigurationError(message, argument="out") from e
+    made.lost.update(twice.told())
     return made
+
+
+def _name_of(source: str | Path) -> str:
+    "What the source is called in errors; without a password"
+    if is_address(source):
+        return address_name(str(source))
+    return "standard input" if str(source) == "-" else Path(source).name
+
+
+class _Twice:
+    "Columns that stand in a source more than once: refused, or left out and counted"
+
+    def __init__(self, name: str, drop: bool) -> None:
+        self.name, self.drop = name, drop
+        self.columns, self.n_rows = "", 0
+
+    def without(self, piece: Piece) -> Piece:
+        "Rows without them"
+        if not piece.twice:
+            return piece
+        self.columns = ", ".join(f"`{column}`" for column in piece.twice)
+        if not self.drop:
+            raise DataValidationError(
+                f"`{self.name}` has several columns of one name: {self.columns}",
+                hint="Rename them, or leave them out: on_loss='drop'",
+            )
+        rows = [
+            {k: v for k, v in row.items() if k not in piece.twice}
+            if isinstance(row, dict)
+            else row
+            for row in piece.rows
+        ]
+        self.n_rows += len(rows)
+        return replace(piece, rows=rows)
+
+    def told(self) -> dict[str, int]:
+        "What was left out, for the log, too -> rows"
+        if not self.n_rows:
+            return {}
+        what = f"what stands in several columns of one name ({self.columns})"
+        said = f"`{self.name}`: {what} is left out of {self.n_rows:,} rows"
+        get_logger("data").warning(said)
+        return {what: self.n_rows}
 
 
 def _rows(pieces: Iterable[Piece], progress: Callable) -> Iterator[Any]:
