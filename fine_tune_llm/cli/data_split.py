@@ -47,6 +47,7 @@ def role_lines(
     dataset: "Dataset",  # All rows
     ledger: "Ledger",  # Which row has which role
     role: str,  # Name of the role
+    *,
     schema: "Schema | None" = None,  # Names of the columns; as `load` has them if none
 ) -> Iterator[str]:  # JSON lines, which `load` reads by the same schema
     "Rows of a role, in their order"
@@ -54,7 +55,7 @@ def role_lines(
 
     named = schema or Schema()
     for row in ledger.roles[role]:
-        said: dict[str, Any] = {named.id: dataset.ids[row]}
+        said: dict[Any, Any] = {named.id: dataset.ids[row]}
         said[named.text] = dataset.texts[row]
         said[named.label] = dataset.classes[dataset.labels[row]]
         said |= {name: values[row] for name, values in dataset.groups.items()}
@@ -101,6 +102,7 @@ def fit_command(
     data: str,  # What was read
     out: Path,  # The folder of the roles
     options: Mapping[str, Any],  # Full name -> value of a setting; `None` if not given
+    *,
     config: Iterable[Path] = (),  # Files of settings
     pairs: Iterable[str] = (),  # "key=value" texts, as given to `--set`
 ) -> str:  # For a shell
@@ -209,7 +211,8 @@ def split(
     _write(out, dataset, dealt, settings.data)
     say(roles_text(dataset, dealt))
     if is_read_again(data):
-        say(f"next: {fit_command(data, out, options, config or (), set_ or ())}")
+        given: Any = {"config": config or (), "pairs": set_ or ()}
+        say(f"next: {fit_command(data, out, options, **given)}")
 
 
 def _check_new(out):
@@ -261,7 +264,7 @@ def _write(out, dataset, dealt, settings):
         folder = stack.enter_context(atomic_dir(out))
         for role in dealt.roles:
             with open(folder / f"{role}.jsonl", "w", encoding="utf-8") as file:
-                file.writelines(role_lines(dataset, dealt, role, schema))
+                file.writelines(role_lines(dataset, dealt, role, schema=schema))
         dealt.save(folder / "ledger.json")
         if aside is not None and len(aside):
             aside.write(folder / "quarantine.jsonl")

@@ -90,7 +90,7 @@ def convert_file(
     out, name = Path(out), _name_of(source)
     _check_place(source, out, force)
     check_choice("on_loss", on_loss, ("error", "drop"))
-    how = {"encoding": encoding, "separator": separator}
+    how: dict[str, Any] = {"encoding": encoding, "separator": separator}
     how |= {"table": table, "limits": limits}
     twice = _Twice(name, on_loss == "drop")
     pieces = map(twice.without, read_pieces(source, **how))
