@@ -106,18 +106,18 @@ class Ledger:
 
     def caveat(self) -> str | None:  # Sentences; `None` when there is none
         "What the ways of dealing, now and before, mean for promises"
-        names = {self.split_by, *self.caveats}
-        return ". ".join(_CAVEATS[name] for name in _CAVEATS if name in names) or None
+        ways = {self.split_by, *self.caveats}
+        return ". ".join(_CAVEATS[name] for name in _CAVEATS if name in ways) or None
 
     def inherited(
         self,
         shares: Mapping[str, float],  # Role -> share, of a ledger that grows from it
     ) -> tuple[str, ...]:  # Its `caveats`
         "What must be said of a ledger that grows from this one"
-        names = {self.split_by, *self.caveats}
+        ways = {self.split_by, *self.caveats}
         if self.shares and _odds(shares) != _odds(self.shares):
-            names.add("shares")
-        return tuple(name for name in _CAVEATS if name in names)
+            ways.add("shares")
+        return tuple(name for name in _CAVEATS if name in ways)
 
     def check(
         self,
