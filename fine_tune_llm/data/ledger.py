@@ -145,11 +145,13 @@ class Ledger:
 
     def role_of_texts(self) -> dict[str, str]:  # Fingerprint -> role
         "Role of every text, standing or not; `LeakageError` for one with two"
-        standing = {
+        return _one_role("texts", self._hashes_by_role(), self.others)
+
+    def _hashes_by_role(self):
+        return {
             role: [self.hashes[row] for row in rows]
             for role, rows in self.roles.items()
         }
-        return _one_role("texts", standing, self.others)
 
     def role_of_clusters(self) -> dict[str, str]:  # Fingerprint -> role
         "Role of every cluster; `LeakageError` for one with two"
@@ -157,10 +159,6 @@ class Ledger:
 
     def to_dict(self) -> dict[str, Any]:
         "Seed, findings and the fingerprints of each role, JSON-safe"
-        fingerprints = {
-            role: [self.hashes[row] for row in rows]
-            for role, rows in self.roles.items()
-        }
         return {
             "version": _VERSION,
             "seed": self.seed,
@@ -170,7 +168,7 @@ class Ledger:
             "caveats": [*self.caveats],
             "findings": self.findings,
             "named": self.named,
-            "roles": fingerprints,
+            "roles": self._hashes_by_role(),
             "others": {role: [*texts] for role, texts in self.others.items()},
             "stands": [*self.stands],
             "clusters": {role: [*names] for role, names in self.clusters.items()},
@@ -192,6 +190,10 @@ class Ledger:
         "Read a ledger; `IntegrityError` for what is none"
         path = _file_of(Path(path))
         return _from_dict(read_json(path), path)
+
+    def __repr__(self) -> str:
+        counts = (f"{role}: {len(rows):,}" for role, rows in self.roles.items())
+        return f"Ledger({', '.join(counts)}, by {self.split_by}, seed {self.seed})"
 
     def _repr_markdown_(self) -> str:
         lines = ["| role | rows | for |", "|---|---|---|"]
