@@ -15,6 +15,7 @@ from ..core.files import read_json
 from ..core.logs import get_logger
 from ..data.dataset import Dataset
 from ..data.ledger import Ledger
+from ..data.processors import Chain
 from ..data.quality import Quality, check_data, checks_for
 from ..models.lengths import text_lengths
 from ..models.prompts import LabelPrompt
@@ -48,7 +49,8 @@ def check_with(
 
 
 def _counter(config, prompt):
-    "What counts tokens; nothing where the model is not here"
+    "What counts tokens of texts as they are read; nothing where the model is not here"
+    chain = Chain(config.data.processors)
     try:
         text_lengths(config.model.name, ["a"], prompt=prompt)
     except FineTuneLLMError:
@@ -56,7 +58,8 @@ def _counter(config, prompt):
     asked = config.model.max_length
 
     def count(texts):
-        counts, limit = text_lengths(config.model.name, texts, prompt=prompt)
+        read = chain.process_all(texts)
+        counts, limit = text_lengths(config.model.name, read, prompt=prompt)
         return counts, min(asked, limit) if asked else limit
 
     return count

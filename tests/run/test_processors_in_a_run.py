@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.core.errors import (
     CertificateError,
     ConfigurationError,
@@ -28,6 +29,7 @@ from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.run import journey
 from fine_tune_llm.run.asked import asked_prompt
 from fine_tune_llm.run.copies import learned_rows
+from fine_tune_llm.run.data_quality import check_with
 from fine_tune_llm.run.deciding import outcome_of
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.run.export import export_run
@@ -411,3 +413,17 @@ def test_a_table_that_changed_is_another_run(toy_fit, tmp_path):
     table.write_text("bread\tbun\n")
     with pytest.raises(RunError, match="augmented"):
         toy_fit(tmp_path / "run", config={"data": data})
+
+
+def test_the_checks_count_tokens_of_what_is_read(tiny):
+    rows = toy_rows(64)
+    rows[3]["text"] += f" <!-- {'rake the lawn ' * 100} -->"
+    dataset = load(rows)
+
+    def codes(processors):
+        settings = {"model.name": str(tiny / "bert"), "data.processors": processors}
+        found = check_with(dataset, make_config(settings)).findings
+        return {one.code for one in found}
+
+    assert "very_long_text" in codes([])
+    assert "very_long_text" not in codes(["html_tags"])
