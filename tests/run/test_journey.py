@@ -56,14 +56,14 @@ def heard(go):
     "A finished run, everything its bus said, and how often the data was read"
     bus, live, reads = EventBus(), [], []
     bus.subscribe("*", live.append)
-    real = loading.read_rows
+    real = loading.read_table
 
     def counted(*args, **kwargs):
         reads.append(1)
         return real(*args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_rows", counted)
+        patch.setattr(loading, "read_table", counted)
         run = go("a", bus=bus)
     return run, live, len(reads)
 

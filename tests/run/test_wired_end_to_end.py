@@ -44,14 +44,14 @@ def wired(tiny, tmp_path_factory):
     for word in WORDS:
         words += ["--set", word]
     reads = []
-    real = loading.read_rows
+    real = loading.read_table
 
     def counted(source, *args, **kwargs):
         reads.append(source)
         return real(source, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "read_rows", counted)
+        patch.setattr(loading, "read_table", counted)
         with pytest.raises(SystemExit) as e:
             main(list(map(str, words)))
     assert e.value.code in (0, None)
