@@ -31,7 +31,7 @@ from fine_tune_llm.cli.app import (
     say,
     text_width,
 )
-from .fit import log_as
+from .fit import asked_settings
 from .summary import shows_progress
 
 if TYPE_CHECKING:
@@ -192,8 +192,6 @@ def check(
     their texts, personal data, groups, drift and more. Nothing is written but what is
     asked for.
     """
-    from fine_tune_llm.config.layers import cli_layer
-    from fine_tune_llm.config.resolve import resolve_config
     from fine_tune_llm.core.checks import check_choice
     from fine_tune_llm.data.findings import SEVERITIES
 
@@ -210,8 +208,7 @@ def check(
         "conformal.alpha": alpha,
         "seed": seed,
     }
-    settings = resolve_config(*(config or ()), cli=cli_layer(set_ or (), options))
-    log_as(settings, debug=ctx.find_root().params["debug"])
+    settings = asked_settings(ctx, options, config=config, pairs=set_)
     files = [one for one in (data, test) if one is not None]
     if croissant is not None:
         _check_described(files)

@@ -34,7 +34,7 @@ from fine_tune_llm.cli.app import (
     say,
 )
 from .data import data_commands
-from .fit import log_as
+from .fit import asked_settings
 from .summary import shows_progress
 
 if TYPE_CHECKING:
@@ -185,9 +185,6 @@ def split(
     As `fit` does it, with the same settings and the same checks. FOLDER appears whole,
     and is never written over.
     """
-    from fine_tune_llm.config.layers import cli_layer
-    from fine_tune_llm.config.resolve import resolve_config
-
     options = {
         "data.text": text,
         "data.label": label,
@@ -200,8 +197,7 @@ def split(
         "data.table": table,
         "seed": seed,
     }
-    settings = resolve_config(*(config or ()), cli=cli_layer(set_ or (), options))
-    log_as(settings, debug=ctx.find_root().params["debug"])
+    settings = asked_settings(ctx, options, config=config, pairs=set_)
     _check_new(out)
 
     from fine_tune_llm.run.roles import share_data, warn_of_findings

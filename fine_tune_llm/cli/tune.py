@@ -25,12 +25,11 @@ from fine_tune_llm.cli.app import (
     app,
     say,
 )
-from .fit import log_as, name_of_run
+from .fit import asked_settings, name_of_run
 from ..core.errors import ConfigurationError
 from ..core.redaction import redact
 
 if TYPE_CHECKING:
-    from fine_tune_llm.config.schema import Config
     from fine_tune_llm.core.events import Event
 
 # %% ../../nbs/cli/25_tune.ipynb #e9e1fc0f
@@ -89,17 +88,6 @@ _MODEL = typer.Option(
     help="Catalogue name, hub id or folder of a model. [default: minilm]",
     show_default=False,
 )
-
-
-def _settings(ctx, files, preset, pairs, **options):
-    "The settings that a command was given"
-    from fine_tune_llm.config.layers import cli_layer
-    from fine_tune_llm.config.resolve import resolve_config
-
-    layer = cli_layer(pairs or (), options)
-    settings: Config = resolve_config(*(files or ()), preset=preset, cli=layer)
-    log_as(settings, debug=ctx.find_root().params["debug"])
-    return settings
 
 
 def _tell(event: "Event") -> None:
@@ -171,7 +159,8 @@ def tune_command(
     settings are in FOLDER/best.yaml.
     """
     options = {"data.text": text, "data.label": label, "model.name": model}
-    asked = _settings(ctx, config, preset, set_, **options, seed=seed)
+    given: Any = {"config": config, "pairs": set_, "preset": preset}
+    asked = asked_settings(ctx, options | {"seed": seed}, **given)
     space = read_space(try_) if try_ else None
 
     from fine_tune_llm.core.files import write_json
@@ -235,7 +224,8 @@ def check_labels(
     The suspects are in FOLDER/labels.csv, the clearest first.
     """
     options = {"data.text": text, "data.label": label, "model.name": model}
-    asked = _settings(ctx, config, preset, set_, **options, seed=seed)
+    given: Any = {"config": config, "pairs": set_, "preset": preset}
+    asked = asked_settings(ctx, options | {"seed": seed}, **given)
 
     from fine_tune_llm.run.tuning import suspicious_labels
 

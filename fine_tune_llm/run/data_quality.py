@@ -9,6 +9,8 @@ __all__ = ['check_with', 'quality_of_fit', 'warn_of_quality']
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config.schema import Config
 from ..core.errors import FineTuneLLMError, IntegrityError
 from ..core.files import read_json
@@ -18,7 +20,6 @@ from ..data.ledger import Ledger
 from ..data.processors import Chain
 from ..data.quality import Quality, check_data, checks_for
 from ..models.lengths import text_lengths
-from ..models.prompts import LabelPrompt
 
 # %% ../../nbs/run/17_data_quality.ipynb #dq-check
 def check_with(
@@ -27,7 +28,8 @@ def check_with(
     *,
     ledger: Ledger | None = None,  # Which row has which role, where that is known
     n_test_file: int = 0,  # The last so many rows come from a test file
-    prompt: LabelPrompt | None = None,  # What a causal model is asked around a text
+    # Tokens of each text and the model's limit, where they were counted before
+    tokens: tuple[np.ndarray, int] | None = None,
     all_checks: bool = False,  # Also those that take long on as many rows?
     progress: bool = False,  # Show how far it is
 ) -> Quality:
@@ -40,7 +42,7 @@ def check_with(
         alpha=config.conformal.alpha,
         target_risk=config.risk.target_risk,
         delta=config.risk.delta,
-        count_tokens=_counter(config, prompt),
+        count_tokens=_counter(config, tokens),
         near_duplicates=config.data.near_duplicates,
         checks=names,
         seed=config.seed,
@@ -48,18 +50,20 @@ def check_with(
     )
 
 
-def _counter(config, prompt):
+def _counter(config, tokens):
     "What counts tokens of texts as they are read; nothing where the model is not here"
     chain = Chain(config.data.processors)
     try:
-        text_lengths(config.model.name, ["a"], prompt=prompt)
+        if tokens is None:
+            text_lengths(config.model.name, ["a"])
     except FineTuneLLMError:
         return None
     asked = config.model.max_length
 
     def count(texts):
-        read = chain.process_all(texts)
-        counts, limit = text_lengths(config.model.name, read, prompt=prompt)
+        counts, limit = tokens or text_lengths(
+            config.model.name, chain.process_all(texts)
+        )
         return counts, min(asked, limit) if asked else limit
 
     return count
@@ -71,13 +75,13 @@ def quality_of_fit(
     config: Config,  # Settings
     *,
     ledger: Ledger,  # Which row has which role
-    prompt: LabelPrompt | None = None,  # What a causal model is asked around a text
+    tokens: tuple[np.ndarray, int],  # Of each text, shape (n,), and the model's limit
 ) -> dict[str, Any]:  # JSON-safe, for data.json
     "What is wrong with the data of a fit, found once"
     known = _found_before(Path(folder) / "data.json", ledger)
     if known is not None:
         return known
-    return check_with(dataset, config, ledger=ledger, prompt=prompt).to_dict()
+    return check_with(dataset, config, ledger=ledger, tokens=tokens).to_dict()
 
 
 def _found_before(file, ledger):

@@ -83,7 +83,7 @@ from .classifier import check_promises
 from .copies import learned_rows, train_copies
 from .data_quality import quality_of_fit, warn_of_quality
 from .directory import Run, claim_folder, saved_model
-from .limits import settled
+from .limits import count_tokens, settled
 from .loss import check_loss, known_to_losses
 from .members import train_members
 from .outside import outside_of
@@ -658,7 +658,8 @@ def _job_of(data, test, folder, config, progress, start):
     _check_learned(dataset, ledger.roles["train"])
     outside = outside_of(config, dataset)
     prompt = prompt_in_use(config, dataset, train=ledger.roles["train"])
-    config, read = settled(config, folder, dataset, ledger=ledger, prompt=prompt)
+    tokens = count_tokens(config, dataset, prompt)
+    config, read = settled(config, folder, ledger, tokens=tokens)
     record = {
         "source": dataset.source,
         "schema": Schema.from_settings(config.data).to_dict(),
@@ -668,7 +669,7 @@ def _job_of(data, test, folder, config, progress, start):
         "texts_read": read.to_dict(),
         "ledger": ledger.to_dict(),
         "quality": quality_of_fit(
-            folder, dataset, config, ledger=ledger, prompt=prompt
+            folder, dataset, config, ledger=ledger, tokens=tokens
         ),
     }
     if outside:
