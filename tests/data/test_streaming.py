@@ -55,7 +55,7 @@ def what_comes(path, **how):
     }
 
 
-def assert_same(raw, name, folder=None, **how):
+def assert_same(raw, name, **how):
     "Read at once and piece by piece, refused and set aside"
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, name)
