@@ -1071,6 +1071,114 @@ class AuditConfig(Section):
         ge=1,
         le=1_000_000,
     )
+    level: float = _setting(
+        0.95,
+        "Probability that intervals hold and that nothing is flagged by chance",
+        "probability",
+        live=True,
+        gt=0.5,
+        lt=1,
+    )
+    n_resamples: int = _setting(
+        1000,
+        "Resampled tables behind intervals",
+        "resamples",
+        live=True,
+        ge=200,
+        le=100_000,
+    )
+    positive: str = _setting(
+        "",
+        "Class that counts as positive in rates by group; of two the second when "
+        "empty, of more every class in turn",
+        "class",
+        live=True,
+        max_length=200,
+    )
+    memberships: tuple[_Name, ...] = _setting(
+        (),
+        "Group columns whose values name several groups a row, between bars: a|b",
+        "columns",
+        live=True,
+        max_length=50,
+    )
+    reference: tuple[_Name, ...] = _setting(
+        (),
+        "Groups that others are compared with, such as channel=web; none: all pairs",
+        "column=group",
+        live=True,
+        max_length=50,
+    )
+    control: tuple[_Name, ...] = _setting(
+        (),
+        "Group columns within whose values the others are compared",
+        "columns",
+        live=True,
+        max_length=20,
+    )
+    behaviour_rows: int = _setting(
+        100,
+        "Test texts that are changed to see whether decisions stay; 0: none",
+        "rows",
+        live=True,
+        ge=0,
+        le=100_000,
+    )
+    terms: str = _setting(
+        "",
+        "YAML file of identity terms that are swapped; the bundled lists when empty",
+        "path",
+        live=True,
+        max_length=4096,
+    )
+    cases: str = _setting(
+        "",
+        "YAML file of texts and templates with the decision that is expected",
+        "path",
+        live=True,
+        max_length=4096,
+    )
+    risk_register: str = _setting(
+        "",
+        "YAML file of a risk register that was edited; prefilled when empty",
+        "path",
+        live=True,
+        max_length=4096,
+    )
+    gates: str = _setting(
+        "",
+        "YAML file of rules that an audit must pass; none when empty",
+        "path",
+        live=True,
+        max_length=4096,
+    )
+    seeds: tuple[_Name, ...] = _setting(
+        (),
+        "Runs of the same data with other seeds, to see the spread",
+        "paths",
+        live=True,
+        max_length=100,
+    )
+    intended_use: str = _setting(
+        "",
+        "What the classifier is for, and whom it serves, in words for the page",
+        "text",
+        live=True,
+        max_length=4000,
+    )
+    limits: str = _setting(
+        "",
+        "What it must not be used for, in words for the page",
+        "text",
+        live=True,
+        max_length=4000,
+    )
+    texts: bool = _setting(
+        False,
+        "Show texts on pages, personal data masked",
+        "yes or no",
+        live=True,
+    )
 
 # %% ../../nbs/config/10_schema.ipynb #f8ef016d
 class MonitoringConfig(Section):

@@ -10,7 +10,16 @@ import lazy_loader
 
 # %% ../../nbs/evaluation/00_evaluation.ipynb #e9cf3957
 _WORDS = {
-    "findings": ["not_evaluated", "share"],
+    "findings": [
+        "Analysis",
+        "VERDICTS",
+        "by_severity",
+        "measured",
+        "not_evaluated",
+        "share",
+        "verdict_of",
+    ],
+    "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],

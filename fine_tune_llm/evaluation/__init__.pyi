@@ -1,7 +1,16 @@
 "Written by .ci/doors.py from __init__.py."
 
+from .findings import Analysis as Analysis
+from .findings import VERDICTS as VERDICTS
+from .findings import by_severity as by_severity
+from .findings import measured as measured
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
+from .findings import verdict_of as verdict_of
+from .subject import Memberships as Memberships
+from .subject import Subject as Subject
+from .subject import memberships_of as memberships_of
+from .subject import subject_of as subject_of
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
 from .differences import compare_outcomes as compare_outcomes
@@ -20,21 +29,30 @@ from .card import render_card as render_card
 from .publish import write_report as write_report
 
 __all__ = [
+    "Analysis",
     "GROUP_MEASURES",
+    "Memberships",
+    "Subject",
+    "VERDICTS",
     "alarms_of",
     "audit",
     "baselines",
+    "by_severity",
     "compare_outcomes",
     "contradicted",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "measured",
+    "memberships_of",
     "not_evaluated",
     "render_card",
     "render_report",
     "share",
     "shift_between",
+    "subject_of",
     "training_gain",
+    "verdict_of",
     "violation_p_value",
     "write_audit",
     "write_report",
