@@ -23,10 +23,12 @@ _WORDS = {
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
-    "evidence": ["GROUP_MEASURES", "audit", "write_audit"],
+    "evidence": ["GROUP_MEASURES", "measure_run"],
+    "bare": ["measure_bare"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
     "card": ["render_card"],
+    "audit": ["Audit", "audit"],
     "publish": ["write_report"],
 }
 

@@ -19,17 +19,20 @@ from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
 from .alarms import violation_p_value as violation_p_value
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
-from .evidence import audit as audit
-from .evidence import write_audit as write_audit
+from .evidence import measure_run as measure_run
+from .bare import measure_bare as measure_bare
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
 from .card import render_card as render_card
+from .audit import Audit as Audit
+from .audit import audit as audit
 from .publish import write_report as write_report
 
 __all__ = [
     "Analysis",
+    "Audit",
     "GROUP_MEASURES",
     "Memberships",
     "Subject",
@@ -43,6 +46,8 @@ __all__ = [
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "measure_bare",
+    "measure_run",
     "measured",
     "memberships_of",
     "not_evaluated",
@@ -54,6 +59,5 @@ __all__ = [
     "training_gain",
     "verdict_of",
     "violation_p_value",
-    "write_audit",
     "write_report",
 ]
