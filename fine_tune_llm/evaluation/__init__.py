@@ -27,6 +27,8 @@ _WORDS = {
     "bare": ["measure_bare"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
+    "croissant": ["croissant_of"],
+    "mapping": ["mapping_of"],
     "card": ["render_card"],
     "audit": ["Audit", "audit"],
     "publish": ["write_report"],

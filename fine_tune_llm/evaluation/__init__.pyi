@@ -25,6 +25,8 @@ from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
+from .croissant import croissant_of as croissant_of
+from .mapping import mapping_of as mapping_of
 from .card import render_card as render_card
 from .audit import Audit as Audit
 from .audit import audit as audit
@@ -43,9 +45,11 @@ __all__ = [
     "by_severity",
     "compare_outcomes",
     "contradicted",
+    "croissant_of",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "mapping_of",
     "measure_bare",
     "measure_run",
     "measured",
