@@ -15,8 +15,8 @@ import yaml
 
 # %% ../../nbs/evaluation/46_mapping.ipynb #676355c4
 _NOTE = (
-    "Which parts of this audit speak to which point, where that is plain. The words are "
-    "ours, the texts themselves bind, and this is not legal advice"
+    "Which parts of this audit speak to which point, where that is plain. The words "
+    "are ours, the texts themselves bind, and this is not legal advice"
 )
 
 
