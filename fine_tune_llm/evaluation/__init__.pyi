@@ -11,8 +11,17 @@ from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
 from .subject import subject_of as subject_of
+from .group_decisions import AbstentionGap as AbstentionGap
+from .group_decisions import abstention_gap as abstention_gap
+from .group_decisions import threshold_curves as threshold_curves
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
+from .group_findings import Promise as Promise
+from .group_findings import gap_findings as gap_findings
+from .group_findings import metric_said as metric_said
+from .group_findings import promise_findings as promise_findings
+from .fairness import FairnessAnalysis as FairnessAnalysis
+from .fairness import FairnessAnalyzer as FairnessAnalyzer
 from .differences import compare_outcomes as compare_outcomes
 from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
@@ -29,11 +38,16 @@ from .card import render_card as render_card
 from .publish import write_report as write_report
 
 __all__ = [
+    "AbstentionGap",
     "Analysis",
+    "FairnessAnalysis",
+    "FairnessAnalyzer",
     "GROUP_MEASURES",
     "Memberships",
+    "Promise",
     "Subject",
     "VERDICTS",
+    "abstention_gap",
     "alarms_of",
     "audit",
     "baselines",
@@ -43,14 +57,18 @@ __all__ = [
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "gap_findings",
     "measured",
     "memberships_of",
+    "metric_said",
     "not_evaluated",
+    "promise_findings",
     "render_card",
     "render_report",
     "share",
     "shift_between",
     "subject_of",
+    "threshold_curves",
     "training_gain",
     "verdict_of",
     "violation_p_value",
