@@ -102,7 +102,7 @@ def _thresholds(subject, members, min_rows):
     }
     return curves, what
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #b42c51e2
+# %% ../../nbs/evaluation/24_fairness.ipynb #b713879b
 _MOST_CLASSES = 10  # each in turn taken as the positive one
 
 
@@ -185,6 +185,8 @@ class FairnessAnalyzer:
             level=1 - (1 - self.level) / 2,
             power=self.power,
             n_resamples=self.n_resamples,
+            reference=self.reference,
+            control=self.control,
         )
 
     @property
@@ -204,17 +206,15 @@ class FairnessAnalyzer:
 
     def _findings(self, subject, report, promises, *, pairs):
         "All findings, the most severe first"
-        attributes = subject.counts.attributes
         broken = promise_findings(
             report,
             promises,
-            attributes=attributes,
             level=self.level,
             error=self._error,
         )
-        gaps = gap_findings(report, attributes=attributes, min_gap=self.min_gap)
+        gaps = gap_findings(report, min_gap=self.min_gap)
         wider = [widening_finding(one) for one in pairs if one.verdict == "wider"]
-        unseen = unseen_findings(report, attributes=attributes)
+        unseen = unseen_findings(report)
         lacking = lacking_findings(subject.counts, self.min_rows)
         return by_severity([*broken, *gaps, *wider, *unseen, *lacking])
 

@@ -6,10 +6,9 @@
 __all__ = ['metric_said', 'gap_findings', 'Promise', 'promise_findings', 'widening_finding', 'gap_pair', 'power_of',
            'unseen_findings', 'lacking_findings']
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #72ada024
+# %% ../../nbs/evaluation/23_group_findings.ipynb #93164c43
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import numpy as np
 from ..data.findings import Finding, counted
 from .findings import measured, share
 from .group_decisions import AbstentionGap
-from ..stats.comparisons import Gap, GroupRate
+from ..stats.comparisons import Gap, GroupRate, range_text
 from ..stats.fairness import Fairness
 from fine_tune_llm.stats.groups import (
     GroupCounts,
@@ -27,7 +26,7 @@ from fine_tune_llm.stats.groups import (
 )
 from ..stats.multiple_testing import holm
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #66dd21e7
+# %% ../../nbs/evaluation/23_group_findings.ipynb #1fa29ad6
 _SHOWN = 8  # gaps with a finding of their own; the smaller ones share one
 _GRAVE = 0.1  # lower end of a gap, as a share of the widest there can be
 _SLIGHT = 0.02  # upper end of a gap that hardly matters
@@ -92,7 +91,7 @@ class _Seen:
         return "high" if self.size > _GRAVE and self.has_bad_end else "medium"
 
 
-def _seen_gaps(report, attributes, min_gap):
+def _seen_gaps(report, min_gap):
     "Gaps beyond noise, one an attribute and metric, the largest first"
     measures = {(one.view.name, one.name): one.measure for one in report.tests}
     skipped = _said_otherwise(report)
@@ -107,18 +106,27 @@ def _seen_gaps(report, attributes, min_gap):
         measure = measures[gaps[0].view, gaps[0].metric]
         others = tuple(gap.metric for gap in gaps[1:])
         seen[key] = _Seen(gaps[0], measure.widest, bool(measure.worse), others)
-    kept = _without_implied(seen, _parents(attributes))
+    kept = _without_implied(seen, _parents(report))
     order = ("high", "medium", "low")
     return sorted(kept, key=lambda one: (order.index(one.severity), -one.size))
 
 
-def _parents(attributes):
-    "Name of each crossing -> the attributes it crosses"
+def _parents(report):
+    "Name of each view -> the views of fewer of its attributes, among the same rows"
+    views = {one.view.name: one.view for one in report.tests}
+    where = {
+        name: name.removeprefix(" x ".join(view.attributes))
+        for name, view in views.items()
+    }
     return {
-        " x ".join(chosen): chosen
-        for order in range(2, len(attributes) + 1)
-        for chosen in combinations(attributes, order)
-        if order <= 3
+        name: [
+            other
+            for other, its in views.items()
+            if its.attributes
+            and set(its.attributes) < set(view.attributes)
+            and where[other] == where[name]
+        ]
+        for name, view in views.items()
     }
 
 
@@ -135,15 +143,14 @@ def _without_implied(seen, parents):
             kept.append(one)
     return kept
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #144b8093
+# %% ../../nbs/evaluation/23_group_findings.ipynb #bb906009
 def gap_findings(
     report: Fairness,  # With its tests
     *,
-    attributes: Sequence[str],  # Names of the group attributes, crossings left out
     min_gap: float = 0.0,  # Gaps whose interval reaches down to it are not flagged
 ) -> list[Finding]:  # "group_gap" each, the largest first, and "more_group_gaps"
     "A finding for each of the largest gaps, and one for all the others"
-    seen = _seen_gaps(report, attributes, min_gap)
+    seen = _seen_gaps(report, min_gap)
     rates = {(rate.view, rate.metric, rate.cell): rate for rate in report.rates}
     found = [_gap_finding(one, rates, report.settings) for one in seen[:_SHOWN]]
     rest = seen[_SHOWN:]
@@ -156,18 +163,21 @@ def _gap_finding(seen, rates, settings):
     "The finding of one gap"
     gap = seen.gap
     ends = [rates[gap.view, gap.metric, cell] for cell in (gap.highest, gap.lowest)]
-    high, low = (_rate_said(rate) for rate in ends)
-    p_value = f"p = {gap.p_value:.2g}"
+    high, low = (f"{one.value:.3g} for {one.label} (n = {one.n:,})" for one in ends)
     n_others = len(seen.others)
-    also = f"; and so for {n_others} of the other classes" if n_others else ""
+    also = f"; so for {n_others} of the other classes" if n_others else ""
     return Finding(
         "group_gap",
         seen.severity,
-        f"{metric_said(gap.metric)} differs by {gap.view}: {high} and {low}, a gap of "
-        f"{gap.difference:.3g} [{gap.low:.3g}, {gap.high:.3g}] "
-        f"({settings.level:.1%} for all gaps together, {p_value}){also}",
+        f"{metric_said(gap.metric)} by {gap.view}: {high} and {low}, a gap of "
+        f"{range_text(gap.difference, gap.low, gap.high)}, p = {gap.p_value:.2g}{also}",
         _REMEDIES.get(_base(gap.metric), _REMEDY).format(view=gap.view),
-        details={**gap.to_dict(), "others": list(seen.others)},
+        details={
+            **gap.to_dict(),
+            "level": settings.level,
+            "groups": [one.to_dict() for one in ends],
+            "others": list(seen.others),
+        },
     )
 
 
@@ -185,24 +195,17 @@ _REMEDIES = {
 }
 
 
-def _rate_said(rate):
-    "A group and its rate with the interval of its own"
-    return (
-        f"{rate.value:.3g} [{rate.low:.3g}, {rate.high:.3g}] for {rate.label} "
-        f"(n = {rate.n:,})"
-    )
-
-
 def _rest_finding(rest):
     "The gaps that have no finding of their own"
     names = [f"{metric_said(one.gap.metric)} by {one.gap.view}" for one in rest]
+    gap = rest[0].gap
+    widest = range_text(gap.difference, gap.low, gap.high)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return Finding(
         "more_group_gaps",
         rest[0].severity,
         f"{counted(len(rest), 'smaller gap')} beyond noise: {', '.join(names[:3])}"
-        f"{more}; the widest is {rest[0].gap.difference:.3g} "
-        f"[{rest[0].gap.low:.3g}, {rest[0].gap.high:.3g}]",
+        f"{more}; the widest is {widest}",
         "See the tables of gaps; what mends the larger ones may mend these",
         details={"gaps": [one.gap.to_dict() for one in rest]},
     )
@@ -247,7 +250,7 @@ class Promise:
         inside = self.n_calibration + 1 - outside
         return float(betabinom.cdf(hits, rate.n, inside, outside))
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #0f4944a0
+# %% ../../nbs/evaluation/23_group_findings.ipynb #1810df30
 @dataclass(frozen=True)
 class _Broken:
     "A group that does not get what was promised"
@@ -261,7 +264,6 @@ def promise_findings(
     report: Fairness,  # With the metrics that the promises speak of
     promises: Sequence[Promise],  # None, one or several
     *,
-    attributes: Sequence[str],  # Names of the group attributes, crossings left out
     level: float = 0.95,  # Of the intervals that are shown, in (0, 1)
     error: float = 0.05,  # Chance of any false finding, in (0, 1)
 ) -> list[Finding]:  # Of high severity, one a promise and view
@@ -284,7 +286,7 @@ def promise_findings(
         if p_value <= error:
             groups = broken.setdefault((promise.code, rate.view), [])
             groups.append(_Broken(promise, rate, float(p_value)))
-    parents = _parents(attributes)
+    parents = _parents(report)
     return [
         _broken_finding(sorted(groups, key=lambda one: one.adjusted), level)
         for (code, view), groups in broken.items()
@@ -329,7 +331,7 @@ def _broken_finding(groups, level):
         },
     )
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #93940728
+# %% ../../nbs/evaluation/23_group_findings.ipynb #32ce9331
 _GAP_IN = {"error": "share wrong", "tpr": "recall (TPR)", "fpr": "false positive rate"}
 
 
@@ -344,8 +346,8 @@ def widening_finding(
         "high" if more.low > _GRAVE else "medium",
         f"abstaining widens the gap in the {_GAP_IN[found.metric]} by "
         f"{found.attribute} from {full.value:.3g} to {selective.value:.3g}, by "
-        f"{more.value:.3g} [{more.low:.3g}, {more.high:.3g}] (n = {found.n:,}); worst "
-        f"off among the decided is {worst}",
+        f"{range_text(more.value, more.low, more.high)} (n = {found.n:,}); worst off "
+        f"is {worst}",
         f"Certify every group on its own (risk.group={found.attribute}), so that each "
         "is abstained on until its own decisions are good enough",
         details=gap_pair(found),
@@ -366,7 +368,7 @@ def gap_pair(
         "groups": list(found.groups),
     }
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #493b5586
+# %% ../../nbs/evaluation/23_group_findings.ipynb #ca5ce5cd
 _SMALL = 0.1  # a gap that should have been seen
 
 
@@ -393,13 +395,12 @@ def power_of(
 
 def unseen_findings(
     report: Fairness,  # With its tests
-    *,
-    attributes: Sequence[str],  # Names of the group attributes, crossings left out
 ) -> list[Finding]:  # Of low severity
     "Attributes without a gap, whose rows would have shown none but large ones"
     tested = {one.name for one in report.tests}
     metric = "selective_risk" if "selective_risk" in tested else "accuracy"
-    flagged = {gap.view for gap in report.gaps if gap.low}
+    single = {one.view.name for one in report.tests if len(one.view.attributes) == 1}
+    unflagged = single - {gap.view for gap in report.gaps if gap.low}
     return [
         Finding(
             "groups_too_small",
@@ -412,8 +413,7 @@ def unseen_findings(
         )
         for one in power_of(report)
         if one["metric"] == metric
-        and one["attribute"] in attributes
-        and one["attribute"] not in flagged
+        and one["attribute"] in unflagged
         and one["detectable"] > _SMALL
     ]
 
