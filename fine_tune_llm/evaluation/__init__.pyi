@@ -12,7 +12,12 @@ from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
 from .subject import subject_of as subject_of
 from .baseline import baselines as baselines
+from .baseline import compare_baselines as compare_baselines
 from .baseline import training_gain as training_gain
+from .performance import PerformanceAnalysis as PerformanceAnalysis
+from .performance import PerformanceAnalyzer as PerformanceAnalyzer
+from .calibration import CalibrationAnalysis as CalibrationAnalysis
+from .calibration import CalibrationAnalyzer as CalibrationAnalyzer
 from .differences import compare_outcomes as compare_outcomes
 from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
@@ -30,14 +35,19 @@ from .publish import write_report as write_report
 
 __all__ = [
     "Analysis",
+    "CalibrationAnalysis",
+    "CalibrationAnalyzer",
     "GROUP_MEASURES",
     "Memberships",
+    "PerformanceAnalysis",
+    "PerformanceAnalyzer",
     "Subject",
     "VERDICTS",
     "alarms_of",
     "audit",
     "baselines",
     "by_severity",
+    "compare_baselines",
     "compare_outcomes",
     "contradicted",
     "fig_reliability",
