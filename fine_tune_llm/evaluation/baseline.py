@@ -29,6 +29,7 @@ def baselines(
     # baselines?
     decided: np.ndarray | None = None,
     processors: Chain = Chain(),  # What is done to texts before they are read
+    level: float = 0.95,  # Of the intervals, in (0, 1)
 ) -> dict[str, Any]:  # `majority` and `tfidf`: accuracy with its interval
     "Majority class, and TF-IDF (words and pairs) with logistic regression"
     if train.labels is None or train.texts is None:
@@ -38,19 +39,21 @@ def baselines(
         "majority": np.full(len(test), commonest),
         "tfidf": _tfidf_decided(train, test, processors),
     }
-    return {name: _scored(guess, test, decided) for name, guess in guesses.items()}
+    return {
+        name: _scored(guess, test, decided, level) for name, guess in guesses.items()
+    }
 
 
-def _scored(guess, test, decided):
+def _scored(guess, test, decided, level):
     "Accuracy of a baseline, and how far the model is from it"
     if isinstance(guess, dict):
         return guess
     right = guess == test.labels
-    found = share(right.sum(), len(test))
+    found = share(right.sum(), len(test), level=level)
     if decided is None or not len(test):
         return found
     of_model = np.asarray(decided) == test.labels
-    difference = compare_rows(of_model, right, name="accuracy", seed=0)
+    difference = compare_rows(of_model, right, name="accuracy", level=level, seed=0)
     return found | {"difference": difference.to_dict()}
 
 

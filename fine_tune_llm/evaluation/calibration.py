@@ -305,6 +305,7 @@ def _temperature_would(said, asked):
     gaps = {name: tempered_rows.less(said, name, asked) for name in ("nll", "ece")}
     return {
         "temperature": _temperature(said),
+        "at_bound": _temperature(said) in _BOUNDS,
         "halves": temperatures,
         **{f"{name}_before": gap.second for name, gap in gaps.items()},
         **{f"{name}_after": gap.first for name, gap in gaps.items()},
@@ -312,8 +313,11 @@ def _temperature_would(said, asked):
     }
 
 
+_BOUNDS = (0.01, 100.0)  # temperatures that are considered
+
+
 def _temperature(said):
-    return float(temperature_of(Rows(None, said.probs), said.labels))
+    return float(temperature_of(Rows(None, said.probs), said.labels, _BOUNDS))
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #2bec7121
 _MATTERS = 0.02  # a gap below it is not worth a finding
@@ -332,6 +336,10 @@ def _ends(one, scale=1.0, digits=3):
 def _beyond(one):
     "Least size of what lies in an interval around a gap; 0 when it holds 0"
     return max(one["low"], -one["high"], 0.0)
+
+
+def _p_said(p_value):
+    return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
 
 
 def _way(excess):
@@ -353,7 +361,7 @@ def _miscalibrated(said, analysis, allowed):
         "miscalibrated",
         "high" if at_least > _GRAVE else "medium",
         f"probabilities are not what they say: ECE {_ends(error)} on {len(said):,} "
-        f"rows (p = {p_value:.1g}), {_way(mean['value'])} by "
+        f"rows ({_p_said(p_value)}), {_way(mean['value'])} by "
         f"{abs(100 * mean['value']):.1f} points",
         _CALIBRATE,
         details={"ece": error, "excess": mean, "p_value": p_value},
@@ -483,10 +491,11 @@ def _would_help(analysis, allowed):
     if gap["p_value"] is None or gap["p_value"] > allowed or gap["difference"] >= 0:
         return
     gained = would["ece_before"] - would["ece_after"]
+    bound = ", the furthest considered," if would["at_bound"] else ""
     yield Finding(
         "temperature_would_help",
         "medium" if gained > _MATTERS else "low",
-        f"a temperature of {would['temperature']:.3g} would lower NLL from "
+        f"a temperature of {would['temperature']:.3g}{bound} would lower NLL from "
         f"{would['nll_before']:.3f} to {would['nll_after']:.3f} "
         f"({gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]) and turn "
         f"an ECE of {would['ece_before']:.3f} into {would['ece_after']:.3f}, on "
