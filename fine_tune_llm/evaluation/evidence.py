@@ -23,15 +23,16 @@ from ..data.samples import sample
 from ..data.splitting import overlap_said
 from .alarms import shift_between, violation_p_value
 from .baseline import baselines, training_gain
+from .calibration import CalibrationAnalyzer
 from .findings import not_evaluated, share
+from .performance import PerformanceAnalyzer
 from .scope import out_of_scope_of, scope_of
-from ..predictions import LabelledRows, Outcome
+from ..predictions import Outcome
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
 from ..run.directory import Run, start_predictions
 from ..run.limits import TextsRead
 from ..stats.arrays import class_index, group_names
-from ..stats.calibration_error import reliability
 from fine_tune_llm.stats.conditional_coverage import (
     coverage_by,
     coverage_report,
@@ -40,10 +41,8 @@ from fine_tune_llm.stats.conditional_coverage import (
 from ..stats.costs import realised_cost
 from ..stats.fairness import group_report
 from ..stats.groups import GroupCounts
-from ..stats.metric_summary import summary
-from ..stats.metrics import confusion
 from ..stats.quantiles import coverage, set_size
-from ..stats.selective import aurc, risk_coverage_curve
+from ..stats.selective import risk_coverage_curve
 from ..stats.selective_classifier import walk_plan
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #0efdb5e7
@@ -181,25 +180,33 @@ def training_of(
     outcome: Outcome,  # On the test role
 ) -> dict[str, Any]:  # cores, `start_kept` when training was undone, and its gain
     "How the model came about, as the run's events tell it, and what training bought"
-    kept = bool(run.events("training.start_kept"))
     return {
         "threads": run.config.training.threads,
         "epochs": run.config.training.epochs,
-        "start_kept": kept,
-        "gain": _gain_of(run, outcome, kept),
+        "start_kept": _start_kept(run),
+        "gain": _gain_of(run, outcome),
     }
 
 
-def _gain_of(run, outcome, kept):
+def _start_kept(run):
+    return bool(run.events("training.start_kept"))
+
+
+def _gain_of(run, outcome):
     "The finished model against its start; why not, where nothing was trained"
     start = start_predictions(run)
     if start is not None:
         return training_gain(start, outcome, kind=_kind_of_start(run))
+    return _no_start(run)
+
+
+def _no_start(run):
+    "Why there is nothing to compare the finished model with"
     if not run.config.training.epochs:
         return not_evaluated(
             "nothing was trained (training.epochs is 0): this is the start itself"
         )
-    if kept:
+    if _start_kept(run):
         return not_evaluated(
             "training did not help on the validation role, so its start was kept: this "
             "is the start itself"
@@ -215,61 +222,59 @@ def _kind_of_start(run):
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(
+    run: Run,  # A finished run
     outcome: Outcome,  # On the test role
-    train: LabelledRows,  # Of the train role, for the baselines
-    *,
-    processors: Chain = Chain(),  # What is done to texts before they are read
 ) -> dict[str, Any]:
-    "Deciding everything: accuracy, losses, by class, beside two baselines"
-    labels = outcome.predictions.labels
-    losses = summary(outcome.probs, labels)
-    table = confusion(outcome.probs, labels)
-    per_class = {
-        name: {
-            "recall": share(table[k, k], table[k].sum()),
-            "precision": share(table[k, k], table[:, k].sum()),
-        }
-        for k, name in enumerate(outcome.predictions.classes)
-    }
-    return {
-        "accuracy": share(np.trace(table), len(outcome)),
-        "nll": losses["nll"],
-        "brier": losses["brier"],
-        "aurc": aurc(outcome.probs, labels),
-        "per_class": per_class,
-        "confusion": table.tolist(),
-        "baselines": baselines(
-            train,
-            outcome.predictions,
-            decided=outcome.likeliest,
-            processors=processors,
-        ),
-    }
+    "Deciding everything: accuracy, losses, by class, beside three baselines"
+    asked = run.config.audit
+    beside: dict[str, Any] = baselines(
+        run.rows("train"),
+        outcome.predictions,
+        decided=outcome.likeliest,
+        processors=Chain(run.config.data.processors),
+        level=asked.level,
+    )
+    analyzer = PerformanceAnalyzer(
+        seed=run.config.seed, level=asked.level, n_resamples=asked.n_resamples
+    )
+    beside["frozen"] = _frozen_of(run)
+    return analyzer.analyze(outcome, baselines=beside).to_dict()
+
+
+def _frozen_of(run):
+    "Logistic regression on frozen features, converged: where a head started from"
+    kind, start = _kind_of_start(run), start_predictions(run)
+    if kind == "label_tokens":
+        return not_evaluated(
+            "a model that answers in labels has no head to put on frozen features; it "
+            "starts zero-shot, and training.gain says how far that is"
+        )
+    if kind == "run":
+        return not_evaluated("training began from another run, which training.gain has")
+    if start is None:
+        return _no_start(run)
+    return start
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #6398f8ec
-_N_BINS = 15
-
-
 def calibration_of(
     run: Run,  # A finished run
     outcome: Outcome,  # On the test role
 ) -> dict[str, Any]:
     "The calibrator, and the error before and after it"
-    labels = outcome.predictions.labels
-    found = {}
-    for when, probs in (
-        ("before", outcome.predictions.probs),
-        ("after", outcome.probs),
-    ):
-        table = reliability(probs, labels, _N_BINS)
-        found[when] = {**summary(probs, labels, _N_BINS), "table": _bin_rows(table)}
+    asked = run.config.audit
+    analyzer = CalibrationAnalyzer(
+        seed=run.config.seed,
+        level=asked.level,
+        min_rows=asked.min_group_size,
+        n_resamples=asked.n_resamples,
+    )
+    found = analyzer.analyze(outcome).to_dict()
     temperature = getattr(run.calibrator, "temperature_", None)
     return {
         "method": run.calibrator.kind,
         "choice": run.certificate["choice"],
         "notes": _calibration_notes(run, found),
         "temperature": None if temperature is None else float(temperature),
-        "n_bins": _N_BINS,
         **found,
     }
 
@@ -283,22 +288,6 @@ def _calibration_notes(run, found):
     if found["after"]["nll"] > found["before"]["nll"]:
         notes.append("on the test role the calibrated NLL is the higher one")
     return notes
-
-
-def _bin_rows(table):
-    "Bins that somebody fell into"
-    columns = (table.edges[:-1], table.edges[1:], table.count, table.conf, table.acc)
-    return [
-        {
-            "low": float(low),
-            "high": float(high),
-            "n": int(n),
-            "conf": float(conf),
-            "acc": float(acc),
-        }
-        for low, high, n, conf, acc in zip(*columns)
-        if n
-    ]
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #9eafd20a
 def coverage_of(
@@ -607,9 +596,7 @@ def measure_run(
         "identity": {"kind": "run", **identity_of(run)},
         "data": data_of(run),
         "training": training_of(run, outcome),
-        "performance": performance_of(
-            outcome, run.rows("train"), processors=Chain(run.config.data.processors)
-        ),
+        "performance": performance_of(run, outcome),
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),
         "selective": selective_of(run, outcome),
