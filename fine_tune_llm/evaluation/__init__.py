@@ -20,6 +20,7 @@ _WORDS = {
         "verdict_of",
     ],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
+    "errors": ["ErrorAnalysis", "ErrorAnalyzer", "shown_text"],
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],

@@ -11,6 +11,9 @@ from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
 from .subject import subject_of as subject_of
+from .errors import ErrorAnalysis as ErrorAnalysis
+from .errors import ErrorAnalyzer as ErrorAnalyzer
+from .errors import shown_text as shown_text
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
 from .differences import compare_outcomes as compare_outcomes
@@ -30,6 +33,8 @@ from .publish import write_report as write_report
 
 __all__ = [
     "Analysis",
+    "ErrorAnalysis",
+    "ErrorAnalyzer",
     "GROUP_MEASURES",
     "Memberships",
     "Subject",
@@ -50,6 +55,7 @@ __all__ = [
     "render_report",
     "share",
     "shift_between",
+    "shown_text",
     "subject_of",
     "training_gain",
     "verdict_of",
