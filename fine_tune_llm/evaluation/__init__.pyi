@@ -7,6 +7,12 @@ from .findings import measured as measured
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
 from .findings import verdict_of as verdict_of
+from .provenance import curve_of as curve_of
+from .provenance import data_of as data_of
+from .provenance import day_of as day_of
+from .provenance import identity_of as identity_of
+from .provenance import settings_of as settings_of
+from .provenance import training_of as training_of
 from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
@@ -45,19 +51,25 @@ __all__ = [
     "by_severity",
     "compare_outcomes",
     "contradicted",
+    "curve_of",
+    "data_of",
+    "day_of",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "identity_of",
     "measured",
     "memberships_of",
     "not_evaluated",
     "render_card",
     "render_report",
+    "settings_of",
     "share",
     "shift_between",
     "shown_text",
     "subject_of",
     "training_gain",
+    "training_of",
     "verdict_of",
     "violation_p_value",
     "write_audit",
