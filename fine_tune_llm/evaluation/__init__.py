@@ -35,6 +35,8 @@ _WORDS = {
     "evidence": ["GROUP_MEASURES", "audit", "write_audit"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
+    "sheet": ["agreement", "sheet_of"],
+    "sheet_page": ["render_sheet"],
     "card": ["render_card"],
     "publish": ["write_report"],
 }

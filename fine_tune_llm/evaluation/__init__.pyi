@@ -34,6 +34,9 @@ from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
+from .sheet import agreement as agreement
+from .sheet import sheet_of as sheet_of
+from .sheet_page import render_sheet as render_sheet
 from .card import render_card as render_card
 from .publish import write_report as write_report
 
@@ -45,6 +48,7 @@ __all__ = [
     "Memberships",
     "Subject",
     "VERDICTS",
+    "agreement",
     "alarms_of",
     "audit",
     "baselines",
@@ -63,8 +67,10 @@ __all__ = [
     "not_evaluated",
     "render_card",
     "render_report",
+    "render_sheet",
     "settings_of",
     "share",
+    "sheet_of",
     "shift_between",
     "shown_text",
     "subject_of",

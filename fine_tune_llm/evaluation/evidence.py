@@ -436,21 +436,23 @@ def other_targets_of(
         )
         row = {"target": value, "is_own": value == own, "n": len(roles[1])}
         if selective is None:
-            rows.append(row | _refused_row(refusal))
+            rows.append(row | _refused_row(refusal, len(roles[1])))
         else:
             rows.append(row | _granted_row(run, outcome, selective))
     return {"name": name, "own": own, "note": _CHOSEN_AFTER, "rows": rows}
 
 
-def _refused_row(refusal):
+def _refused_row(refusal, n_rows):
     "A target that cannot be certified, and what would do"
     said = refusal["context"]
+    rows = said.get("rows_that_would_do")
     return {
         "certified": False,
         "decided": not_evaluated("nothing would be decided"),
         "wrong": not_evaluated("nothing would be decided"),
         "refused_groups": [],
-        "rows_that_would_do": said.get("rows_that_would_do"),
+        "rows_that_would_do": rows,
+        "more_rows": None if rows is None else max(0, rows - n_rows),
         "chance": said.get("chance"),
         "why": refusal["message"],
         "hint": refusal["hint"],
@@ -469,6 +471,7 @@ def _granted_row(run, outcome, selective):
         "wrong": share(int(wrong.sum()), n_decided),
         "refused_groups": sorted(groups, key=group_order),
         "rows_that_would_do": None,
+        "more_rows": None,
         "chance": None,
         "why": None,
         "hint": None,
