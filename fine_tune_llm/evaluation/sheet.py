@@ -18,6 +18,7 @@ def agreement(
     measured: dict[str, Any],  # A `share`, or a number with value, low, high and n
     *,
     contradicted: bool,  # Do the rows contradict it beyond chance?
+    allowed: float | None = None,  # Up to where chance explains it, where that is known
 ) -> tuple[str, str]:  # "yes", "no" or "cannot say"; and why, a sentence
     "Whether what was measured is as it was promised"
     if "value" not in measured:
@@ -27,14 +28,17 @@ def agreement(
             "it is worse than promised, and chance alone explains that in fewer than 1 "
             "of 100 audits"
         )
-    if measured["value"] > promised:
+    allowed = promised if allowed is None else max(promised, allowed)
+    if measured["value"] > allowed:
         return "cannot say", (
             "it is worse than promised, by no more than chance may explain"
         )
-    if measured["high"] >= 2 * promised:
+    if measured["high"] >= 2 * allowed:
         return "cannot say", (
             f"{measured['n']:,} rows are too few: twice as much might look like this"
         )
+    if measured["value"] > promised:
+        return "yes", "it is where chance puts a promise that holds exactly"
     return "yes", "it is within what was promised, and twice as much is ruled out"
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #94e151c4
@@ -114,8 +118,6 @@ def _of_sets(evidence, n_promises):
     alpha, n, band = coverage["alpha"], coverage["n_test"], coverage["band"]
     held = share(round(coverage["coverage"] * n), n)
     missed = share(n - held["k"], n)
-    # lists may miss more than alpha by chance: up to the band it is as promised
-    allowed = max(alpha, 1 - band[0]) if band else alpha
     within = coverage["promised"]["condition"]
     within = f", within every {within.replace('+', ' and ')}" if within else ""
     is_wrong = bool(band) and coverage["coverage"] < band[0]
@@ -127,7 +129,12 @@ def _of_sets(evidence, n_promises):
         certainty="It holds on average over calibration rows and new texts",
         measured=held,
         said=f"Right one in the list: {_range_said(held)}",
-        agreed=agreement(allowed, missed, contradicted=is_wrong),
+        agreed=agreement(
+            alpha,
+            missed,
+            contradicted=is_wrong,
+            allowed=1 - band[0] if band else None,
+        ),
     )
 
 
@@ -181,8 +188,8 @@ def _must_not(evidence: dict[str, Any]) -> Iterator[str]:
     if "value" in outside.get("decided", {}):
         decided = outside["decided"]
         yield (
-            f"Texts that belong to no class: it decided {_range_said(decided)} of such "
-            "texts all the same"
+            f"Texts that belong to no class: of {decided['n']:,} such texts it decided "
+            f"{_percent(decided['value'])} all the same"
         )
     else:
         yield "Texts that belong to no class: nobody tried what it does with them"
