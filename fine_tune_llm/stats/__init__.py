@@ -19,6 +19,7 @@ _WORDS = {
         "conf_right",
         "group_codes",
         "group_names",
+        "group_order",
         "softmax",
         "top_of_rows",
     ],

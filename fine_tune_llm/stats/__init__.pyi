@@ -12,6 +12,7 @@ from .arrays import check_probs as check_probs
 from .arrays import conf_right as conf_right
 from .arrays import group_codes as group_codes
 from .arrays import group_names as group_names
+from .arrays import group_order as group_order
 from .arrays import softmax as softmax
 from .arrays import top_of_rows as top_of_rows
 from .estimator import Estimator as Estimator
@@ -369,6 +370,7 @@ __all__ = [
     "graphical",
     "group_codes",
     "group_names",
+    "group_order",
     "group_report",
     "growing_p_values",
     "hoeffding_bentkus",
