@@ -14,6 +14,17 @@ from .subject import subject_of as subject_of
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
 from .differences import compare_outcomes as compare_outcomes
+from .register import HAZARDS as HAZARDS
+from .register import RiskEntry as RiskEntry
+from .register import merge_registers as merge_registers
+from .register import read_register as read_register
+from .register import register_of as register_of
+from .register import register_to_yaml as register_to_yaml
+from .stress import StressAnalysis as StressAnalysis
+from .stress import StressTest as StressTest
+from .risk import RiskAnalysis as RiskAnalysis
+from .risk import RiskAssessment as RiskAssessment
+from .risk import risk_of as risk_of
 from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
@@ -31,7 +42,13 @@ from .publish import write_report as write_report
 __all__ = [
     "Analysis",
     "GROUP_MEASURES",
+    "HAZARDS",
     "Memberships",
+    "RiskAnalysis",
+    "RiskAssessment",
+    "RiskEntry",
+    "StressAnalysis",
+    "StressTest",
     "Subject",
     "VERDICTS",
     "alarms_of",
@@ -45,9 +62,14 @@ __all__ = [
     "fig_set_sizes",
     "measured",
     "memberships_of",
+    "merge_registers",
     "not_evaluated",
+    "read_register",
+    "register_of",
+    "register_to_yaml",
     "render_card",
     "render_report",
+    "risk_of",
     "share",
     "shift_between",
     "subject_of",

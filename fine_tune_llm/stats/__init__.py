@@ -166,6 +166,7 @@ _WORDS = {
         "mean_realised_cost",
         "realised_cost",
     ],
+    "tail_cost": ["bounded_mean", "cvar", "cvar_interval"],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
     "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [

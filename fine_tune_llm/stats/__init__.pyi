@@ -146,6 +146,9 @@ from .costs import expected_cost as expected_cost
 from .costs import mean_expected_cost as mean_expected_cost
 from .costs import mean_realised_cost as mean_realised_cost
 from .costs import realised_cost as realised_cost
+from .tail_cost import bounded_mean as bounded_mean
+from .tail_cost import cvar as cvar
+from .tail_cost import cvar_interval as cvar_interval
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -311,6 +314,7 @@ __all__ = [
     "best_temperature",
     "binomial_p_value",
     "bonferroni",
+    "bounded_mean",
     "brier",
     "by_rows",
     "calibrator_from_dict",
@@ -340,6 +344,8 @@ __all__ = [
     "coverage_report",
     "coverage_slack",
     "covered",
+    "cvar",
+    "cvar_interval",
     "decide_at",
     "detectable_gap",
     "e_aurc",
