@@ -23,8 +23,8 @@ _WORDS = {
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "register": [
-        "HAZARDS",
         "RiskEntry",
+        "known_hazards",
         "merge_registers",
         "read_register",
         "register_of",

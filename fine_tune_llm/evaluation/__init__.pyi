@@ -14,8 +14,8 @@ from .subject import subject_of as subject_of
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
 from .differences import compare_outcomes as compare_outcomes
-from .register import HAZARDS as HAZARDS
 from .register import RiskEntry as RiskEntry
+from .register import known_hazards as known_hazards
 from .register import merge_registers as merge_registers
 from .register import read_register as read_register
 from .register import register_of as register_of
@@ -42,7 +42,6 @@ from .publish import write_report as write_report
 __all__ = [
     "Analysis",
     "GROUP_MEASURES",
-    "HAZARDS",
     "Memberships",
     "RiskAnalysis",
     "RiskAssessment",
@@ -60,6 +59,7 @@ __all__ = [
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "known_hazards",
     "measured",
     "memberships_of",
     "merge_registers",

@@ -149,6 +149,11 @@ from .costs import realised_cost as realised_cost
 from .tail_cost import bounded_mean as bounded_mean
 from .tail_cost import cvar as cvar
 from .tail_cost import cvar_interval as cvar_interval
+from .reweighting import shifted_weights as shifted_weights
+from .reweighting import unmixed as unmixed
+from .reweighting import worst_in_ball as worst_in_ball
+from .reweighting import worst_in_part as worst_in_part
+from .reweighting import worst_mix as worst_mix
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -421,6 +426,7 @@ __all__ = [
     "selective_risk_at",
     "set_size",
     "set_sizes",
+    "shifted_weights",
     "size_stratified",
     "smooth_ece",
     "softmax",
@@ -433,9 +439,13 @@ __all__ = [
     "topk",
     "tune_score",
     "underconfidence",
+    "unmixed",
     "upper_bound",
     "weighted_quantile",
     "wilson",
     "worst_gap",
+    "worst_in_ball",
+    "worst_in_part",
+    "worst_mix",
     "worst_slab",
 ]
