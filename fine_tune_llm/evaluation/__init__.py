@@ -30,6 +30,7 @@ _WORDS = {
         "register_of",
         "register_to_yaml",
     ],
+    "cost_report": ["cost_report", "critical_report"],
     "stress": ["StressAnalysis", "StressTest"],
     "risk": ["RiskAnalysis", "RiskAssessment", "risk_of"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],

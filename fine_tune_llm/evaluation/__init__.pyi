@@ -20,6 +20,8 @@ from .register import merge_registers as merge_registers
 from .register import read_register as read_register
 from .register import register_of as register_of
 from .register import register_to_yaml as register_to_yaml
+from .cost_report import cost_report as cost_report
+from .cost_report import critical_report as critical_report
 from .stress import StressAnalysis as StressAnalysis
 from .stress import StressTest as StressTest
 from .risk import RiskAnalysis as RiskAnalysis
@@ -56,6 +58,8 @@ __all__ = [
     "by_severity",
     "compare_outcomes",
     "contradicted",
+    "cost_report",
+    "critical_report",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",

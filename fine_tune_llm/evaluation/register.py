@@ -104,10 +104,8 @@ class RiskEntry:
 
 # %% ../../nbs/evaluation/17_register.ipynb #rg-from
 @cache
-def known_hazards() -> dict[
-    str, dict[str, Any]
-]:  # id -> hazard, cause, mitigation, codes
-    "What may go wrong with a classifier, and the codes of findings that speak of it"
+def known_hazards() -> dict[str, dict[str, Any]]:
+    "By id: hazard, cause, mitigation, and the codes of the findings that speak of it"
     text = files("fine_tune_llm.evaluation").joinpath("templates", "hazards.yaml")
     return yaml.safe_load(text.read_text(encoding="utf-8"))
 

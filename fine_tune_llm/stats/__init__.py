@@ -174,6 +174,7 @@ _WORDS = {
         "worst_in_part",
         "worst_mix",
     ],
+    "forecast": ["count_forecast"],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
     "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [

@@ -154,6 +154,7 @@ from .reweighting import unmixed as unmixed
 from .reweighting import worst_in_ball as worst_in_ball
 from .reweighting import worst_in_part as worst_in_part
 from .reweighting import worst_mix as worst_mix
+from .forecast import count_forecast as count_forecast
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -342,6 +343,7 @@ __all__ = [
     "conformal_quantile",
     "conformal_rank",
     "confusion",
+    "count_forecast",
     "cov_gap",
     "coverage",
     "coverage_band",

@@ -10,6 +10,8 @@ __all__ = ['RowMetric', 'truth_metric', 'cost_metric', 'shifted_weights', 'worst
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from .costs import CostMatrix
 from .intervals import Interval
 from .tail_cost import bounded_mean
