@@ -14,12 +14,16 @@ import numpy as np
 from ..core.checks import check_number
 from .findings import measured, not_evaluated, share
 from ..stats.arrays import check_labels
-from ..stats.bounds import upper_bound
+from fine_tune_llm.stats.bounds import (
+    hoeffding_bentkus,
+    one_setting,
+    risk_bounds,
+    upper_bound,
+)
 from ..stats.costs import CostMatrix, check_decided
-from ..stats.multiple_testing import holm
-from ..stats.paired import compare_rows
+from ..stats.groups import distinct_rows
 from ..stats.reweighting import RowMetric, cost_metric
-from ..stats.tail_cost import cvar_interval
+from ..stats.tail_cost import bounded_mean, cvar_interval
 
 # %% ../../nbs/evaluation/11_cost_report.ipynb #cr-rows
 @dataclass(frozen=True, eq=False)
@@ -49,15 +53,29 @@ class _Paid:
         return self.metric.levels[self.metric.level[self.counted]]
 
 # %% ../../nbs/evaluation/11_cost_report.ipynb #cr-mean
+_MOST_BETS = 50_000  # rows that are bet on one by one
+
+
+def _bound(paid: _Paid) -> float:
+    "Upper bound of the mean cost, valid for every n"
+    delta, highest = 1 - paid.level, paid.metric.high
+    n = paid.metric.n
+    if n <= _MOST_BETS:
+        return upper_bound(paid.of_rows, delta, bound=highest, seed=paid.seed)
+    total = min(float(paid.counts @ paid.metric.levels) / highest, n)
+
+    def test(_, risk):
+        return np.atleast_1d(hoeffding_bentkus(total, n, risk))
+
+    return highest * float(risk_bounds(one_setting(np.zeros(1)), delta, test)[0])
+
+
 def _expected(paid: _Paid) -> dict[str, Any]:
     "The mean cost, its interval, and the bound"
     interval = paid.metric.interval(paid.counts[None], level=paid.level)
-    bound = upper_bound(
-        paid.of_rows, 1 - paid.level, bound=paid.metric.high, seed=paid.seed
-    )
     every = bool(paid.counted.all())
     return measured(interval, paid.metric.n) | {
-        "bound": bound,
+        "bound": _bound(paid),
         "over": "rows" if every else "decided rows",
     }
 
@@ -111,52 +129,53 @@ def critical_report(
     return {**share(total, int(kept.sum()), level=level), "pairs": pairs}
 
 # %% ../../nbs/evaluation/11_cost_report.ipynb #cr-policies
+_POLICIES = (
+    "always abstain",
+    "always the cheapest class",
+    "always the commonest class",
+)
+
+
 def _policies(paid: _Paid) -> list[dict[str, Any]]:
     "What simpler policies would have cost on the same rows"
-    labels, cost = paid.labels[paid.counted], paid.cost
-    of_class = np.bincount(labels, minlength=len(cost.classes))
+    cost = paid.cost
+    of_class = np.bincount(paid.labels[paid.counted], minlength=len(cost.classes))
     cheapest = int((of_class @ cost.cost).argmin())
-    commonest = int(of_class.argmax())
-    asked = [("always abstain", None, cost.abstain_cost)]
-    asked.append(("always the cheapest class", cheapest, cost.cost[:, cheapest]))
-    asked.append(("always the commonest class", commonest, cost.cost[:, commonest]))
-    found, p_values = [], []
-    for name, k, by_class in asked:
-        answer = None if k is None else cost.classes[k]
-        about: dict[str, Any] = {"policy": name, "answer": answer}
+    answers = (None, cheapest, int(of_class.argmax()))
+    found: list[dict[str, Any]] = []
+    for policy, k in zip(_POLICIES, answers):
+        by_class = cost.abstain_cost if k is None else cost.cost[:, k]
+        about = {"policy": policy, "answer": None if k is None else cost.classes[k]}
         if by_class is None:
-            found.append(about | not_evaluated("abstaining has no cost"))
+            found.append(
+                about | {"difference": not_evaluated("abstaining has no cost")}
+            )
             continue
-        one = compare_rows(
-            paid.of_rows,
-            by_class[labels],
-            name="cost",
-            level=paid.level,
-            seed=paid.seed,
-        )
-        if not one.is_evaluated:
-            found.append(about | not_evaluated(one.method))
-            continue
-        p_values.append(one.p_value)
-        found.append(about | {"cost": one.second, "difference": _difference(one)})
-    adjusted = iter(holm(p_values)) if p_values else iter(())
-    for row in found:
-        if "difference" in row:
-            row["difference"]["adjusted"] = float(next(adjusted))
+        mean = float(of_class @ by_class) / paid.metric.n
+        gap = _difference(paid, by_class)
+        found.append(about | {"cost": mean, "difference": gap})
     return found
 
 
-def _difference(one):
-    "What a paired difference says, in the form of `measured`"
-    return {
-        "value": one.difference,
-        "low": one.low,
-        "high": one.high,
-        "n": one.n,
-        "level": one.level,
-        "method": one.method,
-        "p_value": one.p_value,
-    }
+def _difference(paid, by_class):
+    "What the decisions cost more than a cost by true class, over the same rows"
+    K = len(paid.cost.classes)
+    columns = [paid.labels[paid.counted], paid.decided[paid.counted] + 1]
+    (true, decided), cell = distinct_rows(columns, [K, K + 1])
+    table = paid.cost.cost
+    if paid.cost.abstain_cost is not None:
+        table = np.c_[paid.cost.abstain_cost, table]
+    else:
+        decided = decided - 1
+    gaps = table - by_class[:, None]
+    found = bounded_mean(
+        gaps[true, decided],
+        counts=np.bincount(cell),
+        low=float(gaps.min()),
+        high=float(gaps.max()),
+        level=1 - (1 - paid.level) / len(_POLICIES),
+    )
+    return measured(found, paid.metric.n) | {"level": paid.level}
 
 # %% ../../nbs/evaluation/11_cost_report.ipynb #cr-report
 def cost_report(

@@ -35,7 +35,7 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..run.classifier import cost_of
 from ..run.directory import Run
-from ..stats.arrays import class_index, group_codes, group_names
+from ..stats.arrays import class_index, group_names
 from ..stats.bounds import binomial_p_value
 from ..stats.forecast import count_forecast
 from ..stats.multiple_testing import holm
@@ -130,10 +130,8 @@ class _Part:
 
 def _parts_of(subject: Subject, cost: RowMetric | None) -> list[_Part]:
     "Every class, every group"
-    n, classes = len(subject), subject.classes
-    found = _counted(subject, cost, "class", classes, subject.labels)
-    for attribute, values in subject.groups.items():
-        names, codes = group_codes(values, n)
+    found = _counted(subject, cost, "class", subject.classes, subject.labels)
+    for attribute, (names, codes) in subject.group_codes.items():
         found += _counted(subject, cost, attribute, names, codes)
     for attribute, several in subject.memberships.items():
         for j, name in enumerate(several.names):
@@ -173,9 +171,7 @@ def residual_risk(
         row |= {"n": part.n, "n_decided": part.n_decided}
         if part.n_decided < min_rows:
             why = f"{part.n_decided} decided rows; {min_rows} are needed"
-            found.append(
-                row | {"wrong": not_evaluated(why), "cost": not_evaluated(why)}
-            )
+            found.append(row | dict.fromkeys(("wrong", "cost"), not_evaluated(why)))
             continue
         wrong = share(part.wrong, part.n_decided, level=each) | {"level": level}
         wrong["method"] = f"Clopper-Pearson, {len(known)} together"
@@ -228,11 +224,9 @@ def review_workload(
     ahead = measured(count_forecast(n_left, n, ahead=_AHEAD, level=level), n)
     hours = not_evaluated("minutes_per_review, what a review takes, was not said")
     if minutes_per_review is not None:
-        each = (
-            check_number("minutes_per_review", minutes_per_review, high=math.inf) / 60
-        )
-        ends = {key: ahead[key] * each for key in ("value", "low", "high")}
-        hours = ahead | ends | {"minutes_per_review": minutes_per_review}
+        minutes = check_number("minutes_per_review", minutes_per_review, high=math.inf)
+        ends = {key: ahead[key] * minutes / 60 for key in ("value", "low", "high")}
+        hours = ahead | ends | {"minutes_per_review": minutes}
     parts = _parts_of(subject, None)
     together = 1 - (1 - level) / max(1, sum(part.n >= min_rows for part in parts))
     rows = [_abstained_of(part, min_rows, together, level) for part in parts]
@@ -292,9 +286,7 @@ def _critical(cost, certified, subject) -> list[Finding]:
     )
     fix = "Certify them (risk.targets: critical), and have people look at these classes"
     if bounded:
-        message += (
-            f"; at most {bounded[0]['promised']:.1%} was certified, and that holds"
-        )
+        message += f"; at most {bounded[0]['promised']:.1%} was certified, which holds"
         fix = "Look at them one by one: the certificate bounds how many, not which"
     loss = subject.cost.critical_loss
     rows = subject.kept & (loss[subject.labels, subject.decided] > 0)
@@ -318,13 +310,12 @@ _CODES = {
 }
 
 
-def _costlier(cost, level) -> list[Finding]:
+def _costlier(cost) -> list[Finding]:
     "Something simpler would have cost less"
     found = []
     for policy in cost["policies"]:
-        gap = policy.get("difference")
-        code = _CODES.get(policy["policy"])
-        if not code or not gap or gap["low"] <= 0 or gap["adjusted"] > 1 - level:
+        gap, code = policy["difference"], _CODES.get(policy["policy"])
+        if code is None or gap.get("low", 0) <= 0:
             continue
         answer = f" ({policy['answer']})" if policy["answer"] else ""
         message = (
@@ -462,7 +453,7 @@ class RiskAssessment:
         tested = stress.analyze(subject, target_risk=target)
         by_class, by_group = _split(rows)
         found = [
-            *_cost_findings(cost, certified, subject, self.level),
+            *_cost_findings(cost, certified, subject),
             *_residual(by_class, "residual_risk_class", target),
             *_residual(by_group, "residual_risk_group", target),
             *tested.findings,
@@ -528,12 +519,12 @@ def _split(rows):
     return of_classes, [row for row in rows if row["attribute"] != "class"]
 
 
-def _cost_findings(cost, certified, subject, level):
+def _cost_findings(cost, certified, subject):
     "All that costs tell"
     if cost.get("evaluated") is False:
         return []
     found = _critical(cost, certified, subject)
-    return [*found, *_costlier(cost, level), *_costly_tail(cost)]
+    return [*found, *_costlier(cost), *_costly_tail(cost)]
 
 
 def _gaps(cost, certified, by_group):

@@ -18,7 +18,7 @@ from ..data.findings import Finding
 from .findings import Analysis, measured, not_evaluated
 from .subject import Memberships, Subject, subject_of
 from ..predictions import Outcome, Predictions
-from ..stats.arrays import group_codes
+from ..stats.groups import distinct_rows
 from ..stats.intervals import Interval, clopper_pearson
 from ..stats.randomness import keyed_generator
 from fine_tune_llm.stats.reweighting import (
@@ -76,11 +76,10 @@ def strata_of(
     subject: Subject,  # What is judged
 ) -> list[Strata]:  # Classes first, confidence last
     "Ways to divide the rows into parts that may become more frequent"
-    n, classes = len(subject), subject.classes
+    classes = subject.classes
     every_class = tuple(range(len(classes)))
     found = [Strata("class", classes, subject.labels, every_class)]
-    for name, values in subject.groups.items():
-        names, codes = group_codes(values, n)
+    for name, (names, codes) in subject.group_codes.items():
         found.append(Strata(name, names, codes, tuple(range(len(names)))))
     for name, several in subject.memberships.items():
         found += _of_memberships(name, several)
@@ -275,17 +274,16 @@ def _cost_without_noise(bench, noise):
     subject, metric = bench.subject, bench.metrics["cost"]
     cost = subject.cost
     counted = metric.level >= 0
-    true, decided = subject.labels[counted], subject.decided[counted]
-    table = cost.cost
+    K = len(cost.cost)
+    columns = [subject.labels[counted], subject.decided[counted] + 1]
+    (true, decided), cell = distinct_rows(columns, [K, K + 1])
+    table = np.c_[np.zeros(K), cost.cost]
     if cost.abstain_cost is not None:
-        table = np.c_[table, cost.abstain_cost]
-    shape = (len(cost.cost), len(cost.cost) + 1)
-    pairs = np.ravel_multi_index((true, decided % shape[1]), shape)
-    cells, rows = np.unique(pairs, return_counts=True)
+        table[:, 0] = cost.abstain_cost
     fair = unmixed(table, noise)
     found = bounded_mean(
-        fair[np.unravel_index(cells, shape)],
-        counts=rows,
+        fair[true, decided],
+        counts=np.bincount(cell),
         low=float(fair.min()),
         high=float(fair.max()),
         level=bench.level,
