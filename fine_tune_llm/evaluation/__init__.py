@@ -19,6 +19,7 @@ _WORDS = {
         "share",
         "verdict_of",
     ],
+    "answers": ["Answers", "ask", "changes", "mean_shift", "net_change"],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],

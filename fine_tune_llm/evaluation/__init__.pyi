@@ -7,6 +7,11 @@ from .findings import measured as measured
 from .findings import not_evaluated as not_evaluated
 from .findings import share as share
 from .findings import verdict_of as verdict_of
+from .answers import Answers as Answers
+from .answers import ask as ask
+from .answers import changes as changes
+from .answers import mean_shift as mean_shift
+from .answers import net_change as net_change
 from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
@@ -30,21 +35,26 @@ from .publish import write_report as write_report
 
 __all__ = [
     "Analysis",
+    "Answers",
     "GROUP_MEASURES",
     "Memberships",
     "Subject",
     "VERDICTS",
     "alarms_of",
+    "ask",
     "audit",
     "baselines",
     "by_severity",
+    "changes",
     "compare_outcomes",
     "contradicted",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "mean_shift",
     "measured",
     "memberships_of",
+    "net_change",
     "not_evaluated",
     "render_card",
     "render_report",
