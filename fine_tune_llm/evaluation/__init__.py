@@ -20,6 +20,7 @@ _WORDS = {
         "verdict_of",
     ],
     "answers": ["Answers", "ask", "changes", "mean_shift", "net_change"],
+    "terms": ["IdentityTerms", "load_terms"],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],

@@ -12,6 +12,8 @@ from .answers import ask as ask
 from .answers import changes as changes
 from .answers import mean_shift as mean_shift
 from .answers import net_change as net_change
+from .terms import IdentityTerms as IdentityTerms
+from .terms import load_terms as load_terms
 from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
@@ -37,6 +39,7 @@ __all__ = [
     "Analysis",
     "Answers",
     "GROUP_MEASURES",
+    "IdentityTerms",
     "Memberships",
     "Subject",
     "VERDICTS",
@@ -51,6 +54,7 @@ __all__ = [
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "load_terms",
     "mean_shift",
     "measured",
     "memberships_of",
