@@ -14,6 +14,24 @@ from .answers import mean_shift as mean_shift
 from .answers import net_change as net_change
 from .terms import IdentityTerms as IdentityTerms
 from .terms import load_terms as load_terms
+from .perturbations import INJECTIONS as INJECTIONS
+from .perturbations import PERTURBATIONS as PERTURBATIONS
+from .perturbations import PERTURBED as PERTURBED
+from .perturbations import Directional as Directional
+from .perturbations import Trial as Trial
+from .perturbations import inject as inject
+from .perturbations import judge as judge
+from .perturbations import perturb as perturb
+from .cases import Case as Case
+from .cases import CaseResults as CaseResults
+from .cases import Cases as Cases
+from .cases import judge_cases as judge_cases
+from .cases import run_cases as run_cases
+from .association import NamedGroups as NamedGroups
+from .association import associated as associated
+from .association import disagreement_of as disagreement_of
+from .association import named_groups as named_groups
+from .association import represented as represented
 from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
@@ -38,30 +56,48 @@ from .publish import write_report as write_report
 __all__ = [
     "Analysis",
     "Answers",
+    "Case",
+    "CaseResults",
+    "Cases",
+    "Directional",
     "GROUP_MEASURES",
+    "INJECTIONS",
     "IdentityTerms",
     "Memberships",
+    "NamedGroups",
+    "PERTURBATIONS",
+    "PERTURBED",
     "Subject",
+    "Trial",
     "VERDICTS",
     "alarms_of",
     "ask",
+    "associated",
     "audit",
     "baselines",
     "by_severity",
     "changes",
     "compare_outcomes",
     "contradicted",
+    "disagreement_of",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "inject",
+    "judge",
+    "judge_cases",
     "load_terms",
     "mean_shift",
     "measured",
     "memberships_of",
+    "named_groups",
     "net_change",
     "not_evaluated",
+    "perturb",
     "render_card",
     "render_report",
+    "represented",
+    "run_cases",
     "share",
     "shift_between",
     "subject_of",
