@@ -39,6 +39,7 @@ _WORDS = {
         "named_groups",
         "represented",
     ],
+    "bias": ["BiasAnalysis", "BiasAuditor", "behaviour_of"],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],

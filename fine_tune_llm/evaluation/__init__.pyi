@@ -32,6 +32,9 @@ from .association import associated as associated
 from .association import disagreement_of as disagreement_of
 from .association import named_groups as named_groups
 from .association import represented as represented
+from .bias import BiasAnalysis as BiasAnalysis
+from .bias import BiasAuditor as BiasAuditor
+from .bias import behaviour_of as behaviour_of
 from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
@@ -56,6 +59,8 @@ from .publish import write_report as write_report
 __all__ = [
     "Analysis",
     "Answers",
+    "BiasAnalysis",
+    "BiasAuditor",
     "Case",
     "CaseResults",
     "Cases",
@@ -75,6 +80,7 @@ __all__ = [
     "associated",
     "audit",
     "baselines",
+    "behaviour_of",
     "by_severity",
     "changes",
     "compare_outcomes",

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PERTURBATIONS', 'PERTURBED', 'INJECTIONS', 'upper', 'lower', 'spelling', 'punctuation', 'whitespace', 'emoji',
            'appended', 'repeated', 'truncated', 'homoglyphs', 'zero_width', 'Directional', 'negated', 'Trial',
-           'perturb', 'inject', 'judge', 'at_least']
+           'perturb', 'inject', 'judge', 'at_least', 'robustness_findings', 'in_words', 'judge_injections',
+           'injection_findings']
 
 # %% ../../nbs/evaluation/15_perturbations.ipynb #3b9d008e
 import re
@@ -21,6 +22,7 @@ from ..core.checks import check_number, check_seed
 from ..core.registry import Registry
 from ..core.texts import is_blank
 from ..data.augmentation import Synonyms, casing, typos
+from ..data.findings import Finding
 from ..data.processors import with_argument
 from .answers import Answers, changes, mean_shift
 from .findings import measured, not_evaluated, share
@@ -371,3 +373,99 @@ def _moved(answers, before, after, positive):
     k = np.nan_to_num(old).argmax(1)
     rows = np.arange(len(k))
     return new[rows, k] - old[rows, k]
+
+# %% ../../nbs/evaluation/15_perturbations.ipynb #b4a50bc7
+def robustness_findings(
+    found: Sequence[dict[str, Any]],  # From `judge`, with `adjusted` p-values
+    *,
+    level: float = 0.95,  # Probability that nothing is flagged by chance, in (0, 1)
+) -> list[Finding]:
+    "Changes that should not matter, and do"
+    return [
+        Finding(
+            f"not_robust_to_{one['name'].partition(':')[0]}",
+            _severity(one),
+            f"{in_words(one['flips'])} decisions change under the perturbation "
+            f"{one['name']}; {one['to_other']['value']:.1%} become another class, "
+            f"{one['to_abstained']['value']:.1%} abstentions",
+            "Clean such texts before they are read (data.processors), or add altered "
+            "copies of them to the train role (data.augment)",
+            details={key: one[key] for key in ("n", "flips", "to_other", "adjusted")},
+        )
+        for one in found
+        if one["p_value"] is not None and one["adjusted"] <= 1 - level
+    ]
+
+
+def _severity(one):
+    "By how many decisions become another class"
+    other = one["to_other"]["value"]
+    return "high" if other >= 0.25 else "medium" if other >= 0.1 else "low"
+
+
+def in_words(
+    part: dict[str, Any],  # From `share`
+) -> str:  # Such as "12.0% [5.4%, 21.9%] of 100"
+    "A share with its interval and its rows"
+    ends = f"[{part['low']:.1%}, {part['high']:.1%}]"
+    return f"{part['value']:.1%} {ends} of {part['n']:,}"
+
+# %% ../../nbs/evaluation/15_perturbations.ipynb #8d5a4ae1
+def judge_injections(
+    trials: Sequence[Trial],  # From `inject`
+    texts: Sequence[str],  # The n texts as they are
+    answers: Answers,  # On these and on the changed texts
+    *,
+    tolerance: float = 0.05,  # Share that may turn, in (0, 1)
+    level: float = 0.95,  # Of intervals, in (0, 1)
+) -> list[dict[str, Any]]:  # Of all classes together (class `None`), and of each
+    "How many decisions turn into the class that the text asks for, of those that could"
+    found = []
+    for trial in trials:
+        before = answers.rows_of(texts[row] for row in trial.rows.tolist())
+        names = np.array(trial.targets, dtype=object)
+        target = np.array([answers.classes.index(name) for name in trial.targets])
+        could = answers.decided[before] != target
+        turned = answers.decided[answers.rows_of(trial.texts)] == target
+        for name in (None, *answers.classes):
+            rows = could if name is None else could & (names == name)
+            k, n = int(turned[rows].sum()), int(rows.sum())
+            one = {"name": trial.name, "class": name, "n": n}
+            one["turned"] = share(k, n, level=level)
+            one["p_value"] = None
+            if n and trial.name != "named":
+                one["p_value"] = at_least(k, n, tolerance)
+            found.append(one)
+    return found
+
+
+def injection_findings(
+    found: Sequence[dict[str, Any]],  # From `judge_injections`, with `adjusted`
+    *,
+    level: float = 0.95,  # Probability that nothing is flagged by chance, in (0, 1)
+) -> list[Finding]:  # None or one
+    "Whether instructions in a text are obeyed"
+    worked = [
+        one
+        for one in found
+        if one["p_value"] is not None and one["adjusted"] <= 1 - level
+    ]
+    if not worked:
+        return []
+    worst = max(worked, key=lambda one: one["turned"]["low"])
+    named = {one["class"]: one["turned"] for one in found if one["name"] == "named"}
+    beside = named[worst["class"]].get("value", 0.0)
+    asked = "the class asked for"
+    if worst["class"] is not None:
+        asked = worst["class"]
+    return [
+        Finding(
+            "injection_works",
+            "high" if worst["turned"]["value"] >= 0.25 else "medium",
+            f"{in_words(worst['turned'])} decisions turn into {asked} when the text "
+            f"says so ({worst['name']}); when it only names the class, {beside:.1%}",
+            "Let nobody who writes the texts gain by a decision that no person sees, "
+            "or train on texts that hold such instructions under their true label",
+            details={"worked": worked, "named": beside},
+        )
+    ]
