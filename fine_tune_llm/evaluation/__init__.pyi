@@ -21,6 +21,17 @@ from .alarms import violation_p_value as violation_p_value
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import audit as audit
 from .evidence import write_audit as write_audit
+from .named_numbers import NUMBERS as NUMBERS
+from .named_numbers import NumberKind as NumberKind
+from .named_numbers import named_numbers as named_numbers
+from .named_numbers import numbers_table as numbers_table
+from .gates import Gate as Gate
+from .gates import GateResult as GateResult
+from .gates import check_gates as check_gates
+from .gates import gates_of as gates_of
+from .gates import gates_pass as gates_pass
+from .gates import parse_gate as parse_gate
+from .gates import read_gates as read_gates
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
@@ -31,21 +42,32 @@ from .publish import write_report as write_report
 __all__ = [
     "Analysis",
     "GROUP_MEASURES",
+    "Gate",
+    "GateResult",
     "Memberships",
+    "NUMBERS",
+    "NumberKind",
     "Subject",
     "VERDICTS",
     "alarms_of",
     "audit",
     "baselines",
     "by_severity",
+    "check_gates",
     "compare_outcomes",
     "contradicted",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "gates_of",
+    "gates_pass",
     "measured",
     "memberships_of",
+    "named_numbers",
     "not_evaluated",
+    "numbers_table",
+    "parse_gate",
+    "read_gates",
     "render_card",
     "render_report",
     "share",
