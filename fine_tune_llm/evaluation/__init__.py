@@ -34,6 +34,7 @@ _WORDS = {
         "parse_gate",
         "read_gates",
     ],
+    "diff": ["AuditDiff", "NumberDiff", "diff_evidence"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
     "card": ["render_card"],

@@ -32,6 +32,9 @@ from .gates import gates_of as gates_of
 from .gates import gates_pass as gates_pass
 from .gates import parse_gate as parse_gate
 from .gates import read_gates as read_gates
+from .diff import AuditDiff as AuditDiff
+from .diff import NumberDiff as NumberDiff
+from .diff import diff_evidence as diff_evidence
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
@@ -41,11 +44,13 @@ from .publish import write_report as write_report
 
 __all__ = [
     "Analysis",
+    "AuditDiff",
     "GROUP_MEASURES",
     "Gate",
     "GateResult",
     "Memberships",
     "NUMBERS",
+    "NumberDiff",
     "NumberKind",
     "Subject",
     "VERDICTS",
@@ -56,6 +61,7 @@ __all__ = [
     "check_gates",
     "compare_outcomes",
     "contradicted",
+    "diff_evidence",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",

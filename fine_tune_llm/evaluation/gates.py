@@ -20,6 +20,7 @@ from ..core.checks import near
 from ..core.errors import ConfigurationError
 from ..core.printable import for_markdown, in_brief
 from ..data.findings import SEVERITIES
+from .findings import not_evaluated
 from .named_numbers import NUMBERS, named_numbers
 
 # %% ../../nbs/evaluation/36_gates.ipynb #g-gate
@@ -58,7 +59,8 @@ class Gate:
     def rule(self) -> str:  # Such as "recall(urgent) >= 0.7 at lower bound"
         "The rule as it is read again"
         end = "" if self.at == "value" else f" at {self.at}"
-        return f"{self.number_name} {self.compare} {self.bound!r}{end}"
+        bound = repr(self.bound).removesuffix(".0")
+        return f"{self.number_name} {self.compare} {bound}{end}"
 
 # %% ../../nbs/evaluation/36_gates.ipynb #g-parse
 _MOST = 500  # characters of a rule
@@ -291,7 +293,7 @@ def check_gates(
     "Hold an audit against rules; `ConfigurationError` for a rule that cannot be read"
     rules = gates_of(gates)
     numbers = named_numbers(dict(evidence)) if rules else {}
-    return tuple(_result(gate, numbers) for gate in rules)
+    return tuple(_result(gate, numbers, evidence) for gate in rules)
 
 
 def gates_pass(
@@ -301,9 +303,9 @@ def gates_pass(
     return not any(result.stops for result in results)
 
 
-def _result(gate, numbers):
+def _result(gate, numbers, evidence):
     "What comes of one gate"
-    found = numbers.get(gate.number_name) or _missing(gate, numbers)
+    found = numbers.get(gate.number_name) or _missing(gate, numbers, evidence)
     if "value" not in found:
         return GateResult(gate, "not evaluated", None, found, found["reason"])
     compared = found.get(_ENDS[gate.at])
@@ -317,18 +319,24 @@ def _result(gate, numbers):
     return GateResult(gate, "pass" if passed else "fail", compared, found, why)
 
 
-def _missing(gate, numbers):
+def _missing(gate, numbers, evidence):
     "Why the audit has no such number"
-    alike = {
-        name: number
-        for name, number in numbers.items()
-        if re.split(r"\(", name, maxsplit=1)[0] == gate.number
-    }
-    reasons = [one["reason"] for one in alike.values() if "value" not in one]
-    if reasons and len(reasons) == len(alike):
-        return {"evaluated": False, "reason": reasons[0]}
-    hint = near(gate.number_name, alike, cutoff=0.8)
-    known = ", ".join(list(alike)[:8]) or "none"
-    said = hint or f"There are {known}{', ...' if len(alike) > 8 else ''}"
-    reason = f"the audit holds no {gate.number_name}. {said}"
-    return {"evaluated": False, "reason": reason}
+    fairness = evidence.get("fairness")
+    is_by_group = NUMBERS[gate.number].takes[:1] == ("group",) and gate.of[0]
+    if is_by_group and isinstance(fairness, dict) and "reason" in fairness:
+        return fairness
+    alike = _alike(gate, numbers)
+    reasons = [numbers[name].get("reason") for name in alike]
+    if reasons and all(reasons):
+        return not_evaluated(reasons[0])
+    said = near(gate.number_name, alike, cutoff=0.8)
+    known = ", ".join(alike[:8]) or "nothing like it"
+    said = said or f"There is {known}{', ...' if len(alike) > 8 else ''}"
+    return not_evaluated(f"no {gate.number_name} in it. {said}")
+
+
+def _alike(gate, numbers):
+    "Numbers of the same metric, or of the same kind where there are none"
+    first = NUMBERS[gate.number].full_name([*gate.of[:1], *("" for _ in gate.of[1:])])
+    of_kind = [name for name in numbers if f"{name}(".startswith(f"{gate.number}(")]
+    return [name for name in of_kind if name.startswith(first[:-1])] or of_kind

@@ -41,7 +41,7 @@ class NumberKind:
     # Evidence -> what stands in the brackets, as many texts as `takes`, and the number
     find: Callable[[dict[str, Any]], Iterable[tuple[tuple[str, ...], dict[str, Any]]]]
     takes: tuple[str, ...] = ()  # Keys of the brackets
-    needs: int = 0  # So many of them must be given; the first then goes without a key
+    needs: int = 0  # So many of them must be given
     has_range: bool = True  # Is there an interval?
     compares: bool = True  # Is it compared between two audits?
 
@@ -51,7 +51,7 @@ class NumberKind:
     ) -> str:  # Such as "recall(urgent)"
         "The name of one number of this kind"
         said = [
-            quoted(value) if i == 0 and self.needs else f"{key}={quoted(value)}"
+            quoted(value) if i == 0 and key != "group" else f"{key}={quoted(value)}"
             for i, (key, value) in enumerate(zip(self.takes, values))
             if value
         ]
@@ -199,7 +199,18 @@ def _rates(evidence, metric):
         cell = row.get("cell") or ()
         if known == metric and cell:
             group = f"{row.get('view')}:{' x '.join(map(str, cell))}"
-            yield (group, label), _number_or_reason(row)
+            yield (group, label), _counted(metric, _number_or_reason(row))
+
+
+_NO_SHARES = ("calibration_error", "expected_cost", "overconfidence", "set_size")
+
+
+def _counted(metric, number):
+    "A share with the count that it was made of"
+    if metric in _NO_SHARES or not number.get("n") or "value" not in number:
+        return number
+    hits = number["value"] * number["n"]
+    return number | {"k": round(hits)} if abs(hits - round(hits)) < 1e-6 else number
 
 
 def _number_or_reason(row):
@@ -225,13 +236,17 @@ def _all_rows(evidence, metric):
     for row in _rows_at(evidence, "fairness", "rates"):
         if row.get("metric") == metric and not row.get("cell"):
             return _number_or_reason(row)
-    return _why_no_group(evidence)
+    return _why_no_group(evidence, metric)
 
 
-def _why_no_group(evidence):
+def _why_no_group(evidence, metric=""):
+    "Why there is no such number by group"
     part = _at(evidence, "fairness")
-    open_part = isinstance(part, dict) and part.get("evaluated") is False
-    return part if open_part else not_evaluated("the audit holds no such number")
+    if isinstance(part, dict) and part.get("evaluated") is False:
+        return part
+    why = _at(evidence, "fairness", "not_evaluated", metric)
+    known = isinstance(why, str)
+    return not_evaluated(why if known else "the audit holds no such number")
 
 # %% ../../nbs/evaluation/33_named_numbers.ipynb #nn-gaps
 def _gaps(value, low, high):
@@ -250,8 +265,9 @@ def _gaps(value, low, high):
         yield from found.items()
         smallest = value == "ratio"
         yield from _over_blanks(found, smallest=smallest, together=True)
-        if not found:
-            yield ("", "", ""), _why_no_group(evidence)
+        for metric in GROUP_METRICS:
+            if metric not in {at[0] for at in found}:
+                yield (metric, "", ""), _why_no_group(evidence, metric)
 
     return find
 
@@ -285,8 +301,9 @@ def _extremes(smallest):
                     found.setdefault((name, "", ""), []).append(number)
         for at, numbers in found.items():
             yield at, _largest(numbers, smallest=smallest)
-        if not found:
-            yield ("", "", ""), _why_no_group(evidence)
+        for metric in GROUP_METRICS:
+            if metric not in {at[0] for at in found}:
+                yield (metric, "", ""), _why_no_group(evidence, metric)
 
     return find
 
@@ -546,7 +563,8 @@ def numbers_table() -> str:  # Markdown
 
 def _spelled(kind):
     "A kind with what it takes, what may be left out between square brackets"
-    needed = [key.upper() for key in kind.takes[: kind.needs]]
-    more = [f"[{key}=]" for key in kind.takes[kind.needs :]]
-    inside = ", ".join([*needed, *more])
-    return f"{kind.name}({inside})" if inside else kind.name
+    said = []
+    for i, key in enumerate(kind.takes):
+        word = key.upper() if i == 0 and key != "group" else f"{key}={key.upper()}"
+        said.append(word if i < kind.needs else f"[{word}]")
+    return f"{kind.name}({', '.join(said)})" if said else kind.name
