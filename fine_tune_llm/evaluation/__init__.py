@@ -35,6 +35,7 @@ _WORDS = {
         "read_gates",
     ],
     "diff": ["AuditDiff", "NumberDiff", "diff_evidence"],
+    "aggregation": ["Aggregate", "FLIP_LIMIT", "aggregate", "over_runs", "seeds_of"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
     "card": ["render_card"],

@@ -35,6 +35,11 @@ from .gates import read_gates as read_gates
 from .diff import AuditDiff as AuditDiff
 from .diff import NumberDiff as NumberDiff
 from .diff import diff_evidence as diff_evidence
+from .aggregation import Aggregate as Aggregate
+from .aggregation import FLIP_LIMIT as FLIP_LIMIT
+from .aggregation import aggregate as aggregate
+from .aggregation import over_runs as over_runs
+from .aggregation import seeds_of as seeds_of
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
@@ -43,8 +48,10 @@ from .card import render_card as render_card
 from .publish import write_report as write_report
 
 __all__ = [
+    "Aggregate",
     "Analysis",
     "AuditDiff",
+    "FLIP_LIMIT",
     "GROUP_MEASURES",
     "Gate",
     "GateResult",
@@ -54,6 +61,7 @@ __all__ = [
     "NumberKind",
     "Subject",
     "VERDICTS",
+    "aggregate",
     "alarms_of",
     "audit",
     "baselines",
@@ -72,10 +80,12 @@ __all__ = [
     "named_numbers",
     "not_evaluated",
     "numbers_table",
+    "over_runs",
     "parse_gate",
     "read_gates",
     "render_card",
     "render_report",
+    "seeds_of",
     "share",
     "shift_between",
     "subject_of",
