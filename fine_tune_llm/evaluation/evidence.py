@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_MEASURES', 'identity_of', 'data_of', 'training_of', 'performance_of', 'calibration_of', 'coverage_of',
-           'selective_of', 'fairness_of', 'abstentions_of', 'audit', 'write_audit']
+           'selective_of', 'fairness_of', 'abstentions_of', 'measure_run']
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #a41a7109
 import platform
@@ -16,20 +16,14 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import DataValidationError
-from ..core.event_store import EventStore
-from ..core.events import AuditFinished
-from ..core.files import read_json, sha256_file, write_json
+from ..core.files import read_json, sha256_file
 from ..data.ledger import ROLES
 from ..data.processors import Chain
 from ..data.samples import sample
 from ..data.splitting import overlap_said
-from fine_tune_llm.evaluation.alarms import (
-    alarms_of,
-    shift_between,
-    violation_p_value,
-)
+from .alarms import shift_between, violation_p_value
 from .baseline import baselines, training_gain
-from .findings import Evidence, not_evaluated, share
+from .findings import not_evaluated, share
 from .scope import out_of_scope_of, scope_of
 from ..predictions import LabelledRows, Outcome
 from ..run.certificate import basis_in_words
@@ -597,17 +591,20 @@ def abstentions_of(
     ]
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #085a4b9c
-def audit(
+def measure_run(
     run: Run,  # A finished run
     *,
+    # On other labelled rows than the test role, such as those that came later
+    outcome: Outcome | None = None,
     # Texts that belong to none of the classes: how many would be decided all the same?
     out_of_scope: Iterable[str] | None = None,
-) -> Evidence:  # A JSON-safe dict; the same run gives the same bytes
-    "Measure everything the report says, on the test role"
-    outcome = run.outcome("test")
-    evidence = {
-        "version": 1,
-        "identity": identity_of(run),
+) -> dict[str, Any]:  # JSON-safe; the same run gives the same bytes
+    "Measure what a run promised and did, on the test role or on other rows"
+    if outcome is None:
+        outcome = run.outcome("test")
+    return {
+        "version": 2,
+        "identity": {"kind": "run", **identity_of(run)},
         "data": data_of(run),
         "training": training_of(run, outcome),
         "performance": performance_of(
@@ -636,29 +633,3 @@ def audit(
             "one seed was trained; repeat fit with other seeds to see the spread"
         ),
     }
-    return Evidence(evidence, alarms=alarms_of(evidence))
-
-# %% ../../nbs/evaluation/30_evidence.ipynb #439f609d
-def write_audit(
-    run: Run,  # A finished run
-    evidence: dict[str, Any],  # From `audit`
-) -> None:
-    "Put the evidence into the run directory as `audit.json`, the fact into its events"
-    write_json(run.path / "audit.json", evidence)
-    measured = {
-        **evidence["selective"]["test"],
-        "accuracy": evidence["performance"]["accuracy"],
-    }
-    found = {
-        name: value["value"]
-        for name, value in measured.items()
-        if isinstance(value, dict) and "value" in value
-    }
-    event = AuditFinished(
-        certificate=evidence["identity"]["certificate"],
-        n_test=evidence["coverage"]["n_test"],
-        run=run.path.name,
-        metrics={**found, "coverage": evidence["coverage"]["coverage"]},
-    )
-    with EventStore(run.path / "events.db") as store:
-        store.append(event)

@@ -53,7 +53,8 @@ def render_report(
     "The evidence as a page; every text is escaped"
     by_attribute = _by_attribute(evidence["fairness"])
     costs = evidence["selective"]["costs"].get("evaluated") is None
-    values = evidence | {
+    values = dict(evidence) | {
+        "alarms": evidence["findings"],
         "by_attribute": by_attribute,
         "group_columns": _GROUP_COLUMNS,
         "measures": [*GROUP_MEASURES, *(["expected_cost"] if costs else [])],
