@@ -23,7 +23,6 @@ _WORDS = {
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
-    "evidence": ["GROUP_MEASURES", "audit", "write_audit"],
     "named_numbers": ["NUMBERS", "NumberKind", "named_numbers", "numbers_table"],
     "gates": [
         "Gate",
@@ -36,9 +35,14 @@ _WORDS = {
     ],
     "diff": ["AuditDiff", "NumberDiff", "diff_evidence"],
     "aggregation": ["Aggregate", "FLIP_LIMIT", "aggregate", "over_runs", "seeds_of"],
+    "evidence": ["GROUP_MEASURES", "measure_run"],
+    "bare": ["measure_bare"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "report": ["render_report"],
+    "croissant": ["croissant_of"],
+    "mapping": ["mapping_of"],
     "card": ["render_card"],
+    "audit": ["Audit", "audit"],
     "publish": ["write_report"],
 }
 

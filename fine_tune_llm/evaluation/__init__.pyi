@@ -18,9 +18,6 @@ from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
 from .alarms import violation_p_value as violation_p_value
-from .evidence import GROUP_MEASURES as GROUP_MEASURES
-from .evidence import audit as audit
-from .evidence import write_audit as write_audit
 from .named_numbers import NUMBERS as NUMBERS
 from .named_numbers import NumberKind as NumberKind
 from .named_numbers import named_numbers as named_numbers
@@ -40,16 +37,24 @@ from .aggregation import FLIP_LIMIT as FLIP_LIMIT
 from .aggregation import aggregate as aggregate
 from .aggregation import over_runs as over_runs
 from .aggregation import seeds_of as seeds_of
+from .evidence import GROUP_MEASURES as GROUP_MEASURES
+from .evidence import measure_run as measure_run
+from .bare import measure_bare as measure_bare
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
+from .croissant import croissant_of as croissant_of
+from .mapping import mapping_of as mapping_of
 from .card import render_card as render_card
+from .audit import Audit as Audit
+from .audit import audit as audit
 from .publish import write_report as write_report
 
 __all__ = [
     "Aggregate",
     "Analysis",
+    "Audit",
     "AuditDiff",
     "FLIP_LIMIT",
     "GROUP_MEASURES",
@@ -69,12 +74,16 @@ __all__ = [
     "check_gates",
     "compare_outcomes",
     "contradicted",
+    "croissant_of",
     "diff_evidence",
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
     "gates_of",
     "gates_pass",
+    "mapping_of",
+    "measure_bare",
+    "measure_run",
     "measured",
     "memberships_of",
     "named_numbers",
@@ -92,6 +101,5 @@ __all__ = [
     "training_gain",
     "verdict_of",
     "violation_p_value",
-    "write_audit",
     "write_report",
 ]
