@@ -41,6 +41,7 @@ _WORDS = {
     "report": ["render_report"],
     "croissant": ["croissant_of"],
     "mapping": ["mapping_of"],
+    "schema": ["audit_schema", "check_evidence"],
     "card": ["render_card"],
     "audit": ["Audit", "audit"],
     "publish": ["write_report"],

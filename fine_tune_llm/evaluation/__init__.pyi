@@ -46,6 +46,8 @@ from .figures import fig_set_sizes as fig_set_sizes
 from .report import render_report as render_report
 from .croissant import croissant_of as croissant_of
 from .mapping import mapping_of as mapping_of
+from .schema import audit_schema as audit_schema
+from .schema import check_evidence as check_evidence
 from .card import render_card as render_card
 from .audit import Audit as Audit
 from .audit import audit as audit
@@ -69,8 +71,10 @@ __all__ = [
     "aggregate",
     "alarms_of",
     "audit",
+    "audit_schema",
     "baselines",
     "by_severity",
+    "check_evidence",
     "check_gates",
     "compare_outcomes",
     "contradicted",

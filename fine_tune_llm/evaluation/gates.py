@@ -21,7 +21,7 @@ from ..core.errors import ConfigurationError
 from ..core.printable import for_markdown, in_brief
 from ..data.findings import SEVERITIES
 from .findings import not_evaluated
-from .named_numbers import NUMBERS, named_numbers
+from .named_numbers import NUMBERS, named_numbers, why_open
 
 # %% ../../nbs/evaluation/36_gates.ipynb #g-gate
 _COMPARE = {
@@ -321,10 +321,9 @@ def _result(gate, numbers, evidence):
 
 def _missing(gate, numbers, evidence):
     "Why the audit has no such number"
-    fairness = evidence.get("fairness")
     is_by_group = NUMBERS[gate.number].takes[:1] == ("group",) and gate.of[0]
-    if is_by_group and isinstance(fairness, dict) and "reason" in fairness:
-        return fairness
+    if is_by_group and why_open(evidence.get("fairness")):
+        return why_open(evidence["fairness"])
     alike = _alike(gate, numbers)
     reasons = [numbers[name].get("reason") for name in alike]
     if reasons and all(reasons):
