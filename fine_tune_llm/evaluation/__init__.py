@@ -43,6 +43,7 @@ _WORDS = {
     "mapping": ["mapping_of"],
     "schema": ["audit_schema", "check_evidence"],
     "card": ["render_card"],
+    "prediction_tables": ["later_outcome", "read_predictions"],
     "audit": ["Audit", "audit"],
     "publish": ["write_report"],
 }

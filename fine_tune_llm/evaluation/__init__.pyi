@@ -49,6 +49,8 @@ from .mapping import mapping_of as mapping_of
 from .schema import audit_schema as audit_schema
 from .schema import check_evidence as check_evidence
 from .card import render_card as render_card
+from .prediction_tables import later_outcome as later_outcome
+from .prediction_tables import read_predictions as read_predictions
 from .audit import Audit as Audit
 from .audit import audit as audit
 from .publish import write_report as write_report
@@ -85,6 +87,7 @@ __all__ = [
     "fig_set_sizes",
     "gates_of",
     "gates_pass",
+    "later_outcome",
     "mapping_of",
     "measure_bare",
     "measure_run",
@@ -96,6 +99,7 @@ __all__ = [
     "over_runs",
     "parse_gate",
     "read_gates",
+    "read_predictions",
     "render_card",
     "render_report",
     "seeds_of",
