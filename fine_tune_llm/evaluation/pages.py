@@ -26,6 +26,13 @@ from fine_tune_llm.core.printable import (
     for_markdown,
     for_terminal,
 )
+from fine_tune_llm.evaluation.views import (
+    before_after,
+    columns_of,
+    covered_rows,
+    in_words,
+    rows_of,
+)
 from fine_tune_llm.evaluation.wording import (
     KINDS,
     OPEN,
@@ -137,10 +144,21 @@ def _value_at(row: Any, key: str) -> Any:
 
 
 def _kind_in(row: dict, kind: str) -> str:
-    "`metric` and `gap` are written in the unit of the row's own metric"
+    "`metric` and `gap` are written in the unit of the row's metric, `own` in its unit"
+    if kind == "own":
+        return row.get("unit", "number")
     if kind not in ("metric", "gap"):
         return kind
     return kind_of(row.get("metric", ""), gap=kind == "gap")
+
+
+def _as_rows(value: Any, key: str = "name") -> list:
+    return rows_of(_known(value), key)
+
+
+def _auto_columns(value: Any, key: str = "name") -> list:
+    "Columns for whatever a part holds"
+    return columns_of(_as_rows(value, key))
 
 
 def _natural(rows: Any, key: Any) -> list[Any]:
@@ -164,6 +182,11 @@ _FILTERS = {
     "kind_of": kind_of,
     "natural": _natural,
     "columns": _columns,
+    "auto_columns": _auto_columns,
+    "as_rows": _as_rows,
+    "listed": in_words,
+    "covered": covered_rows,
+    "before_after": before_after,
     "at": _value_at,
     "kind_in": _kind_in,
     "sort_key": _sort_key,
