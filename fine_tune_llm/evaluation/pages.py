@@ -6,7 +6,6 @@
 __all__ = ['templates']
 
 # %% ../../nbs/evaluation/38_pages.ipynb #a9a0a836
-import re
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
@@ -30,6 +29,7 @@ from fine_tune_llm.evaluation.views import (
     before_after,
     columns_of,
     covered_rows,
+    in_order,
     in_words,
     rows_of,
 )
@@ -81,6 +81,19 @@ def _name_in_markdown(value: Any) -> Markup:
     return Markup(for_markdown(_joined(value), limit=_NAME_LIMIT))
 
 
+def _prose_in_html(value: Any) -> Markup:
+    "Sentences from an analysis; what stands between backticks is code"
+    parts = for_terminal(value, limit=_LIMIT, lines=True).split("`")
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape("`".join(parts))
+    tags = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(tags[i % 2].format(part) for i, part in enumerate(parts))
+
+
+def _prose_in_markdown(value: Any) -> Markup:
+    return Markup(for_markdown(value, limit=_LIMIT))
+
+
 def _as_code(text: Any) -> Markup:
     return Markup(code_for_markdown(text))
 
@@ -94,8 +107,8 @@ def _known(value: Any) -> Any:
     return None if isinstance(value, Undefined) else value
 
 
-def _shown_in_html(value: Any, kind: str = "number") -> Markup:
-    said = shown(_known(value), kind)
+def _shown_in_html(value: Any, kind: str = "number", n: Any = None) -> Markup:
+    said = shown(_known(value), kind, _known(n))
     if said.number is None:
         return _gap_in_html(value)
     parts = [Markup("<span>{}</span>").format(said.text)]
@@ -111,8 +124,8 @@ def _gap_in_html(value: Any) -> Markup:
     return gap + Markup(": {}").format(reason) if reason else gap
 
 
-def _shown_in_markdown(value: Any, kind: str = "number") -> Markup:
-    return Markup(for_markdown(shown(_known(value), kind), limit=_LIMIT))
+def _shown_in_markdown(value: Any, kind: str = "number", n: Any = None) -> Markup:
+    return Markup(for_markdown(shown(_known(value), kind, _known(n)), limit=_LIMIT))
 
 
 def _gap_in_markdown(value: Any) -> Markup:
@@ -143,13 +156,18 @@ def _value_at(row: Any, key: str) -> Any:
     return row
 
 
+def _has(row: Any, key: str) -> bool:
+    "Does a row know of a key at all? What it does not know does not apply to it"
+    return key == "." or (isinstance(row, dict) and key.partition(".")[0] in row)
+
+
 def _kind_in(row: dict, kind: str) -> str:
-    "`metric` and `gap` are written in the unit of the row's metric, `own` in its unit"
+    "How a cell is written, where that hangs on its row"
     if kind == "own":
         return row.get("unit", "number")
-    if kind not in ("metric", "gap"):
-        return kind
-    return kind_of(row.get("metric", ""), gap=kind == "gap")
+    if kind in ("value", "gap", "difference"):  # of the row's own metric
+        return kind_of(row.get("metric", ""), kind)
+    return kind
 
 
 def _as_rows(value: Any, key: str = "name") -> list:
@@ -161,26 +179,16 @@ def _auto_columns(value: Any, key: str = "name") -> list:
     return columns_of(_as_rows(value, key))
 
 
-def _natural(rows: Any, key: Any) -> list[Any]:
-    "Rows in the order of what stands at `key`, numbers by their size: 5-17 before 18"
-
-    def parts(row):
-        words = re.split("([0-9]+)", _joined(row[key]))
-        words[1::2] = [(len(n.lstrip("0")), n.lstrip("0")) for n in words[1::2]]
-        return words
-
-    return sorted(rows, key=parts)
-
-
 _FILTERS = {
     "shown": _shown_in_markdown,
     "gap": _gap_in_markdown,
     "name": _name_in_markdown,
+    "prose": _prose_in_markdown,
     "code": _as_code,
     "short": partial(cut, limit=_NAME_LIMIT),
     "words": metric_in_words,
     "kind_of": kind_of,
-    "natural": _natural,
+    "natural": in_order,
     "columns": _columns,
     "auto_columns": _auto_columns,
     "as_rows": _as_rows,
@@ -188,6 +196,7 @@ _FILTERS = {
     "covered": covered_rows,
     "before_after": before_after,
     "at": _value_at,
+    "has": _has,
     "kind_in": _kind_in,
     "sort_key": _sort_key,
 }
@@ -221,5 +230,5 @@ def templates(
     environment.filters |= _FILTERS
     if autoescape:
         environment.filters |= {"shown": _shown_in_html, "name": _name_in_html}
-        environment.filters["gap"] = _gap_in_html
+        environment.filters |= {"gap": _gap_in_html, "prose": _prose_in_html}
     return environment

@@ -94,7 +94,7 @@ def _sections(evidence):
 
 # %% ../../nbs/evaluation/40_report.ipynb #report-pictures-code
 _FIGURES = {
-    "fig_reliability": "calibration",
+    "fig_reliability": "calibration.before",
     "fig_risk_coverage": "selective.curve",
     "fig_coverage": "coverage",
     "fig_set_sizes": "coverage.sizes",

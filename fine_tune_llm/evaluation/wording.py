@@ -33,6 +33,14 @@ def _end_of_points(x: float) -> str:
     return f"{round(100 * x, 1) + 0.0:+.1f}"
 
 
+def _distance(x: float) -> str:
+    return f"{_end_of_share(x)} points"
+
+
+def _level(x: float) -> str:
+    return f"{100 * x:.10g}%"
+
+
 def _number(x: float) -> str:
     size = abs(x)
     if 0 < size < 0.001:
@@ -65,7 +73,9 @@ def _p_value(x: float) -> str:
 # Unit -> how a value and an end of its interval are written
 _WRITTEN: dict[str, tuple[Callable, Callable]] = {
     "share": (_share, _end_of_share),
+    "level": (_level, _end_of_share),
     "points": (_points, _end_of_points),
+    "distance": (_distance, _end_of_share),
     "number": (_number, _number),
     "signed": (_signed, _signed),
     "size": (_size, _size),
@@ -115,6 +125,7 @@ def reason_of(
 def shown(
     value: Any,  # A number, a dict with value, low, high, n (and k), or a gap
     kind: str = "number",  # In `KINDS`
+    n: int | None = None,  # Rows that are told beside it: not repeated when the same
 ) -> Shown:
     "A number of an audit as text, with its interval and the rows it stands on"
     if is_open(value):
@@ -128,47 +139,60 @@ def shown(
     if any(end is not None for end in ends):
         low, high = ("?" if end is None else write_end(end) for end in ends)
         interval = f"[{low}, {high}]"
-    return Shown(write(middle), interval, _rows(value), number=float(middle))
+    return Shown(write(middle), interval, _rows(value, n), number=float(middle))
 
 
-def _rows(value):
+def _rows(value, known):
     "Rows behind a number: of so many so many, or so many"
     n, k = value.get("n"), value.get("k")
-    if n is None:
+    if n is None or (k is None and n == known):
         return ""
     return f"n = {n:,}" if k is None else f"{k:,}/{n:,}"
 
 # %% ../../nbs/evaluation/31_wording.ipynb #shown-metrics
-# Metric -> its unit, the unit of a gap in it, and what a page calls it
+# Metric -> its unit, and what a page calls it
 _METRICS = {
-    "accuracy": ("share", "points", "right among decided"),
-    "selection_rate": ("share", "points", "decided positive"),
-    "tpr": ("share", "points", "found (TPR)"),
-    "fpr": ("share", "points", "false alarms (FPR)"),
-    "fnr": ("share", "points", "missed (FNR)"),
-    "ppv": ("share", "points", "right when said (PPV)"),
-    "npv": ("share", "points", "right when not said (NPV)"),
-    "abstention_rate": ("share", "points", "left to a person"),
-    "selective_risk": ("share", "points", "wrong among decided"),
-    "coverage": ("share", "points", "coverage"),
-    "set_size": ("size", "size", "classes in a set"),
-    "overconfidence": ("points", "points", "confidence minus accuracy"),
-    "calibration_error": ("number", "number", "calibration error"),
-    "expected_cost": ("size", "size", "mean cost"),
-    "equalised_odds": ("share", "points", "equalised odds"),
-    "auc": ("number", "signed", "AUC"),
-    "bpsn": ("number", "signed", "BPSN AUC"),
-    "bnsp": ("number", "signed", "BNSP AUC"),
-    "ece": ("number", "signed", "ECE"),
-    "ece_debiased": ("number", "signed", "ECE, debiased"),
-    "mce": ("number", "signed", "MCE"),
-    "classwise_ece": ("number", "signed", "ECE over classes"),
-    "smooth_ece": ("number", "signed", "smooth ECE"),
-    "nll": ("number", "signed", "NLL"),
-    "brier": ("number", "signed", "Brier score"),
-    "aurc": ("number", "signed", "AURC"),
-    "certified_risk": ("share", "points", "certified risk"),
-    "decided": ("share", "points", "decided"),
+    "accuracy": ("share", "right among decided"),
+    "selection_rate": ("share", "decided positive"),
+    "tpr": ("share", "found (TPR)"),
+    "fpr": ("share", "false alarms (FPR)"),
+    "fnr": ("share", "missed (FNR)"),
+    "ppv": ("share", "right when said (PPV)"),
+    "npv": ("share", "right when not said (NPV)"),
+    "abstention_rate": ("share", "left to a person"),
+    "selective_risk": ("share", "wrong among decided"),
+    "coverage": ("share", "coverage"),
+    "set_size": ("size", "classes in a set"),
+    "overconfidence": ("points", "confidence minus accuracy"),
+    "calibration_error": ("number", "calibration error"),
+    "expected_cost": ("size", "mean cost"),
+    "equalised_odds": ("share", "equalised odds"),
+    "auc": ("number", "AUC"),
+    "bpsn": ("number", "BPSN AUC"),
+    "bnsp": ("number", "BNSP AUC"),
+    "ece": ("number", "ECE"),
+    "ece_debiased": ("number", "ECE, debiased"),
+    "mce": ("number", "MCE"),
+    "classwise_ece": ("number", "ECE over classes"),
+    "smooth_ece": ("number", "smooth ECE"),
+    "nll": ("number", "NLL"),
+    "brier": ("number", "Brier score"),
+    "aurc": ("number", "AURC"),
+    "certified_risk": ("share", "certified risk"),
+    "decided": ("share", "decided"),
+    "share": ("share", "share"),
+    "error": ("share", "wrong"),
+    "flips": ("share", "decision changed"),
+    "failed": ("share", "failed"),
+    "abstained": ("share", "left to a person"),
+    "cost": ("size", "cost"),
+    "cvar": ("size", "CVaR"),
+    "expected": ("size", "mean cost"),
+    "worst_case": ("size", "worst case"),
+    "critical": ("share", "critical"),
+    "excess": ("points", "difference"),
+    "shift": ("points", "probability moved"),
+    "pmi": ("signed", "PMI"),
 }
 
 
@@ -180,11 +204,18 @@ def _name_and_class(metric):
 
 def kind_of(
     metric: str,  # Such as "accuracy", "nll" or "tpr[hate]"
-    gap: bool = False,  # Of a difference between two values of it?
+    of: str = "value",  # "value", "gap" (never negative) or "difference" of two of it
 ) -> str:  # In `KINDS`; "number" for a metric nobody knows
     "The unit a metric is written in"
-    known = _METRICS.get(_name_and_class(str(metric))[0], ("number", "signed", ""))
-    return known[1] if gap else known[0]
+    kind = _METRICS.get(_name_and_class(str(metric))[0], ("number", ""))[0]
+    return _DISTANCES[of].get(kind, kind)
+
+
+_DISTANCES: dict[str, dict[str, str]] = {
+    "value": {},
+    "gap": {"share": "distance", "points": "distance"},
+    "difference": {"share": "points", "number": "signed", "size": "signed"},
+}
 
 
 def metric_in_words(
@@ -192,5 +223,5 @@ def metric_in_words(
 ) -> str:  # The name itself, without underscores, for a metric nobody knows
     "What a page calls a metric"
     name, of_class = _name_and_class(str(metric))
-    words = _METRICS[name][2] if name in _METRICS else name.replace("_", " ")
+    words = _METRICS[name][1] if name in _METRICS else name.replace("_", " ")
     return f"{words}, {of_class}" if of_class else words
