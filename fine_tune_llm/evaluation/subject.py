@@ -15,7 +15,12 @@ import numpy as np
 
 from ..core.errors import PredictionError
 from ..predictions import Outcome, Predictions
-from ..stats.arrays import class_index, group_names, read_only
+from fine_tune_llm.stats.arrays import (
+    class_index,
+    group_codes,
+    group_names,
+    read_only,
+)
 from ..stats.costs import CostMatrix, as_cost, check_decided
 from ..stats.groups import GroupCounts
 
@@ -106,6 +111,13 @@ class Subject:
     def conf(self) -> np.ndarray:
         "Probability of the most probable class, shape (n,)"
         return self.probs.max(1)
+
+    @cached_property
+    def group_codes(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        "Attribute -> names of its groups, and the index of each row's, shape (n,)"
+        return {
+            name: group_codes(values, len(self)) for name, values in self.groups.items()
+        }
 
     @property
     def was_calibrated(self) -> bool:

@@ -167,6 +167,15 @@ _WORDS = {
         "mean_realised_cost",
         "realised_cost",
     ],
+    "tail_cost": ["bounded_mean", "cvar", "cvar_interval"],
+    "reweighting": [
+        "shifted_weights",
+        "unmixed",
+        "worst_in_ball",
+        "worst_in_part",
+        "worst_mix",
+    ],
+    "forecast": ["count_forecast"],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
     "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [

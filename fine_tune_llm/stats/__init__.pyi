@@ -147,6 +147,15 @@ from .costs import expected_cost as expected_cost
 from .costs import mean_expected_cost as mean_expected_cost
 from .costs import mean_realised_cost as mean_realised_cost
 from .costs import realised_cost as realised_cost
+from .tail_cost import bounded_mean as bounded_mean
+from .tail_cost import cvar as cvar
+from .tail_cost import cvar_interval as cvar_interval
+from .reweighting import shifted_weights as shifted_weights
+from .reweighting import unmixed as unmixed
+from .reweighting import worst_in_ball as worst_in_ball
+from .reweighting import worst_in_part as worst_in_part
+from .reweighting import worst_mix as worst_mix
+from .forecast import count_forecast as count_forecast
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -320,6 +329,7 @@ __all__ = [
     "best_temperature",
     "binomial_p_value",
     "bonferroni",
+    "bounded_mean",
     "brier",
     "by_rows",
     "calibrator_from_dict",
@@ -343,6 +353,7 @@ __all__ = [
     "conformal_quantile",
     "conformal_rank",
     "confusion",
+    "count_forecast",
     "cov_gap",
     "coverage",
     "coverage_band",
@@ -350,6 +361,8 @@ __all__ = [
     "coverage_report",
     "coverage_slack",
     "covered",
+    "cvar",
+    "cvar_interval",
     "decide_at",
     "detectable_gap",
     "e_aurc",
@@ -426,6 +439,7 @@ __all__ = [
     "selective_risk_at",
     "set_size",
     "set_sizes",
+    "shifted_weights",
     "size_stratified",
     "smooth_ece",
     "softmax",
@@ -439,9 +453,13 @@ __all__ = [
     "topk",
     "tune_score",
     "underconfidence",
+    "unmixed",
     "upper_bound",
     "weighted_quantile",
     "wilson",
     "worst_gap",
+    "worst_in_ball",
+    "worst_in_part",
+    "worst_mix",
     "worst_slab",
 ]
