@@ -110,8 +110,8 @@ from .aggregation import aggregate as aggregate
 from .aggregation import over_runs as over_runs
 from .aggregation import seeds_of as seeds_of
 from .report import render_report as render_report
-from .croissant import croissant_of as croissant_of
 from .sheet_page import render_sheet as render_sheet
+from .croissant import croissant_of as croissant_of
 from .mapping import mapping_of as mapping_of
 from .schema import audit_schema as audit_schema
 from .schema import check_evidence as check_evidence
