@@ -303,9 +303,10 @@ def _temperature_would(said, asked):
         probs[~fitted] = tempered(judged, 1 / temperatures[-1])
     tempered_rows = _Said(probs, said.labels, said.clusters)
     gaps = {name: tempered_rows.less(said, name, asked) for name in ("nll", "ece")}
+    of_all = _temperature(said)
     return {
-        "temperature": _temperature(said),
-        "at_bound": _temperature(said) in _BOUNDS,
+        "temperature": of_all,
+        "at_bound": of_all in _BOUNDS,
         "halves": temperatures,
         **{f"{name}_before": gap.second for name, gap in gaps.items()},
         **{f"{name}_after": gap.first for name, gap in gaps.items()},
@@ -467,18 +468,20 @@ def _groups_off(analysis):
     )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #4d39a0ba
-def _sure_and_wrong(analysis):
-    found, stated = analysis.errors["wrong_when_sure"], None
-    if "value" in found:
-        stated = analysis.errors["stated_wrong_when_sure"]
+def _sure_and_wrong(said, analysis):
+    found = analysis.errors["wrong_when_sure"]
+    stated = analysis.errors["stated_wrong_when_sure"]
     if stated is None or found["low"] - stated <= _MATTERS:
         return
+    rows = np.flatnonzero(~said.right & (said.conf >= _SURE))
+    surest_first = rows[np.argsort(-said.conf[rows], kind="stable")]
     yield Finding(
         "overconfident_errors",
         "high" if found["low"] - stated > _GRAVE else "medium",
         f"of {found['n']:,} decisions made with a confidence of {_SURE:g} or more "
         f"{_ends(found, 100, 1)}% are wrong, where they state {stated:.1%}",
         f"{_CALIBRATE}, and look at these rows: they pass every threshold",
+        rows=tuple(surest_first.tolist()),
         details={"wrong_when_sure": found, "stated": stated},
     )
 
@@ -553,7 +556,7 @@ class CalibrationAnalyzer:
             *_miscalibrated(after, analysis, allowed),
             *_groups_off(analysis),
             *_classes_off(analysis),
-            *_sure_and_wrong(analysis),
+            *_sure_and_wrong(after, analysis),
             *_got_worse((before, after), differences, self, allowed),
             *_would_help(analysis, allowed),
         ]

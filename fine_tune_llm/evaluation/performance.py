@@ -157,7 +157,7 @@ def _against_label(analysis, adjusted, level):
     )
 
 
-def _never_said(analysis):
+def _never_said(subject, analysis):
     "Classes that are there and that no row is decided for"
     table = np.array(analysis.confusion)
     names = list(analysis.per_class)
@@ -174,6 +174,7 @@ def _never_said(analysis):
         f"the most probable class is never {what}, though it is there",
         "Give it a cost (risk.miss), set loss.class_weights to balanced, or add rows "
         "of it",
+        rows=tuple(np.flatnonzero(np.isin(subject.labels, missed)).tolist()),
         details={"rows": rows},
     )
 
@@ -262,7 +263,7 @@ class PerformanceAnalyzer:
         )
         findings = [
             *_against_label(analysis, adjusted, self.level),
-            *_never_said(analysis),
+            *_never_said(subject, analysis),
             *_no_better(analysis, adjusted, self.level),
         ]
         missing = _open(auc=auc, beyond_chance=beyond_chance, **beside)
