@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -289,24 +290,15 @@ def world(effects, memberships=0, base=0.3):
     `effects` are how much likelier an error is in each first group.
     """
     kinds = []
-    patterns = [()]
-    if memberships:
-        patterns = np.ndindex(*[2] * memberships)
-    for pattern in patterns:
-        for i, effect in enumerate(effects):
-            for j in range(1 if memberships else 4):
-                wrong = 0.1 + effect + 0.02 * sum(pattern)
-                share = 1 / len(effects) / (1 if memberships else 4)
-                for bit in pattern:
-                    share *= 0.3 if bit else 0.7
-                for label in (0, 1):
-                    for err in (0, 1):
-                        p = (base if label else 1 - base) * (
-                            wrong if err else 1 - wrong
-                        )
-                        kinds.append(
-                            (i, j, pattern, label, abs(label - err), share * p)
-                        )
+    patterns = np.ndindex(*[2] * memberships) if memberships else [()]
+    seconds = 1 if memberships else 4
+    for pattern, i, j in product(patterns, range(len(effects)), range(seconds)):
+        wrong = 0.1 + effects[i] + 0.02 * sum(pattern)
+        share = np.prod([0.3 if bit else 0.7 for bit in pattern])
+        share /= len(effects) * seconds
+        for label, err in product((0, 1), repeat=2):
+            p = share * (base if label else 1 - base) * (wrong if err else 1 - wrong)
+            kinds.append((i, j, pattern, label, abs(label - err), p))
     first, second, pattern, labels, decided, probability = zip(*kinds)
     groups = {"first": np.array([f"{i:02}" for i in first], object)}
     several = {}
@@ -365,7 +357,7 @@ def percentiles(counts, metrics, n_resamples, rng):
 
 
 def coverage_of(made, n, n_sets, n_resamples):
-    "Shares of data sets: all intervals hold, each gap holds, percentile bootstraps hold"
+    "Shares of data sets that hold: all intervals, each gap, percentile bootstraps"
     truth = made.truth(STUDIED)
     rng = np.random.default_rng(0)
     whole, gap_hits, others = 0, {}, dict.fromkeys(STUDIED, 0)
