@@ -11,8 +11,9 @@ from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
 from .subject import subject_of as subject_of
-from .group_decisions import AbstentionGap as AbstentionGap
+from .group_decisions import GapChange as GapChange
 from .group_decisions import abstention_gap as abstention_gap
+from .group_decisions import gap_change as gap_change
 from .group_decisions import threshold_curves as threshold_curves
 from .baseline import baselines as baselines
 from .baseline import training_gain as training_gain
@@ -27,6 +28,8 @@ from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
 from .alarms import violation_p_value as violation_p_value
+from .mitigation import measure_change as measure_change
+from .mitigation import measure_mitigations as measure_mitigations
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import audit as audit
 from .evidence import write_audit as write_audit
@@ -38,11 +41,11 @@ from .card import render_card as render_card
 from .publish import write_report as write_report
 
 __all__ = [
-    "AbstentionGap",
     "Analysis",
     "FairnessAnalysis",
     "FairnessAnalyzer",
     "GROUP_MEASURES",
+    "GapChange",
     "Memberships",
     "Promise",
     "Subject",
@@ -57,7 +60,10 @@ __all__ = [
     "fig_reliability",
     "fig_risk_coverage",
     "fig_set_sizes",
+    "gap_change",
     "gap_findings",
+    "measure_change",
+    "measure_mitigations",
     "measured",
     "memberships_of",
     "metric_said",

@@ -6,7 +6,7 @@
 __all__ = ['metric_said', 'gap_findings', 'Promise', 'promise_findings', 'widening_finding', 'gap_pair', 'power_of',
            'unseen_findings', 'lacking_findings']
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #93164c43
+# %% ../../nbs/evaluation/23_group_findings.ipynb #cef1d921
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from ..data.findings import Finding, counted
 from .findings import measured, share
-from .group_decisions import AbstentionGap
+from .group_decisions import GapChange
 from ..stats.comparisons import Gap, GroupRate, range_text
 from ..stats.fairness import Fairness
 from fine_tune_llm.stats.groups import (
@@ -331,21 +331,21 @@ def _broken_finding(groups, level):
         },
     )
 
-# %% ../../nbs/evaluation/23_group_findings.ipynb #32ce9331
-_GAP_IN = {"error": "share wrong", "tpr": "recall (TPR)", "fpr": "false positive rate"}
+# %% ../../nbs/evaluation/23_group_findings.ipynb #63841d79
+_GAP_IN = {"error": "share wrong", "fnr": "miss rate", "fpr": "false positive rate"}
 
 
 def widening_finding(
-    found: AbstentionGap,  # Whose verdict is "wider"
+    found: GapChange,  # Whose verdict is "wider"
 ) -> Finding:
     "What is said of an attribute whose gap abstaining widens"
-    full, selective, more = found.full, found.selective, found.difference
-    worst = max(found.groups, key=lambda group: group["selective"])["group"]
+    before, after, more = found.before, found.after, found.difference
+    worst = max(found.groups, key=lambda group: group["after"])["group"]
     return Finding(
         "abstention_widens_gap",
         "high" if more.low > _GRAVE else "medium",
         f"abstaining widens the gap in the {_GAP_IN[found.metric]} by "
-        f"{found.attribute} from {full.value:.3g} to {selective.value:.3g}, by "
+        f"{found.attribute} from {before.value:.3g} to {after.value:.3g}, by "
         f"{range_text(more.value, more.low, more.high)} (n = {found.n:,}); worst off "
         f"is {worst}",
         f"Certify every group on its own (risk.group={found.attribute}), so that each "
@@ -355,14 +355,14 @@ def widening_finding(
 
 
 def gap_pair(
-    found: AbstentionGap,  # The gap deciding everything and that among the decided
+    found: GapChange,  # The gap deciding everything and that among the decided
 ) -> dict[str, Any]:  # JSON-safe
     "The comparison of two gaps as the evidence holds it"
     return {
         "attribute": found.attribute,
         "metric": found.metric,
-        "full_gap": measured(found.full, found.n),
-        "selective_gap": measured(found.selective, found.n),
+        "full_gap": measured(found.before, found.n),
+        "selective_gap": measured(found.after, found.n),
         "difference": measured(found.difference, found.n),
         "verdict": found.verdict,
         "groups": list(found.groups),

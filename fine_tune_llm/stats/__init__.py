@@ -44,6 +44,7 @@ _WORDS = {
         "holm_rejects",
     ],
     "learn_then_test": ["LearnThenTest", "RiskCertificate"],
+    "row_weights": ["independence_weights"],
     "metrics": [
         "accuracy",
         "balanced_accuracy",
@@ -167,6 +168,7 @@ _WORDS = {
         "realised_cost",
     ],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
+    "group_thresholds": ["CONSTRAINTS", "GroupThresholds"],
     "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [
         "RiskCurve",

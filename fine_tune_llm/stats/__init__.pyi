@@ -36,6 +36,7 @@ from .multiple_testing import holm as holm
 from .multiple_testing import holm_rejects as holm_rejects
 from .learn_then_test import LearnThenTest as LearnThenTest
 from .learn_then_test import RiskCertificate as RiskCertificate
+from .row_weights import independence_weights as independence_weights
 from .metrics import accuracy as accuracy
 from .metrics import balanced_accuracy as balanced_accuracy
 from .metrics import brier as brier
@@ -149,6 +150,8 @@ from .costs import realised_cost as realised_cost
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
+from .group_thresholds import CONSTRAINTS as CONSTRAINTS
+from .group_thresholds import GroupThresholds as GroupThresholds
 from .certificates import SelectiveCertificate as SelectiveCertificate
 from .certificates import Target as Target
 from .selective_classifier import RiskCurve as RiskCurve
@@ -224,6 +227,7 @@ __all__ = [
     "COMPOSITE",
     "CONDITIONS",
     "CONFIDENCES",
+    "CONSTRAINTS",
     "CORRECTIONS",
     "CalibrationTest",
     "Calibrator",
@@ -251,6 +255,7 @@ __all__ = [
     "Gap",
     "GroupCounts",
     "GroupRate",
+    "GroupThresholds",
     "HistogramBinning",
     "Interval",
     "IsotonicCalibration",
@@ -365,6 +370,7 @@ __all__ = [
     "hoeffding_bentkus",
     "holm",
     "holm_rejects",
+    "independence_weights",
     "interval",
     "kernel",
     "ks_error",
