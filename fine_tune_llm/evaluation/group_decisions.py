@@ -64,7 +64,7 @@ def _rates_of(groups, sums, imagined):
         {"before": of_first, "after": of_second, "change": of_change},
     )
 
-# %% ../../nbs/evaluation/11_group_decisions.ipynb #484a064c
+# %% ../../nbs/evaluation/11_group_decisions.ipynb #fb3c8397
 def _pair_ends(rates, kind, z):
     "Ends of group i less group j, for all pairs, shape (groups, groups) each"
     centre, variance = rates.centres[kind], rates.variances[kind]
@@ -75,7 +75,7 @@ def _pair_ends(rates, kind, z):
 
 def _largest(low, high):
     "Ends of the largest difference over pairs"
-    return max(0.0, float(low.max())), max(0.0, float(high.max()))
+    return max(0.0, float(low.max())), min(1.0, max(0.0, float(high.max())))
 
 
 def _growth(rates, z):
@@ -89,8 +89,8 @@ def _growth(rates, z):
     low = change[0].min(where=may_lead, initial=np.inf)
     may_lead = is_pair & (after[1] >= gap_after[0])
     high = change[1].max(where=may_lead, initial=-np.inf)
-    low = max(float(low), gap_after[0] - gap[1])
-    high = min(float(high), gap_after[1] - gap[0])
+    low = max(float(low), gap_after[0] - gap[1], -1.0)
+    high = min(float(high), gap_after[1] - gap[0], 1.0)
     return gap, gap_after, (low, high)
 
 # %% ../../nbs/evaluation/11_group_decisions.ipynb #33642713
