@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..core.errors import DataValidationError
+from ..core.errors import ConfigurationError, DataValidationError
 from ..core.event_store import EventStore
 from ..core.events import AuditFinished
 from ..core.files import read_json, sha256_file, write_json
@@ -29,8 +29,10 @@ from fine_tune_llm.evaluation.alarms import (
     violation_p_value,
 )
 from .baseline import baselines, training_gain
+from .fairness import FairnessAnalyzer
 from .findings import Evidence, not_evaluated, share
 from .scope import out_of_scope_of, scope_of
+from .subject import subject_of
 from ..predictions import LabelledRows, Outcome
 from ..run.certificate import basis_in_words
 from ..run.classifier import cost_of, group_column
@@ -44,8 +46,6 @@ from fine_tune_llm.stats.conditional_coverage import (
     worst_slab,
 )
 from ..stats.costs import realised_cost
-from ..stats.fairness import group_report
-from ..stats.groups import GroupCounts
 from ..stats.metric_summary import summary
 from ..stats.metrics import confusion
 from ..stats.quantiles import coverage, set_size
@@ -548,26 +548,59 @@ def fairness_of(
     outcome: Outcome,  # On the test role
 ) -> dict[str, Any]:
     "What each group gets, and how far apart groups are"
-    said = outcome.predictions
-    if not said.groups:
+    if not outcome.predictions.groups:
         return not_evaluated("no group columns were named when the run was fitted")
-    counts = GroupCounts.from_arrays(
-        said.label_names,
-        outcome.decided_names,
-        groups=said.groups,
-        probs=outcome.probs,
-        sets=outcome.sets,
-        classes=said.classes,
+    asked, promised = run.config.audit, run.certificate["promises"]["sets"]
+    subject = subject_of(
+        outcome,
+        memberships=asked.memberships,
+        cost=cost_of(run.config, run.classes) if run.config.risk.has_costs else None,
+        positive=asked.positive or None,
     )
-    costs = cost_of(run.config, run.classes) if run.config.risk.has_costs else None
-    return group_report(
-        counts,
+    analyzer = FairnessAnalyzer(
+        level=asked.level,
+        min_rows=asked.min_group_size,
+        n_resamples=asked.n_resamples,
+        reference=_reference_of(asked.reference),
+        control=asked.control,
         seed=run.config.seed,
-        cost=costs,
-        metrics=[*GROUP_MEASURES, *(["expected_cost"] if costs is not None else [])],
-        order=1,
-        min_rows=run.config.audit.min_group_size,
+    )
+    return analyzer.analyze(
+        subject,
+        alpha=promised["alphas"][0],
+        n_calibration=promised["n"],
+        target_risk=_certified_error(run),
     ).to_dict()
+
+
+def _reference_of(pairs):
+    "Attribute -> group, from texts such as channel=web"
+    found = dict(pair.partition("=")[::2] for pair in pairs)
+    if not all(found.values()):
+        raise ConfigurationError(
+            f"`audit.reference` must be of the form column=group, got {list(pairs)}",
+            hint="Write audit.reference=channel=web",
+            argument="audit.reference",
+        )
+    return found
+
+
+def _certified_error(run):
+    "The share of wrong decisions that was certified; `None` where it was not"
+    if run.selective is None:
+        return None
+    targets = {target.name: target for target in walk_plan(run.selective).targets}
+    certified = [
+        certificate.target_risk
+        for certificate in run.selective.certificates_
+        if _is_error_rate(targets[certificate.name])
+    ]
+    return max(certified, default=None)
+
+
+def _is_error_rate(target):
+    "Is it the share of wrong among all decided rows?"
+    return target.loss is None and target.classes is None and target.given == "decided"
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #d3400a53
 def abstentions_of(

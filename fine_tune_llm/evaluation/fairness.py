@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #9799cb31
+# %% ../../nbs/evaluation/24_fairness.ipynb #95e0f633
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +19,11 @@ from fine_tune_llm.evaluation.findings import (
     by_severity,
     not_evaluated,
 )
-from .group_decisions import abstention_gap, threshold_curves
+from fine_tune_llm.evaluation.group_decisions import (
+    abstention_gap,
+    threshold_curves,
+    thresholds_for,
+)
 from fine_tune_llm.evaluation.group_findings import (
     Promise,
     gap_findings,
@@ -69,7 +73,7 @@ class FairnessAnalysis(Analysis):
             name: value for name, value in found.items() if name != "report"
         }
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #1a8312ac
+# %% ../../nbs/evaluation/24_fairness.ipynb #8c878142
 _MOST_CURVES = 20  # groups of an attribute whose rates are drawn by threshold
 
 
@@ -97,9 +101,15 @@ def _thresholds(subject, members, min_rows):
     else:
         scores, hits = subject.conf, subject.likeliest == subject.labels
         what = "confidence"
+    cuts = thresholds_for(scores)
     curves = {
         name: threshold_curves(
-            scores, hits, members=groups, is_confidence=not by_class, min_rows=min_rows
+            scores,
+            hits,
+            members=groups,
+            is_confidence=not by_class,
+            min_rows=min_rows,
+            thresholds=cuts,
         )
         for name, groups in members.items()
         if len(groups) <= _MOST_CURVES

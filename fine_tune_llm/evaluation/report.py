@@ -38,6 +38,8 @@ def _by_attribute(fairness):
             row = part["groups"].setdefault(_joined(rate["cell"]), {})
             row[rate["metric"]] = rate
     for gap in fairness["gaps"]:
+        if gap["metric"] not in _GROUP_COLUMNS:
+            continue
         ends = {end: _joined(gap[end]) for end in ("highest", "lowest")}
         found[gap["view"]]["gaps"].append(gap | ends)
     return found
