@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -113,7 +114,7 @@ def known_hazards() -> dict[str, dict[str, Any]]:
 def _hazard_of(finding: Finding) -> tuple[str, dict[str, str]]:
     "The id of a finding's hazard, and the words to begin with"
     for name, known in known_hazards().items():
-        if finding.code in known["codes"]:
+        if any(fnmatchcase(finding.code, code) for code in known["codes"]):
             words = {key: known[key] for key in ("hazard", "cause", "mitigation")}
             return name, words
     what = finding.code.replace("_", " ")
