@@ -134,7 +134,9 @@ class Subject:
     @cached_property
     def counts(self) -> GroupCounts | None:
         "The table of counts by group, made once; `None` without group attributes"
-        return self.counts_of(self.decided) if self.groups else None
+        if not self.groups and not self.memberships:
+            return None
+        return self.counts_of(self.decided)
 
     def counts_of(
         self,
@@ -142,7 +144,12 @@ class Subject:
     ) -> GroupCounts:
         "The table of counts by group for other decisions"
         counts = GroupCounts.from_arrays(
-            self.labels, decided, groups=self.groups, probs=self.probs, sets=self.sets
+            self.labels,
+            decided,
+            groups=self.groups,
+            memberships=self.memberships,
+            probs=self.probs,
+            sets=self.sets,
         )
         return replace(counts, classes=self.classes)
 

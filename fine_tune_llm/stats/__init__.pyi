@@ -12,6 +12,7 @@ from .arrays import check_probs as check_probs
 from .arrays import conf_right as conf_right
 from .arrays import group_codes as group_codes
 from .arrays import group_names as group_names
+from .arrays import group_order as group_order
 from .arrays import softmax as softmax
 from .arrays import top_of_rows as top_of_rows
 from .estimator import Estimator as Estimator
@@ -197,6 +198,7 @@ from .shift import weighted_quantile as weighted_quantile
 from .late_labels import LateLabels as LateLabels
 from .monitors import MONITORS as MONITORS
 from .monitors import restore as restore
+from .group_columns import NO_GROUP as NO_GROUP
 from .groups import GroupCounts as GroupCounts
 from .group_metrics import CountedRows as CountedRows
 from .group_metrics import GROUP_METRICS as GROUP_METRICS
@@ -204,7 +206,9 @@ from .group_metrics import Measure as Measure
 from .comparisons import Comparison as Comparison
 from .comparisons import Gap as Gap
 from .comparisons import GroupRate as GroupRate
+from .subgroup_calibration import ClassCalibration as ClassCalibration
 from .subgroup_calibration import Multicalibration as Multicalibration
+from .subgroup_calibration import class_calibration as class_calibration
 from .subgroup_calibration import multicalibration as multicalibration
 from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
@@ -215,6 +219,8 @@ from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
+from .subgroup_auc import SubgroupAUC as SubgroupAUC
+from .subgroup_auc import subgroup_auc as subgroup_auc
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -238,6 +244,7 @@ __all__ = [
     "Calibrator",
     "CalibratorChoice",
     "CellThresholds",
+    "ClassCalibration",
     "Comparison",
     "ConditionalConformal",
     "ConformalClassifier",
@@ -274,6 +281,7 @@ __all__ = [
     "Monitor",
     "Multicalibration",
     "Murphy",
+    "NO_GROUP",
     "NearestRows",
     "Nested",
     "OutOfScope",
@@ -298,6 +306,7 @@ __all__ = [
     "SelectiveCertificate",
     "SelectiveClassifier",
     "StreamingCalibration",
+    "SubgroupAUC",
     "Target",
     "TemperatureScaling",
     "Uncalibrated",
@@ -333,6 +342,7 @@ __all__ = [
     "check_sets",
     "choose_by_outside",
     "choose_scope_score",
+    "class_calibration",
     "classwise_ece",
     "clopper_pearson",
     "compare",
@@ -373,6 +383,7 @@ __all__ = [
     "graphical",
     "group_codes",
     "group_names",
+    "group_order",
     "group_report",
     "growing_p_values",
     "hoeffding_bentkus",
@@ -433,6 +444,7 @@ __all__ = [
     "smooth_ece",
     "softmax",
     "spiegelhalter_test",
+    "subgroup_auc",
     "summary",
     "threads",
     "threshold_grid",
