@@ -30,9 +30,15 @@ from .alarms import violation_p_value as violation_p_value
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import audit as audit
 from .evidence import write_audit as write_audit
+from .figures import fig_confusion as fig_confusion
+from .figures import fig_coverage_band as fig_coverage_band
+from .figures import fig_groups as fig_groups
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
+from .figures import fig_seeds as fig_seeds
 from .figures import fig_set_sizes as fig_set_sizes
+from .figures import fig_swaps as fig_swaps
+from .figures import fig_training as fig_training
 from .report import render_report as render_report
 from .sheet import agreement as agreement
 from .sheet import sheet_of as sheet_of
@@ -58,9 +64,15 @@ __all__ = [
     "curve_of",
     "data_of",
     "day_of",
+    "fig_confusion",
+    "fig_coverage_band",
+    "fig_groups",
     "fig_reliability",
     "fig_risk_coverage",
+    "fig_seeds",
     "fig_set_sizes",
+    "fig_swaps",
+    "fig_training",
     "identity_of",
     "measured",
     "memberships_of",
