@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GROUP_MEASURES', 'gain_of', 'performance_of', 'calibration_of', 'coverage_of', 'selective_of', 'other_targets_of',
-           'fairness_of', 'abstentions_of', 'audit', 'write_audit']
+           'fairness_of', 'abstentions_of', 'measure_run']
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #a41a7109
 from collections.abc import Iterable
@@ -16,18 +16,13 @@ import numpy as np
 from ..config.layers import make_config
 from ..config.origin import Layer
 from ..core.errors import DataValidationError
-from ..core.event_store import EventStore
-from ..core.events import AuditFinished
-from ..core.files import write_json
 from ..data.processors import Chain
-from fine_tune_llm.evaluation.alarms import (
-    alarms_of,
-    shift_between,
-    violation_p_value,
-)
+from .alarms import shift_between, violation_p_value
 from .baseline import baselines, training_gain
+from .calibration import CalibrationAnalyzer
 from .errors import ErrorAnalyzer, shown_text
-from .findings import Evidence, not_evaluated, share
+from .findings import not_evaluated, share
+from .performance import PerformanceAnalyzer
 from fine_tune_llm.evaluation.provenance import (
     backend_of,
     data_of,
@@ -35,12 +30,11 @@ from fine_tune_llm.evaluation.provenance import (
     training_of,
 )
 from .scope import out_of_scope_of, scope_of
-from ..predictions import LabelledRows, Outcome
+from ..predictions import Outcome
 from ..run.classifier import certify_decisions, cost_of, group_column
 from ..run.directory import Run, start_predictions
 from ..stats.arrays import class_index, group_names, group_order
 from ..stats.bounds import upper_bound
-from ..stats.calibration_error import reliability
 from fine_tune_llm.stats.conditional_coverage import (
     coverage_by,
     coverage_report,
@@ -49,10 +43,8 @@ from fine_tune_llm.stats.conditional_coverage import (
 from ..stats.costs import realised_cost
 from ..stats.fairness import group_report
 from ..stats.groups import GroupCounts
-from ..stats.metric_summary import summary
-from ..stats.metrics import confusion
 from ..stats.quantiles import coverage, set_size
-from ..stats.selective import aurc, risk_coverage_curve
+from ..stats.selective import risk_coverage_curve
 from ..stats.selective_classifier import walk_plan
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #5154801c
@@ -63,8 +55,17 @@ def gain_of(
     "The finished model against its start; why not, where nothing was trained"
     start = start_predictions(run)
     if start is not None:
-        kind = "run" if "start" in run.data else backend_of(run)
-        return training_gain(start, outcome, kind=kind)
+        return training_gain(start, outcome, kind=_kind_of_start(run))
+    return _no_start(run)
+
+
+def _kind_of_start(run):
+    "How the model was before it was trained"
+    return "run" if "start" in run.data else backend_of(run)
+
+
+def _no_start(run):
+    "Why there is nothing to compare the finished model with"
     if not run.config.training.epochs:
         return not_evaluated(
             "nothing was trained (training.epochs is 0): this is the start itself"
@@ -78,61 +79,59 @@ def gain_of(
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #d31004eb
 def performance_of(
+    run: Run,  # A finished run
     outcome: Outcome,  # On the test role
-    train: LabelledRows,  # Of the train role, for the baselines
-    *,
-    processors: Chain = Chain(),  # What is done to texts before they are read
 ) -> dict[str, Any]:
-    "Deciding everything: accuracy, losses, by class, beside two baselines"
-    labels = outcome.predictions.labels
-    losses = summary(outcome.probs, labels)
-    table = confusion(outcome.probs, labels)
-    per_class = {
-        name: {
-            "recall": share(table[k, k], table[k].sum()),
-            "precision": share(table[k, k], table[:, k].sum()),
-        }
-        for k, name in enumerate(outcome.predictions.classes)
-    }
-    return {
-        "accuracy": share(np.trace(table), len(outcome)),
-        "nll": losses["nll"],
-        "brier": losses["brier"],
-        "aurc": aurc(outcome.probs, labels),
-        "per_class": per_class,
-        "confusion": table.tolist(),
-        "baselines": baselines(
-            train,
-            outcome.predictions,
-            decided=outcome.likeliest,
-            processors=processors,
-        ),
-    }
+    "Deciding everything: accuracy, losses, by class, beside three baselines"
+    asked = run.config.audit
+    beside: dict[str, Any] = baselines(
+        run.rows("train"),
+        outcome.predictions,
+        decided=outcome.likeliest,
+        processors=Chain(run.config.data.processors),
+        level=asked.level,
+    )
+    analyzer = PerformanceAnalyzer(
+        seed=run.config.seed, level=asked.level, n_resamples=asked.n_resamples
+    )
+    beside["frozen"] = _frozen_of(run)
+    return analyzer.analyze(outcome, baselines=beside).to_dict()
+
+
+def _frozen_of(run):
+    "Logistic regression on frozen features, converged: where a head started from"
+    kind, start = _kind_of_start(run), start_predictions(run)
+    if kind == "label_tokens":
+        return not_evaluated(
+            "a model that answers in labels has no head to put on frozen features; it "
+            "starts zero-shot, and training.gain says how far that is"
+        )
+    if kind == "run":
+        return not_evaluated("training began from another run, which training.gain has")
+    if start is None:
+        return _no_start(run)
+    return start
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #6398f8ec
-_N_BINS = 15
-
-
 def calibration_of(
     run: Run,  # A finished run
     outcome: Outcome,  # On the test role
 ) -> dict[str, Any]:
     "The calibrator, and the error before and after it"
-    labels = outcome.predictions.labels
-    found = {}
-    for when, probs in (
-        ("before", outcome.predictions.probs),
-        ("after", outcome.probs),
-    ):
-        table = reliability(probs, labels, _N_BINS)
-        found[when] = {**summary(probs, labels, _N_BINS), "table": _bin_rows(table)}
+    asked = run.config.audit
+    analyzer = CalibrationAnalyzer(
+        seed=run.config.seed,
+        level=asked.level,
+        min_rows=asked.min_group_size,
+        n_resamples=asked.n_resamples,
+    )
+    found = analyzer.analyze(outcome).to_dict()
     temperature = getattr(run.calibrator, "temperature_", None)
     return {
         "method": run.calibrator.kind,
         "choice": run.certificate["choice"],
         "notes": _calibration_notes(run, found),
         "temperature": None if temperature is None else float(temperature),
-        "n_bins": _N_BINS,
         **found,
     }
 
@@ -146,22 +145,6 @@ def _calibration_notes(run, found):
     if found["after"]["nll"] > found["before"]["nll"]:
         notes.append("on the test role the calibrated NLL is the higher one")
     return notes
-
-
-def _bin_rows(table):
-    "Bins that somebody fell into"
-    columns = (table.edges[:-1], table.edges[1:], table.count, table.conf, table.acc)
-    return [
-        {
-            "low": float(low),
-            "high": float(high),
-            "n": int(n),
-            "conf": float(conf),
-            "acc": float(acc),
-        }
-        for low, high, n, conf, acc in zip(*columns)
-        if n
-    ]
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #9eafd20a
 def coverage_of(
@@ -543,25 +526,26 @@ def abstentions_of(
     ]
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #085a4b9c
-def audit(
+def measure_run(
     run: Run,  # A finished run
     *,
+    # On other labelled rows than the test role, such as those that came later
+    outcome: Outcome | None = None,
     # Texts that belong to none of the classes: how many would be decided all the same?
     out_of_scope: Iterable[str] | None = None,
-) -> Evidence:  # A JSON-safe dict; the same run gives the same bytes
-    "Measure everything the report says, on the test role"
-    outcome = run.outcome("test")
+) -> dict[str, Any]:  # JSON-safe; the same run gives the same bytes
+    "Measure what a run promised and did, on the test role or on other rows"
+    if outcome is None:
+        outcome = run.outcome("test")
     texts = run.config.audit.texts
     costs = cost_of(run.config, run.classes)
     errors = ErrorAnalyzer(level=run.config.audit.level, texts=texts)
-    evidence = {
-        "version": 1,
+    return {
+        "version": 2,
         "identity": identity_of(run),
         "data": data_of(run),
         "training": training_of(run) | {"gain": gain_of(run, outcome)},
-        "performance": performance_of(
-            outcome, run.rows("train"), processors=Chain(run.config.data.processors)
-        )
+        "performance": performance_of(run, outcome)
         | {"errors": errors.analyze(outcome, cost=costs).to_dict()},
         "calibration": calibration_of(run, outcome),
         "coverage": coverage_of(run, outcome),
@@ -586,29 +570,3 @@ def audit(
             "one seed was trained; repeat fit with other seeds to see the spread"
         ),
     }
-    return Evidence(evidence, alarms=alarms_of(evidence))
-
-# %% ../../nbs/evaluation/30_evidence.ipynb #439f609d
-def write_audit(
-    run: Run,  # A finished run
-    evidence: dict[str, Any],  # From `audit`
-) -> None:
-    "Put the evidence into the run directory as `audit.json`, the fact into its events"
-    write_json(run.path / "audit.json", evidence)
-    measured = {
-        **evidence["selective"]["test"],
-        "accuracy": evidence["performance"]["accuracy"],
-    }
-    found = {
-        name: value["value"]
-        for name, value in measured.items()
-        if isinstance(value, dict) and "value" in value
-    }
-    event = AuditFinished(
-        certificate=evidence["identity"]["certificate"],
-        n_test=evidence["coverage"]["n_test"],
-        run=run.path.name,
-        metrics={**found, "coverage": evidence["coverage"]["coverage"]},
-    )
-    with EventStore(run.path / "events.db") as store:
-        store.append(event)

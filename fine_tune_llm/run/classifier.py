@@ -123,8 +123,9 @@ def check_group_columns(
     config: Config,  # Settings
 ) -> None:
     "`ConfigurationError` when a promise is by a column that is not read"
-    named = {"conformal.group": set_group(config), "risk.group": config.risk.group}
-    for setting, column in named.items():
+    named = [("conformal.group", set_group(config)), ("risk.group", config.risk.group)]
+    named += [("loss.reweigh", column) for column in config.loss.reweigh]
+    for setting, column in named:
         if column and column not in config.data.group:
             raise ConfigurationError(
                 f"`{setting}` is {column!r}, which is none of data.group",

@@ -147,6 +147,15 @@ from .costs import expected_cost as expected_cost
 from .costs import mean_expected_cost as mean_expected_cost
 from .costs import mean_realised_cost as mean_realised_cost
 from .costs import realised_cost as realised_cost
+from .tail_cost import bounded_mean as bounded_mean
+from .tail_cost import cvar as cvar
+from .tail_cost import cvar_interval as cvar_interval
+from .reweighting import shifted_weights as shifted_weights
+from .reweighting import unmixed as unmixed
+from .reweighting import worst_in_ball as worst_in_ball
+from .reweighting import worst_in_part as worst_in_part
+from .reweighting import worst_mix as worst_mix
+from .forecast import count_forecast as count_forecast
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -189,6 +198,7 @@ from .shift import weighted_quantile as weighted_quantile
 from .late_labels import LateLabels as LateLabels
 from .monitors import MONITORS as MONITORS
 from .monitors import restore as restore
+from .group_columns import NO_GROUP as NO_GROUP
 from .groups import GroupCounts as GroupCounts
 from .group_metrics import CountedRows as CountedRows
 from .group_metrics import GROUP_METRICS as GROUP_METRICS
@@ -196,7 +206,9 @@ from .group_metrics import Measure as Measure
 from .comparisons import Comparison as Comparison
 from .comparisons import Gap as Gap
 from .comparisons import GroupRate as GroupRate
+from .subgroup_calibration import ClassCalibration as ClassCalibration
 from .subgroup_calibration import Multicalibration as Multicalibration
+from .subgroup_calibration import class_calibration as class_calibration
 from .subgroup_calibration import multicalibration as multicalibration
 from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
@@ -213,6 +225,8 @@ from .audit_plots import plot_coverage_band as plot_coverage_band
 from .audit_plots import plot_forest as plot_forest
 from .audit_plots import plot_seeds as plot_seeds
 from .audit_plots import plot_training as plot_training
+from .subgroup_auc import SubgroupAUC as SubgroupAUC
+from .subgroup_auc import subgroup_auc as subgroup_auc
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -236,6 +250,7 @@ __all__ = [
     "Calibrator",
     "CalibratorChoice",
     "CellThresholds",
+    "ClassCalibration",
     "Comparison",
     "ConditionalConformal",
     "ConformalClassifier",
@@ -273,6 +288,7 @@ __all__ = [
     "Monitor",
     "Multicalibration",
     "Murphy",
+    "NO_GROUP",
     "NearestRows",
     "Nested",
     "OutOfScope",
@@ -297,6 +313,7 @@ __all__ = [
     "SelectiveCertificate",
     "SelectiveClassifier",
     "StreamingCalibration",
+    "SubgroupAUC",
     "Target",
     "TemperatureScaling",
     "Uncalibrated",
@@ -319,6 +336,7 @@ __all__ = [
     "best_temperature",
     "binomial_p_value",
     "bonferroni",
+    "bounded_mean",
     "brier",
     "by_rows",
     "calibrator_from_dict",
@@ -331,6 +349,7 @@ __all__ = [
     "check_sets",
     "choose_by_outside",
     "choose_scope_score",
+    "class_calibration",
     "classwise_ece",
     "clopper_pearson",
     "compare",
@@ -341,6 +360,7 @@ __all__ = [
     "conformal_quantile",
     "conformal_rank",
     "confusion",
+    "count_forecast",
     "cov_gap",
     "coverage",
     "coverage_band",
@@ -348,6 +368,8 @@ __all__ = [
     "coverage_report",
     "coverage_slack",
     "covered",
+    "cvar",
+    "cvar_interval",
     "decide_at",
     "detectable_gap",
     "e_aurc",
@@ -429,10 +451,12 @@ __all__ = [
     "selective_risk_at",
     "set_size",
     "set_sizes",
+    "shifted_weights",
     "size_stratified",
     "smooth_ece",
     "softmax",
     "spiegelhalter_test",
+    "subgroup_auc",
     "summary",
     "threads",
     "threshold_grid",
@@ -441,9 +465,13 @@ __all__ = [
     "topk",
     "tune_score",
     "underconfidence",
+    "unmixed",
     "upper_bound",
     "weighted_quantile",
     "wilson",
     "worst_gap",
+    "worst_in_ball",
+    "worst_in_part",
+    "worst_mix",
     "worst_slab",
 ]
