@@ -543,11 +543,11 @@ def _outcome_of(path):
 @audit_commands.command("gates")
 def gates_list() -> None:
     "List the numbers that a rule can name, and how a rule is written."
-    from fine_tune_llm.evaluation.named_numbers import NUMBERS, spelled
+    from fine_tune_llm.evaluation.number_names import number_kinds, spelled
 
     say("A rule: NUMBER <= BOUND, at the end of its interval with: at upper bound")
     say("  - ece <= .03\n  - max_gap(tpr) <= .1 at upper bound\n")
-    for kind in NUMBERS.values():
+    for kind in number_kinds().values():
         interval = "" if kind.has_range else " (no interval)"
         say(f"{spelled(kind)}{interval}")
         say("\n".join(wrapped(kind.says, indent="    ")))

@@ -23,7 +23,7 @@ _WORDS = {
     "baseline": ["baselines", "training_gain"],
     "differences": ["compare_outcomes"],
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
-    "named_numbers": ["NUMBERS", "NumberKind", "named_numbers", "numbers_table"],
+    "number_names": ["NumberKind", "named_numbers", "number_kinds", "numbers_table"],
     "gates": [
         "Gate",
         "GateResult",

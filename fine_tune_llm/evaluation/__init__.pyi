@@ -18,10 +18,10 @@ from .alarms import alarms_of as alarms_of
 from .alarms import contradicted as contradicted
 from .alarms import shift_between as shift_between
 from .alarms import violation_p_value as violation_p_value
-from .named_numbers import NUMBERS as NUMBERS
-from .named_numbers import NumberKind as NumberKind
-from .named_numbers import named_numbers as named_numbers
-from .named_numbers import numbers_table as numbers_table
+from .number_names import NumberKind as NumberKind
+from .number_names import named_numbers as named_numbers
+from .number_names import number_kinds as number_kinds
+from .number_names import numbers_table as numbers_table
 from .gates import Gate as Gate
 from .gates import GateResult as GateResult
 from .gates import check_gates as check_gates
@@ -65,7 +65,6 @@ __all__ = [
     "Gate",
     "GateResult",
     "Memberships",
-    "NUMBERS",
     "NumberDiff",
     "NumberKind",
     "Subject",
@@ -95,6 +94,7 @@ __all__ = [
     "memberships_of",
     "named_numbers",
     "not_evaluated",
+    "number_kinds",
     "numbers_table",
     "over_runs",
     "parse_gate",

@@ -16,7 +16,7 @@ from ..core.errors import ConfigurationError, PredictionError
 from ..core.printable import for_markdown, for_terminal
 from .differences import compare_outcomes
 from .findings import as_json
-from .named_numbers import NUMBERS, named_numbers
+from .number_names import named_numbers, number_kinds
 from ..predictions import Outcome, Predictions
 from ..stats.intervals import newcombe
 from ..stats.multiple_testing import holm
@@ -168,7 +168,7 @@ def _numbers(first, second, paired, level):
 
 
 def _compares(name):
-    return NUMBERS[name.partition("(")[0]].compares
+    return number_kinds()[name.partition("(")[0]].compares
 
 
 def _with_verdicts(found, level):
