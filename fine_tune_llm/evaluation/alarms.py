@@ -171,22 +171,6 @@ def _shift(evidence: dict[str, Any]) -> Iterator[Finding]:
         )
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #9d4e4082
-def _never_said(evidence: dict[str, Any]) -> Iterator[Finding]:
-    table = np.array(evidence["performance"]["confusion"])
-    names = evidence["data"]["classes"]
-    missed = [k for k in range(len(names)) if not table[:, k].any() and table[k].any()]
-    if missed:
-        what = ", ".join(f"{names[k]!r} ({table[k].sum()} rows)" for k in missed[:8])
-        more = f" and {len(missed) - 8} more" if len(missed) > 8 else ""
-        yield Finding(
-            "class_never_said",
-            "medium",
-            f"The model never says {what}{more} on the test role, though it is there",
-            "Give it a cost (risk.miss), set loss.class_weights to balanced, or add "
-            "rows of it",
-        )
-
-
 def _start_kept(evidence: dict[str, Any]) -> Iterator[Finding]:
     kept = evidence["training"].get("start_kept")
     if kept:
@@ -234,7 +218,6 @@ _PARTS = (
     _scope,
     _chosen_after,
     _shift,
-    _never_said,
     _start_kept,
     _cut,
 )

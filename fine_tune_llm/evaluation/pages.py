@@ -6,12 +6,18 @@
 __all__ = ['templates']
 
 # %% ../../nbs/evaluation/38_pages.ipynb #a9a0a836
-import re
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from jinja2 import (
+    ChainableUndefined,
+    Environment,
+    PackageLoader,
+    StrictUndefined,
+    Undefined,
+)
+from markupsafe import Markup, escape
 
 from fine_tune_llm.core.printable import (
     code_for_markdown,
@@ -19,28 +25,27 @@ from fine_tune_llm.core.printable import (
     for_markdown,
     for_terminal,
 )
+from fine_tune_llm.evaluation.views import (
+    before_after,
+    columns_of,
+    covered_rows,
+    in_order,
+    in_words,
+    rows_of,
+)
+from fine_tune_llm.evaluation.wording import (
+    KINDS,
+    OPEN,
+    is_open,
+    kind_of,
+    metric_in_words,
+    reason_of,
+    shown,
+)
 
-# %% ../../nbs/evaluation/38_pages.ipynb #3dbc9d7b
-@cache
-def templates(
-    autoescape: bool = True,  # For HTML; not for Markdown
-) -> Environment:  # An unknown name in a template is an error
-    "The templates that come with the package"
-    environment = Environment(
-        loader=PackageLoader("fine_tune_llm.evaluation", "templates"),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        finalize=_for_html if autoescape else _for_markdown,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["short"] = partial(cut, limit=60)
-    environment.filters["code"] = _as_code
-    environment.filters["natural"] = _natural
-    return environment
-
-
+# %% ../../nbs/evaluation/38_pages.ipynb #pages-text
 _LIMIT = 2000  # Characters of one value
+_NAME_LIMIT = 60
 
 
 def _for_html(value: Any) -> Any:
@@ -57,16 +62,173 @@ def _for_markdown(value: Any) -> Any:
     return for_markdown(value, limit=_LIMIT)
 
 
-def _natural(rows: Any, key: Any) -> list[Any]:
-    "Rows in the order of what stands at `key`, numbers by their size: 5-17 before 18"
+def _name_in_html(value: Any) -> Markup:
+    "A name from outside; it may break after an underscore"
+    text = escape(for_terminal(_joined(value), limit=_NAME_LIMIT))
+    return Markup(f"<bdi>{text.replace('_', Markup('_<wbr>'))}</bdi>")
 
-    def parts(row):
-        words = re.split("([0-9]+)", str(row[key]))
-        words[1::2] = [(len(n.lstrip("0")), n.lstrip("0")) for n in words[1::2]]
-        return words
 
-    return sorted(rows, key=parts)
+def _joined(value):
+    "A name, or the names of a crossing, as one text"
+    if value is None or isinstance(value, Undefined):
+        return "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "all rows"
+    return str(value)
+
+
+def _name_in_markdown(value: Any) -> Markup:
+    return Markup(for_markdown(_joined(value), limit=_NAME_LIMIT))
+
+
+def _prose_in_html(value: Any) -> Markup:
+    "Sentences from an analysis; what stands between backticks is code"
+    parts = for_terminal(value, limit=_LIMIT, lines=True).split("`")
+    if len(parts) % 2 == 0:  # one of them has no partner
+        return escape("`".join(parts))
+    tags = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(tags[i % 2].format(part) for i, part in enumerate(parts))
+
+
+def _prose_in_markdown(value: Any) -> Markup:
+    return Markup(for_markdown(value, limit=_LIMIT))
 
 
 def _as_code(text: Any) -> Markup:
     return Markup(code_for_markdown(text))
+
+# %% ../../nbs/evaluation/38_pages.ipynb #pages-numbers-code
+def _is_open(value: Any) -> bool:
+    return isinstance(value, Undefined) or is_open(value)
+
+
+def _known(value: Any) -> Any:
+    "A value, `None` for one that a template finds nowhere"
+    return None if isinstance(value, Undefined) else value
+
+
+def _shown_in_html(value: Any, kind: str = "number", n: Any = None) -> Markup:
+    said = shown(_known(value), kind, _known(n))
+    if said.number is None:
+        return _gap_in_html(value)
+    parts = [Markup("<span>{}</span>").format(said.text)]
+    for more in filter(None, (said.range, said.rows)):
+        parts.append(Markup('<span class="soft">{}</span>').format(more))
+    return Markup(" ").join(parts)
+
+
+def _gap_in_html(value: Any) -> Markup:
+    "Not evaluated, and why"
+    reason = for_terminal(reason_of(_known(value)), limit=_LIMIT)
+    gap = Markup('<span class="none">{}</span>').format(OPEN)
+    return gap + Markup(": {}").format(reason) if reason else gap
+
+
+def _shown_in_markdown(value: Any, kind: str = "number", n: Any = None) -> Markup:
+    return Markup(for_markdown(shown(_known(value), kind, _known(n)), limit=_LIMIT))
+
+
+def _gap_in_markdown(value: Any) -> Markup:
+    return _shown_in_markdown({"evaluated": False, "reason": reason_of(_known(value))})
+
+
+def _sort_key(value: Any, kind: str) -> Any:
+    "What a table is sorted by; empty for a gap"
+    number = shown(_known(value), kind).number
+    return "" if number is None else number
+
+# %% ../../nbs/evaluation/38_pages.ipynb #pages-tables-code
+def _columns(rows: Sequence[dict], columns: Sequence[Sequence[str]]) -> list:
+    "Columns of which some row has something; each is key, heading, kind"
+    return [
+        column
+        for column in columns
+        if any(_value_at(row, column[0]) is not None for row in rows)
+    ]
+
+
+def _value_at(row: Any, key: str) -> Any:
+    "What a row has at a key such as `test.value`; the row itself at `.`"
+    if key == ".":
+        return row
+    for part in key.split("."):
+        row = row.get(part) if isinstance(row, dict) else None
+    return row
+
+
+def _has(row: Any, key: str) -> bool:
+    "Does a row know of a key at all? What it does not know does not apply to it"
+    return key == "." or (isinstance(row, dict) and key.partition(".")[0] in row)
+
+
+def _kind_in(row: dict, kind: str) -> str:
+    "How a cell is written, where that hangs on its row"
+    if kind == "own":
+        return row.get("unit", "number")
+    if kind in ("value", "gap", "difference"):  # of the row's own metric
+        return kind_of(row.get("metric", ""), kind)
+    return kind
+
+
+def _as_rows(value: Any, key: str = "name") -> list:
+    return rows_of(_known(value), key)
+
+
+def _auto_columns(value: Any, key: str = "name") -> list:
+    "Columns for whatever a part holds"
+    return columns_of(_as_rows(value, key))
+
+
+_FILTERS = {
+    "shown": _shown_in_markdown,
+    "gap": _gap_in_markdown,
+    "name": _name_in_markdown,
+    "prose": _prose_in_markdown,
+    "code": _as_code,
+    "short": partial(cut, limit=_NAME_LIMIT),
+    "words": metric_in_words,
+    "kind_of": kind_of,
+    "natural": in_order,
+    "columns": _columns,
+    "auto_columns": _auto_columns,
+    "as_rows": _as_rows,
+    "listed": in_words,
+    "covered": covered_rows,
+    "before_after": before_after,
+    "at": _value_at,
+    "has": _has,
+    "kind_in": _kind_in,
+    "sort_key": _sort_key,
+}
+
+# %% ../../nbs/evaluation/38_pages.ipynb #3dbc9d7b
+class _Missing(ChainableUndefined):
+    "What a template finds nowhere: a gap like any other"
+
+    def __str__(self) -> str:
+        return OPEN
+
+
+@cache
+def templates(
+    autoescape: bool = True,  # For HTML; not for Markdown
+    *,
+    strict: bool = True,  # Is an unknown name an error? Else it is "not evaluated"
+) -> Environment:
+    "The templates that come with the package"
+    environment = Environment(
+        loader=PackageLoader("fine_tune_llm.evaluation", "templates"),
+        autoescape=autoescape,
+        undefined=StrictUndefined if strict else _Missing,
+        finalize=_for_html if autoescape else _for_markdown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals["kinds"] = KINDS
+    environment.tests["open"] = _is_open
+    environment.filters |= _FILTERS
+    if autoescape:
+        environment.filters |= {"shown": _shown_in_html, "name": _name_in_html}
+        environment.filters |= {"gap": _gap_in_html, "prose": _prose_in_html}
+    return environment

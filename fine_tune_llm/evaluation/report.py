@@ -6,60 +6,166 @@
 __all__ = ['render_report']
 
 # %% ../../nbs/evaluation/40_report.ipynb #9dd5204c
+import base64
+import hashlib
 from typing import Any
 
-from .evidence import GROUP_MEASURES
-from fine_tune_llm.evaluation.figures import (
-    fig_reliability,
-    fig_risk_coverage,
-    fig_set_sizes,
-)
+from markupsafe import Markup
+
+from . import figures
 from .pages import templates
+from fine_tune_llm.evaluation.views import (
+    baseline_rows,
+    budget_of,
+    calibration_rows,
+    class_rows,
+    confusion_view,
+    data_view,
+    gaps_of,
+    groups_view,
+    part_at,
+    performance_facts,
+    promise_rows,
+    verdict_view,
+)
+from .wording import is_open
 
 # %% ../../nbs/evaluation/40_report.ipynb #87c7a249
-_GROUP_COLUMNS = {
-    "abstention_rate": "left to a person",
-    "selective_risk": "wrong among decided",
-    "coverage": "coverage",
-    "set_size": "classes in a set",
-    "overconfidence": "confidence minus accuracy",
-    "expected_cost": "mean cost",
+_TITLES = {
+    "findings": "What was found, and what to do",
+    "promises": "What is promised, and whether it held",
+    "performance": "Performance, deciding everything",
+    "confusion": "What is taken for what",
+    "errors": "The wrong decisions",
+    "budget": "What would a smaller error take?",
+    "calibration": "Calibration: is 80% sure right 80 times in 100?",
+    "sets": "Prediction sets",
+    "abstention": "What is left to a person",
+    "groups": "Groups",
+    "mitigations": "What would narrow gaps",
+    "behaviour": "Behaviour when texts change",
+    "risk": "Risk",
+    "scope": "Out of scope, and shift",
+    "seeds": "Spread over seeds",
+    "data": "Data and split ledger",
+    "training": "Training and settings",
+    "gates": "Gates",
+    "mapping": "What regulators ask for",
+    "open": "What was not evaluated",
+    "glossary": "Words",
+    "fingerprints": "Fingerprints and versions",
+}
+# Section -> parts of the evidence; itself where it is a part
+_PARTS = {
+    "findings": (),
+    "promises": ("selective", "coverage"),
+    "confusion": ("performance.confusion",),
+    "errors": ("performance.errors",),
+    "budget": ("selective.budget",),
+    "sets": ("coverage",),
+    "abstention": ("selective", "risk.workload", "abstentions"),
+    "groups": ("fairness",),
+    "scope": ("out_of_scope", "scope", "shift", "drift"),
+    "open": (),
+    "glossary": (),
+    "fingerprints": ("identity",),
+}
+# Part of a finding -> section, where they differ
+_SECTION_OF = {name: name for name in _TITLES} | {
+    "coverage": "sets",
+    "selective": "abstention",
+    "abstentions": "abstention",
+    "fairness": "groups",
+    "out_of_scope": "scope",
+    "shift": "scope",
+    "drift": "scope",
 }
 
 
-def _by_attribute(fairness):
-    "Rows and gaps of the group evidence by attribute; `None` when there is none"
-    if "rates" not in fairness:
-        return None
-    found: dict[str, dict] = {}
-    for rate in fairness["rates"]:
-        if rate["view"] != "all rows":
-            part = found.setdefault(rate["view"], {"groups": {}, "gaps": []})
-            row = part["groups"].setdefault(_joined(rate["cell"]), {})
-            row[rate["metric"]] = rate
-    for gap in fairness["gaps"]:
-        ends = {end: _joined(gap[end]) for end in ("highest", "lowest")}
-        found[gap["view"]]["gaps"].append(gap | ends)
+def _sections(evidence):
+    "What the page and its contents say of each section"
+    found = []
+    for name, title in _TITLES.items():
+        parts = [part_at(evidence, part) for part in _PARTS.get(name, (name,))]
+        nothing = bool(parts) and all(map(is_open, parts))
+        about = {"id": name, "title": title, "is_open": nothing}
+        found.append(about | {"gap": parts[0] if nothing else None})
     return found
 
+# %% ../../nbs/evaluation/40_report.ipynb #report-pictures-code
+_FIGURES = {
+    "fig_reliability": "calibration.before",
+    "fig_risk_coverage": "selective.curve",
+    "fig_coverage": "coverage",
+    "fig_set_sizes": "coverage.sizes",
+    "fig_groups": "fairness.rates",
+    "fig_confusion": "performance.confusion",
+    "fig_swaps": "behaviour.swaps",
+    "fig_seeds": "seeds.metrics",
+    "fig_training": "training.curve",
+}
 
-def _joined(cell):
-    return ", ".join(cell or ())
+
+def _pictures(evidence):
+    "Name -> picture; empty where there is nothing to draw"
+    found = {}
+    for name, part in _FIGURES.items():
+        draw = getattr(figures, name, None)
+        can_draw = draw is not None and not is_open(part_at(evidence, part))
+        found[name] = draw(evidence) if can_draw else ""
+    return found
 
 # %% ../../nbs/evaluation/40_report.ipynb #e043eaab
 def render_report(
     evidence: dict[str, Any],  # From `audit`
 ) -> str:  # A whole HTML page; nothing in it is fetched from anywhere
     "The evidence as a page; every text is escaped"
-    by_attribute = _by_attribute(evidence["fairness"])
-    costs = evidence["selective"]["costs"].get("evaluated") is None
-    values = dict(evidence) | {
-        "alarms": evidence["findings"],
-        "by_attribute": by_attribute,
-        "group_columns": _GROUP_COLUMNS,
-        "measures": [*GROUP_MEASURES, *(["expected_cost"] if costs else [])],
-        "fig_reliability": fig_reliability(evidence),
-        "fig_risk_coverage": fig_risk_coverage(evidence),
-        "fig_set_sizes": fig_set_sizes(evidence),
+    source = templates().loader.get_source(templates(), "sort.js")[0]
+    values = _values(evidence) | _pictures(evidence)
+    values |= {"script": Markup(source), "script_hash": _hash_of(source)}
+    page = templates(strict=False).get_template("report.html.j2")
+    return page.render(values)
+
+
+def _hash_of(script):
+    "As a page's policy names the only script that may run"
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _values(evidence):
+    "What the templates read: the evidence and views of it"
+    sections = _sections(evidence)
+    about = _about(evidence)
+    rows = calibration_rows(evidence)
+    return (
+        dict(evidence)
+        | {
+            "about": about,
+            "sections": sections,
+            "titles": {section["id"]: section["title"] for section in sections},
+            "section_of": _SECTION_OF,
+            "verdict": verdict_view(evidence),
+            "promises": promise_rows(evidence),
+            "baselines": baseline_rows(evidence),
+            "by_class": class_rows(evidence),
+            "matrix": confusion_view(evidence, about["classes"]),
+            "budget": budget_of(evidence),
+            "calibration_rows": rows,
+            "got_worse": [row["metric"] for row in rows if row["said"]],
+            "groups": groups_view(evidence.get("fairness")),
+            "gaps": gaps_of(evidence),
+        }
+        | data_view(evidence)
+    )
+
+
+def _about(evidence):
+    "Rows and classes, which a run and bare predictions hold in different places"
+    identity, data = evidence.get("identity") or {}, evidence.get("data") or {}
+    n = identity.get("n") or (data.get("roles") or {}).get("test")
+    return {
+        "n": n,
+        "classes": identity.get("classes") or data.get("classes") or [],
+        "performance": performance_facts(evidence),
     }
-    return templates().get_template("report.html.j2").render(values)
