@@ -180,9 +180,11 @@ def _calibration(name):
         for _, number in _with_interval("calibration", "after", name)(evidence):
             yield ("", ""), number
         for row in _rows_at(evidence, "calibration", "by_group"):
-            yield (_group_of(row), ""), _number(row.get(name))
+            if name in row:
+                yield (_group_of(row), ""), _number(row[name])
         for row in _rows_at(evidence, "calibration", "by_class"):
-            yield ("", str(row.get("class"))), _number(row.get(name))
+            if name in row:
+                yield ("", str(row.get("class"))), _number(row[name])
 
     return find
 
@@ -217,7 +219,7 @@ def _rates(evidence, metric):
         cell = row.get("cell") or ()
         if known == metric and cell:
             group = f"{row.get('view')}:{' x '.join(map(str, cell))}"
-            yield (group, label), _counted(metric, _number_or_reason(row))
+            yield (group, label), _counted(metric, _number_or_reason(row, evidence))
 
 
 _NO_SHARES = ("calibration_error", "expected_cost", "overconfidence", "set_size")
@@ -231,10 +233,12 @@ def _counted(metric, number):
     return number | {"k": round(hits)} if abs(hits - round(hits)) < 1e-6 else number
 
 
-def _number_or_reason(row):
+def _number_or_reason(row, evidence):
     "A row of the table of groups as a number"
     if _is_number(row.get("value")):
         kept = {key: row.get(key) for key in ("value", "low", "high", "n")}
+        level = _at(evidence, "fairness", "settings", "level")
+        kept["level"] = level if _is_number(level) else None
         return {key: value for key, value in kept.items() if value is not None}
     return not_evaluated(row.get("reason") or "the audit holds no such number")
 
@@ -253,7 +257,7 @@ def _all_rows(evidence, metric):
     "A group metric of all rows"
     for row in _rows_at(evidence, "fairness", "rates"):
         if row.get("metric") == metric and not row.get("cell"):
-            return _number_or_reason(row)
+            return _number_or_reason(row, evidence)
     return _why_no_group(evidence, metric)
 
 
@@ -279,7 +283,7 @@ def _gaps(value, low, high):
             if row.get("n_groups") == 1:  # a gap of nothing to nothing
                 number["value"] = None
             at = (metric, str(row.get("view")), label)
-            found[at] = _number_or_reason(number)
+            found[at] = _number_or_reason(number, evidence)
         yield from found.items()
         smallest = value == "ratio"
         yield from _over_blanks(found, smallest=smallest, together=True)
@@ -342,18 +346,24 @@ def _areas(name):
 def _flips(evidence):
     "Finds how often decisions change with the text, by change, and the largest"
     found: dict[str, list[dict[str, Any]]] = {}
+    everything = []
     for row in _rows_at(evidence, "behaviour", "swaps"):
         number = _number(row.get("flips"))
-        found.setdefault(str(row.get("attribute")), []).append(number)
-        found.setdefault(f"{row.get('attribute')}:{row.get('term')}", []).append(number)
-    for part in ("invariance", "injection"):
-        for row in _rows_at(evidence, "behaviour", part):
-            found.setdefault(str(row.get("name")), []).append(_number(row.get("flips")))
-            if part == "injection":
-                found.setdefault(part, []).append(_number(row.get("flips")))
+        everything.append(number)
+        for name in (row.get("attribute"), f"{row.get('attribute')}:{row.get('term')}"):
+            found.setdefault(str(name), []).append(number)
+    for row in _rows_at(evidence, "behaviour", "invariance"):
+        number = _number(row.get("flips"))
+        found.setdefault(str(row.get("name")), []).append(number)
+        if row.get("expects", "same") == "same":  # of others a change is wanted
+            everything.append(number)
+    for row in _rows_at(evidence, "behaviour", "injection"):
+        number = _number(row.get("turned", row.get("flips")))
+        everything.append(number)
+        for name in ("injection", f"injection:{row.get('name')}"):
+            found.setdefault(name, []).append(number)
     for name, numbers in found.items():
         yield (name,), numbers[0] if len(numbers) == 1 else _largest(numbers)
-    everything = [one for numbers in found.values() for one in numbers]
     missing = _number(_at(evidence, "behaviour"))
     yield ("",), _largest(everything) if everything else missing
 
@@ -383,6 +393,13 @@ def _certified(evidence):
         yield (), _number(_at(evidence, "selective", "certificate", "target_risk"))
 
 
+def _critical(evidence):
+    "How often a decision was a critical error"
+    paths = ("risk", "cost", "critical"), ("selective", "costs", "critical")
+    found = [_number(_at(evidence, *path)) for path in paths]
+    yield (), next((one for one in found if "value" in one), found[0])
+
+
 def _abstained(evidence):
     "The share of rows left to a person"
     decided = _number(_at(evidence, "selective", "test", "decided"))
@@ -408,6 +425,9 @@ def _seed_flips(evidence):
     yield (), _number(part if "value" in part else _at(part, "share"))
 
 # %% ../../nbs/evaluation/33_number_names.ipynb #nn-findings
+_NO_PARTS = ("version", "identity", "findings", "gates", "sheet", "mapping")
+
+
 def _findings(evidence):
     "Finds how many findings there are, by severity and part"
     listed = evidence.get("findings")
@@ -415,7 +435,8 @@ def _findings(evidence):
         yield ("", ""), not_evaluated("the audit holds no `findings`")
         return
     rows = _rows_at(evidence, "findings")
-    parts = [*evidence, *(str(row.get("part")) for row in rows)]
+    parts = [name for name in evidence if name not in _NO_PARTS]
+    parts += [str(row.get("part")) for row in rows]
     for part in ["", *dict.fromkeys(parts)]:
         missing = why_open(evidence.get(part))
         for severity in ["", *SEVERITIES]:
@@ -473,8 +494,7 @@ def _kinds_of_decisions():
     decided = _simple("selective", "test", "decided")
     yield NumberKind("selective_coverage", says, "selective", decided)
     says = "Share of decisions that are critical errors"
-    critical = _simple("selective", "costs", "critical")
-    yield NumberKind("critical_errors", says, "selective", critical)
+    yield NumberKind("critical_errors", says, "risk", _critical)
     says = "Largest error rate (or cost) that is certified"
     yield NumberKind("certified_risk", says, "selective", _certified, (), 0, False)
     says = "Share of texts of no class that are decided all the same"
