@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['in_order', 'rows_of', 'columns_of', 'in_words', 'covered_rows', 'before_after', 'promise_rows', 'part_at',
-           'baseline_rows', 'performance_facts', 'class_rows', 'calibration_rows', 'confusion_view', 'data_view',
-           'budget_of', 'groups_view', 'gaps_of', 'verdict_view', 'facts_of']
+           'baseline_rows', 'performance_facts', 'class_rows', 'calibration_rows', 'confusion_view', 'has_texts',
+           'data_view', 'budget_of', 'groups_view', 'gaps_of', 'verdict_view', 'facts_of']
 
 # %% ../../nbs/evaluation/32_views.ipynb #views-imports
 import re
@@ -80,7 +80,8 @@ def _kind_of_column(key, values):
     if not known:
         return ""
     if all(map(_is_number, known)):
-        return _PLAIN.get(key, kind_of(key))
+        is_share = any("k" in value for value in known)
+        return _PLAIN.get(key, "share" if is_share else kind_of(key))
     if all(isinstance(value, bool) for value in known):
         return "yes"
     if all(isinstance(value, (int, float)) for value in known):
@@ -202,7 +203,8 @@ def baseline_rows(
     performance = _part(evidence, "performance")
     if not performance:
         return []
-    rows = [{"name": "this model", "accuracy": performance["accuracy"]}]
+    accuracy = performance["accuracy"]
+    rows = [{"name": "this model", "accuracy": accuracy, "n": accuracy.get("n")}]
     found = performance.get("baselines")
     found = {} if is_open(found) else found
     order = [name for name in _BASELINES if name in found]
@@ -217,7 +219,8 @@ def baseline_rows(
 
 def _baseline(name, found):
     "A baseline as a row; its accuracy is what it was found to be, or a gap"
-    return {"name": name, "accuracy": found, "difference": found.get("difference")}
+    row = {"name": name, "accuracy": found, "n": found.get("n")}
+    return row | {"difference": found.get("difference")}
 
 
 def performance_facts(
@@ -238,17 +241,18 @@ def class_rows(
 # %% ../../nbs/evaluation/32_views.ipynb #views-calib
 def calibration_rows(
     evidence: dict[str, Any],  # From `audit`
-) -> list[dict[str, Any]]:  # metric, before, after, said
-    "Errors before and after calibration, with a word where one got worse"
+) -> list[dict[str, Any]]:  # metric, n, before, after, change, said
+    "Errors before and after calibration, with a word for what became of each"
     calibration = _part(evidence, "calibration")
-    before, after = (_errors_of(calibration.get(when)) for when in ("before", "after"))
+    sides = {when: _errors_of(calibration.get(when)) for when in ("before", "after")}
+    changes = calibration.get("differences") or {}
     rows = []
     for metric in _CALIBRATION:
-        if metric in before or metric in after:
-            row = {"metric": metric}
-            row |= {"before": before[metric]} if metric in before else {}
-            row |= {"after": after[metric]} if metric in after else {}
-            rows.append(row | _worse(row))
+        row = {when: side[metric] for when, side in sides.items() if metric in side}
+        if row:
+            row |= {"metric": metric, "n": calibration.get("n")}
+            row |= {"change": changes[metric]} if metric in changes else {}
+            rows.append(row | _compared(row))
     return rows
 
 
@@ -274,11 +278,12 @@ def _errors_of(side):
     return found | side | known
 
 
-def _worse(row):
-    "A word where the error after calibration is the larger one"
-    values = [_value(row.get(when)) for when in ("before", "after")]
-    is_worse = None not in values and values[1] > values[0]
-    return {"said": "worse"} if is_worse else {"said": ""}
+def _compared(row):
+    "A word for what calibration did to an error"
+    before, after = (_value(row.get(when)) for when in ("before", "after"))
+    if before is None or after is None:
+        return {}
+    return {"said": "worse" if after > before else "not worse"}
 
 
 def _value(number):
@@ -312,6 +317,14 @@ def confusion_view(
             cells.append({"n": n, "kind": kind, "cost": cost})
         rows.append({"class": name, "cells": cells})
     return {"rows": rows, "has_costs": bool(matrix)}
+
+
+def has_texts(
+    evidence: dict[str, Any],  # From `audit`
+) -> bool:
+    "Does the evidence hold texts of wrong decisions?"
+    rows = part_at(evidence, "performance.errors.rows")
+    return not is_open(rows) and any(row.get("text") is not None for row in rows)
 
 
 def _costs(evidence):
@@ -492,27 +505,46 @@ def _first(names, most=4):
 # %% ../../nbs/evaluation/32_views.ipynb #views-verdict
 def verdict_view(
     evidence: dict[str, Any],  # From `audit`
-) -> dict[str, Any]:  # word, said, facts
-    "What the findings come to, in a sentence, and five numbers"
-    findings, gates = evidence.get("findings") or [], evidence.get("gates") or []
+) -> dict[str, Any]:  # word, said, counts (sentences), facts
+    "What the findings come to, in sentences, and five numbers"
+    findings, gates = evidence.get("findings"), evidence.get("gates")
+    findings = [] if is_open(findings) else findings
     counts = {
         severity: sum(one["severity"] == severity for one in findings)
         for severity in ("high", "medium", "low")
     }
     word = "fail" if counts["high"] else "concern" if counts["medium"] else "clear"
-    said = [_VERDICTS[word]]
+    missing = [name for name in _JUDGED if is_open(evidence.get(name))]
+    if word == "clear" and len(missing) == len(_JUDGED):
+        word = "not evaluated"
     listed = [f"{n} {severity}" for severity, n in counts.items() if n]
-    said += [f"Findings: {', '.join(listed)}."] if listed else []
+    said = [f"Findings: {', '.join(listed)}."] if listed else []
     if not is_open(gates) and gates:
         said.append(_gates_said(gates))
-    return {"word": word, "said": " ".join(said), "facts": facts_of(evidence)}
+    if missing:
+        said.append(f"Not evaluated: {', '.join(map(_plain, missing))}.")
+    about = {"word": word, "said": _VERDICTS[word], "counts": said}
+    return about | {"facts": facts_of(evidence)}
 
 
 _VERDICTS = {
     "fail": "Not to be used as it is.",
     "concern": "Usable with care: something needs action.",
     "clear": "Nothing that was measured speaks against its use.",
+    "not evaluated": "Nothing was measured.",
 }
+# Parts that a verdict rests on
+_JUDGED = (
+    "performance",
+    "calibration",
+    "coverage",
+    "selective",
+    "out_of_scope",
+    "fairness",
+    "behaviour",
+    "risk",
+    "seeds",
+)
 
 
 def _gates_said(gates):
@@ -532,18 +564,17 @@ def facts_of(
     evidence: dict[str, Any],  # From `audit`
 ) -> list[dict[str, Any]]:  # name, value, kind
     "Five numbers that say most"
-    test = _part(evidence, "selective").get("test") or _part(evidence, "selective")
-    calibrated = _errors_of(_part(evidence, "calibration").get("after"))
     coverage = _part(evidence, "coverage")
     in_sets = evidence.get("coverage")
     if "coverage" in coverage:
         in_sets = {"value": coverage["coverage"], "n": coverage.get("n_test")}
+    after = part_at(evidence, "calibration.after")
     found = [
-        ("right, deciding everything", _part(evidence, "performance").get("accuracy")),
-        ("decided", test.get("decided") or evidence.get("selective")),
-        ("wrong among decided", test.get("wrong") or evidence.get("selective")),
+        ("right, deciding everything", part_at(evidence, "performance.accuracy")),
+        ("decided", part_at(evidence, "selective.test.decided")),
+        ("wrong among decided", part_at(evidence, "selective.test.wrong")),
         ("true class in its set", in_sets),
     ]
     facts = [{"name": name, "value": value, "kind": "share"} for name, value in found]
-    ece = {"name": "calibration error (ECE)", "value": calibrated.get("ece")}
-    return [*facts, ece | {"kind": "number"}]
+    ece = after if is_open(after) else _errors_of(after).get("ece")
+    return [*facts, {"name": "calibration error (ECE)", "value": ece, "kind": "number"}]
