@@ -51,7 +51,12 @@ setuptools.setup(
             "data/chat_templates/*",
             "data/templates/*",
         ],
-        f"{cfg['lib_path']}.evaluation": ["templates/*"],
+        f"{cfg['lib_path']}.evaluation": [
+            "templates/*",
+            "mappings/*",
+            "schemas/*",
+            "terms/*",
+        ],
     },
     zip_safe=False,
     long_description=Path("README.md").read_text(encoding="utf-8"),

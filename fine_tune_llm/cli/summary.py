@@ -6,7 +6,6 @@
 __all__ = ['summary_text', 'shows_progress', 'progress_lines', 'finish_run', 'refuse_without_threshold']
 
 # %% ../../nbs/cli/15_summary.ipynb #f108ddb6
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -43,7 +42,7 @@ def summary_text(
         topics.append(("out of scope", _out_of_scope_said(evidence["out_of_scope"])))
     certificate = evidence["identity"]["certificate"]
     rows = evidence["coverage"]["n_test"]
-    lines = [_alarm(alarm, width or text_width()) for alarm in evidence["alarms"]]
+    lines = _warnings(evidence["findings"], width or text_width())
     lines += [f"Certificate {certificate}, test role of {rows} rows"]
     lines += [_hanging(topic, said, width or text_width()) for topic, said in topics]
     if evidence["data"]["note"]:
@@ -51,10 +50,25 @@ def summary_text(
     return "\n".join(lines)
 
 
-def _alarm(alarm, width):
-    "What must be seen first, as a paragraph"
-    said = for_terminal(f"WARNING: {alarm['message']}.", limit=4000)
-    return textwrap.fill(said, width, subsequent_indent="  ", break_long_words=False)
+_MOST_WARNINGS = 5
+
+
+def _warnings(findings, width):
+    "What is severe, a paragraph each, and how much more there is"
+    severe = [one for one in findings if one["severity"] == "high"][:_MOST_WARNINGS]
+    lines = [
+        textwrap.fill(
+            for_terminal(f"WARNING: {one['message']}. {one['fix']}.", limit=4000),
+            width,
+            subsequent_indent="  ",
+            break_long_words=False,
+        )
+        for one in severe
+    ]
+    more = len(findings) - len(severe)
+    if more:
+        lines.append(f"{more} further findings are in the report")
+    return lines
 
 
 def _hanging(topic, said, width):
@@ -212,14 +226,14 @@ def finish_run(
     `ContradictedError` when the test role contradicts a promise.
     """
     from fine_tune_llm.evaluation.alarms import contradicted
-    from fine_tune_llm.evaluation.publish import write_report
+    from fine_tune_llm.evaluation.audit import audit as audit_of
 
-    page = write_report(run, out_of_scope=out_of_scope)
-    evidence = json.loads((run.path / "audit.json").read_text(encoding="utf-8"))
-    say(summary_text(evidence))
-    say(f"Report: {page}")
+    audit = audit_of(run, out_of_scope=out_of_scope)
+    pages = audit.save(run.path)
+    say(summary_text(audit))
+    say(f"Report: {pages['report.html']}")
     refuse_without_threshold(run, "the certificate for decisions was refused")
-    broken = contradicted(evidence["alarms"])
+    broken = contradicted(audit.findings)
     if broken:
         raise ContradictedError(
             f"the test role contradicts {len(broken)} of the promises",

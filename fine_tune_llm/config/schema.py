@@ -693,6 +693,13 @@ class LossConfig(Section):
         "do not)",
         "choice",
     )
+    reweigh: tuple[_Name, ...] = _setting(
+        (),
+        "Group columns of which the class is made independent by what each train row "
+        "counts (Kamiran and Calders 2012)",
+        "names",
+        max_length=20,
+    )
     response_weight: float = _setting(
         0.1,
         "Weight of the NLL of the label's text beside the loss, with the backend "

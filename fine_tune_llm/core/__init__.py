@@ -51,7 +51,7 @@ _WORDS = {
     ],
     "texts": ["is_blank", "visible"],
     "checks": ["as_fraction", "check_choice", "check_number", "check_seed", "near"],
-    "names": ["as_name", "name_order"],
+    "names": ["as_name", "name_order", "natural_order"],
     "redaction": ["hide", "redact"],
     "logs": [
         "adopt_libraries",

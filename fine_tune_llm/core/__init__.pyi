@@ -45,6 +45,7 @@ from .checks import check_seed as check_seed
 from .checks import near as near
 from .names import as_name as as_name
 from .names import name_order as name_order
+from .names import natural_order as natural_order
 from .redaction import hide as hide
 from .redaction import redact as redact
 from .logs import adopt_libraries as adopt_libraries
@@ -172,6 +173,7 @@ __all__ = [
     "json_safe",
     "log_context",
     "name_order",
+    "natural_order",
     "near",
     "new_key",
     "output_stream",

@@ -71,14 +71,15 @@ _FORMATS = {
 }
 
 # %% ../../nbs/data/50_metadata.ipynb #cro-files
-def _file_object(file: Path) -> dict[str, Any]:
-    "A file with its fingerprint"
+def _file_object(file: Path, base: Path | None) -> dict[str, Any]:
+    "A file with its fingerprint, by its place below a folder or by its name"
+    place = file.name if base is None else file.relative_to(base).as_posix()
     ending = Path(without_compression(file.name)).suffix.lower()
     return {
         "@type": "cr:FileObject",
-        "@id": file.name,
-        "name": file.name,
-        "contentUrl": file.name,
+        "@id": place,
+        "name": place,
+        "contentUrl": place,
         "contentSize": f"{file.stat().st_size} B",
         "encodingFormat": _FORMATS.get(ending, "application/octet-stream"),
         "sha256": sha256_file(file),
@@ -110,7 +111,7 @@ def _rows_of(rows: str, file: dict, dataset: Dataset, columns: Mapping) -> dict:
         fields.append(_field(rows, file, "id", columns["id"], "The name of the row"))
     for group in dataset.groups:
         about = "A protected or operational attribute"
-        fields.append(_field(rows, file, group, group, about))
+        fields.append(_field(rows, file, group, columns.get(group, group), about))
     return {
         "@type": "cr:RecordSet",
         "@id": rows,
@@ -145,8 +146,11 @@ def croissant(
     dataset: Dataset,  # Classes and groups; rows stay in the files
     files: Sequence[str | Path],  # What it was read from: the data, then a test file
     *,
-    # "text", "label" and perhaps "id" -> their columns in the files
+    # "text", "label", perhaps "id" and groups -> their columns in the files
     columns: Mapping[str, str] | None = None,
+    # What the rows of each file are called
+    rows: Sequence[str] = ("rows", "test_rows"),
+    base: str | Path | None = None,  # Folder below which files are named by their place
     name: str | None = None,  # Of the data set; that of the first file when `None`
     description: str | None = None,  # One or more sentences
     license: str | None = None,  # SPDX name or address; "unknown" when `None`
@@ -162,11 +166,11 @@ def croissant(
             hint="Croissant describes files: write rows in memory to one first",
             argument="files",
         )
-    objects = [_file_object(path) for path in paths]
+    below = None if base is None else Path(base)
+    objects = [_file_object(path, below) for path in paths]
     named = {"text": "text", "label": "label", **(columns or {})}
     sets = [
-        _rows_of(rows, file, dataset, named)
-        for rows, file in zip(("rows", "test_rows"), objects)
+        _rows_of(called, file, dataset, named) for called, file in zip(rows, objects)
     ]
     n_classes = f" under {len(dataset.classes)} classes" if dataset.classes else ""
     said = {

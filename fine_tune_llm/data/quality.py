@@ -41,6 +41,7 @@ class Quality:
     lengths: np.ndarray | None = None  # Of the texts, shape (n,)
     unit: str = "characters"  # What lengths are counted in
     limit: int | None = None  # The most that a model reads; `None` when unknown
+    silent: tuple[str, ...] = ()  # Names of the checks that ran and found nothing
 
     def of(
         self,
@@ -70,6 +71,7 @@ class Quality:
             "findings": [one.to_dict() for one in self.findings],
             "checks": list(self.checks),
             "skipped": self.skipped,
+            "silent": list(self.silent),
         }
 
     def to_pandas(self) -> Any:
@@ -189,25 +191,41 @@ def check_data(
         seed=check_seed(seed),
         near_duplicates=check_number("near_duplicates", near_duplicates, closed="both"),
     )
-    found, skipped = [], {}
+    said_by, skipped = {}, {}
     for name in _shown(names, progress):
         said, reason = _run(name, rows)
-        found += said
-        if reason is not None:
+        if reason is None:
+            said_by[name] = said
+        else:
             skipped[name] = reason
-    tests = [one for one in found if isinstance(one, Tested)]
-    sure = [one for one in found if isinstance(one, Finding)]
+    findings = _kept([one for said in said_by.values() for one in said])
     lengths, limit, unit = rows.lengths
     return Quality(
-        _in_order([*sure, *_beyond_chance(tests)]),
+        _in_order(findings),
         n_rows=len(dataset),
-        checks=tuple(name for name in names if name not in skipped),
+        checks=tuple(said_by),
         skipped=skipped,
+        silent=tuple(
+            name for name, said in said_by.items() if not _is_among(said, findings)
+        ),
         classes={} if dataset.labels is None else dataset.counts(),
         lengths=lengths,
         unit=unit,
         limit=limit,
     )
+
+
+def _kept(found: list[Finding | Tested]) -> list[Finding]:
+    "What is sure, then what is beyond chance"
+    sure = [one for one in found if isinstance(one, Finding)]
+    tests = [one for one in found if isinstance(one, Tested)]
+    return [*sure, *_beyond_chance(tests)]
+
+
+def _is_among(said: list[Finding | Tested], findings: list[Finding]) -> bool:
+    "Did something of what a check said stand?"
+    own = [one.finding if isinstance(one, Tested) else one for one in said]
+    return any(one is finding for one in own for finding in findings)
 
 
 def _check_dataset(dataset: Any) -> None:

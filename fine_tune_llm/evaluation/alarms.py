@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from ..data.findings import Finding
+from .findings import by_severity
 from ..predictions import Predictions
 from ..stats.bounds import binomial_p_value, hoeffding_bentkus
 from ..stats.multiple_testing import holm
@@ -82,24 +84,20 @@ _CONTRADICTED = ("decisions_contradicted", "sets_contradicted", "scope_contradic
 
 
 def alarms_of(
-    evidence: dict[str, Any],  # From `audit`
-) -> list[dict[str, str]]:  # `code` and `message`, the worst first
+    evidence: dict[str, Any],  # Of a run, from `audit`
+) -> tuple[Finding, ...]:  # The most severe first
     "What stands against a promise, and what spoils a classifier without breaking one"
-    return [
-        {"code": code, "message": message}
-        for part in _PARTS
-        for code, message in part(evidence)
-    ]
+    return by_severity([found for part in _PARTS for found in part(evidence)])
 
 
 def contradicted(
-    alarms: Sequence[dict[str, str]],  # From `alarms_of`
-) -> list[dict[str, str]]:
-    "Those alarms that say a promise did not hold on the test role"
-    return [alarm for alarm in alarms if alarm["code"] in _CONTRADICTED]
+    findings: Sequence[Finding],  # Of an audit
+) -> list[Finding]:
+    "Those findings that say a promise did not hold on the rows of the audit"
+    return [found for found in findings if found.code in _CONTRADICTED]
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #9fe3a4aa
-def _decisions(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _decisions(evidence: dict[str, Any]) -> Iterator[Finding]:
     for target in evidence["selective"]["targets"]:
         if target["p_value"] * _n_promises(evidence) >= ALARM_LEVEL:
             continue
@@ -107,13 +105,15 @@ def _decisions(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
         said, promised = f"mean loss {mean:.3g}", f"{target['promised']:g}"
         if target["is_rate"]:
             said, promised = f"{mean:.1%} wrong", f"{target['promised']:.1%}"
-        yield (
+        yield Finding(
             "decisions_contradicted",
+            "high",
             f"The test role contradicts the certificate '{target['name']}'"
             f"{_of_group(target)}: {said} of {n} decisions that count, where at most "
-            f"{promised} was certified (p = {target['p_value']:.1g}). Do not rely on "
-            "it for texts like these: the test rows are not like the calibration rows, "
-            "or this is one of the draws for which the certificate fails",
+            f"{promised} was certified (p = {target['p_value']:.1g})",
+            "Do not rely on it for texts like these: the test rows are not like the "
+            "calibration rows, or this is one of the draws for which it fails",
+            details={"value": mean, "n": n, "promised": target["promised"]},
         )
 
 
@@ -127,68 +127,63 @@ def _of_group(target):
     return "" if target["group"] is None else f" for {target['group']}"
 
 
-def _sets(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _sets(evidence: dict[str, Any]) -> Iterator[Finding]:
     coverage = evidence["coverage"]
     band = coverage["band"]
     if band and coverage["coverage"] < band[0]:
-        yield (
+        yield Finding(
             "sets_contradicted",
+            "high",
             f"The test role contradicts the prediction sets: {coverage['coverage']:.1%}"
             f" of {coverage['n_test']} sets hold the true class, below the "
             f"{coverage['band_level']:.0%} band {band[0]:.1%} to {band[1]:.1%} in "
             f"which a promise of {1 - coverage['alpha']:.1%} must lie",
+            "Do not rely on the sets for texts like these: calibrate on rows like them",
+            details={"value": coverage["coverage"], "n": coverage["n_test"]},
         )
 
 
-def _scope(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _scope(evidence: dict[str, Any]) -> Iterator[Finding]:
     scope = evidence.get("scope", {})
     if scope.get("p_value", 1.0) * _n_promises(evidence) < ALARM_LEVEL:
         seen = scope["rejected"]
-        yield (
+        yield Finding(
             "scope_contradicted",
+            "high",
             f"The test role contradicts the scope: {seen['value']:.1%} of {seen['n']} "
             f"rows are rejected as out of scope, where at most {scope['alpha']:.1%} "
             f"was promised (p = {scope['p_value']:.1g})",
+            "Look at what is rejected: these texts are not like the calibration rows",
+            details={"value": seen["value"], "n": seen["n"]},
         )
 
 
-def _shift(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _shift(evidence: dict[str, Any]) -> Iterator[Finding]:
     moved = [row for row in evidence["shift"] if row["adjusted"] < ALARM_LEVEL]
     if moved:
         what = ", ".join(f"{r['what']} (p = {r['adjusted']:.1g})" for r in moved)
-        yield (
+        yield Finding(
             "test_role_differs",
-            f"The test role is not like the calibration role: {what}. Promises hold "
-            "for texts like the calibration rows",
+            "high",
+            f"The test role is not like the calibration role: {what}",
+            "Promises hold for texts like the calibration rows: certify on rows that "
+            "are like those in use",
         )
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #9d4e4082
-def _never_said(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    table = np.array(evidence["performance"]["confusion"])
-    names = evidence["data"]["classes"]
-    missed = [k for k in range(len(names)) if not table[:, k].any() and table[k].any()]
-    if missed:
-        what = ", ".join(f"{names[k]!r} ({table[k].sum()} rows)" for k in missed[:8])
-        more = f" and {len(missed) - 8} more" if len(missed) > 8 else ""
-        yield (
-            "class_never_said",
-            f"The model never says {what}{more} on the test role, though it is there. "
-            "Give it a cost (risk.miss), set loss.class_weights to balanced, or add "
-            "rows of it",
-        )
-
-
-def _start_kept(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _start_kept(evidence: dict[str, Any]) -> Iterator[Finding]:
     kept = evidence["training"].get("start_kept")
     if kept:
-        yield (
+        yield Finding(
             "training_undone",
+            "medium",
             "Training made the model worse on the validation role than the head on "
-            "frozen features, so that start is kept: lower training.learning_rate",
+            "frozen features, so that start is kept",
+            "Lower training.learning_rate",
         )
 
 
-def _cut(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _cut(evidence: dict[str, Any]) -> Iterator[Finding]:
     data = evidence["data"]
     if not data["cut"]:
         return
@@ -197,13 +192,24 @@ def _cut(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
         sum(data["roles"].values()),
     )
     if n_cut > _FEW_CUT * n_texts:
-        yield "texts_cut", data["cut"]
+        yield Finding(
+            "texts_cut",
+            "medium",
+            data["cut"],
+            "Raise model.max_length where the model can read more, or shorten texts",
+            details={"cut": n_cut, "n": n_texts},
+        )
 
 
-def _chosen_after(evidence: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _chosen_after(evidence: dict[str, Any]) -> Iterator[Finding]:
     if evidence["identity"]["basis"]["how"] == "after":
         for said in evidence["identity"]["basis_said"]:
-            yield "promise_chosen_after_looking", said.rstrip(".")
+            yield Finding(
+                "promise_chosen_after_looking",
+                "high",
+                said.rstrip("."),
+                "Certify on fresh rows: `certify` with rows that nobody looked at",
+            )
 
 
 _PARTS = (
@@ -212,7 +218,6 @@ _PARTS = (
     _scope,
     _chosen_after,
     _shift,
-    _never_said,
     _start_kept,
     _cut,
 )

@@ -71,4 +71,5 @@ def render_card(
     "A short model card"
     front_matter = card_data(evidence, model).to_yaml()
     template = templates(autoescape=False).get_template("model_card.md.j2")
-    return template.render(evidence | {"front_matter": Markup(front_matter)})
+    said = {"front_matter": Markup(front_matter), "alarms": evidence["findings"]}
+    return template.render(dict(evidence) | said)

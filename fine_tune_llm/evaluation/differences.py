@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
+from .baseline import row_order
 from ..predictions import Outcome, Predictions
 from ..stats.paired import Difference, compare
 
@@ -20,34 +21,6 @@ def _predictions_and_probs(said):
     if isinstance(said, Outcome):
         return said.predictions, said.probs
     return said, said.probs
-
-
-def _order(first, second):
-    "Where each row of the first stands in the second; as they come without ids"
-    if first.ids is None and second.ids is None and len(first) == len(second):
-        return np.arange(len(first))
-    if first.ids is None or second.ids is None:
-        raise PredictionError(
-            "`first` and `second` must hold the same rows: both with ids, or both"
-            f" without and equally many, got {len(first)} and {len(second)}",
-            argument="second",
-        )
-    place = {name: i for i, name in enumerate(second.ids)}
-    if len(place) < len(second) or len(set(first.ids)) < len(first):
-        raise PredictionError(
-            "`first` and `second` are matched by id, and ids occur twice",
-            hint="Give each row an id of its own",
-            argument="second",
-        )
-    missing = [name for name in first.ids if name not in place]
-    if missing or len(first) != len(second):
-        raise PredictionError(
-            "`first` and `second` must hold the same rows, got"
-            f" {len(first)} and {len(second)}, of which {len(first) - len(missing)}"
-            " are in both",
-            argument="second",
-        )
-    return np.array([place[name] for name in first.ids])
 
 
 def compare_outcomes(
@@ -69,7 +42,7 @@ def compare_outcomes(
     """
     one, probs = _predictions_and_probs(first)
     two, other = _predictions_and_probs(second)
-    order = _order(one, two)
+    order = row_order(one, two)
     if tuple(one.classes) != tuple(two.classes):
         raise PredictionError(
             f"`second` has the classes {two.classes}, `first` has {one.classes}",

@@ -15,7 +15,12 @@ import numpy as np
 
 from ..core.errors import PredictionError
 from ..predictions import Outcome, Predictions
-from ..stats.arrays import class_index, group_names, read_only
+from fine_tune_llm.stats.arrays import (
+    class_index,
+    group_codes,
+    group_names,
+    read_only,
+)
 from ..stats.costs import CostMatrix, as_cost, check_decided
 from ..stats.groups import GroupCounts
 
@@ -107,6 +112,13 @@ class Subject:
         "Probability of the most probable class, shape (n,)"
         return self.probs.max(1)
 
+    @cached_property
+    def group_codes(self) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+        "Attribute -> names of its groups, and the index of each row's, shape (n,)"
+        return {
+            name: group_codes(values, len(self)) for name, values in self.groups.items()
+        }
+
     @property
     def was_calibrated(self) -> bool:
         "Do `predictions` hold the probabilities from before a calibrator?"
@@ -122,7 +134,9 @@ class Subject:
     @cached_property
     def counts(self) -> GroupCounts | None:
         "The table of counts by group, made once; `None` without group attributes"
-        return self.counts_of(self.decided) if self.groups else None
+        if not self.groups and not self.memberships:
+            return None
+        return self.counts_of(self.decided)
 
     def counts_of(
         self,
@@ -130,7 +144,12 @@ class Subject:
     ) -> GroupCounts:
         "The table of counts by group for other decisions"
         counts = GroupCounts.from_arrays(
-            self.labels, decided, groups=self.groups, probs=self.probs, sets=self.sets
+            self.labels,
+            decided,
+            groups=self.groups,
+            memberships=self.memberships,
+            probs=self.probs,
+            sets=self.sets,
         )
         return replace(counts, classes=self.classes)
 

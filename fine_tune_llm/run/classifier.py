@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['cost_of', 'targets_of', 'set_group', 'check_group_columns', 'group_column', 'CertifiedClassifier', 'parts_of',
-           'Fitted', 'fit_classifier', 'tells_rare', 'make_calibrator', 'by_name', 'score_settings', 'make_conformal',
-           'make_selective', 'check_promises']
+           'Fitted', 'fit_classifier', 'tells_rare', 'certify_decisions', 'make_calibrator', 'by_name',
+           'score_settings', 'make_conformal', 'make_selective', 'check_promises']
 
 # %% ../../nbs/run/05_classifier.ipynb #bf6ab588
 from dataclasses import dataclass
@@ -123,8 +123,9 @@ def check_group_columns(
     config: Config,  # Settings
 ) -> None:
     "`ConfigurationError` when a promise is by a column that is not read"
-    named = {"conformal.group": set_group(config), "risk.group": config.risk.group}
-    for setting, column in named.items():
+    named = [("conformal.group", set_group(config)), ("risk.group", config.risk.group)]
+    named += [("loss.reweigh", column) for column in config.loss.reweigh]
+    for setting, column in named:
         if column and column not in config.data.group:
             raise ConfigurationError(
                 f"`{setting}` is {column!r}, which is none of data.group",
@@ -326,13 +327,9 @@ def fit_classifier(
         ),
     )
     scope, scope_refusal = _fit_scope(validation, calibration, config, scope_score)
-    selective = make_selective(config, calibration.classes)
-    refusal = None
-    inside = [_in_scope(role, scope) for role in (validation, calibration)]
-    try:
-        _certify(selective, calibrator, *inside, group=config.risk.group)
-    except CertificateError as e:
-        selective, refusal = None, e.to_dict()
+    selective, refusal = certify_decisions(
+        validation, calibration, config, calibrator=calibrator, scope=scope
+    )
     classifier = CertifiedClassifier(
         calibrator, conformal, selective, set_group(config), config.risk.group, scope
     )
@@ -380,6 +377,24 @@ def _rows_that_tell_rare(rows, classes, config):
         )
     groups = group_column(rows, set_group(config))
     return (rows.labels,) if groups is None else (rows.labels, groups)
+
+
+def certify_decisions(
+    validation: Predictions,  # Places the start of the walk
+    calibration: Predictions,  # Sets the thresholds
+    config: Config,  # Section risk
+    *,
+    calibrator: Any,  # Fitted
+    scope: ScopeRule | None,  # Fitted; `None` when no text is rejected
+) -> tuple[SelectiveClassifier | None, dict | None]:  # Fitted, or why it was refused
+    "What can be promised about decisions; a refusal is no error"
+    selective = make_selective(config, calibration.classes)
+    inside = [_in_scope(role, scope) for role in (validation, calibration)]
+    try:
+        _certify(selective, calibrator, *inside, group=config.risk.group)
+    except CertificateError as e:
+        return None, e.to_dict()
+    return selective, None
 
 
 def _in_scope(said, scope):

@@ -6,6 +6,7 @@
 __all__ = ['train_copies', 'learned_rows']
 
 # %% ../../nbs/run/09_copies.ipynb #ed0f0f83
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ..data.augmentation import Copies, altered_copies
 from ..data.dataset import Dataset
 from ..data.ledger import Ledger
 from ..data.processors import Chain
+from ..stats.row_weights import independence_weights
 
 # %% ../../nbs/run/09_copies.ipynb #5d05eb68
 def train_copies(
@@ -43,10 +45,27 @@ def learned_rows(
     dataset: Dataset,  # All rows
     train: np.ndarray,  # Those of the train role, shape (n,)
     copies: Copies,  # Of their texts
+    *,
+    reweigh: Sequence[str] = (),  # Group columns that shall not tell the class
 ) -> tuple[Any, ...]:  # Texts, class indices and, where asked for, weights
     "Rows to learn from; a copy has the label, the votes and the weight of its text"
+    if reweigh:
+        dataset = _reweighed(dataset, train, reweigh)
     if not len(copies):
         return dataset.training_rows(train)
     some = dataset.take(np.concatenate([train, train[copies.rows]]))
     texts = some.texts[: len(train)] + copies.texts
     return replace(some, texts=texts).training_rows(np.arange(len(some)))
+
+
+def _reweighed(dataset, train, columns):
+    "The rows of the train role weighted so that the class is independent of groups"
+    weights = np.ones(len(dataset))
+    if dataset.weights is not None:
+        weights = np.array(dataset.weights, dtype=np.float64)
+    weights[train] = independence_weights(
+        dataset.labels[train],
+        [dataset.groups[name][train] for name in columns],
+        weights=weights[train],
+    )
+    return replace(dataset, weights=weights)

@@ -326,7 +326,12 @@ def _trained(job, seed, work):
     config, model = job.config, _first_model(job, seed)
     train(
         model,
-        learned_rows(job.dataset, job.ledger.take("train", "fit"), job.copies),
+        learned_rows(
+            job.dataset,
+            job.ledger.take("train", "fit"),
+            job.copies,
+            reweigh=config.loss.reweigh,
+        ),
         job.rows("validation", "choose"),
         config=config.training,
         folder=work,

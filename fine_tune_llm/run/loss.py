@@ -48,6 +48,6 @@ def check_loss(
             hint="Set model.backend to 'head', or choose another loss",
             argument="loss.name",
         )
-    if config.data.weight or config.data.votes:
+    if config.data.weight or config.data.votes or asked.reweigh:
         check_weighted(loss)
     try_loss(loss, len(classes))

@@ -133,7 +133,12 @@ def tune_data(
     with single_writer(folder):
         return tune(
             found.model,
-            learned_rows(found.dataset, found.train, found.copies()),
+            learned_rows(
+                found.dataset,
+                found.train,
+                found.copies(),
+                reweigh=found.config.loss.reweigh,
+            ),
             found.rows(found.validation),
             space=SPACE if space is None else space,
             folder=folder,

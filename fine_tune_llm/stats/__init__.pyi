@@ -12,6 +12,7 @@ from .arrays import check_probs as check_probs
 from .arrays import conf_right as conf_right
 from .arrays import group_codes as group_codes
 from .arrays import group_names as group_names
+from .arrays import group_order as group_order
 from .arrays import softmax as softmax
 from .arrays import top_of_rows as top_of_rows
 from .estimator import Estimator as Estimator
@@ -146,6 +147,15 @@ from .costs import expected_cost as expected_cost
 from .costs import mean_expected_cost as mean_expected_cost
 from .costs import mean_realised_cost as mean_realised_cost
 from .costs import realised_cost as realised_cost
+from .tail_cost import bounded_mean as bounded_mean
+from .tail_cost import cvar as cvar
+from .tail_cost import cvar_interval as cvar_interval
+from .reweighting import shifted_weights as shifted_weights
+from .reweighting import unmixed as unmixed
+from .reweighting import worst_in_ball as worst_in_ball
+from .reweighting import worst_in_part as worst_in_part
+from .reweighting import worst_mix as worst_mix
+from .forecast import count_forecast as count_forecast
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
@@ -188,6 +198,7 @@ from .shift import weighted_quantile as weighted_quantile
 from .late_labels import LateLabels as LateLabels
 from .monitors import MONITORS as MONITORS
 from .monitors import restore as restore
+from .group_columns import NO_GROUP as NO_GROUP
 from .groups import GroupCounts as GroupCounts
 from .group_metrics import CountedRows as CountedRows
 from .group_metrics import GROUP_METRICS as GROUP_METRICS
@@ -195,7 +206,9 @@ from .group_metrics import Measure as Measure
 from .comparisons import Comparison as Comparison
 from .comparisons import Gap as Gap
 from .comparisons import GroupRate as GroupRate
+from .subgroup_calibration import ClassCalibration as ClassCalibration
 from .subgroup_calibration import Multicalibration as Multicalibration
+from .subgroup_calibration import class_calibration as class_calibration
 from .subgroup_calibration import multicalibration as multicalibration
 from .power import detectable_gap as detectable_gap
 from .power import rows_for_gap as rows_for_gap
@@ -206,6 +219,8 @@ from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
+from .subgroup_auc import SubgroupAUC as SubgroupAUC
+from .subgroup_auc import subgroup_auc as subgroup_auc
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -229,6 +244,7 @@ __all__ = [
     "Calibrator",
     "CalibratorChoice",
     "CellThresholds",
+    "ClassCalibration",
     "Comparison",
     "ConditionalConformal",
     "ConformalClassifier",
@@ -265,6 +281,7 @@ __all__ = [
     "Monitor",
     "Multicalibration",
     "Murphy",
+    "NO_GROUP",
     "NearestRows",
     "Nested",
     "OutOfScope",
@@ -289,6 +306,7 @@ __all__ = [
     "SelectiveCertificate",
     "SelectiveClassifier",
     "StreamingCalibration",
+    "SubgroupAUC",
     "Target",
     "TemperatureScaling",
     "Uncalibrated",
@@ -311,6 +329,7 @@ __all__ = [
     "best_temperature",
     "binomial_p_value",
     "bonferroni",
+    "bounded_mean",
     "brier",
     "by_rows",
     "calibrator_from_dict",
@@ -323,6 +342,7 @@ __all__ = [
     "check_sets",
     "choose_by_outside",
     "choose_scope_score",
+    "class_calibration",
     "classwise_ece",
     "clopper_pearson",
     "compare",
@@ -333,6 +353,7 @@ __all__ = [
     "conformal_quantile",
     "conformal_rank",
     "confusion",
+    "count_forecast",
     "cov_gap",
     "coverage",
     "coverage_band",
@@ -340,6 +361,8 @@ __all__ = [
     "coverage_report",
     "coverage_slack",
     "covered",
+    "cvar",
+    "cvar_interval",
     "decide_at",
     "detectable_gap",
     "e_aurc",
@@ -360,6 +383,7 @@ __all__ = [
     "graphical",
     "group_codes",
     "group_names",
+    "group_order",
     "group_report",
     "growing_p_values",
     "hoeffding_bentkus",
@@ -415,10 +439,12 @@ __all__ = [
     "selective_risk_at",
     "set_size",
     "set_sizes",
+    "shifted_weights",
     "size_stratified",
     "smooth_ece",
     "softmax",
     "spiegelhalter_test",
+    "subgroup_auc",
     "summary",
     "threads",
     "threshold_grid",
@@ -427,9 +453,13 @@ __all__ = [
     "topk",
     "tune_score",
     "underconfidence",
+    "unmixed",
     "upper_bound",
     "weighted_quantile",
     "wilson",
     "worst_gap",
+    "worst_in_ball",
+    "worst_in_part",
+    "worst_mix",
     "worst_slab",
 ]

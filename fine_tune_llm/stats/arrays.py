@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SMALL_SIZE', 'MISSING', 'as_float_array', 'number_array', 'check_same_rows', 'same_rows', 'check_weights',
            'check_logits', 'row_max', 'row_is_distribution', 'prob_rows', 'top_of_rows', 'check_probs', 'check_labels',
-           'class_names', 'are_names', 'class_index', 'conf_right', 'softmax', 'group_codes', 'group_names',
-           'name_column', 'text_column', 'read_only', 'row_index']
+           'class_names', 'are_names', 'class_index', 'conf_right', 'softmax', 'group_order', 'group_codes',
+           'group_names', 'name_column', 'text_column', 'read_only', 'row_index']
 
 # %% ../../nbs/stats/04_arrays.ipynb #ac1efb46
 import inspect
@@ -24,7 +24,7 @@ from fine_tune_llm.core.errors import (
     DataValidationError,
     PredictionError,
 )
-from ..core.names import as_name
+from ..core.names import as_name, natural_order
 from .kernels import by_rows, kernel, readable
 
 # %% ../../nbs/stats/04_arrays.ipynb #115193e2
@@ -659,6 +659,13 @@ def _group_name(value):
     return f'"{name}"' if name.strip('"') == MISSING else name
 
 
+def group_order(
+    name: str,  # From `group_names`
+) -> tuple[bool, tuple]:  # Key for `sorted`
+    "Groups as people sort them, `5-17` before `18`; `MISSING` last"
+    return name == MISSING, natural_order(name)
+
+
 def group_codes(
     values: Any,  # Group of each row, shape (n,): texts, numbers, dates
     n_rows: int,  # Rows expected
@@ -667,11 +674,11 @@ def group_codes(
 ) -> tuple[tuple[str, ...], np.ndarray]:  # Names, and the index of each row's, (n,)
     """Groups by name: the same for a value whatever it came in
 
-    Names are distinct and in order, `MISSING` last. Raises `PredictionError` for what
-    is not one value a row.
+    Names are distinct and in order, `5-17` before `18` and `MISSING` last. Raises
+    `PredictionError` for what is not one value a row.
     """
     names, code = _coded(values, n_rows, argument, _group_name)
-    ordered = sorted(set(names), key=lambda name: (name == MISSING, name))
+    ordered = sorted(set(names), key=group_order)
     index = {name: i for i, name in enumerate(ordered)}
     return tuple(ordered), np.array([index[n] for n in names], dtype=np.int64)[code]
 

@@ -9,7 +9,7 @@ __all__ = ['ReportSettings', 'GroupRate', 'range_text', 'rates_of', 'Family', 'f
 # %% ../../nbs/stats/73_comparisons.ipynb #5855881f
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ class ReportSettings:
     family: str  # Which gaps hold together: "all", or each "metric" of a view
     order: int  # Crossings of up to so many attributes
     missing: str  # Missing group values: "own" or "exclude"
+    # Attribute -> the group that its others are compared with
+    reference: dict[str, str] = field(default_factory=dict)
+    control: tuple[str, ...] = ()  # Attributes within which the others are compared
 
 # %% ../../nbs/stats/73_comparisons.ipynb #5820568b
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ class _Pairs:
 
     @classmethod
     def of(cls, estimates):
-        first, second = np.triu_indices(len(estimates.centre), 1)
+        first, second = estimates.pairs
         return cls(
             first,
             second,
@@ -280,6 +283,11 @@ def gap_of(
 def _no_gap(metric, min_rows):
     "Why there is no gap to measure, or nothing"
     n_groups, n_cells = len(metric.enough), len(metric.view.cells)
+    reference = metric.view.reference
+    if reference is not None and metric.reference is None:
+        n = dict(zip(metric.view.cells, metric.n.tolist())).get(reference, 0)
+        counted = f"{n} {metric.measure.counted}; {min_rows} are needed"
+        return f"the reference group {cell_name(reference)} has {counted}"
     if n_groups > 1 or n_groups == n_cells == 1:
         return ""
     few = "only one" if n_groups else "none"
@@ -289,12 +297,18 @@ def _no_gap(metric, min_rows):
 
 
 def _extremes(metric):
-    "The highest and the lowest group as counted"
+    "The two groups that are furthest apart as counted"
     value, groups = metric.value[metric.enough], metric.evaluated
-    highest, lowest = int(value.argmax()), int(value.argmin())
+    first, second = metric.estimates.pairs
+    furthest = np.abs(value[first] - value[second]).argmax()
+    lowest, highest = sorted(
+        (int(first[furthest]), int(second[furthest])), key=lambda i: value[i]
+    )
     ratio = None
     if metric.measure.has_ratio and value[highest] > 0:
-        ratio = float(value[lowest] / value[highest])
+        larger = np.maximum(value[first], value[second])
+        smaller = np.minimum(value[first], value[second])
+        ratio = float((smaller[larger > 0] / larger[larger > 0]).min())
     ends = {"high": groups[highest], "low": groups[lowest]}
     return {
         "difference": float(value[highest] - value[lowest]),
@@ -324,7 +338,7 @@ def _smallest_ratio(metric, family, settings):
     low, high = simultaneous_ratios(
         metric, family.critical(level), family.own_level(level)
     )
-    is_pair = ~np.eye(len(low), dtype=bool)
+    is_pair = metric.estimates.is_pair
     return {
         "ratio_low": float(low.min(where=is_pair, initial=1.0)),
         "ratio_high": float(high.min(where=is_pair, initial=1.0)),
@@ -378,11 +392,12 @@ class Comparison:
     view: str  # Attribute or crossing
     metric: str  # Name in `GROUP_METRICS`
     first: tuple[str, ...]  # The group that is subtracted from
-    second: tuple[str, ...]  # The group that is subtracted
+    second: tuple[str, ...]  # The group that is subtracted; the reference if any
     difference: float  # First minus second, as counted
     low: float  # Ends that hold together with all others of the family
     high: float
-    alone: tuple[float, float]  # Ends for this pair alone: Newcombe for shares
+    # Ends for this pair alone: Newcombe for shares of groups that share no row
+    alone: tuple[float, float]
     ratio: float | None  # First over second; `None` where undefined
     # Ends that hold together with those of differences, and hold 1 exactly where those
     # hold 0; `None` where nothing bounds it
@@ -454,7 +469,7 @@ def _finite(number):
 # %% ../../nbs/stats/73_comparisons.ipynb #c688d9d5
 def _alone(metric, pairs, level):
     "Ends of every pair by itself, not adjusted for others"
-    if metric.measure.is_share:
+    if metric.measure.is_share and metric.correlation is None:
         hits, n = metric.sums[metric.enough, 1], metric.n[metric.enough]
         first, second = pairs.first, pairs.second
         return newcombe(

@@ -7,7 +7,7 @@ __all__ = ['Fairness', 'group_report']
 
 # %% ../../nbs/stats/76_fairness.ipynb #4f2d7405
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ from fine_tune_llm.stats.groups import (
     GroupCounts,
     cell_name,
     check_counts,
+    check_reference,
     group_views,
 )
 from .randomness import keyed_generator
@@ -211,6 +212,11 @@ def group_report(
     n_resamples: int = 2000,  # Resampled tables
     # What intervals hold together over: "all" gaps, or each "metric" of a view
     family: str = "all",
+    # Attribute -> the group that its others are compared with: then pairs are with that
+    # group, and the gap is the largest difference to it; all pairs where not named
+    reference: Mapping[str, Any] | None = None,
+    # Attribute or attributes within whose values the others are compared
+    control: str | Sequence[str] = (),
 ) -> Fairness:
     """Every metric by group and crossing, with simultaneous intervals for the gaps
 
@@ -224,7 +230,10 @@ def group_report(
     n_resamples = check_number("n_resamples", n_resamples, 0, high=math.inf, whole=True)
     _check_family(family, n_resamples, level)
     rng = keyed_generator(seed, "fairness")
-    views, too_many = group_views(counts, order=order, missing=missing)
+    control = (control,) if isinstance(control, str) else tuple(control)
+    views, too_many = group_views(
+        counts, order=order, missing=missing, reference=reference, control=control
+    )
     cost = _cost_for(counts, cost, abstain_cost)
     metrics = [metrics] if isinstance(metrics, str) else metrics
     measures = measures_of(counts, metrics, positive=positive, cost=cost)
@@ -238,6 +247,8 @@ def group_report(
         family=family,
         order=int(order),
         missing=missing,
+        reference=check_reference(counts, reference, control),
+        control=control,
     )
     tests = estimate(
         counts,

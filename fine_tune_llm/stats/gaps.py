@@ -33,18 +33,50 @@ class Estimates:
     # means; `None` for plain means, whose pairs are normal
     deviations: np.ndarray | None
     # Largest studentised deviation over all pairs in each resample, shape (B,); `None`
-    # with fewer than two groups
+    # where there is no pair
     largest: np.ndarray | None
+    # How estimates of groups that share rows hang together, shape (cells, cells);
+    # `None` where groups share none
+    correlation: np.ndarray | None = None
+    # Index of the group that every other is compared with; all pairs when `None`
+    reference: int | None = None
 
     @property
     def pair_se(self) -> np.ndarray:
         "Standard error of the difference of every two groups, shape (cells, cells)"
-        return np.maximum(np.hypot(self.se[:, None], self.se), 1e-300)
+        if self.correlation is None:
+            return np.maximum(np.hypot(self.se[:, None], self.se), 1e-300)
+        squares = self.se**2
+        variance = _pair_variance(squares[:, None], squares, self.correlation)
+        return np.sqrt(variance)
 
     @property
     def pair_slack(self) -> np.ndarray:
         "What intervals of differences are wider by, shape (cells, cells)"
         return self.slack[:, None] + self.slack
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        "Indices of the two groups of every pair; of a reference, the reference second"
+        n_cells = len(self.centre)
+        if self.reference is None:
+            return np.triu_indices(n_cells, 1)
+        others = np.delete(np.arange(n_cells), self.reference)
+        return others, np.full(n_cells - 1, self.reference)
+
+    @property
+    def is_pair(self) -> np.ndarray:
+        "Are two groups compared, in either order? bool, shape (cells, cells)"
+        first, second = self.pairs
+        among = np.zeros((len(self.centre),) * 2, bool)
+        among[first, second] = among[second, first] = True
+        return among
+
+
+def _pair_variance(first, second, correlation):
+    "Variance of a difference; groups of the same rows differ by rounding only"
+    shared = 2 * correlation * np.sqrt(first * second)
+    return np.maximum(first + second - shared, 1e-300)
 
 # %% ../../nbs/stats/72_gaps.ipynb #ad41a941
 @dataclass(frozen=True)
@@ -58,6 +90,8 @@ class ViewMetric:
     # squares of these, shape (cells, 2 + values)
     sums: np.ndarray
     enough: np.ndarray  # Indices of the groups with enough rows
+    # Of the estimates of these groups, where groups share rows
+    correlation: np.ndarray | None = None
     estimates: Estimates | None = None  # Of these groups
 
     @property
@@ -77,6 +111,28 @@ class ViewMetric:
     def evaluated(self) -> list[tuple[str, ...]]:
         "The groups with enough rows"
         return [self.view.cells[i] for i in self.enough]
+
+    @property
+    def reference(self) -> int | None:
+        "Which of these every other is compared with, where there is one"
+        if self.view.reference is None or self.view.reference not in self.evaluated:
+            return None
+        return self.evaluated.index(self.view.reference)
+
+    @property
+    def has_pairs(self) -> bool:
+        "Is there anything to compare?"
+        lacks_reference = self.view.reference is not None and self.reference is None
+        return len(self.enough) > 1 and not lacks_reference
+
+    @property
+    def rounds(self) -> list[tuple[int, slice | np.ndarray]]:
+        "Each evaluated group that is compared, and those that it is compared with"
+        n_groups = len(self.enough)
+        if self.reference is None:
+            return [(i, slice(i + 1, None)) for i in range(n_groups - 1)]
+        others = np.delete(np.arange(n_groups), self.reference)
+        return [(self.reference, others)]
 
     @property
     def is_all_rows(self) -> bool:
@@ -125,29 +181,31 @@ def _means(sums):
     return sums[..., 1:-1] / np.maximum(sums[..., :1], 1)
 
 # %% ../../nbs/stats/72_gaps.ipynb #9c46837c
-def _largest_of_differences(deviations, variances):
-    "Largest |e_i - e_j| / sqrt(v_i + v_j) over pairs, for each resample, shape (b,)"
+def _largest_of_differences(deviations, variances, metric):
+    "Largest |e_i - e_j| / s_ij over pairs, for each resample, shape (b,)"
     by_cell = np.ascontiguousarray(deviations.T)
     variances = np.maximum(variances.T, 1e-300)
-    squares = [
-        (
-            (by_cell[i] - by_cell[i + 1 :]) ** 2 / (variances[i] + variances[i + 1 :])
-        ).max(0)
-        for i in range(len(by_cell) - 1)
-    ]
+    squares = []
+    for i, others in metric.rounds:
+        if metric.correlation is None:
+            pair = variances[i] + variances[others]
+        else:
+            correlation = metric.correlation[i, others][:, None]
+            pair = _pair_variance(variances[i], variances[others], correlation)
+        squares.append(((by_cell[i] - by_cell[others]) ** 2 / pair).max(0))
     return np.sqrt(np.max(squares, 0))
 
 
-def _largest_of_sums(deviations, variances):
+def _largest_of_sums(deviations, variances, metric):
     "Largest (e_i + e_j) / sqrt(v_i + v_j) over pairs, for each resample, shape (b,)"
     by_cell = np.ascontiguousarray(deviations.T)
     variances = np.maximum(variances, 1e-300)
     scaled = [
         (
-            (by_cell[i] + by_cell[i + 1 :])
-            / np.sqrt(variances[i] + variances[i + 1 :])[:, None]
+            (by_cell[i] + by_cell[others])
+            / np.sqrt(variances[i] + variances[others])[:, None]
         ).max(0)
-        for i in range(len(by_cell) - 1)
+        for i, others in metric.rounds
     ]
     return np.max(scaled, 0)
 
@@ -231,8 +289,22 @@ def _counted(counts, views, measures, moments, parts, min_rows):
         for (name, measure), part in zip(measures.items(), parts):
             own = sums[:, part]
             enough = np.flatnonzero(own[:, 0] >= min_rows)
-            counted.append(ViewMetric(view, name, measure, own, enough))
+            metric = ViewMetric(view, name, measure, own, enough)
+            if view.belongs is not None and not measure.is_vector:
+                shared = _correlation(metric, counts.count * measure.mask)
+                metric = replace(metric, correlation=shared)
+            counted.append(metric)
     return counted
+
+
+def _correlation(metric, weights):
+    "How the smoothed means of groups hang together by the rows that they share"
+    centre, se = _smoothed(*metric.sums[metric.enough].T, metric.measure)
+    off = metric.measure.values[:, None] - centre
+    of_row = metric.view.belongs[:, metric.enough] * off
+    n = metric.sums[metric.enough, 0] + 2
+    covariance = (of_row.T * weights) @ of_row / np.outer(n, n)
+    return covariance / np.outer(se, se)
 
 
 def _deviated(metric, resampled, rng):
@@ -242,29 +314,37 @@ def _deviated(metric, resampled, rng):
     about = metric.measure, metric.sums[enough], resampled[:, enough], noise
     if metric.measure.is_vector:
         return _absolute_deviations(*about)
-    if len(enough) < 2:
+    if not metric.has_pairs:
         return np.empty(0)
-    return _largest_of_differences(*_mean_deviations(*about))
+    return _largest_of_differences(*_mean_deviations(*about), metric)
 
 
 def _estimates(metric, kept):
     "Estimates of the groups with enough rows, from what was kept of all blocks"
     sums = metric.sums[metric.enough]
-    has_pairs = len(sums) > 1
     if not metric.measure.is_vector:
         centre, se = _smoothed(*sums.T, metric.measure)
-        slack = np.zeros(len(sums))
-        return Estimates(centre, se, slack, None, kept if has_pairs else None)
+        return Estimates(
+            centre=centre,
+            se=se,
+            slack=np.zeros(len(sums)),
+            deviations=None,
+            largest=kept if metric.has_pairs else None,
+            correlation=metric.correlation,
+            reference=metric.reference,
+        )
     slack = kept.mean(0)
     deviations = kept - slack
+    largest = None
+    if metric.has_pairs:
+        largest = _largest_of_sums(deviations, deviations.var(0), metric)
     return Estimates(
         centre=np.abs(_means(sums)).sum(-1),
         se=deviations.std(0),
         slack=slack,
         deviations=deviations,
-        largest=(
-            _largest_of_sums(deviations, deviations.var(0)) if has_pairs else None
-        ),
+        largest=largest,
+        reference=metric.reference,
     )
 
 # %% ../../nbs/stats/72_gaps.ipynb #b620ff98
@@ -301,9 +381,9 @@ def largest_gap(
 ) -> tuple[float, float]:  # (low, high)
     "The interval of the true largest gap, from those of every pair"
     low, high = simultaneous_differences(estimates, critical)
-    is_pair = ~np.eye(len(low), dtype=bool)
-    furthest = np.maximum(high, -low)[np.triu_indices(len(low), 1)]
-    return max(0.0, float(low.max(where=is_pair, initial=0.0))), float(furthest.max())
+    furthest = np.maximum(high, -low)[estimates.pairs]
+    nearest = low.max(where=estimates.is_pair, initial=0.0)
+    return max(0.0, float(nearest)), float(furthest.max())
 
 # %% ../../nbs/stats/72_gaps.ipynb #0ca55864
 def simultaneous_ratios(

@@ -208,6 +208,20 @@ def _ppv(rows: CountedRows) -> Measure | str:
         "low",
     )
 
+
+@GROUP_METRICS.register("npv")
+def _npv(rows: CountedRows) -> Measure | str:
+    "Share of rows decided otherwise that are truly negative"
+    if rows.positive is None:
+        return _NO_POSITIVE
+    return Measure(
+        rows.is_decided & ~rows.is_selected,
+        (~rows.is_positive) * 1.0,
+        "rows decided negative",
+        "equal negative predictive values",
+        "low",
+    )
+
 # %% ../../nbs/stats/71_group_metrics.ipynb #8b4f77c1
 @GROUP_METRICS.register("accuracy")
 def _accuracy(rows: CountedRows) -> Measure:

@@ -19,12 +19,12 @@ from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from ..core.printable import code_for_markdown, for_markdown
 from fine_tune_llm.stats.arrays import (
-    MISSING,
     as_float_array,
     check_labels,
     class_names,
     group_codes,
     group_names,
+    group_order,
     number_array,
     same_rows,
 )
@@ -193,7 +193,7 @@ def group_losses(
     rows_of: dict[str | None, Any] = {None: slice(None)}
     if groups is not None:
         names = group_names(groups, n)
-        order = sorted(set(names), key=lambda name: (name == MISSING, name))
+        order = sorted(set(names), key=group_order)
         rows_of = {name: names == name for name in order}
     y = check_labels(labels, n, K, classes=plan.classes)
     codes = None if cluster is None else cluster_codes(cluster, n)

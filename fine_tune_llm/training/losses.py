@@ -436,7 +436,7 @@ def check_weighted(
             f"rows have weights or votes, and the loss {loss.unweighted[0]!r} counts "
             "all rows the same",
             hint="Take a loss that is a mean over rows, such as cross_entropy or "
-            "focal, or leave data.weight and data.votes empty",
+            "focal, or leave data.weight, data.votes and loss.reweigh empty",
             argument="loss.name",
         )
 

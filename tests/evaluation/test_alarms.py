@@ -32,18 +32,18 @@ def shifted(toy_fit, tmp_path_factory):
 
 def test_a_contradicted_certificate_is_told_first(shifted):
     evidence = audit(shifted)
-    broken = {alarm["code"] for alarm in contradicted(evidence["alarms"])}
+    broken = {found.code for found in contradicted(evidence.findings)}
     assert broken == {"decisions_contradicted", "sets_contradicted"}
     page = render_report(evidence)
     assert page.index("Read these first") < page.index("What is promised.")
     card = render_card(evidence, "minilm")
     assert card.index("Read this first") < card.index("| accuracy")
-    assert json.dumps(evidence, allow_nan=False)
+    assert json.loads(evidence.to_json()) == dict(evidence)
 
 
 def test_a_run_that_keeps_its_promise_has_no_such_alarm(toy_fit, tmp_path):
     run = toy_fit(tmp_path / "run", epochs=4, target_risk=0.2)
-    assert contradicted(audit(run)["alarms"]) == []
+    assert contradicted(audit(run).findings) == []
 
 
 def test_the_command_exits_with_five(tiny, ftllm, tmp_path):

@@ -37,7 +37,7 @@ def test_another_target_from_stored_predictions(run):
     assert made.config.risk.target_risk == 0.2 and made.conformal.alphas_ == (0.2,)
     assert made.certificate["basis"]["how"] == "after"
     assert "chosen after the calibration rows" in made._repr_markdown_()
-    codes = [alarm["code"] for alarm in audit(made)["alarms"]]
+    codes = [found.code for found in audit(made).findings]
     assert "promise_chosen_after_looking" in codes
     assert (run.path / "certificate.json").read_bytes() == before
     assert run.certify(target_risk=0.2, alpha=0.2).certificate == made.certificate
@@ -55,7 +55,7 @@ def test_the_same_as_a_fit_for_that_target(run, toy_fit, tmp_path):
 def test_a_family_shares_delta(run):
     made = run.certify(target_risk=0.2, family=True)
     assert made.config.risk.delta == pytest.approx(0.1 / len(FAMILY))
-    codes = [alarm["code"] for alarm in audit(made)["alarms"]]
+    codes = [found.code for found in audit(made).findings]
     assert "promise_chosen_after_looking" not in codes
     with pytest.raises(ConfigurationError, match="none of the family"):
         run.certify(target_risk=0.123, family=True)

@@ -79,6 +79,7 @@ def test_every_cell_is_what_a_loop_counts(adult):
         "fpr": (labels == 0, decided == 1),
         "fnr": (labels == 1, decided == 0),
         "ppv": (decided == 1, labels == 1),
+        "npv": (decided == 0, labels == 0),
         "accuracy": (every, labels == decided),
     }
     n_few = 0

@@ -82,6 +82,7 @@ class ThreeClasses:
             "tpr": (decided[kept & (labels == 2)] == 2).mean(),
             "fpr": (decided[kept & (labels != 2)] == 2).mean(),
             "ppv": (labels[decided == 2] == 2).mean(),
+            "npv": (labels[kept & (decided != 2)] != 2).mean(),
             "accuracy": (decided == labels)[kept].mean(),
             "abstention_rate": 1 - kept.mean(),
             "coverage": sets[np.arange(len(labels)), labels].mean(),
@@ -117,7 +118,7 @@ def test_every_rate_is_what_a_loop_over_rows_says(three, report):
             assert rate.value == pytest.approx(expected[rate.metric], abs=1e-9)
             assert rate.low - 1e-9 <= rate.value <= rate.high + 1e-9
             seen += 1
-    assert seen == 11 * (1 + 3 + 2 + 6)
+    assert seen == 12 * (1 + 3 + 2 + 6)
     n_missing = sum(value is None for value in three.groups["a"])
     assert report.missing == {"a": n_missing, "b": 0}
 
@@ -140,7 +141,7 @@ def test_each_class_in_turn_is_that_class(three):
 
 
 def test_ten_rows_by_hand(by_hand):
-    assert len(by_hand.rates) == 3 * 9
+    assert len(by_hand.rates) == 3 * 10
     overall = by_hand.by_group("accuracy", "all rows")
     assert [rate.value for rate in overall] == pytest.approx([6 / 8], abs=1e-12)
     gap = by_hand.gap("tpr")
