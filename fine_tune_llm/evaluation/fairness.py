@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #95e0f633
+# %% ../../nbs/evaluation/24_fairness.ipynb #0d49f1ee
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +40,7 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_codes
 from ..stats.fairness import Fairness, group_report
-from ..stats.subgroup_auc import subgroup_auc
+from ..stats.subgroup_areas import subgroup_auc
 from ..stats.subgroup_calibration import class_calibration
 
 # %% ../../nbs/evaluation/24_fairness.ipynb #e6d1bab5

@@ -216,7 +216,7 @@ _WORDS = {
     "fairness": ["Fairness", "group_report"],
     "confident_learning": ["LabelErrors", "label_errors"],
     "paired": ["Difference", "compare", "compare_rows"],
-    "subgroup_auc": ["SubgroupAUC", "subgroup_auc"],
+    "subgroup_areas": ["SubgroupAUC", "subgroup_auc"],
     "plots": [
         "plot_certificate",
         "plot_confidence",

@@ -212,8 +212,8 @@ from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
-from .subgroup_auc import SubgroupAUC as SubgroupAUC
-from .subgroup_auc import subgroup_auc as subgroup_auc
+from .subgroup_areas import SubgroupAUC as SubgroupAUC
+from .subgroup_areas import subgroup_auc as subgroup_auc
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
