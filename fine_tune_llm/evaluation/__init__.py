@@ -71,7 +71,7 @@ _WORDS = {
     "risk": ["RiskAnalysis", "RiskAssessment", "risk_of"],
     "evidence": ["GROUP_MEASURES", "measure_run"],
     "bare": ["measure_bare"],
-    "number_names": ["NumberKind", "named_numbers", "number_kinds", "numbers_table"],
+    "named_numbers": ["NUMBERS", "NumberKind", "named_numbers", "numbers_table"],
     "sheet": ["agreement", "sheet_of"],
     "figures": ["fig_reliability", "fig_risk_coverage", "fig_set_sizes"],
     "gates": [
@@ -86,8 +86,8 @@ _WORDS = {
     "diff": ["AuditDiff", "NumberDiff", "diff_evidence"],
     "aggregation": ["Aggregate", "FLIP_LIMIT", "aggregate", "over_runs", "seeds_of"],
     "report": ["render_report"],
-    "croissant": ["croissant_of"],
     "sheet_page": ["render_sheet"],
+    "croissant": ["croissant_of"],
     "mapping": ["mapping_of"],
     "schema": ["audit_schema", "check_evidence"],
     "card": ["render_card"],

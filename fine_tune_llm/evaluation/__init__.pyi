@@ -85,10 +85,10 @@ from .risk import risk_of as risk_of
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import measure_run as measure_run
 from .bare import measure_bare as measure_bare
-from .number_names import NumberKind as NumberKind
-from .number_names import named_numbers as named_numbers
-from .number_names import number_kinds as number_kinds
-from .number_names import numbers_table as numbers_table
+from .named_numbers import NUMBERS as NUMBERS
+from .named_numbers import NumberKind as NumberKind
+from .named_numbers import named_numbers as named_numbers
+from .named_numbers import numbers_table as numbers_table
 from .sheet import agreement as agreement
 from .sheet import sheet_of as sheet_of
 from .figures import fig_reliability as fig_reliability
@@ -110,8 +110,8 @@ from .aggregation import aggregate as aggregate
 from .aggregation import over_runs as over_runs
 from .aggregation import seeds_of as seeds_of
 from .report import render_report as render_report
-from .croissant import croissant_of as croissant_of
 from .sheet_page import render_sheet as render_sheet
+from .croissant import croissant_of as croissant_of
 from .mapping import mapping_of as mapping_of
 from .schema import audit_schema as audit_schema
 from .schema import check_evidence as check_evidence
@@ -148,6 +148,7 @@ __all__ = [
     "INJECTIONS",
     "IdentityTerms",
     "Memberships",
+    "NUMBERS",
     "NamedGroups",
     "NumberDiff",
     "NumberKind",
@@ -214,7 +215,6 @@ __all__ = [
     "named_numbers",
     "net_change",
     "not_evaluated",
-    "number_kinds",
     "numbers_table",
     "over_runs",
     "parse_gate",

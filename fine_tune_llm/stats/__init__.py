@@ -224,6 +224,14 @@ _WORDS = {
     "fairness": ["Fairness", "group_report"],
     "confident_learning": ["LabelErrors", "label_errors"],
     "paired": ["Difference", "compare", "compare_rows"],
+    "audit_plots": [
+        "ForestRow",
+        "plot_confusion",
+        "plot_coverage_band",
+        "plot_forest",
+        "plot_seeds",
+        "plot_training",
+    ],
     "subgroup_auc": ["SubgroupAUC", "subgroup_auc"],
     "plots": [
         "plot_certificate",

@@ -219,6 +219,12 @@ from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
+from .audit_plots import ForestRow as ForestRow
+from .audit_plots import plot_confusion as plot_confusion
+from .audit_plots import plot_coverage_band as plot_coverage_band
+from .audit_plots import plot_forest as plot_forest
+from .audit_plots import plot_seeds as plot_seeds
+from .audit_plots import plot_training as plot_training
 from .subgroup_auc import SubgroupAUC as SubgroupAUC
 from .subgroup_auc import subgroup_auc as subgroup_auc
 from .plots import plot_certificate as plot_certificate
@@ -263,6 +269,7 @@ __all__ = [
     "Estimator",
     "Evidence",
     "Fairness",
+    "ForestRow",
     "GROUP_METRICS",
     "Gap",
     "GroupCounts",
@@ -413,12 +420,17 @@ __all__ = [
     "p_value",
     "plot_certificate",
     "plot_confidence",
+    "plot_confusion",
     "plot_coverage",
+    "plot_coverage_band",
+    "plot_forest",
     "plot_groups",
     "plot_reliability",
     "plot_risk_coverage",
     "plot_rolling_coverage",
+    "plot_seeds",
     "plot_sizes",
+    "plot_training",
     "plot_wealth",
     "raps",
     "readable",

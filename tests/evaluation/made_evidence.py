@@ -202,7 +202,7 @@ def calibration(classes):
         metrics = {"nll": 0.52, "brier": 0.29, "ece": 0.035, "mce": 0.15}
         values = {name: value * scale for name, value in metrics.items()}
         more = {"ece_debiased": 0.02, "classwise_ece": 0.03, "smooth_ece": 0.03}
-        intervals = {k: number(v * scale, 0.01) for k, v in (values | more).items()}
+        intervals = {k: number(v, 0.01) for k, v in (values | more).items()}
         return values | {"accuracy": 0.79, "table": bins, "intervals": intervals}
 
     after = side(1) | {"mce": 0.4}
@@ -333,7 +333,7 @@ def selective(classes):
             {
                 "name": "error",
                 "group": None,
-                "promise": "at most 10.0% of decisions at confidence >= 0.7006 are wrong",
+                "promise": "at most 10.0% of decisions at 70.1% or more are wrong",
                 "promised": 0.1,
                 "is_rate": True,
                 "test": {"value": 0.0859, "n": 256},
@@ -676,6 +676,4 @@ def open_evidence():
     "Nothing was evaluated"
     evidence = full_evidence()
     parts = [part for part in evidence if part not in ("version", "identity")]
-    return (
-        evidence | {part: gap(f"no {part} here") for part in parts} | {"findings": []}
-    )
+    return evidence | {part: gap(f"no {part} here") for part in parts}
