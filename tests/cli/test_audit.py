@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from fine_tune_llm.cli.program import main
-from fine_tune_llm.evaluation import share
+from fine_tune_llm.evaluation import check_gates, share
 from fine_tune_llm.predictions import Predictions
 
 TABLE = (
@@ -51,7 +51,9 @@ def audited(monkeypatch):
 
     def measured(said, **more):
         asked.update(said=said, **more)
-        return module.Audit(found["evidence"])
+        results = check_gates(found["evidence"], more["gates"])
+        gates = [one.to_dict() for one in results]
+        return module.Audit({**found["evidence"], "gates": gates})
 
     monkeypatch.setattr(module, "audit", measured)
     monkeypatch.setattr(module.Audit, "_pages", lambda self: {"report.html": "<p>"})
