@@ -40,7 +40,7 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_codes
 from ..stats.fairness import Fairness, group_report
-from ..stats.subgroup_auc import subgroup_auc
+from ..stats.subgroup_areas import subgroup_auc
 from ..stats.subgroup_calibration import class_calibration
 
 # %% ../../nbs/evaluation/24_fairness.ipynb #e6d1bab5
