@@ -281,8 +281,8 @@ class BiasAuditor:
             self.cases.check_classes(subject.classes)
         data = self._data(subject, train)
         if decide is None:
-            parts = ("swaps", "invariance", "injection", "cases", "agreement")
-            asked = {name: not_evaluated(why_not) for name in parts}
+            names = ("swaps", "invariance", "injection", "cases", "agreement")
+            asked: dict[str, Any] = {name: not_evaluated(why_not) for name in names}
             asked |= {"n_decisions": 0, "findings": []}
         else:
             plan = _plan(self, subject)
@@ -440,8 +440,7 @@ def _differs(agreement):
             "decide_differs",
             "medium",
             f"`decide` and the audited decisions agree on {in_words(agreement)} texts",
-            "See that its columns stand in the order of the classes, and that it is the "
-            "same model",
+            "See that it is the same model, its columns in the order of the classes",
             details=agreement,
         )
 

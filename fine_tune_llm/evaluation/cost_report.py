@@ -22,6 +22,7 @@ from fine_tune_llm.stats.bounds import (
 )
 from ..stats.costs import CostMatrix, check_decided
 from ..stats.groups import distinct_rows
+from ..stats.intervals import Interval
 from ..stats.reweighting import RowMetric, cost_metric
 from ..stats.tail_cost import bounded_mean, cvar_interval
 
@@ -81,16 +82,18 @@ def _expected(paid: _Paid) -> dict[str, Any]:
 
 
 def _worst_case(paid: _Paid) -> dict[str, Any]:
-    "The largest cost that was paid, how often, and the largest there is"
+    "The largest cost that was paid, how often, and as upper end the largest there is"
     counts, levels = paid.counts, paid.metric.levels
     worst = int(np.flatnonzero(counts)[-1])
+    ends = Interval(
+        float(levels[worst]),
+        float(levels[worst]),
+        float(levels[-1]),
+        paid.level,
+        "the largest seen, and the largest there can be",
+    )
     at_worst = share(int(counts[worst]), paid.metric.n, level=paid.level)
-    return {
-        "value": float(levels[worst]),
-        "possible": float(levels[-1]),
-        "n": paid.metric.n,
-        "share": at_worst,
-    }
+    return measured(ends, paid.metric.n) | {"share": at_worst}
 
 
 def _tail(paid: _Paid, tail: float) -> dict[str, Any]:
@@ -147,9 +150,8 @@ def _policies(paid: _Paid) -> list[dict[str, Any]]:
         by_class = cost.abstain_cost if k is None else cost.cost[:, k]
         about = {"policy": policy, "answer": None if k is None else cost.classes[k]}
         if by_class is None:
-            found.append(
-                about | {"difference": not_evaluated("abstaining has no cost")}
-            )
+            why = not_evaluated("abstaining has no cost")
+            found.append(about | {"cost": None, "difference": why})
             continue
         mean = float(of_class @ by_class) / paid.metric.n
         gap = _difference(paid, by_class)

@@ -11,13 +11,15 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ..config.files import file_layers
+from ..config.files import read_mapping
 from ..core.checks import check_number, near
 from ..core.errors import ConfigurationError
 from ..core.printable import in_brief
@@ -113,7 +115,7 @@ def known_hazards() -> dict[str, dict[str, Any]]:
 def _hazard_of(finding: Finding) -> tuple[str, dict[str, str]]:
     "The id of a finding's hazard, and the words to begin with"
     for name, known in known_hazards().items():
-        if finding.code in known["codes"]:
+        if any(fnmatchcase(finding.code, code) for code in known["codes"]):
             words = {key: known[key] for key in ("hazard", "cause", "mitigation")}
             return name, words
     what = finding.code.replace("_", " ")
@@ -205,27 +207,35 @@ def register_to_yaml(
         written = asdict(entry) | {"evidence": list(entry.evidence)}
         del written["id"]
         risks[entry.id] = written
-    body = yaml.safe_dump(
-        {"risks": risks}, sort_keys=False, allow_unicode=True, width=88
-    )
+    body = _dumped(risks, as_it_is=True)
+    if set(body) & _ODD_BREAKS:  # which would be folded, and read as a blank
+        body = _dumped(risks, as_it_is=False)
     return _HEADER + body
+
+
+_ODD_BREAKS = {"\x85", "\u2028", "\u2029"}
+
+
+def _dumped(risks, *, as_it_is):
+    "YAML with letters of every script as they are, or escaped"
+    return yaml.safe_dump(
+        {"risks": risks}, sort_keys=False, allow_unicode=as_it_is, width=88
+    )
 
 # %% ../../nbs/evaluation/17_register.ipynb #rg-read
 def read_register(
     path: "str | os.PathLike[str]",  # YAML as `register_to_yaml` writes it, or by hand
 ) -> tuple[RiskEntry, ...]:  # In the order of the file
     "The entries of a file; `ConfigurationError` names file, line, key and what came"
-    layers = file_layers(path)
-    if len(layers) > 1:
-        raise ConfigurationError(f"`{path}` is a register: it extends no other file")
-    values, places = layers[0].values, layers[0].places
+    values, lines = read_mapping(Path(path))
+    places = {name: f"`{path}`, line {line}" for name, line in lines.items()}
     risks = values.get("risks")
     other = [key for key in values if key != "risks"]
     if other or not (isinstance(risks, dict) or risks is None):
         came = f"`{other[0]}`" if other else in_brief(risks)
-        at = places.get(other[0] if other else "risks", str(path))
         raise ConfigurationError(
-            f"{at}: a register is a mapping `risks` of entries by id, got {came}",
+            f"{places[other[0] if other else 'risks']}: a register is a mapping "
+            f"`risks` of entries by id, got {came}",
             path=str(path),
         )
     if "risks" not in values:
@@ -241,7 +251,7 @@ _STEPS = ("likelihood", "severity", "measured_likelihood", "measured_severity")
 
 def _entry(name, given, places):
     "One entry, checked"
-    at = places.get(f"risks.{name}", "risks")
+    at = places[f"risks.{name}"]
     if is_blank(name) or not isinstance(given, dict):
         raise ConfigurationError(
             f"{at}: an entry is an id and a mapping, got {in_brief(name)}: "
@@ -249,7 +259,7 @@ def _entry(name, given, places):
         )
     checked = {}
     for key, value in given.items():
-        place = places.get(f"risks.{name}.{key}", at)
+        place = places[f"risks.{name}.{key}"]
         if key not in _FIELDS:
             raise ConfigurationError(
                 f"{place}: `{key}` is no part of an entry, which has "

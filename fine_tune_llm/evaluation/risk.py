@@ -49,7 +49,7 @@ def certified_risk(
     certificates: Iterable[Mapping[str, Any]],  # What was promised
     *,
     level: float = 0.95,  # Probability that an interval holds the truth, in (0, 1)
-) -> list[dict[str, Any]]:  # With name, group, promised, test, adjusted, agrees
+) -> list[dict[str, Any]]:  # With name, group, promised, measured, agrees
     "Each certificate beside what was measured on the rows it speaks of"
     found, p_values = [], []
     for one in certificates:
@@ -60,18 +60,19 @@ def certified_risk(
             "delta": one["delta"],
             "n_calibration": one["n"],
             "threshold": one.get("threshold"),
+            "bound": one.get("risk_bound"),
             "given": one.get("given", "decided"),
             "is_critical": _is_critical(subject, one.get("loss")),
         }
         losses = _losses_of(subject, one)
         if isinstance(losses, str) or not len(losses[0]):
             why = losses if isinstance(losses, str) else "there is no such row"
-            found.append(about | {"test": not_evaluated(why), "agrees": None})
+            found.append(about | {"measured": not_evaluated(why), "agrees": None})
             continue
         values, highest = losses
         p_values.append(violation_p_value(values, one["target_risk"], highest))
-        test = measured(_mean_of(values, highest, level), len(values))
-        found.append(about | {"test": test, "p_value": p_values[-1]})
+        seen = measured(_mean_of(values, highest, level), len(values))
+        found.append(about | {"measured": seen, "p_value": p_values[-1]})
     adjusted = iter(holm(p_values)) if p_values else iter(())
     for row in found:
         if "p_value" in row:
@@ -127,6 +128,13 @@ class _Part:
     wrong: int  # Of the decided
     costs: np.ndarray | None  # Rows of each distinct cost, shape (J,)
 
+    @property
+    def named(self):
+        "As rows of results name it"
+        if self.attribute == "class":
+            return {"class": self.name}
+        return {"attribute": self.attribute, "group": self.name}
+
 
 def _parts_of(subject: Subject, cost: RowMetric | None) -> list[_Part]:
     "Every class, every group"
@@ -158,8 +166,8 @@ def residual_risk(
     target_risk: float | None = None,  # Share of decisions that may be wrong, in (0, 1)
     min_rows: int = 30,  # Decided rows that a class or group needs
     level: float = 0.95,  # Probability that all intervals hold together, in (0, 1)
-) -> list[dict[str, Any]]:  # With attribute, group, n, n_decided, wrong, cost
-    "Errors left in every class (attribute `class`) and group, each tested"
+) -> list[dict[str, Any]]:  # Classes first; selective_risk, cost, is_above, ...
+    "Errors left in every class and group, each tested"
     cost = metrics_of(subject).get("cost")
     parts = _parts_of(subject, cost)
     known = [part for part in parts if part.n_decided >= min_rows]
@@ -167,15 +175,14 @@ def residual_risk(
     p_values = iter(_residual_p_values(subject, known, target_risk))
     found = []
     for part in parts:
-        row = {"attribute": part.attribute, "group": part.name}
-        row |= {"n": part.n, "n_decided": part.n_decided}
+        row = part.named | {"n": part.n, "n_decided": part.n_decided}
         if part.n_decided < min_rows:
-            why = f"{part.n_decided} decided rows; {min_rows} are needed"
-            found.append(row | dict.fromkeys(("wrong", "cost"), not_evaluated(why)))
+            why = not_evaluated(f"{part.n_decided} decided rows; {min_rows} are needed")
+            found.append(row | {"selective_risk": why, "cost": why})
             continue
         wrong = share(part.wrong, part.n_decided, level=each) | {"level": level}
         wrong["method"] = f"Clopper-Pearson, {len(known)} together"
-        row |= {"wrong": wrong, "cost": _cost_of_part(part, cost, each)}
+        row |= {"selective_risk": wrong, "cost": _cost_of_part(part, cost, each)}
         row |= {"p_value": next(p_values)}
         found.append(row)
     tested = [row for row in found if "p_value" in row]
@@ -234,15 +241,15 @@ def review_workload(
         "abstained": share(n_left, n, level=level),
         "per_1000": ahead,
         "hours_per_1000": hours,
-        "by_class": [row for row in rows if row["attribute"] == "class"],
-        "by_group": [row for row in rows if row["attribute"] != "class"],
+        "by_class": [row for row in rows if "class" in row],
+        "by_group": [row for row in rows if "group" in row],
         "by_reason": _by_reason(subject, level),
     }
 
 
 def _abstained_of(part, min_rows, each, level):
     "Share of a part that is left to people"
-    row = {"attribute": part.attribute, "group": part.name, "n": part.n}
+    row = part.named | {"n": part.n}
     if part.n < min_rows:
         why = f"{part.n} rows; {min_rows} are needed"
         return row | {"abstained": not_evaluated(why)}
@@ -256,11 +263,16 @@ def _by_reason(subject, level):
     "Abstentions by why they were made, where that is known"
     if subject.outcome is None or not subject.abstains:
         return []
+    n_left = int((~subject.kept).sum())
     reasons, counts = np.unique(
         subject.outcome.reasons[~subject.kept].astype(str), return_counts=True
     )
     return [
-        {"reason": str(reason), "abstained": share(int(k), len(subject), level=level)}
+        {
+            "reason": str(reason),
+            "n": int(k),
+            "share": share(int(k), n_left, level=level),
+        }
         for reason, k in zip(reasons, counts)
     ]
 
@@ -330,7 +342,7 @@ def _costlier(cost) -> list[Finding]:
 def _costly_tail(cost) -> list[Finding]:
     "The costliest rows cost nearly as much as can be"
     tail = cost["cvar"]
-    worst = cost["worst_case"].get("possible")
+    worst = cost["worst_case"].get("high")
     if "value" not in tail or tail["low"] < worst / 2:
         return []
     message = (
@@ -348,23 +360,34 @@ def _residual(rows, code, target_risk) -> list[Finding]:
     above = [row for row in rows if row.get("is_above")]
     if not above:
         return []
-    above.sort(key=lambda row: -row["wrong"]["low"])
+    above.sort(key=lambda row: -row["selective_risk"]["low"])
     worst = above[0]
     beside = "which is more than of all others"
     if target_risk is not None:
         beside = f"where at most {target_risk:.1%} was promised for all together"
     message = (
-        f"{worst['attribute']} {worst['group']}: {_said(worst['wrong'])} of "
+        f"{_name_of(worst)}: {_said(worst['selective_risk'])} of "
         f"{worst['n_decided']:,} decisions are wrong, {beside}"
     )
     if len(above) > 1:
-        others = ", ".join(f"{r['attribute']} {r['group']}" for r in above[1:4])
+        others = ", ".join(map(_name_of, above[1:4]))
         more = ", ..." if len(above) > 4 else ""
         message += f"; so are too many of {others}{more}"
     fix = "Certify by group (risk.group) or for the class (risk.targets), add rows"
-    details = {"rate": worst["wrong"], "target_risk": target_risk, "above": above}
+    details = {
+        "rate": worst["selective_risk"],
+        "target_risk": target_risk,
+        "above": above,
+    }
     severity = "medium" if target_risk is None else "high"
     return [Finding(code, severity, message, fix, details=details)]
+
+
+def _name_of(row):
+    "What a row is about, in words"
+    if "class" in row:
+        return f"class {row['class']}"
+    return f"{row['attribute']} {row['group']}"
 
 
 def _workload(work, most) -> list[Finding]:
@@ -451,7 +474,8 @@ class RiskAssessment:
             min_rows=self.min_rows, level=self.level, seed=self.seed
         )
         tested = stress.analyze(subject, target_risk=target)
-        by_class, by_group = _split(rows)
+        by_class = [row for row in rows if "class" in row]
+        by_group = [row for row in rows if "group" in row]
         found = [
             *_cost_findings(cost, certified, subject),
             *_residual(by_class, "residual_risk_class", target),
@@ -511,12 +535,6 @@ def _target_of(certificates, target_risk):
         if is_rate and one.get("given", "decided") == "decided":
             return one["target_risk"]
     return None
-
-
-def _split(rows):
-    "Rows about classes, and rows about groups"
-    of_classes = [row for row in rows if row["attribute"] == "class"]
-    return of_classes, [row for row in rows if row["attribute"] != "class"]
 
 
 def _cost_findings(cost, certified, subject):

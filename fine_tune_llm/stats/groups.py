@@ -102,6 +102,13 @@ def _add_confidence(columns, probs, labels, n_classes, n_bins):
     columns.add("right", best == labels, 2)
     return conf, best
 
+
+def _add_sets(columns, sets, labels, n_classes):
+    "Add `covered` and `size`"
+    covered, size = covered_and_size(sets, labels, n_classes)
+    columns.add("covered", covered, 2)
+    columns.add("size", size, n_classes + 1)
+
 # %% ../../nbs/stats/70_groups.ipynb #08194214
 @dataclass(frozen=True)
 class GroupCounts:
@@ -170,9 +177,7 @@ class GroupCounts:
         decided = check_decided(decided, n, n_classes, classes=known)
         columns.add("decided", decided + 1, n_classes + 1)
         if sets is not None:
-            covered, size = covered_and_size(sets, labels, n_classes)
-            columns.add("covered", covered, 2)
-            columns.add("size", size, n_classes + 1)
+            _add_sets(columns, sets, labels, n_classes)
         table, index = columns.distinct()
         table["decided"] -= 1
         return cls(
@@ -512,8 +517,8 @@ def check_reference(
                 "are not compared",
                 argument="reference",
             )
-        checked[name] = as_name(group)
         groups = _groups_of(counts, name)
+        checked[name] = as_name(group) or MISSING
         if checked[name] not in groups:
             raise ConfigurationError(
                 f"`reference` names {group!r}, which is no group of {name!r}",
