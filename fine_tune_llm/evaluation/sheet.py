@@ -35,13 +35,16 @@ def agreement(
         )
     if measured.get("high") is None:
         return "cannot say", "how far off it may be was not measured"
-    if measured["high"] >= 2 * allowed:
+    far, words = 2 * allowed, "twice as much"
+    if "k" in measured and far > (1 + allowed) / 2:  # a share cannot be that large
+        far, words = (1 + allowed) / 2, "far more"
+    if measured["high"] >= far:
         return "cannot say", (
-            f"{measured['n']:,} rows are too few: twice as much might look like this"
+            f"{measured['n']:,} rows are too few: {words} might look like this"
         )
     if measured["value"] > promised:
         return "yes", "it is where chance puts a promise that holds exactly"
-    return "yes", "it is within what was promised, and twice as much is ruled out"
+    return "yes", f"it is within what was promised, and {words} is ruled out"
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #94e151c4
 def _percent(value):
