@@ -53,7 +53,8 @@ def _percent(value):
 
 
 def _number(value):
-    return f"{value:.3g}"
+    "0.02 and 12.3, and 0 for what is next to nothing"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.3f}"
 
 
 def _range_said(measured, show=_percent):
@@ -165,14 +166,18 @@ def _of_scope(evidence, n_promises):
 
 
 def _promises(evidence):
-    "Every promise of a run"
+    "Every promise of a run, those first that do not hold or may not"
     n_promises = len(evidence["selective"].get("targets", ())) + 1
     n_promises += "p_value" in evidence["scope"]
-    return [
+    promises = [
         promise
         for part in (_of_decisions, _of_sets, _of_scope)
         for promise in part(evidence, n_promises)
     ]
+    return sorted(promises, key=lambda one: _WORST_FIRST.index(one["agrees"]))
+
+
+_WORST_FIRST = ("no", "cannot say", "yes")
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #0364e23e
 def _must_not(evidence: dict[str, Any]) -> Iterator[str]:
@@ -246,6 +251,8 @@ def sheet_of(
     "The evidence in the words of people who decide"
     identity = evidence["identity"]
     findings = evidence.get("findings", [])
+    if isinstance(findings, dict):  # they were not looked for
+        findings = []
     is_run = identity["kind"] == "run"
     return {
         "name": identity["name"],
