@@ -16,7 +16,7 @@ import numpy as np
 from ..core.checks import check_number, check_seed
 from ..data.findings import Finding
 from .alarms import ALARM_LEVEL, violation_p_value
-from .cost_report import cost_report
+from .decision_costs import cost_report
 from fine_tune_llm.evaluation.findings import (
     Analysis,
     by_severity,

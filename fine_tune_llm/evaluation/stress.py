@@ -120,8 +120,8 @@ def _case(name, kind, *, setting, assumed, n_eff=None, found=None, why=None):
 
 def _changed(interval: Interval, change: Any) -> Interval:
     "An interval of a number that a function makes larger the larger it is"
-    ends = (change(end) for end in (interval.value, interval.low, interval.high))
-    return Interval(*ends, interval.level, interval.method)
+    value, low, high = map(change, (interval.value, interval.low, interval.high))
+    return Interval(value, low, high, interval.level, interval.method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,11 +417,12 @@ def _worst_mix_case(bench: _Bench, strata: Strata, factor: float) -> dict:
             found[one] = not_evaluated(why)
             continue
         each = 1 - (1 - bench.level) / n_parts
-        ends = wrong / np.maximum(rows, 1), *clopper_pearson(wrong, rows, each)
+        rates = wrong / np.maximum(rows, 1), *clopper_pearson(wrong, rows, each)
         shares = rows / rows.sum()
-        ends = (worst_mix(end, shares, factor) for end in ends)
+        value, low, high = (worst_mix(rate, shares, factor) for rate in rates)
         method = f"Clopper-Pearson of {n_parts} parts together"
-        found[one] = measured(Interval(*ends, bench.level, method), int(rows.sum()))
+        ends = Interval(value, low, high, bench.level, method)
+        found[one] = measured(ends, int(rows.sum()))
     return _case(name, "worst mix", setting=setting, assumed=_SAME_WITHIN, found=found)
 
 # %% ../../nbs/evaluation/26_stress.ipynb #st-analysis
