@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_number, check_seed
-from ..data.findings import Finding
+from ..data.findings import Finding, counted
 from .findings import Analysis, measured, not_evaluated
 from .subject import Memberships, Subject, subject_of
 from ..predictions import Outcome, Predictions
@@ -534,7 +534,8 @@ def _fragile(bench, now, moved, target):
     if not broken:
         return ()
     found, case = max(broken, key=lambda pair: pair[0]["low"])
-    more = f"; so do {len(broken) - 1} other changes" if len(broken) > 1 else ""
+    others = counted(len(broken) - 1, "other change")
+    more = f"; {others} would break it, too" if len(broken) > 1 else ""
     message = (
         f"With {case['name']}, {found['value']:.1%} [{found['low']:.1%}, "
         f"{found['high']:.1%}] of decisions would be wrong (n = {found['n']:,}), where "
