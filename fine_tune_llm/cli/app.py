@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXIT_CODES', 'app', 'TEXT_OF_RUN', 'SEED', 'PRESET', 'SET', 'ENCODING', 'SEPARATOR', 'TABLE', 'DATA', 'TEXT', 'LABEL',
            'GROUP', 'CLUSTER', 'CONFIG', 'DEVICE', 'RUN', 'exit_code', 'in_options', 'error_paragraph', 'text_width',
-           'say']
+           'wrapped', 'say']
 
 # %% ../../nbs/cli/10_app.ipynb #7de82883
 import re
@@ -32,8 +32,8 @@ Exit codes:
   1    something unforeseen: --debug shows the traceback
   2    refused: what to change is said; a fit that was begun is kept
   3    a certificate is void, or was refused
-  4    `data check --fail-on` found something as severe
-  5    finished, and the test role contradicts a promise
+  4    a gate of `audit` failed, or `data check --fail-on` found something
+  5    finished, and a promise is contradicted by the rows it was held against
   130  interrupted: the same command resumes a fit
   141  whoever read the output has stopped reading"""
 
@@ -104,6 +104,21 @@ def text_width() -> int:  # 40 to 100
     "Columns to wrap a text to: those of the terminal, within reason"
     return max(40, min(100, shutil.get_terminal_size((100, 24)).columns))
 
+
+def wrapped(
+    text: str,  # A paragraph
+    indent: str = "  ",  # Before every line
+) -> list[str]:  # Lines
+    "A paragraph in lines that fit the terminal"
+    return textwrap.wrap(
+        text,
+        text_width(),
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
 # %% ../../nbs/cli/10_app.ipynb #say-code
 def say(
     text: str,  # Lines
@@ -119,6 +134,7 @@ _ORDER = (
     "fit",
     "decide",
     "report",
+    "audit",
     "certify",
     "sign",
     "verify",

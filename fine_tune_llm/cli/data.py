@@ -8,7 +8,6 @@ __all__ = ['data_commands', 'CHECK_EXAMPLES', 'quality_text', 'check_new_file', 
 # %% ../../nbs/cli/64_data.ipynb #data-imports
 import json
 import os
-import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,7 +28,7 @@ from fine_tune_llm.cli.app import (
     TEXT,
     app,
     say,
-    text_width,
+    wrapped,
 )
 from .fit import asked_settings
 from .summary import shows_progress
@@ -59,22 +58,11 @@ def quality_text(
     for one in quality.findings:
         rows = f" ({len(one.rows):,} rows)" if len(one.rows) > 1 else ""
         lines += ["", f"{one.severity}: {one.code}{rows}"]
-        lines += _wrapped(one.message) + _wrapped(f"-> {one.fix}")
+        lines += wrapped(one.message) + wrapped(f"-> {one.fix}")
     if quality.skipped:
         skipped = [f"{name} ({why})" for name, why in quality.skipped.items()]
-        lines += ["", *_wrapped(f"not checked: {'; '.join(skipped)}", indent="")]
+        lines += ["", *wrapped(f"not checked: {'; '.join(skipped)}", indent="")]
     return "\n".join(lines)
-
-
-def _wrapped(text, indent="  "):
-    return textwrap.wrap(
-        text,
-        text_width(),
-        initial_indent=indent,
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
 
 # %% ../../nbs/cli/64_data.ipynb #data-new-file
 def check_new_file(

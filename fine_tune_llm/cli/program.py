@@ -20,6 +20,7 @@ from ..core.redaction import redact
 
 # %% ../../nbs/cli/90_program.ipynb #commands
 from fine_tune_llm.cli import (  # noqa: F401
+    audit,
     certify,
     config,
     data,

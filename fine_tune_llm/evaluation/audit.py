@@ -7,12 +7,13 @@ __all__ = ['Audit', 'audit']
 
 # %% ../../nbs/evaluation/70_audit.ipynb #78610df2
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..config.schema import AuditConfig
-from ..core.errors import IntegrityError
+from ..core.errors import ConfigurationError, IntegrityError
 from ..core.event_store import EventStore
 from ..core.events import AuditFinished
 from fine_tune_llm.core.files import (
@@ -22,16 +23,33 @@ from fine_tune_llm.core.files import (
     write_json,
 )
 from ..core.locks import single_writer
-from ..core.printable import for_markdown, for_terminal
+from ..core.printable import for_terminal
 from ..data.findings import SEVERITIES, Finding
+from .aggregation import aggregate, seeds_of
 from .alarms import alarms_of
 from .bare import measure_bare
+from .bias import BiasAuditor, behaviour_of
+from .calibration import CalibrationAnalyzer
 from .card import render_card
-from .evidence import measure_run
-from .findings import verdict_of
-from .report import render_report
-from .subject import subject_of
+from .croissant import croissant_of
+from .diff import AuditDiff, diff_evidence
+from .errors import ErrorAnalyzer
+from .evidence import baselines_of, calibrator_of, measure_run
+from .fairness import FairnessAnalyzer
+from .findings import Analysis, not_evaluated, verdict_of
+from .gates import check_gates
+from .mapping import mapping_of
+from .markdown import render_markdown
+from .mitigation import measure_mitigations
+from .performance import PerformanceAnalyzer
+from .register import read_register
+from .report import render_report, report_fragment
+from .risk import RiskAssessment, certificates_of, target_of
+from .sheet import sheet_of
+from .sheet_page import render_sheet
+from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
+from ..run.classifier import cost_of
 from ..run.directory import Run
 
 # %% ../../nbs/evaluation/70_audit.ipynb #51a1cf72
@@ -65,15 +83,15 @@ class Audit(Mapping):
 
     @property
     def gates(self) -> list[dict[str, Any]]:
-        "Rules that were asked for: rule, status, value, bound, why"
+        "Rules that were asked for: rule, status, value, bound, why and more"
         return self["gates"]
 
     @property
     def passed(self) -> bool | None:
-        "Does every gate hold? `None` without gates; an open one does not hold"
+        "Has every gate passed? `None` without gates; an open one that is required not"
         if not self.gates:
             return None
-        return all(gate["status"] == "pass" for gate in self.gates)
+        return not any(gate["stops"] for gate in self.gates)
 
     def to_json(self) -> str:
         "What `audit.json` holds: the same inputs give the same text"
@@ -87,7 +105,27 @@ class Audit(Mapping):
 
     def to_html(self) -> str:
         "The report, one page that needs nothing else"
-        return render_report(self)
+        return render_report(self._evidence)
+
+    def to_markdown(self) -> str:
+        "The report in Markdown, shorter"
+        return render_markdown(self._evidence)
+
+    def diff(
+        self,
+        other: "Mapping[str, Any]",  # Another audit
+        *,
+        # What this one judged, and the other, on the same rows
+        said: "Predictions | Outcome | None" = None,
+        other_said: "Predictions | Outcome | None" = None,
+        level: float = 0.95,  # Probability that nothing is beyond noise by chance
+        seed: int = 0,  # Of comparisons that draw
+    ) -> AuditDiff:
+        "Which differences from this audit to the other are beyond noise"
+        given = {"first_said": said, "second_said": other_said}
+        return diff_evidence(
+            self._evidence, dict(other), **given, level=level, seed=seed
+        )
 
     def save(
         self,
@@ -108,9 +146,17 @@ class Audit(Mapping):
 
     def _pages(self):
         "Name of each file -> its text"
-        pages = {"report.html": self.to_html()}
+        pages = {
+            "report.html": self.to_html(),
+            "report.md": self.to_markdown(),
+            "certificate_sheet.html": render_sheet(self._evidence),
+        }
         if self["identity"]["kind"] == "run":
-            pages["model_card.md"] = render_card(self, self["identity"]["model"])
+            croissant = json.dumps(self["croissant"], ensure_ascii=False, indent=1)
+            pages |= {
+                "model_card.md": render_card(self._evidence),
+                "croissant.json": croissant + "\n",
+            }
         return pages
 
     @classmethod
@@ -131,11 +177,10 @@ class Audit(Mapping):
         return cls(evidence)
 
     def __repr__(self) -> str:
-        return "\n".join(_lines(self, for_terminal))
+        return "\n".join(_lines(self))
 
-    def _repr_markdown_(self) -> str:
-        head, *lines = _lines(self, for_markdown)
-        return "\n".join([f"**{head}**", "", *(f"- {line}" for line in lines)])
+    def _repr_html_(self) -> str:
+        return report_fragment(self._evidence)
 
 
 def _as_finding(found):
@@ -147,14 +192,18 @@ def _as_finding(found):
 _SHOWN = 8  # findings of an audit that a notebook shows
 
 
-def _lines(audit, shown):
+def _lines(audit):
     "The verdict, the worst findings and the gates, a line each"
     findings = audit.findings
-    lines = [f"Audit of {shown(audit['identity']['name'])}: {audit.verdict}"]
-    lines += [f"{one.severity}: {shown(one.message)}" for one in findings[:_SHOWN]]
+    lines = [f"Audit of {for_terminal(audit['identity']['name'])}: {audit.verdict}"]
+    lines += [
+        f"{one.severity}: {for_terminal(one.message)}" for one in findings[:_SHOWN]
+    ]
     if len(findings) > _SHOWN:
         lines.append(f"and {len(findings) - _SHOWN} more findings")
-    lines += [f"gate {shown(gate['rule'])}: {gate['status']}" for gate in audit.gates]
+    lines += [
+        f"gate {for_terminal(gate['rule'])}: {gate['status']}" for gate in audit.gates
+    ]
     return lines
 
 
@@ -177,6 +226,224 @@ def _tell(folder, audit):
         store.append(event)
 
 # %% ../../nbs/evaluation/70_audit.ipynb #df133e14
+@dataclass(frozen=True)
+class _Asked:
+    "What an audit is asked beside the rows"
+
+    settings: AuditConfig
+    seed: int
+    baselines: dict[str, Any] = field(default_factory=dict)
+    alpha: float | None = None  # Miss rate promised by the sets
+    n_calibration: int | None = None  # Rows that their threshold came from
+    certificates: tuple[Any, ...] = ()
+    target_risk: float | None = None
+    behaviour: Callable[[Subject], Analysis] | None = None
+
+    @property
+    def common(self) -> dict[str, Any]:
+        "Settings that analysers share"
+        return {"level": self.settings.level, "seed": self.seed}
+
+
+def _analyses(subject, asked):
+    "What each analyser found of the same rows, the risk last"
+    settings = asked.settings
+    drawn = asked.common | {"n_resamples": settings.n_resamples}
+    by_group = drawn | {"min_rows": settings.min_group_size}
+    errors = ErrorAnalyzer(level=settings.level, texts=settings.texts)
+    found = {
+        "performance": PerformanceAnalyzer(**drawn).analyze(
+            subject, baselines=asked.baselines
+        ),
+        "errors": errors.analyze(subject),
+        "calibration": CalibrationAnalyzer(**by_group).analyze(subject),
+        "fairness": FairnessAnalyzer(
+            **by_group,
+            reference=_references(settings.reference),
+            control=settings.control,
+        ).analyze(
+            subject,
+            alpha=asked.alpha,
+            n_calibration=asked.n_calibration,
+            target_risk=asked.target_risk,
+        ),
+    }
+    if asked.behaviour is not None:
+        found["behaviour"] = asked.behaviour(subject)
+    return found
+
+
+def _references(pairs):
+    "Column -> group that the others are compared with, from `column=group`"
+    found = {}
+    for pair in pairs:
+        column, is_pair, group = pair.partition("=")
+        if not is_pair:
+            raise ConfigurationError(
+                f"`audit.reference` must be column=group, got {pair!r}",
+                hint="Such as channel=web",
+                argument="audit.reference",
+            )
+        found[column.strip()] = group.strip()
+    return found
+
+
+def _risk(subject, asked, findings):
+    "The risk, with a register of all that was found"
+    settings = asked.settings
+    file = settings.risk_register
+    return RiskAssessment(**asked.common, min_rows=settings.min_group_size).analyze(
+        subject,
+        certificates=asked.certificates,
+        target_risk=asked.target_risk,
+        findings=findings,
+        register=read_register(file) if file else (),
+    )
+
+
+def _finished(evidence, subject, asked, *, gates, findings=()):
+    "The evidence with what analysers found, and what follows from all of it"
+    found = {"promises": tuple(findings), **_analyses(subject, asked)}
+    known = [one for part in found.values() for one in _findings_in(part)]
+    found["risk"] = _risk(subject, asked, known)
+    listed = [
+        {"part": _PART_OF.get(part, part), **one.to_dict()}
+        for part, analysis in found.items()
+        for one in _findings_in(analysis)
+    ]
+    listed += _of_data(evidence["data"])
+    listed.sort(key=lambda one: SEVERITIES.index(one["severity"]))
+    parts = {
+        part: _as_part(one) for part, one in found.items() if isinstance(one, Analysis)
+    }
+    parts["performance"]["errors"] = parts.pop("errors")
+    parts["calibration"] |= evidence.pop("calibrator", {})
+    parts.setdefault("behaviour", not_evaluated("no `decide` was given to ask"))
+    evidence = {**evidence, **parts, "findings": listed}
+    evidence["gates"] = [one.to_dict() for one in check_gates(evidence, gates)]
+    return Audit(
+        {**evidence, "mapping": mapping_of(evidence), "sheet": sheet_of(evidence)}
+    )
+
+
+_PART_OF = {"errors": "performance"}
+
+
+def _findings_in(part):
+    return part.findings if isinstance(part, Analysis) else part
+
+
+def _as_part(analysis):
+    "An analysis as it stands in the evidence; its findings stand with all others"
+    if not analysis.is_evaluated:
+        return not_evaluated("; ".join(analysis.not_evaluated.values()))
+    return {k: v for k, v in analysis.to_dict().items() if k != "findings"}
+
+
+def _of_data(data):
+    "What the checks of the data found, as far as it is to be acted on"
+    found = data.get("quality", {}).get("findings", [])
+    return [
+        {"part": "data", **one}
+        for one in found
+        if one["severity"] in ("high", "medium")
+    ]
+
+# %% ../../nbs/evaluation/70_audit.ipynb #135c2a01
+def _audit_bare(said, asked, *, decide, seeds, gates, **about):
+    "Predictions or an outcome, whoever made them"
+    settings = asked.settings
+    subject = subject_of(said, **about)
+    evidence = measure_bare(
+        subject, alpha=asked.alpha, min_rows=settings.min_group_size
+    )
+    evidence["identity"] |= {
+        "intended_use": settings.intended_use or None,
+        "limits": settings.limits or None,
+    }
+    evidence["seeds"] = _spread([subject, *seeds], asked)
+    evidence["mitigations"] = not_evaluated(
+        "they are fitted on a calibration role, which only a run has"
+    )
+    if decide is not None:
+        auditor = _auditor(asked)
+        asked = replace(asked, behaviour=lambda rows: auditor.analyze(rows, decide))
+    return _finished(evidence, subject, asked, gates=gates)
+
+
+def _auditor(asked):
+    "What tries changed texts"
+    settings = asked.settings
+    return BiasAuditor(
+        **asked.common,
+        terms=settings.terms or None,
+        cases=settings.cases or None,
+        max_rows=max(1, settings.behaviour_rows),
+        min_rows=settings.min_group_size,
+    )
+
+
+def _spread(said, asked, names=None):
+    "Several runs or classifiers on the same rows, taken together"
+    if len(said) < 2:
+        return not_evaluated("one seed was trained; others may be named (audit.seeds)")
+    return _as_part(aggregate(said, names=names, **asked.common))
+
+# %% ../../nbs/evaluation/70_audit.ipynb #f89bdd24
+def _audit_run(run, asked, *, outcome, out_of_scope, gates):
+    "A run, on its test role or on rows that came later"
+    settings = asked.settings
+    tested = outcome is None
+    outcome = run.outcome("test") if tested else outcome
+    evidence = measure_run(run, outcome=outcome, out_of_scope=out_of_scope)
+    subject = subject_of(
+        outcome,
+        cost=cost_of(run.config, run.classes),
+        memberships=settings.memberships or None,
+        positive=settings.positive or None,
+        name=run.path.name,
+    )
+    promised, certificates = run.certificate["promises"], certificates_of(run)
+    asked = replace(
+        asked,
+        baselines=baselines_of(run, outcome) | asked.baselines,
+        alpha=promised["sets"]["alphas"][0],
+        n_calibration=promised["sets"]["n"],
+        certificates=tuple(certificates),
+        target_risk=target_of(certificates),
+        behaviour=lambda rows: behaviour_of(run, rows),
+    )
+    evidence["calibrator"] = calibrator_of(run)
+    evidence["seeds"] = _seeds_of(run, asked, tested)
+    evidence["mitigations"] = _mitigations(run, subject, asked)
+    evidence["croissant"] = croissant_of(
+        run, findings=evidence["data"].get("quality", {}).get("findings", [])
+    )
+    alarms = alarms_of(evidence)
+    return _finished(evidence, subject, asked, gates=gates, findings=alarms)
+
+
+def _mitigations(run, subject, asked):
+    "What could be done for groups, fitted on the calibration role"
+    if not subject.groups:
+        return not_evaluated("no group columns were named")
+    return measure_mitigations(
+        run.outcome("calibration"),
+        subject,
+        **asked.common,
+        alpha=asked.alpha,
+        min_rows=asked.settings.min_group_size,
+    )
+
+
+def _seeds_of(run, asked, tested):
+    "The spread over runs with other seeds, on the test role"
+    if not tested:
+        return not_evaluated("runs with other seeds are compared on the test role")
+    said = seeds_of(run, asked.settings.seeds)
+    return _spread(list(said.values()), asked, names=list(said))
+
+# %% ../../nbs/evaluation/70_audit.ipynb #9fcb299b
 def audit(
     said: "Run | Outcome | Predictions",  # A finished run, or what anybody's model said
     *,
@@ -185,7 +452,7 @@ def audit(
     # Attribute -> value of each row, shape (n,), beside the groups that `said` has
     groups: Mapping[str, Any] | None = None,
     # Attribute -> groups of each row, of which it may have several; or names of columns
-    memberships: "Mapping[str, Any] | tuple[str, ...] | None" = None,
+    memberships: "Mapping[str, Any] | Sequence[str] | None" = None,
     cost: Any = None,  # `CostMatrix`, or cost[true, decided], shape (K, K)
     positive: str | None = None,  # Class that counts as positive; of two the second
     # What was decided, where it is not the most probable class: indices or names, -1 or
@@ -193,46 +460,73 @@ def audit(
     decided: Any = None,
     sets: Any = None,  # Prediction sets, shape (n, K) bool
     alpha: float | None = None,  # Miss rate that `sets` were made for, in (0, 1)
+    target_risk: float | None = None,  # Share of wrong decisions allowed, in (0, 1)
+    # Rules that the audit must pass: texts such as "ece <= .03", or a YAML file
+    gates: Any = None,
+    # Texts -> an `Outcome`, probabilities (n, K) or n decisions: asked about changed
+    # texts; a run is asked itself
+    decide: Callable[[list[str]], Any] | None = None,
+    # Name -> what another classifier said of the same rows
+    baselines: Mapping[str, Any] | None = None,
+    seeds: "Sequence[Predictions | Outcome]" = (),  # The same, trained with other seeds
     # Texts that belong to none of the classes: how many would be decided all the same?
     out_of_scope: Iterable[str] | None = None,
     settings: AuditConfig | None = None,  # Those of the run when `None`
     name: str | None = None,  # What the pages call it
-    seed: int = 0,  # Of everything that draws
+    seed: int = 0,  # Of everything that draws; a run has its own
 ) -> Audit:  # The same inputs give the same bytes
     """Measure, find and judge
 
     `PredictionError` for rows that do not fit together or have no labels,
-    `ConfigurationError` for arguments that a run settles itself.
+    `ConfigurationError` for settings that cannot be, and for arguments that a run
+    settles itself.
     """
+    of_rows = {
+        "groups": groups,
+        "memberships": memberships,
+        "cost": cost,
+        "positive": positive,
+        "decided": decided,
+        "sets": sets,
+    }
+    given = {"alpha": alpha, "target_risk": target_risk, "decide": decide, "name": name}
     if isinstance(said, Run):
-        return _audit_run(said, outcome, out_of_scope, settings)
+        _check_settled(of_rows | given | {"seeds": seeds or None})
+        settings = settings or said.config.audit
+        asked = _Asked(settings, said.config.seed, baselines=dict(baselines or {}))
+        return _audit_run(
+            said,
+            asked,
+            outcome=outcome,
+            out_of_scope=out_of_scope,
+            gates=settings.gates if gates is None else gates,
+        )
     settings = settings or AuditConfig()
-    subject = subject_of(
+    of_rows["memberships"] = memberships or settings.memberships or None
+    of_rows["positive"] = positive or settings.positive or None
+    return _audit_bare(
         said,
-        groups=groups,
-        memberships=memberships or settings.memberships,
-        cost=cost,
-        positive=positive or settings.positive or None,
-        decided=decided,
-        sets=sets,
+        _Asked(
+            settings,
+            seed,
+            baselines=dict(baselines or {}),
+            alpha=alpha,
+            target_risk=target_risk,
+        ),
+        decide=decide,
+        seeds=list(seeds),
+        gates=settings.gates if gates is None else gates,
         name=name or "predictions",
+        **of_rows,
     )
-    evidence = measure_bare(subject, alpha=alpha, min_rows=settings.min_group_size)
-    return _finished(evidence, {})
 
 
-def _audit_run(run, outcome, out_of_scope, settings):
-    "A run, on its test role or on rows that came later"
-    evidence = measure_run(run, outcome=outcome, out_of_scope=out_of_scope)
-    return _finished(evidence, {"promises": alarms_of(evidence)})
-
-
-def _finished(evidence, findings):
-    "The evidence with the findings of all parts, in the order of their severity"
-    listed = [
-        {"part": part, **one.to_dict()}
-        for part, found in findings.items()
-        for one in found
-    ]
-    listed.sort(key=lambda one: SEVERITIES.index(one["severity"]))
-    return Audit({**evidence, "findings": listed, "gates": []})
+def _check_settled(given):
+    "`ConfigurationError` for what a run settles itself"
+    named = [name for name, value in given.items() if value is not None]
+    if named:
+        raise ConfigurationError(
+            f"`{named[0]}` is settled by the run that is audited",
+            hint="Leave it out; settings=, outcome=, baselines=, gates= may be given",
+            argument=named[0],
+        )

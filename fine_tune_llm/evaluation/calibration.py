@@ -21,6 +21,7 @@ from fine_tune_llm.evaluation.findings import (
     not_evaluated,
     share,
 )
+from .performance import measured_metric
 from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_codes
@@ -33,7 +34,7 @@ from fine_tune_llm.stats.calibration_tests import (
 from ..stats.calibrators import Rows, tempered
 from ..stats.intervals import Interval
 from ..stats.metric_intervals import Asked, MeanLaw
-from ..stats.metric_summary import METRICS, interval, summary
+from ..stats.metric_summary import METRICS, summary
 from ..stats.multiple_testing import holm
 from ..stats.paired import compare, compare_rows
 from ..stats.randomness import keyed_generator
@@ -94,16 +95,15 @@ class _Said:
     def interval(self, name, asked):
         "One metric with its interval"
         settings = {"n_bins": asked.n_bins} if name in _BINNED else {}
-        found = interval(
+        return measured_metric(
             METRICS.create(name, **settings),
             self.probs,
             self.labels,
+            clusters=self.clusters,
             level=asked.level,
             seed=asked.seed,
             n_resamples=asked.n_resamples,
-            cluster=self.clusters,
         )
-        return measured(found, len(self))
 
     def excess(self, stated, came_true, level):
         "Mean of stated probabilities less the share that came true"
@@ -177,7 +177,7 @@ def _is_mce_worse(before, after, asked, level):
     "Do the intervals of the largest gaps not overlap? Half of what is left for each"
     stricter = replace(asked, level=(1 + level) / 2)
     was, now = (said.interval("mce", stricter) for said in (before, after))
-    return now["low"] > was["high"]
+    return "low" in now and now["low"] > was["high"]
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #e2894ed2
 def _together(found, n_rows, level):
@@ -303,9 +303,10 @@ def _temperature_would(said, asked):
         probs[~fitted] = tempered(judged, 1 / temperatures[-1])
     tempered_rows = _Said(probs, said.labels, said.clusters)
     gaps = {name: tempered_rows.less(said, name, asked) for name in ("nll", "ece")}
+    of_all = _temperature(said)
     return {
-        "temperature": _temperature(said),
-        "at_bound": _temperature(said) in _BOUNDS,
+        "temperature": of_all,
+        "at_bound": of_all in _BOUNDS,
         "halves": temperatures,
         **{f"{name}_before": gap.second for name, gap in gaps.items()},
         **{f"{name}_after": gap.first for name, gap in gaps.items()},
@@ -338,6 +339,10 @@ def _beyond(one):
     return max(one["low"], -one["high"], 0.0)
 
 
+def _smallest(tests):
+    return min(one["adjusted"] for one in tests)
+
+
 def _p_said(p_value):
     return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
 
@@ -348,19 +353,18 @@ def _way(excess):
 # %% ../../nbs/evaluation/22_calibration.ipynb #60cbc644
 def _miscalibrated(said, analysis, allowed):
     "The tests reject, and by enough to matter"
-    intervals = analysis.after["intervals"]
-    error, p_value = intervals["ece"], min(one["adjusted"] for one in analysis.tests)
+    intervals, p_value = analysis.after["intervals"], _smallest(analysis.tests)
+    error, debiased = intervals["ece"], intervals["ece_debiased"]
     mean = measured(said.excess(said.conf, said.right, 1 - allowed), len(said))
-    at_least = max(_beyond(mean), error["low"])
-    matters = at_least
-    if said.clusters is None:
-        matters = max(at_least, intervals["ece_debiased"]["value"])
-    if p_value > allowed or matters <= _MATTERS:
+    # the mean gap of bins is at least the gap of the means
+    at_least = max(_beyond(mean), error.get("low", 0.0))
+    if p_value > allowed or max(at_least, debiased.get("value", 0.0)) <= _MATTERS:
         return
+    size = f"{analysis.after['ece']:.3f}" if "value" not in error else _ends(error)
     yield Finding(
         "miscalibrated",
         "high" if at_least > _GRAVE else "medium",
-        f"probabilities are not what they say: ECE {_ends(error)} on {len(said):,} "
+        f"probabilities are not what they say: ECE {size} on {len(said):,} "
         f"rows ({_p_said(p_value)}), {_way(mean['value'])} by "
         f"{abs(100 * mean['value']):.1f} points",
         _CALIBRATE,
@@ -368,45 +372,6 @@ def _miscalibrated(said, analysis, allowed):
     )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #51dfa7e4
-def _got_worse(sides, differences, asked, allowed):
-    "What a calibrator made worse"
-    known = {
-        name: gap["p_value"]
-        for name, gap in differences.items()
-        if gap["p_value"] is not None
-    }
-    part = allowed / (len(known) + 1)  # of which the MCE, without a p-value, has one
-    adjusted = dict(zip(known, holm(list(known.values()))))
-    worse = [
-        name
-        for name, p_value in adjusted.items()
-        if p_value <= allowed - part and differences[name]["difference"] > 0
-    ]
-    if "mce" in differences and _is_mce_worse(*sides, asked, 1 - part):
-        worse.append("mce")
-    for name in worse:
-        yield _worse(name, differences[name], "medium", "got worse")
-    grew = differences.get("mce", {}).get("difference", 0.0)
-    if "mce" not in worse and grew > 0.0005:
-        said = "got worse, which may be chance"
-        yield _worse("mce", differences["mce"], "info", said)
-
-
-def _worse(name, gap, severity, verb):
-    by = f"{gap['difference']:+.3f}"
-    if gap["p_value"] is not None:
-        by += f" [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-    return Finding(
-        "calibration_got_worse",
-        severity,
-        f"{_WORDS[name]} {verb} by calibration: {gap['second']:.3f} before, "
-        f"{gap['first']:.3f} after ({by} on {gap['n']:,} rows)",
-        "Choose the calibrator by what matters to you, on the validation role, or keep "
-        "the probabilities as they came",
-        details={"metric": name, **gap},
-    )
-
-
 _WORDS = {
     "nll": "NLL",
     "brier": "the Brier score",
@@ -415,6 +380,44 @@ _WORDS = {
     "ace": "the adaptive calibration error",
     "mce": "the largest gap of a bin (MCE)",
 }
+
+
+def _got_worse(sides, differences, asked, allowed):
+    "What a calibrator made worse"
+    if not differences:
+        return
+    tested = {k: gap for k, gap in differences.items() if gap["p_value"] is not None}
+    adjusted = holm([gap["p_value"] for gap in tested.values()])
+    # the MCE has no p-value, but a part of what is allowed
+    part = allowed / (len(tested) + 1)
+    worse = [
+        name
+        for (name, gap), p_value in zip(tested.items(), adjusted)
+        if p_value <= allowed - part and gap["difference"] > 0
+    ]
+    if _is_mce_worse(*sides, asked, 1 - part):
+        worse.append("mce")
+    if worse:
+        yield _worse({name: differences[name] for name in worse}, "medium", "made")
+    mce = differences["mce"]
+    if "mce" not in worse and mce["difference"] > 0.0005:
+        yield _worse({"mce": mce}, "info", "made, perhaps by chance,")
+
+
+def _worse(gaps, severity, verb):
+    said = [
+        f"{_WORDS[name]} {gap['second']:.3f} before, {gap['first']:.3f} after"
+        for name, gap in gaps.items()
+    ]
+    n = next(iter(gaps.values()))["n"]
+    return Finding(
+        "calibration_got_worse",
+        severity,
+        f"calibration {verb} worse: {'; '.join(said)}, on {n:,} rows",
+        "Choose the calibrator by what matters to you, on the validation role, or keep "
+        "the probabilities as they came",
+        details=gaps,
+    )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #1d99afdc
 def _parts_off(code, what, parts, fix):
@@ -467,18 +470,20 @@ def _groups_off(analysis):
     )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #4d39a0ba
-def _sure_and_wrong(analysis):
-    found, stated = analysis.errors["wrong_when_sure"], None
-    if "value" in found:
-        stated = analysis.errors["stated_wrong_when_sure"]
+def _sure_and_wrong(said, analysis):
+    found = analysis.errors["wrong_when_sure"]
+    stated = analysis.errors["stated_wrong_when_sure"]
     if stated is None or found["low"] - stated <= _MATTERS:
         return
+    rows = np.flatnonzero(~said.right & (said.conf >= _SURE))
+    surest_first = rows[np.argsort(-said.conf[rows], kind="stable")]
     yield Finding(
         "overconfident_errors",
         "high" if found["low"] - stated > _GRAVE else "medium",
         f"of {found['n']:,} decisions made with a confidence of {_SURE:g} or more "
-        f"{_ends(found, 100, 1)}% are wrong, where they state {stated:.1%}",
+        f"{_ends(found, 100, 1)}% are wrong, where {stated:.1%} was stated",
         f"{_CALIBRATE}, and look at these rows: they pass every threshold",
+        rows=tuple(surest_first.tolist()),
         details={"wrong_when_sure": found, "stated": stated},
     )
 
@@ -553,7 +558,7 @@ class CalibrationAnalyzer:
             *_miscalibrated(after, analysis, allowed),
             *_groups_off(analysis),
             *_classes_off(analysis),
-            *_sure_and_wrong(analysis),
+            *_sure_and_wrong(after, analysis),
             *_got_worse((before, after), differences, self, allowed),
             *_would_help(analysis, allowed),
         ]

@@ -6,8 +6,6 @@
 __all__ = ['card_data', 'render_card']
 
 # %% ../../nbs/evaluation/50_card.ipynb #a75f8c35
-import re
-from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
@@ -15,12 +13,10 @@ from markupsafe import Markup
 
 from ..core.printable import for_terminal
 from .pages import templates
-from ..models.catalogue import CATALOGUE
 
 # %% ../../nbs/evaluation/50_card.ipynb #675b5d53
 def card_data(
     evidence: dict[str, Any],  # From `audit`
-    model: str,  # Catalogue name, hub id or folder of the base model
 ) -> ModelCardData:  # What the hub reads
     "Base model, task and measured values"
     performance, coverage = evidence["performance"], evidence["coverage"]
@@ -44,7 +40,7 @@ def card_data(
     ]
     return ModelCardData(
         library_name="fine_tune_llm",
-        base_model=_on_the_hub(model),
+        base_model=evidence["identity"]["base_model"],
         pipeline_tag="text-classification",
         model_name=_plain_name(evidence["identity"]["name"]),
         eval_results=results,
@@ -55,21 +51,12 @@ def _plain_name(name):
     "A name on one line"
     return for_terminal(" ".join(str(name).split()), limit=100)
 
-
-def _on_the_hub(model):
-    "Id of a base model; `None` for a folder, which is nobody else's business"
-    if model in CATALOGUE:
-        return CATALOGUE.get(model).hub
-    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", model)
-    return model if is_id and not Path(model).exists() else None
-
 # %% ../../nbs/evaluation/50_card.ipynb #abc07a30
 def render_card(
     evidence: dict[str, Any],  # From `audit`
-    model: str,  # Catalogue name, hub id or folder of the base model
 ) -> str:  # Markdown with the hub's front matter
     "A short model card"
-    front_matter = card_data(evidence, model).to_yaml()
+    front_matter = card_data(evidence).to_yaml()
     template = templates(autoescape=False).get_template("model_card.md.j2")
     said = {"front_matter": Markup(front_matter), "alarms": evidence["findings"]}
     return template.render(dict(evidence) | said)

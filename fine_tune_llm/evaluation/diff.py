@@ -16,7 +16,7 @@ from ..core.errors import ConfigurationError, PredictionError
 from ..core.printable import for_markdown, for_terminal
 from .differences import compare_outcomes
 from .findings import as_json
-from .named_numbers import NUMBERS, named_numbers
+from .number_names import named_numbers, number_kinds
 from ..predictions import Outcome, Predictions
 from ..stats.intervals import newcombe
 from ..stats.multiple_testing import holm
@@ -62,12 +62,31 @@ def _between(name, first, second, level):
             why = f"not evaluated in the {which}: {reason}"
             return NumberDiff(name, **about, why=why)
     about["difference"] = second["value"] - first["value"]
+    if _is_biased(name) and _sizes_differ(first, second):
+        return NumberDiff(name, **about, why=_BIASED_WHY)
     if "k" in first and "k" in second:
         return _of_shares(NumberDiff(name, **about), first, second, level)
     for which, one in (("first", first), ("second", second)):
         if one.get("low") is None or one.get("high") is None:
             return NumberDiff(name, **about, why=f"no interval in the {which}")
     return _of_intervals(NumberDiff(name, **about), first, second, level)
+
+
+_BIASED = ("ece", "mce", "classwise_ece", "smooth_ece", "calibration_error")
+_BIASED_WHY = (
+    "it is biased upwards, the more the fewer the rows are, and the two audits have "
+    "other numbers of rows; compare ece_debiased"
+)
+
+
+def _is_biased(name):
+    return name.partition("(")[0] in _BIASED
+
+
+def _sizes_differ(first, second):
+    "Do the numbers of rows differ by more than a tenth?"
+    sizes = [one.get("n") or 1 for one in (first, second)]
+    return max(sizes) > 1.1 * min(sizes)
 
 
 def _of_shares(about, first, second, level):
@@ -168,7 +187,7 @@ def _numbers(first, second, paired, level):
 
 
 def _compares(name):
-    return NUMBERS[name.partition("(")[0]].compares
+    return number_kinds()[name.partition("(")[0]].compares
 
 
 def _with_verdicts(found, level):

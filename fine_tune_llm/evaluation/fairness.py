@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #d61d6c83
+# %% ../../nbs/evaluation/24_fairness.ipynb #0d49f1ee
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,14 +19,20 @@ from fine_tune_llm.evaluation.findings import (
     by_severity,
     not_evaluated,
 )
-from .group_decisions import abstention_gap, threshold_curves
+from fine_tune_llm.evaluation.group_decisions import (
+    abstention_gap,
+    threshold_curves,
+    thresholds_for,
+)
 from fine_tune_llm.evaluation.group_findings import (
     Promise,
     gap_findings,
     gap_pair,
     lacking_findings,
+    miscalibration_findings,
     power_of,
     promise_findings,
+    ranking_findings,
     unseen_findings,
     widening_finding,
 )
@@ -34,6 +40,8 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_codes
 from ..stats.fairness import Fairness, group_report
+from ..stats.subgroup_areas import subgroup_auc
+from ..stats.subgroup_calibration import class_calibration
 
 # %% ../../nbs/evaluation/24_fairness.ipynb #e6d1bab5
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +73,7 @@ class FairnessAnalysis(Analysis):
             name: value for name, value in found.items() if name != "report"
         }
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #1a8312ac
+# %% ../../nbs/evaluation/24_fairness.ipynb #8c878142
 _MOST_CURVES = 20  # groups of an attribute whose rates are drawn by threshold
 
 
@@ -93,16 +101,65 @@ def _thresholds(subject, members, min_rows):
     else:
         scores, hits = subject.conf, subject.likeliest == subject.labels
         what = "confidence"
+    cuts = thresholds_for(scores)
     curves = {
         name: threshold_curves(
-            scores, hits, members=groups, is_confidence=not by_class, min_rows=min_rows
+            scores,
+            hits,
+            members=groups,
+            is_confidence=not by_class,
+            min_rows=min_rows,
+            thresholds=cuts,
         )
         for name, groups in members.items()
         if len(groups) <= _MOST_CURVES
     }
     return curves, what
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #b713879b
+# %% ../../nbs/evaluation/24_fairness.ipynb #c529f953
+_MOST_SCORES = 65_536
+
+
+def _coarse(scores):
+    "Ranks of scores, neighbours alike where there are very many"
+    if len(scores) <= _MOST_SCORES:
+        return scores
+    cuts = np.quantile(scores, np.linspace(0, 1, _MOST_SCORES))
+    return np.searchsorted(np.unique(cuts), scores).astype(np.float64)
+
+
+def _ranked(subject, members, *, classes, error, min_rows):
+    "Areas under the curve of each group, for each class that counts as positive"
+    several = {name: groups for name, groups in members.items() if len(groups) > 1}
+    level = 1 - error / max(1, len(several) * len(classes))
+    scores = {k: _coarse(subject.probs[:, k]) for k in classes}
+    return [
+        {"attribute": attribute, "class": subject.classes[k], **area.to_dict()}
+        for k in classes
+        for attribute, groups in several.items()
+        for area in subgroup_auc(
+            scores[k],
+            subject.labels == k,
+            groups=groups,
+            level=level,
+            min_rows=max(2, min_rows),
+        )
+    ]
+
+
+def _calibrated(subject, *, error, min_rows):
+    "Whether the probabilities of each class come true in each group"
+    return class_calibration(
+        subject.probs,
+        subject.labels,
+        subject.groups,
+        memberships=subject.memberships,
+        classes=subject.classes,
+        level=1 - error,
+        min_rows=min_rows,
+    )
+
+# %% ../../nbs/evaluation/24_fairness.ipynb #a47027b1
 _MOST_CLASSES = 10  # each in turn taken as the positive one
 
 
@@ -120,8 +177,10 @@ class FairnessAnalyzer:
         order: int = 2,  # Crossings of up to so many attributes
         # Attribute -> group that the others are compared with; all pairs without
         reference: Mapping[str, str] | None = None,
-        control: Sequence[str] = (),  # Attributes within which others are compared
-        metrics: Sequence[str] | None = None,  # In `GROUP_METRICS`; all when `None`
+        # Attribute or attributes within whose values the others are compared
+        control: str | Sequence[str] = (),
+        # Name or names in `GROUP_METRICS`; all when `None`
+        metrics: str | Sequence[str] | None = None,
         min_gap: float = 0.0,  # Gaps that are surely below are not flagged
     ) -> None:
         self.level = check_number("level", level)
@@ -129,10 +188,10 @@ class FairnessAnalyzer:
         self.min_rows = min_rows
         self.n_resamples = n_resamples
         self.order = order
-        self.reference = dict(reference or {})
-        self.control = tuple(control)
+        self.reference = reference
+        self.control = control
         self.metrics = metrics
-        self.min_gap = min_gap
+        self.min_gap = check_number("min_gap", min_gap, closed="low")
         self.seed = seed
 
     def analyze(
@@ -151,28 +210,57 @@ class FairnessAnalyzer:
             return FairnessAnalysis(
                 n=len(subject), is_evaluated=False, not_evaluated=why, level=self.level
             )
-        report = self._report(subject)
+        report, members = self._report(subject), members_of(subject)
+        limits = {"error": self._error, "min_rows": self.min_rows}
+        calibrated = _calibrated(subject, **limits)
+        positive = _each_positive(subject)
+        ranked = _ranked(subject, members, classes=positive, **limits)
+        # of two classes the excess of one is that of the other, with its sign changed
+        two = len(subject.classes) == 2
+        judged = [subject.classes[k] for k in positive] if two else subject.classes
         pairs = self._abstaining(subject)
-        curves, what = _thresholds(subject, members_of(subject), self.min_rows)
-        promises = _promises(alpha, n_calibration, target_risk)
+        found = [
+            *promise_findings(
+                report,
+                _promises(alpha, n_calibration, target_risk),
+                level=self.level,
+                error=self._error,
+            ),
+            *gap_findings(report, min_gap=self.min_gap),
+            *[widening_finding(one) for one in pairs if one.verdict == "wider"],
+            *ranking_findings(ranked),
+            *miscalibration_findings(
+                [one for one in calibrated if one.class_name in judged],
+                subject.probs,
+                subject.labels,
+                members=members,
+                classes=subject.classes,
+                error=self._error,
+            ),
+            *unseen_findings(report),
+            *lacking_findings(subject.counts, self.min_rows),
+        ]
+        curves, what = _thresholds(subject, members, self.min_rows)
         return FairnessAnalysis(
             n=len(subject),
             level=self.level,
             report=report,
-            findings=self._findings(subject, report, promises, pairs=pairs),
+            findings=by_severity(found),
             not_evaluated=_open_points(subject, report, curves, pairs),
+            subgroup_auc=tuple(ranked),
+            class_calibration=tuple(one.to_dict() for one in calibrated),
             selective_vs_full=tuple(gap_pair(one) for one in pairs),
             thresholds=curves,
             threshold_of=what,
-            reference=self.reference,
-            control=self.control,
+            reference=report.settings.reference,
+            control=report.settings.control,
             power=power_of(report),
         )
 
     def _report(self, subject):
         "Every metric by group, at the level that leaves room for the other tests"
         positive = subject.positive_class
-        if positive is None and len(subject.classes) <= _MOST_CLASSES:
+        if positive is None and _each_positive(subject):
             positive = "each"
         return group_report(
             subject.counts,
@@ -192,7 +280,7 @@ class FairnessAnalyzer:
     @property
     def _error(self):
         "Chance of a false finding that each other kind of test may use"
-        return (1 - self.level) / 6
+        return (1 - self.level) / 8
 
     def _abstaining(self, subject):
         "The gaps with and without abstentions"
@@ -204,19 +292,13 @@ class FairnessAnalyzer:
             level=1 - self._error,
         )
 
-    def _findings(self, subject, report, promises, *, pairs):
-        "All findings, the most severe first"
-        broken = promise_findings(
-            report,
-            promises,
-            level=self.level,
-            error=self._error,
-        )
-        gaps = gap_findings(report, min_gap=self.min_gap)
-        wider = [widening_finding(one) for one in pairs if one.verdict == "wider"]
-        unseen = unseen_findings(report)
-        lacking = lacking_findings(subject.counts, self.min_rows)
-        return by_severity([*broken, *gaps, *wider, *unseen, *lacking])
+
+def _each_positive(subject):
+    "Indices of the classes that count as positive in turn; none where they are many"
+    if subject.positive_class is not None:
+        return [subject.classes.index(subject.positive_class)]
+    K = len(subject.classes)
+    return list(range(K)) if K <= _MOST_CLASSES else []
 
 
 def _promises(alpha, n_calibration, target_risk):
@@ -241,6 +323,7 @@ def _open_points(subject, report, curves, pairs):
     if subject.positive_class is None and K > _MOST_CLASSES:
         why = f"no positive class was named, and of {K} classes not every one is taken"
         found |= {name: why for name in found if found[name].startswith("no positive")}
+        found["subgroup_auc"] = why
     if not subject.abstains:
         found["selective_vs_full"] = "no row was abstained on"
     elif not pairs:

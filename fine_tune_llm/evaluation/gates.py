@@ -21,7 +21,7 @@ from ..core.errors import ConfigurationError
 from ..core.printable import for_markdown, in_brief
 from ..data.findings import SEVERITIES
 from .findings import not_evaluated
-from .named_numbers import NUMBERS, named_numbers, why_open
+from .number_names import named_numbers, number_kinds, why_open
 
 # %% ../../nbs/evaluation/36_gates.ipynb #g-gate
 _COMPARE = {
@@ -38,7 +38,7 @@ _ENDS = {"value": "value", "upper bound": "high", "lower bound": "low"}
 class Gate:
     "A rule that an audit must pass"
 
-    number: str  # Kind of number, in `NUMBERS`
+    number: str  # Kind of number, in `number_kinds`
     of: tuple[str, ...]  # What it is a number of, as its kind takes it; "" where open
     compare: str  # "<=", ">=", "==", "<" or ">"
     bound: float  # What it is compared with
@@ -53,7 +53,7 @@ class Gate:
     @property
     def number_name(self) -> str:  # Such as "recall(urgent)"
         "The name of the number that is compared"
-        return NUMBERS[self.number].full_name(self.of)
+        return number_kinds()[self.number].full_name(self.of)
 
     @property
     def rule(self) -> str:  # Such as "recall(urgent) >= 0.7 at lower bound"
@@ -91,9 +91,9 @@ def parse_gate(
     if not found:
         hint = "Write NUMBER <= BOUND, such as ece <= .03 or recall(urgent) >= 70%"
         raise _wrong(place, "not readable as a rule", in_brief(rule), hint)
-    kind = NUMBERS.get(found["number"])
+    kind = number_kinds().get(found["number"])
     if kind is None:
-        hint = near(found["number"], NUMBERS) or "`ftllm audit gates` lists them"
+        hint = near(found["number"], number_kinds()) or "`ftllm audit gates` lists them"
         what = f"there is no number {found['number']!r}"
         raise _wrong(place, what, in_brief(rule), hint)
     bound = float(found["bound"]) / (100 if found["percent"] else 1)
@@ -321,7 +321,7 @@ def _result(gate, numbers, evidence):
 
 def _missing(gate, numbers, evidence):
     "Why the audit has no such number"
-    is_by_group = NUMBERS[gate.number].takes[:1] == ("group",) and gate.of[0]
+    is_by_group = number_kinds()[gate.number].takes[:1] == ("group",) and gate.of[0]
     if is_by_group and why_open(evidence.get("fairness")):
         return why_open(evidence["fairness"])
     alike = _alike(gate, numbers)
@@ -336,6 +336,7 @@ def _missing(gate, numbers, evidence):
 
 def _alike(gate, numbers):
     "Numbers of the same metric, or of the same kind where there are none"
-    first = NUMBERS[gate.number].full_name([*gate.of[:1], *("" for _ in gate.of[1:])])
+    kind = number_kinds()[gate.number]
+    first = kind.full_name([*gate.of[:1], *("" for _ in gate.of[1:])])
     of_kind = [name for name in numbers if f"{name}(".startswith(f"{gate.number}(")]
     return [name for name in of_kind if name.startswith(first[:-1])] or of_kind

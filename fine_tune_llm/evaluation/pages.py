@@ -26,9 +26,10 @@ from fine_tune_llm.core.printable import (
     for_terminal,
 )
 from fine_tune_llm.evaluation.views import (
-    before_after,
     columns_of,
     covered_rows,
+    gap_changes,
+    group_changes,
     in_order,
     in_words,
     rows_of,
@@ -83,15 +84,27 @@ def _name_in_markdown(value: Any) -> Markup:
 
 def _prose_in_html(value: Any) -> Markup:
     "Sentences from an analysis; what stands between backticks is code"
-    parts = for_terminal(value, limit=_LIMIT, lines=True).split("`")
-    if len(parts) % 2 == 0:  # one of them has no partner
-        return escape("`".join(parts))
+    parts = _prose_and_code(for_terminal(value, limit=_LIMIT, lines=True))
     tags = (Markup("{}"), Markup("<code>{}</code>"))
     return Markup("").join(tags[i % 2].format(part) for i, part in enumerate(parts))
 
 
 def _prose_in_markdown(value: Any) -> Markup:
-    return Markup(for_markdown(value, limit=_LIMIT))
+    parts = _prose_and_code(cut(" ".join(str(value).split()), _LIMIT))
+    write = (_plain_in_markdown, code_for_markdown)
+    return Markup("".join(write[i % 2](part) for i, part in enumerate(parts)))
+
+
+def _plain_in_markdown(text):
+    "`for_markdown`, and the spaces at the ends that code stands beside"
+    ends = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return ends[0] + for_markdown(text, limit=None) + ends[1] if text.strip() else text
+
+
+def _prose_and_code(text):
+    "Prose and code by turns; all is prose where a backtick has no partner"
+    parts = text.split("`")
+    return parts if len(parts) % 2 else [text]
 
 
 def _as_code(text: Any) -> Markup:
@@ -194,7 +207,8 @@ _FILTERS = {
     "as_rows": _as_rows,
     "listed": in_words,
     "covered": covered_rows,
-    "before_after": before_after,
+    "gap_changes": gap_changes,
+    "group_changes": group_changes,
     "at": _value_at,
     "has": _has,
     "kind_in": _kind_in,

@@ -29,6 +29,7 @@ from ..data.ledger import ROLES
 from ..data.samples import sample
 from ..data.splitting import overlap_said
 from .findings import not_evaluated
+from ..models.catalogue import CATALOGUE
 from ..run.certificate import basis_in_words
 from ..run.directory import Run
 from ..run.limits import TextsRead
@@ -74,6 +75,7 @@ def identity_of(
         "basis": run.certificate["basis"],
         "basis_said": basis_in_words(run.certificate),
         "model": Path(name).name if Path(name).is_absolute() else name,
+        "base_model": _on_the_hub(name),
         "built": _built(run),
         "seed": run.config.seed,
         "fingerprints": run.certificate["fingerprints"],
@@ -120,6 +122,14 @@ def _version(package):
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _on_the_hub(model):
+    "Id of a base model; `None` for a folder, which is nobody else's business"
+    if model in CATALOGUE:
+        return CATALOGUE.get(model).hub
+    is_id = re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[\w.-]{1,96})?", model)
+    return model if is_id and not Path(model).exists() else None
 
 # %% ../../nbs/evaluation/11_provenance.ipynb #26501450
 _THINNED = (

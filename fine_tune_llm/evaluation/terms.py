@@ -29,10 +29,19 @@ _HYPHENS = "-\u2010\u2011"
 _GAP = rf"(?:\s|[{_HYPHENS}])+"
 
 
+_WORD = re.compile(r"\w+")
+
+
 def _key(term):
     "A term as it is looked up: case, spaces, hyphens and apostrophes do not matter"
     plain = unicodedata.normalize("NFC", term).replace("’", "'")
     return re.sub(_GAP, " ", plain).casefold()
+
+
+def _words_in(text):
+    "Words as terms begin with"
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return _WORD.findall(plain.casefold())
 
 
 def _pattern_of(terms):
@@ -41,15 +50,16 @@ def _pattern_of(terms):
         unicodedata.normalize(form, term) for term in terms for form in ("NFC", "NFD")
     }
     longest_first = sorted(spelled, key=lambda term: (-len(term), term))
-    return re.compile("|".join(map(_spelled, longest_first)), re.IGNORECASE)
+    anywhere = [t for t in longest_first if _NO_SPACES.search(t[0] + t[-1])]
+    words = [t for t in longest_first if t not in anywhere]
+    parts = [rf"(?<!\w)(?:{'|'.join(map(_spelled, words))})(?!\w)"] if words else []
+    return re.compile("|".join([*parts, *map(_spelled, anywhere)]), re.IGNORECASE)
 
 
 def _spelled(term):
     "A term as a regular expression"
     parts = [re.escape(part).replace("'", "['’]") for part in re.split(_GAP, term)]
-    left = "" if _NO_SPACES.match(term[0]) else r"(?<!\w)"
-    right = "" if _NO_SPACES.match(term[-1]) else r"(?!\w)"
-    return left + _GAP.join(parts) + right
+    return _GAP.join(parts)
 
 
 def _stands_alone(text, start, end):
@@ -102,10 +112,21 @@ class Attribute:
         return found
 
     @cached_property
+    def sought(self) -> frozenset[str]:
+        "All terms that are looked for"
+        return frozenset(x for form in self.forms for of in form.sought for x in of)
+
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         "Finds the terms"
-        sought = (term for form in self.forms for of in form.sought for term in of)
-        return _pattern_of(set(sought))
+        return _pattern_of(self.sought)
+
+    @cached_property
+    def first_words(self) -> frozenset[str]:
+        "With what the terms begin; empty when some are found within words"
+        if any(_NO_SPACES.search(term) for term in self.sought):
+            return frozenset()
+        return frozenset(_WORD.search(_key(term))[0] for term in self.sought)
 
 
 @dataclass(frozen=True)
@@ -137,7 +158,9 @@ class IdentityTerms:
     ) -> list[Mention]:  # In the order of the text; they do not overlap
         "Terms of an attribute in a text, as whole words"
         known = self.attributes[check_choice("attribute", attribute, self.attributes)]
-        found = []
+        first_words, found = known.first_words, []
+        if first_words and first_words.isdisjoint(_words_in(text)):
+            return []
         for match in known.pattern.finditer(text):
             if not _stands_alone(text, *match.span()):
                 continue
@@ -337,7 +360,7 @@ class _Lists:
         if not isinstance(listed, list):
             raise self.error(at, f"must be a list, got {listed!r:.40}")
         for text in listed:
-            if not isinstance(text, str) or not text.strip(" +"):
+            if not isinstance(text, str) or not _WORD.search(text):
                 why = f"must hold words, got {text!r:.40}"
                 raise self.error(at, f"{why}; put a word such as on in quotes")
         return [text.strip() for text in listed]

@@ -45,6 +45,7 @@ _WORDS = {
         "holm_rejects",
     ],
     "learn_then_test": ["LearnThenTest", "RiskCertificate"],
+    "row_weights": ["independence_weights"],
     "metrics": [
         "accuracy",
         "balanced_accuracy",
@@ -177,6 +178,7 @@ _WORDS = {
     ],
     "forecast": ["count_forecast"],
     "selection": ["CONFIDENCES", "decide_at", "threshold_grid"],
+    "group_thresholds": ["CONSTRAINTS", "GroupThresholds"],
     "certificates": ["SelectiveCertificate", "Target"],
     "selective_classifier": [
         "RiskCurve",
@@ -224,7 +226,15 @@ _WORDS = {
     "fairness": ["Fairness", "group_report"],
     "confident_learning": ["LabelErrors", "label_errors"],
     "paired": ["Difference", "compare", "compare_rows"],
-    "subgroup_auc": ["SubgroupAUC", "subgroup_auc"],
+    "subgroup_areas": ["SubgroupAUC", "subgroup_auc"],
+    "audit_plots": [
+        "ForestRow",
+        "plot_confusion",
+        "plot_coverage_band",
+        "plot_forest",
+        "plot_seeds",
+        "plot_training",
+    ],
     "plots": [
         "plot_certificate",
         "plot_confidence",

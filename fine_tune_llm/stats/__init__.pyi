@@ -37,6 +37,7 @@ from .multiple_testing import holm as holm
 from .multiple_testing import holm_rejects as holm_rejects
 from .learn_then_test import LearnThenTest as LearnThenTest
 from .learn_then_test import RiskCertificate as RiskCertificate
+from .row_weights import independence_weights as independence_weights
 from .metrics import accuracy as accuracy
 from .metrics import balanced_accuracy as balanced_accuracy
 from .metrics import brier as brier
@@ -159,6 +160,8 @@ from .forecast import count_forecast as count_forecast
 from .selection import CONFIDENCES as CONFIDENCES
 from .selection import decide_at as decide_at
 from .selection import threshold_grid as threshold_grid
+from .group_thresholds import CONSTRAINTS as CONSTRAINTS
+from .group_thresholds import GroupThresholds as GroupThresholds
 from .certificates import SelectiveCertificate as SelectiveCertificate
 from .certificates import Target as Target
 from .selective_classifier import RiskCurve as RiskCurve
@@ -219,8 +222,14 @@ from .confident_learning import label_errors as label_errors
 from .paired import Difference as Difference
 from .paired import compare as compare
 from .paired import compare_rows as compare_rows
-from .subgroup_auc import SubgroupAUC as SubgroupAUC
-from .subgroup_auc import subgroup_auc as subgroup_auc
+from .subgroup_areas import SubgroupAUC as SubgroupAUC
+from .subgroup_areas import subgroup_auc as subgroup_auc
+from .audit_plots import ForestRow as ForestRow
+from .audit_plots import plot_confusion as plot_confusion
+from .audit_plots import plot_coverage_band as plot_coverage_band
+from .audit_plots import plot_forest as plot_forest
+from .audit_plots import plot_seeds as plot_seeds
+from .audit_plots import plot_training as plot_training
 from .plots import plot_certificate as plot_certificate
 from .plots import plot_confidence as plot_confidence
 from .plots import plot_coverage as plot_coverage
@@ -239,6 +248,7 @@ __all__ = [
     "COMPOSITE",
     "CONDITIONS",
     "CONFIDENCES",
+    "CONSTRAINTS",
     "CORRECTIONS",
     "CalibrationTest",
     "Calibrator",
@@ -263,10 +273,12 @@ __all__ = [
     "Estimator",
     "Evidence",
     "Fairness",
+    "ForestRow",
     "GROUP_METRICS",
     "Gap",
     "GroupCounts",
     "GroupRate",
+    "GroupThresholds",
     "HistogramBinning",
     "Interval",
     "IsotonicCalibration",
@@ -389,6 +401,7 @@ __all__ = [
     "hoeffding_bentkus",
     "holm",
     "holm_rejects",
+    "independence_weights",
     "interval",
     "kernel",
     "ks_error",
@@ -413,12 +426,17 @@ __all__ = [
     "p_value",
     "plot_certificate",
     "plot_confidence",
+    "plot_confusion",
     "plot_coverage",
+    "plot_coverage_band",
+    "plot_forest",
     "plot_groups",
     "plot_reliability",
     "plot_risk_coverage",
     "plot_rolling_coverage",
+    "plot_seeds",
     "plot_sizes",
+    "plot_training",
     "plot_wealth",
     "raps",
     "readable",

@@ -10,6 +10,7 @@ __all__ = ['Estimates', 'ViewMetric', 'resampled_counts', 'estimate', 'two_sided
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -41,7 +42,7 @@ class Estimates:
     # Index of the group that every other is compared with; all pairs when `None`
     reference: int | None = None
 
-    @property
+    @cached_property
     def pair_se(self) -> np.ndarray:
         "Standard error of the difference of every two groups, shape (cells, cells)"
         if self.correlation is None:
@@ -50,12 +51,12 @@ class Estimates:
         variance = _pair_variance(squares[:, None], squares, self.correlation)
         return np.sqrt(variance)
 
-    @property
+    @cached_property
     def pair_slack(self) -> np.ndarray:
         "What intervals of differences are wider by, shape (cells, cells)"
         return self.slack[:, None] + self.slack
 
-    @property
+    @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         "Indices of the two groups of every pair; of a reference, the reference second"
         n_cells = len(self.centre)
@@ -64,7 +65,7 @@ class Estimates:
         others = np.delete(np.arange(n_cells), self.reference)
         return others, np.full(n_cells - 1, self.reference)
 
-    @property
+    @cached_property
     def is_pair(self) -> np.ndarray:
         "Are two groups compared, in either order? bool, shape (cells, cells)"
         first, second = self.pairs
@@ -94,12 +95,12 @@ class ViewMetric:
     correlation: np.ndarray | None = None
     estimates: Estimates | None = None  # Of these groups
 
-    @property
+    @cached_property
     def n(self) -> np.ndarray:
         "Rows averaged over in each group, shape (cells,)"
         return self.sums[:, 0].astype(np.int64)
 
-    @property
+    @cached_property
     def value(self) -> np.ndarray:
         "The metric of each group as counted, shape (cells,); nan without rows"
         totals = self.sums[:, 1:-1]
@@ -107,25 +108,25 @@ class ViewMetric:
         with np.errstate(invalid="ignore", divide="ignore"):
             return total / self.n
 
-    @property
+    @cached_property
     def evaluated(self) -> list[tuple[str, ...]]:
         "The groups with enough rows"
         return [self.view.cells[i] for i in self.enough]
 
-    @property
+    @cached_property
     def reference(self) -> int | None:
         "Which of these every other is compared with, where there is one"
         if self.view.reference is None or self.view.reference not in self.evaluated:
             return None
         return self.evaluated.index(self.view.reference)
 
-    @property
+    @cached_property
     def has_pairs(self) -> bool:
         "Is there anything to compare?"
         lacks_reference = self.view.reference is not None and self.reference is None
         return len(self.enough) > 1 and not lacks_reference
 
-    @property
+    @cached_property
     def rounds(self) -> list[tuple[int, slice | np.ndarray]]:
         "Each evaluated group that is compared, and those that it is compared with"
         n_groups = len(self.enough)

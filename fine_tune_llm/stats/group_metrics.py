@@ -345,7 +345,7 @@ def measures_of(
             name: counted_rows(counts, k, cost) for k, name in enumerate(classes)
         }
     found, not_evaluated = {}, {}
-    for name in metrics or list(GROUP_METRICS):
+    for name in metrics or GROUP_METRICS:
         metric = GROUP_METRICS.get(name)
         measured = _measured(name, metric, one_view, each_view)
         if isinstance(measured, str):

@@ -102,6 +102,13 @@ def _add_confidence(columns, probs, labels, n_classes, n_bins):
     columns.add("right", best == labels, 2)
     return conf, best
 
+
+def _add_sets(columns, sets, labels, n_classes):
+    "Add `covered` and `size`"
+    covered, size = covered_and_size(sets, labels, n_classes)
+    columns.add("covered", covered, 2)
+    columns.add("size", size, n_classes + 1)
+
 # %% ../../nbs/stats/70_groups.ipynb #08194214
 @dataclass(frozen=True)
 class GroupCounts:
@@ -170,9 +177,7 @@ class GroupCounts:
         decided = check_decided(decided, n, n_classes, classes=known)
         columns.add("decided", decided + 1, n_classes + 1)
         if sets is not None:
-            covered, size = covered_and_size(sets, labels, n_classes)
-            columns.add("covered", covered, 2)
-            columns.add("size", size, n_classes + 1)
+            _add_sets(columns, sets, labels, n_classes)
         table, index = columns.distinct()
         table["decided"] -= 1
         return cls(
@@ -351,7 +356,7 @@ class GroupView:
         else:
             cells = np.where(inside, self.cell_of_entry, -1)
             view = replace(self, name=name, cell_of_entry=cells)
-        return view.only(np.array([len(entries) > 0 for entries in view.entries]))
+        return view.only(np.array([len(e) > 0 for e in view.entries], bool))
 
 # %% ../../nbs/stats/70_groups.ipynb #218870b8
 _MOST_CELLS = 200  # groups in a view that are compared with each other
@@ -411,7 +416,8 @@ def _with_reference(view, reference):
 def _without_missing(view):
     "The view without groups that lack a value"
     unknown = {MISSING, NO_GROUP}
-    return view.only(np.array([not unknown & {*cell} for cell in view.cells]))
+    known = [not unknown & {*cell} for cell in view.cells]
+    return view.only(np.array(known, bool))
 
 
 def _within_each(counts, views, control, missing, too_many):
@@ -512,8 +518,8 @@ def check_reference(
                 "are not compared",
                 argument="reference",
             )
-        checked[name] = as_name(group)
         groups = _groups_of(counts, name)
+        checked[name] = as_name(group) or MISSING
         if checked[name] not in groups:
             raise ConfigurationError(
                 f"`reference` names {group!r}, which is no group of {name!r}",

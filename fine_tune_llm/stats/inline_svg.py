@@ -6,16 +6,16 @@
 __all__ = ['inline_svg']
 
 # %% ../../nbs/stats/82_inline_svg.ipynb #svg-imports
-import html
 import io
 import re
 from collections.abc import Callable
 
 from markupsafe import Markup
 
+from ..core.printable import for_html
+
 # %% ../../nbs/stats/82_inline_svg.ipynb #svg-code
 _LOOK = {
-    "svg.hashsalt": "fine_tune_llm",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,15 +48,17 @@ def inline_svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_LOOK):
+    # names inside a picture come from its salt: two pictures on a page share none
+    with matplotlib.rc_context(_LOOK | {"svg.hashsalt": f"fine_tune_llm {alt}"}):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots())
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.S)
+    svg = re.sub(r'<g id="\w+">', "<g>", svg)
     svg = re.sub("#000000|#262626|#4d4d4d|#595959", "currentColor", svg)
     for colour, role in _ROLES.items():
         svg = svg.replace(f": {colour}", f": var(--{role}, {colour})")
-    title = f'<svg role="img" aria-label="{html.escape(alt)}"'
+    title = f'<svg role="img" aria-label="{for_html(alt)}"'
     return Markup(svg.replace("<svg", title, 1))
