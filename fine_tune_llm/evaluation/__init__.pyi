@@ -10,6 +10,8 @@ from .findings import verdict_of as verdict_of
 from .group_decisions import AbstentionGap as AbstentionGap
 from .group_decisions import abstention_gap as abstention_gap
 from .group_decisions import threshold_curves as threshold_curves
+from .group_decisions import GapChange as GapChange
+from .group_decisions import gap_change as gap_change
 from .provenance import curve_of as curve_of
 from .provenance import data_of as data_of
 from .provenance import day_of as day_of
@@ -84,16 +86,26 @@ from .risk import RiskAssessment as RiskAssessment
 from .risk import risk_of as risk_of
 from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import measure_run as measure_run
+from .evidence import audit as audit
+from .evidence import write_audit as write_audit
+from .mitigation import measure_change as measure_change
+from .mitigation import measure_mitigations as measure_mitigations
 from .bare import measure_bare as measure_bare
-from .named_numbers import NUMBERS as NUMBERS
-from .named_numbers import NumberKind as NumberKind
-from .named_numbers import named_numbers as named_numbers
-from .named_numbers import numbers_table as numbers_table
+from .number_names import NumberKind as NumberKind
+from .number_names import named_numbers as named_numbers
+from .number_names import number_kinds as number_kinds
+from .number_names import numbers_table as numbers_table
 from .sheet import agreement as agreement
 from .sheet import sheet_of as sheet_of
 from .figures import fig_reliability as fig_reliability
 from .figures import fig_risk_coverage as fig_risk_coverage
 from .figures import fig_set_sizes as fig_set_sizes
+from .figures import fig_confusion as fig_confusion
+from .figures import fig_coverage as fig_coverage
+from .figures import fig_groups as fig_groups
+from .figures import fig_seeds as fig_seeds
+from .figures import fig_swaps as fig_swaps
+from .figures import fig_training as fig_training
 from .gates import Gate as Gate
 from .gates import GateResult as GateResult
 from .gates import check_gates as check_gates
@@ -110,8 +122,10 @@ from .aggregation import aggregate as aggregate
 from .aggregation import over_runs as over_runs
 from .aggregation import seeds_of as seeds_of
 from .report import render_report as render_report
-from .croissant import croissant_of as croissant_of
+from .report import report_fragment as report_fragment
+from .markdown import render_markdown as render_markdown
 from .sheet_page import render_sheet as render_sheet
+from .croissant import croissant_of as croissant_of
 from .mapping import mapping_of as mapping_of
 from .schema import audit_schema as audit_schema
 from .schema import check_evidence as check_evidence
@@ -143,12 +157,12 @@ __all__ = [
     "FairnessAnalysis",
     "FairnessAnalyzer",
     "GROUP_MEASURES",
+    "GapChange",
     "Gate",
     "GateResult",
     "INJECTIONS",
     "IdentityTerms",
     "Memberships",
-    "NUMBERS",
     "NamedGroups",
     "NumberDiff",
     "NumberKind",
@@ -190,9 +204,16 @@ __all__ = [
     "day_of",
     "diff_evidence",
     "disagreement_of",
+    "fig_confusion",
+    "fig_coverage",
+    "fig_groups",
     "fig_reliability",
     "fig_risk_coverage",
+    "fig_seeds",
     "fig_set_sizes",
+    "fig_swaps",
+    "fig_training",
+    "gap_change",
     "gap_findings",
     "gates_of",
     "gates_pass",
@@ -206,6 +227,8 @@ __all__ = [
     "mapping_of",
     "mean_shift",
     "measure_bare",
+    "measure_change",
+    "measure_mitigations",
     "measure_run",
     "measured",
     "memberships_of",
@@ -215,6 +238,7 @@ __all__ = [
     "named_numbers",
     "net_change",
     "not_evaluated",
+    "number_kinds",
     "numbers_table",
     "over_runs",
     "parse_gate",
@@ -226,8 +250,10 @@ __all__ = [
     "register_of",
     "register_to_yaml",
     "render_card",
+    "render_markdown",
     "render_report",
     "render_sheet",
+    "report_fragment",
     "represented",
     "risk_of",
     "run_cases",
@@ -243,5 +269,6 @@ __all__ = [
     "training_of",
     "verdict_of",
     "violation_p_value",
+    "write_audit",
     "write_report",
 ]
