@@ -34,7 +34,7 @@ _WORDS = {
         "settings_of",
         "training_of",
     ],
-    "cost_report": ["cost_report", "critical_report"],
+    "decision_costs": ["cost_report", "critical_report"],
     "answers": ["Answers", "ask", "changes", "mean_shift", "net_change"],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "errors": ["ErrorAnalysis", "ErrorAnalyzer", "shown_text"],

@@ -18,8 +18,8 @@ from .provenance import day_of as day_of
 from .provenance import identity_of as identity_of
 from .provenance import settings_of as settings_of
 from .provenance import training_of as training_of
-from .cost_report import cost_report as cost_report
-from .cost_report import critical_report as critical_report
+from .decision_costs import cost_report as cost_report
+from .decision_costs import critical_report as critical_report
 from .answers import Answers as Answers
 from .answers import ask as ask
 from .answers import changes as changes
