@@ -105,11 +105,11 @@ class Audit(Mapping):
 
     def to_html(self) -> str:
         "The report, one page that needs nothing else"
-        return render_report(self)
+        return render_report(self._evidence)
 
     def to_markdown(self) -> str:
         "The report in Markdown, shorter"
-        return render_markdown(self)
+        return render_markdown(self._evidence)
 
     def diff(
         self,
@@ -123,7 +123,9 @@ class Audit(Mapping):
     ) -> AuditDiff:
         "Which differences from this audit to the other are beyond noise"
         given = {"first_said": said, "second_said": other_said}
-        return diff_evidence(self, other, **given, level=level, seed=seed)
+        return diff_evidence(
+            self._evidence, dict(other), **given, level=level, seed=seed
+        )
 
     def save(
         self,
@@ -147,12 +149,12 @@ class Audit(Mapping):
         pages = {
             "report.html": self.to_html(),
             "report.md": self.to_markdown(),
-            "certificate_sheet.html": render_sheet(self),
+            "certificate_sheet.html": render_sheet(self._evidence),
         }
         if self["identity"]["kind"] == "run":
             croissant = json.dumps(self["croissant"], ensure_ascii=False, indent=1)
             pages |= {
-                "model_card.md": render_card(self),
+                "model_card.md": render_card(self._evidence),
                 "croissant.json": croissant + "\n",
             }
         return pages
@@ -178,7 +180,7 @@ class Audit(Mapping):
         return "\n".join(_lines(self))
 
     def _repr_html_(self) -> str:
-        return report_fragment(self)
+        return report_fragment(self._evidence)
 
 
 def _as_finding(found):

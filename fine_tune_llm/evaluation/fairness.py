@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #95e0f633
+# %% ../../nbs/evaluation/24_fairness.ipynb #0d49f1ee
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -159,7 +159,7 @@ def _calibrated(subject, *, error, min_rows):
         min_rows=min_rows,
     )
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #d39bfa66
+# %% ../../nbs/evaluation/24_fairness.ipynb #a47027b1
 _MOST_CLASSES = 10  # each in turn taken as the positive one
 
 
@@ -177,8 +177,10 @@ class FairnessAnalyzer:
         order: int = 2,  # Crossings of up to so many attributes
         # Attribute -> group that the others are compared with; all pairs without
         reference: Mapping[str, str] | None = None,
-        control: Sequence[str] = (),  # Attributes within which others are compared
-        metrics: Sequence[str] | None = None,  # In `GROUP_METRICS`; all when `None`
+        # Attribute or attributes within whose values the others are compared
+        control: str | Sequence[str] = (),
+        # Name or names in `GROUP_METRICS`; all when `None`
+        metrics: str | Sequence[str] | None = None,
         min_gap: float = 0.0,  # Gaps that are surely below are not flagged
     ) -> None:
         self.level = check_number("level", level)
@@ -186,10 +188,10 @@ class FairnessAnalyzer:
         self.min_rows = min_rows
         self.n_resamples = n_resamples
         self.order = order
-        self.reference = dict(reference or {})
-        self.control = tuple(control)
+        self.reference = reference
+        self.control = control
         self.metrics = metrics
-        self.min_gap = min_gap
+        self.min_gap = check_number("min_gap", min_gap, closed="low")
         self.seed = seed
 
     def analyze(

@@ -311,21 +311,25 @@ def fig_confusion(
     said = _part(evidence, "performance", "errors", "confusion")
     if said is None or len(said["classes"]) > 12:
         return _NO_PICTURE
-    classes, counts = said["classes"], np.array(said["counts"])
-    right, decided = int(np.trace(counts)), int(counts.sum())
-    alt = f"{decided - right:,} of {decided:,} decisions are wrong"
-    at = {name: i for i, name in enumerate(classes)}
-    n_critical = sum(int(counts[at[a], at[b]]) for a, b in said["critical"])
-    if said["critical"]:
-        alt += f", {n_critical:,} of them critical"
-    has_person = any(said["abstained"])
     shown = {"cost": said["cost"], "critical": said["critical"]}
-    shown["abstained"] = said["abstained"] if has_person else None
+    shown["abstained"] = said["abstained"] if any(said["abstained"]) else None
 
     def draw(ax):
-        plot_confusion(said["counts"], classes, **shown, ax=ax)
+        plot_confusion(said["counts"], said["classes"], **shown, ax=ax)
 
-    return _drawn(draw, alt)
+    return _drawn(draw, _confusion_said(said))
+
+
+def _confusion_said(said):
+    "How many decisions are wrong, and how many of them critical"
+    counts = np.array(said["counts"])
+    decided = int(counts.sum())
+    alt = f"{decided - int(np.trace(counts)):,} of {decided:,} decisions are wrong"
+    if not said["critical"]:
+        return alt
+    at = {name: i for i, name in enumerate(said["classes"])}
+    n_critical = sum(counts[at[true], at[told]] for true, told in said["critical"])
+    return f"{alt}, {n_critical:,} of them critical"
 
 # %% ../../nbs/evaluation/35_figures.ipynb #3587defb
 _LEVEL = 0.05  # p-value, over all terms together, from which a shift is marked

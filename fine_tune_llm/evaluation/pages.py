@@ -26,9 +26,10 @@ from fine_tune_llm.core.printable import (
     for_terminal,
 )
 from fine_tune_llm.evaluation.views import (
-    before_after,
     columns_of,
     covered_rows,
+    gap_changes,
+    group_changes,
     in_order,
     in_words,
     rows_of,
@@ -206,7 +207,8 @@ _FILTERS = {
     "as_rows": _as_rows,
     "listed": in_words,
     "covered": covered_rows,
-    "before_after": before_after,
+    "gap_changes": gap_changes,
+    "group_changes": group_changes,
     "at": _value_at,
     "has": _has,
     "kind_in": _kind_in,

@@ -16,7 +16,6 @@ from . import figures
 from .pages import templates
 from fine_tune_llm.evaluation.views import (
     baseline_rows,
-    budget_of,
     calibration_rows,
     class_rows,
     confusion_view,
@@ -27,6 +26,7 @@ from fine_tune_llm.evaluation.views import (
     part_at,
     performance_facts,
     promise_rows,
+    target_rows,
     verdict_view,
 )
 from .wording import is_open
@@ -38,7 +38,7 @@ _TITLES = {
     "performance": "Performance, deciding everything",
     "confusion": "What is taken for what",
     "errors": "The wrong decisions",
-    "budget": "What would a smaller error take?",
+    "targets": "What would a smaller error take?",
     "calibration": "Calibration: is 80% sure right 80 times in 100?",
     "sets": "Prediction sets",
     "abstention": "What is left to a person",
@@ -62,7 +62,7 @@ _PARTS = {
     "promises": ("selective", "coverage"),
     "confusion": ("performance.confusion",),
     "errors": ("performance.errors",),
-    "budget": ("selective.budget",),
+    "targets": ("selective.other_targets",),
     "sets": ("coverage",),
     "abstention": ("selective", "risk.workload", "abstentions"),
     "groups": ("fairness",),
@@ -95,7 +95,7 @@ def _sections(evidence):
 
 # %% ../../nbs/evaluation/40_report.ipynb #report-pictures-code
 _FIGURES = {
-    "fig_reliability": "calibration.before",
+    "fig_reliability": "calibration.after",
     "fig_risk_coverage": "selective.curve",
     "fig_coverage": "coverage",
     "fig_set_sizes": "coverage.sizes",
@@ -162,7 +162,7 @@ def report_values(
             "by_class": class_rows(evidence),
             "matrix": confusion_view(evidence, about["classes"]),
             "has_texts": has_texts(evidence),
-            "budget": budget_of(evidence),
+            "targets": target_rows(evidence),
             "calibration_rows": rows,
             "got_worse": [row["metric"] for row in rows if row.get("said") == "worse"],
             "groups": groups_view(evidence.get("fairness")),

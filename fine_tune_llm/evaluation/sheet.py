@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .alarms import ALARM_LEVEL
-from .findings import not_evaluated, share
+from .findings import share
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #0142eaed
 def agreement(
@@ -33,6 +33,8 @@ def agreement(
         return "cannot say", (
             "it is worse than promised, by no more than chance may explain"
         )
+    if measured.get("high") is None:
+        return "cannot say", "how far off it may be was not measured"
     if measured["high"] >= 2 * allowed:
         return "cannot say", (
             f"{measured['n']:,} rows are too few: twice as much might look like this"
@@ -55,10 +57,11 @@ def _range_said(measured, show=_percent):
     "A number, its range and the rows it stands on"
     if "value" not in measured:
         return f"not measured: {measured['reason']}"
-    return (
-        f"{show(measured['value'])} on {measured['n']:,} rows; on many more such rows "
-        f"between {show(measured['low'])} and {show(measured['high'])}"
-    )
+    said = f"{show(measured['value'])} on {measured['n']:,} rows"
+    low, high = measured.get("low"), measured.get("high")
+    if low is None or high is None:
+        return said
+    return f"{said}; on many more such rows between {show(low)} and {show(high)}"
 
 
 def _promise(words, *, about, rows, certainty, measured, said, agreed):
@@ -205,6 +208,9 @@ def _not_promised(evidence):
     ]
     if selective.get("refusal"):
         refused.insert(0, "It decides nothing by itself: every text is for a person")
+    for part, about in ((selective, "decisions"), (coverage, "lists of answers")):
+        if part.get("evaluated") is False and "reason" in part:
+            refused.append(f"Nothing is known about {about}: {part['reason']}")
     missing = coverage.get("rows_missing")
     if missing:
         refused.append(
@@ -267,10 +273,9 @@ def _measured(evidence):
     test = evidence["selective"].get("test") or {}
     performance = evidence.get("performance") or {}
     wrong = performance.get("errors", {}).get("wrong")
-    nothing = not_evaluated("nothing was decided")
     found = {
         "decided by itself": test.get("decided"),
-        "wrong among these": test.get("wrong", wrong) or nothing,
+        "wrong among these": test.get("wrong", wrong),
         "right if it had to decide everything": performance.get("accuracy"),
     }
     return [

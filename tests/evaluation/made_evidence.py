@@ -356,14 +356,19 @@ def selective(classes):
             "all": 0.3,
             "critical": share(3, 256),
         },
-        "budget": [
-            {"error": 0.05, "decided": share(180, 376), "rows_needed": 900},
-            {
-                "error": 0.01,
-                "decided": gap("no threshold reaches it"),
-                "rows_needed": None,
-            },
-        ],
+        "other_targets": {
+            "name": "target_risk",
+            "own": 0.1,
+            "note": "Only the target that was fixed before is promised",
+            "rows": [
+                {"target": 0.05, "is_own": False, "certified": False, "n": 376}
+                | {"decided": gap("nothing would be decided"), "wrong": gap("nothing")}
+                | {"more_rows": 524, "why": "too few rows"},
+                {"target": 0.1, "is_own": True, "certified": True, "n": 376}
+                | {"decided": share(256, 376), "wrong": share(22, 256)}
+                | {"more_rows": None, "why": None},
+            ],
+        },
     }
 
 
@@ -625,8 +630,14 @@ def full_evidence(classes=CLASSES):
             {
                 "name": "group_thresholds",
                 "setting": {"attribute": "channel"},
-                "before": {"tpr": number(0.8), "accuracy": 0.79},
-                "after": {"tpr": number(0.82), "accuracy": 0.78},
+                "attribute": "channel",
+                "before": {
+                    "tpr": {"groups": {"chat": share(60, 80)}, "gap": number(0.12)}
+                },
+                "after": {
+                    "tpr": {"groups": {"chat": share(64, 80)}, "gap": number(0.04)}
+                },
+                "change": {"tpr": number(-0.08) | {"verdict": "narrower"}},
                 "said": "the gap of tpr narrows from 12 to 4 points",
             }
         ],
@@ -642,14 +653,14 @@ def full_evidence(classes=CLASSES):
         "findings": findings(),
         "gates": gates(),
         "sheet": gap("not asked for"),
-        "mapping": [
-            {
-                "framework": "EU AI Act, Annex IV",
-                "item": "2(g)",
-                "asks": "metrics used to measure accuracy and robustness",
-                "section": "performance",
-            }
-        ],
+        "mapping": {
+            "note": "Which parts of this audit speak to which point",
+            "rows": [
+                {"framework": "EU AI Act, Annex IV", "reference": "2(g)"}
+                | {"asks": "metrics of accuracy", "status": "in part", "source": "EU"}
+                | {"parts": ["performance"], "open": "cybersecurity"}
+            ],
+        },
     }
     return evidence
 
