@@ -73,7 +73,7 @@ def test_a_saved_file_comes_back_whole(tmp_path):
     said = Predictions(
         logits=rng.normal(size=(20, 3)),
         labels=rng.integers(0, 3, 20),
-        classes=["a", "b", "1"],
+        classes=["a", "b", "c d"],
         groups={"site": ["A", "B"] * 10, "age": ["old"] * 20},
         ids=[f"r{i}" for i in range(20)],
     )
@@ -97,20 +97,20 @@ def changed(**more):
     return [ROWS[0], ROWS[1] | more, ROWS[2]]
 
 
+NAMED = {"probs": ["q", "p"], "classes": ["no", "yes"]}
 WRONG = {
     "no score": (ROWS, {}, ConfigurationError, "an audit needs probabilities"),
-    "two": (ROWS, {"score": "p", "probs": ["p"]}, ConfigurationError, "one of them"),
-    "column": (ROWS, {"score": "pp"}, SchemaError, "no column `pp`. Did you mean 'p'"),
+    "two": (ROWS, {"score": "p"} | NAMED, ConfigurationError, "one of them"),
+    "column": (ROWS, {"score": "x"}, SchemaError, "no column `x`. It has label, p, q"),
     "label": (ROWS, {"score": "p", "label": "x"}, SchemaError, "no column `x`"),
-    "above one": (changed(p=1.2), {"score": "p"}, DataValidationError, "row 2: `p` must"),
-    "blank": (changed(p=None), {"score": "p"}, DataValidationError, "row 2: `p` must be"),
-    "no label": (changed(label=None), {"score": "p"}, DataValidationError, "row 2 has no"),
-    "three": (changed(label="x"), {"score": "p"}, DataValidationError, "there are 3: no"),
-    "sums": (changed(q=0.5), {"probs": ["q", "p"], "classes": ["no", "yes"]},
-             FineTuneLLMError, "t.jsonl"),
-    "names": (ROWS, {"probs": ["q", "p"]}, DataValidationError, "do not name the class"),
-    "few": (ROWS, {"probs": ["q", "p"], "classes": ["no"]}, ConfigurationError, "2 cla"),
-}  # fmt: skip
+    "above one": (changed(p=1.2), {"score": "p"}, DataValidationError, "row 2: `p`"),
+    "blank": (changed(p=None), {"score": "p"}, DataValidationError, "row 2: `p`"),
+    "unlabelled": (changed(label=None), {"score": "p"}, DataValidationError, "row 2"),
+    "three": (changed(label="x"), {"score": "p"}, DataValidationError, "there are 3"),
+    "sums": (changed(q=0.5), NAMED, FineTuneLLMError, "t.jsonl"),
+    "names": (ROWS, {"probs": ["q", "p"]}, DataValidationError, "do not name the c"),
+    "few": (ROWS, NAMED | {"classes": ["no"]}, ConfigurationError, "2 classes"),
+}
 
 
 @pytest.mark.parametrize("name", WRONG)
