@@ -259,12 +259,12 @@ def _in_words(metrics, flips, n_runs):
         return (
             f"{said}The runs decided different rows, and learned in part from the same "
             "ones: their spread is no interval for one more run (Bengio and Grandvalet "
-            "2004)."
+            "2004)"
         )
     return (
         f"{said}{flips['value']:.1%} of rows are decided otherwise by one of the runs; "
         f"two of them disagree on {flips['pairwise']['value']:.1%}. They share their "
-        "test rows: this is what training again changes, not what other rows would."
+        "test rows: this is what training again changes, not what other rows would"
     )
 
 

@@ -390,7 +390,8 @@ def _certified(evidence):
     elif promised:
         yield (), {"value": max(promised)}
     else:
-        yield (), _number(_at(evidence, "selective", "certificate", "target_risk"))
+        part = why_open(_at(evidence, "selective"))
+        yield (), part or not_evaluated("nothing was certified")
 
 
 def _critical(evidence):

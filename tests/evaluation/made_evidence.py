@@ -580,7 +580,12 @@ def gates():
             "value": None,
             "bound": 0.01,
         }
-        | {"at": "high", "why": "no terms", "measured": gap("no terms"), "number": "x"},
+        | {
+            "at": "upper bound",
+            "why": "no terms",
+            "measured": gap("no terms"),
+            "number": "x",
+        },
     ]
 
 
@@ -647,7 +652,7 @@ def full_evidence(classes=CLASSES):
                 "accuracy": {"mean": 0.79, "sd": 0.01, "low": 0.78, "high": 0.8}
                 | {"values": [0.78, 0.79, 0.8]}
             },
-            "flips": {"share": share(31, 376)},
+            "flips": share(31, 376),
             "said": "three seeds agree on 91.8% of rows",
         },
         "findings": findings(),
