@@ -218,16 +218,16 @@ MEASURED = [path for path in MEASURED if path[0] != "findings"]
 @pytest.mark.parametrize("path", MEASURED, ids=lambda path: ".".join(map(str, path)))
 def test_any_number_may_be_open(path):
     evidence = without(full_evidence(), path, gap("nobody counted it"))
-    page = templates(strict=False).get_template("report.html.j2")
-    text = Page(render_without_pictures(page, evidence)).text
+    text = Page(without_pictures(evidence)).text
     assert "nobody counted it" in text
     assert "nobody counted it" in render_markdown(evidence) or path[0] != "performance"
 
 
-def render_without_pictures(page, evidence):
+def without_pictures(evidence):
     "As `render_report`, without drawing, which takes the time"
     from fine_tune_llm.evaluation.report import report_values
 
+    page = templates(strict=False).get_template("report.html.j2")
     pictures = dict.fromkeys(re.findall(r"\bfig_\w+", ALL_TEMPLATES), "")
     return page.render(report_values(evidence) | pictures | {"script": ""})
 
@@ -245,10 +245,10 @@ def test_a_part_may_be_open_or_absent(part):
     if part == "version":
         return
     evidence = full_evidence() | {part: gap("it was not asked for")}
-    for text in (render_report(evidence), render_markdown(evidence)):
+    for text in (without_pictures(evidence), render_markdown(evidence)):
         assert "it was not asked for" in text
     del evidence[part]
-    Page(render_report(evidence))
+    Page(without_pictures(evidence))
     Page(report_fragment(evidence))
 
 
@@ -285,7 +285,7 @@ def planted(value, evil, key=""):
 def test_text_from_outside_is_only_shown(evil):
     evidence = planted(full_evidence(), evil)
     plain = Page(PAGES["full"])
-    text = render_report(evidence)
+    text = without_pictures(evidence)
     page = Page(text)
     assert len(page.of("script")) == 1
     assert not page.of("img", "b ") and "onerror" not in str(page.of("img"))
@@ -317,10 +317,21 @@ def test_texts_of_rows_are_shown_only_when_the_evidence_has_them():
     evidence = full_evidence()
     for row in evidence["performance"]["errors"]["rows"]:
         row["text"] = "my chest hurts"
-    assert "my chest hurts" in render_report(evidence)
+    assert "my chest hurts" in without_pictures(evidence)
     assert "Texts are left out" in PAGES["full"]
-    assert "Texts are left out" not in render_report(evidence)
+    assert "Texts are left out" not in without_pictures(evidence)
     assert "my chest hurts" not in report_fragment(evidence)
+
+
+def test_text_from_outside_is_only_shown_in_pictures():
+    names = {"channel": f"{EVIL[1]}\u202e"}
+    evidence = full_evidence()
+    for rate in evidence["fairness"]["rates"]:
+        rate["view"] = names.get(rate["view"], rate["view"])
+        rate["cell"] = [EVIL[0] + "$x$" + one for one in rate["cell"]]
+    text = render_report(evidence | {"data": gap("none")})
+    assert len(Page(text).of("script")) == 1 and not Page(text).of("img")
+    assert "\u202e" not in text
 
 
 # Numbers
