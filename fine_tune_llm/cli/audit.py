@@ -9,6 +9,7 @@ __all__ = ['audit_commands', 'GATE_FAILED', 'EXAMPLES', 'DIFF_EXAMPLES', 'audit_
 # %% ../../nbs/cli/52_audit.ipynb #c-imports
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -121,16 +122,10 @@ def read_cost(
     from fine_tune_llm.config.origin import Layer
     from fine_tune_llm.run.classifier import cost_of
 
-    layers = [
-        layer
-        if "risk" in layer.values
-        else Layer(
-            layer.name,
-            {"risk": layer.values},
-            {f"risk.{name}": place for name, place in layer.places.items()},
-        )
-        for layer in file_layers(path)
-    ]
+    layers = [_risk_layer(layer) for layer in file_layers(path)]
+    has_costs = {"miss", "false_alarm", "cost"} & {*layers[-1].values["risk"]}
+    if has_costs:  # settings of a fit need what they may be, too
+        layers.insert(0, Layer("costs", {"risk": {"target_cost": 1.0}}))
     found = cost_of(make_config(*layers), tuple(classes))
     if found is None:
         raise ConfigurationError(
@@ -139,6 +134,14 @@ def read_cost(
             argument="cost",
         )
     return found
+
+# %% ../../nbs/cli/52_audit.ipynb #c-risk-layer
+def _risk_layer(layer):
+    "A file of costs as settings: its keys are those of the section `risk`"
+    if "risk" in layer.values:
+        return layer
+    places = {f"risk.{name}": place for name, place in layer.places.items()}
+    return replace(layer, values={"risk": layer.values}, places=places)
 
 # %% ../../nbs/cli/52_audit.ipynb #c-of-run
 def is_run(
@@ -156,11 +159,13 @@ def _of_run(what, new_file, given, reading):
     from fine_tune_llm.run.directory import Run
 
     run = Run.load(what, device=given["device"])
+    gates = given["rules"] or None  # those of the run when `None`
     if new_file is None:
-        return audit_of(run, out_of_scope=out_of_scope_texts(run.config))
+        outside = out_of_scope_texts(run.config)
+        return audit_of(run, out_of_scope=outside, gates=gates)
     columns = {"text": given["text"], "label": given["label"]}
     outcome = later_outcome(run, new_file, **columns, **reading)
-    return audit_of(run, outcome=outcome)
+    return audit_of(run, outcome=outcome, gates=gates)
 
 
 def _of_predictions(what, given, reading):
@@ -187,6 +192,7 @@ def _of_predictions(what, given, reading):
         memberships=memberships or None,
         positive=given["positive"],
         cost=None if cost is None else read_cost(cost, said.classes),
+        gates=given["rules"] or None,
         name=Path(what).stem,
         seed=given["seed"],
     )
@@ -279,16 +285,6 @@ def _check_folder(out, what):
         check_output(out, Path(what), what)
 
 # %% ../../nbs/cli/52_audit.ipynb #c-end
-def _with_gates(audit, rules):
-    "The audit, held against rules of its own"
-    from fine_tune_llm.evaluation.audit import Audit
-    from fine_tune_llm.evaluation.gates import check_gates
-
-    if not rules:
-        return audit
-    return Audit({**audit, "gates": [r.to_dict() for r in check_gates(audit, rules)]})
-
-
 def _code_of(audit):
     "Exit code: 4 for a gate that stops, an error for a promise that is contradicted"
     from fine_tune_llm.evaluation.alarms import contradicted
@@ -453,7 +449,7 @@ def audit_one(
     """
     given = dict(locals())
     _check_options(what, new_file, given)
-    rules = _rules(gates)
+    given["rules"] = _rules(gates)
     if out is not None:
         _check_folder(out, what)
     reading = {name: given[name] for name in _READING}
@@ -461,7 +457,6 @@ def audit_one(
         audit = _of_run(what, new_file, given, reading)
     else:
         audit = _of_predictions(what, given, reading)
-    audit = _with_gates(audit, rules)
     into = Path(what) if out is None and is_run(what) and new_file is None else out
     written = {} if into is None else audit.save(into)
     say(audit.to_json() if as_json else audit_text(audit))

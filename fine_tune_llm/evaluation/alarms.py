@@ -171,6 +171,24 @@ def _shift(evidence: dict[str, Any]) -> Iterator[Finding]:
         )
 
 # %% ../../nbs/evaluation/25_alarms.ipynb #9d4e4082
+_FEW_STRANGERS = 0.05  # share of out-of-scope texts that may be decided unsaid
+
+
+def _strangers(evidence: dict[str, Any]) -> Iterator[Finding]:
+    seen = evidence.get("out_of_scope", {}).get("decided", {})
+    if seen.get("low", 0.0) > _FEW_STRANGERS:
+        ends = f"[{seen['low']:.1%}, {seen['high']:.1%}]"
+        yield Finding(
+            "strangers_decided",
+            "high" if seen["low"] > 0.2 else "medium",
+            f"Of {seen['n']} texts that belong to none of the classes it decides "
+            f"{seen['value']:.1%} {ends} all the same",
+            "Set scope.score, so that texts out of scope are left to a person, and "
+            "keep such texts away from it",
+            details=dict(seen),
+        )
+
+
 def _start_kept(evidence: dict[str, Any]) -> Iterator[Finding]:
     kept = evidence["training"].get("start_kept")
     if kept:
@@ -216,6 +234,7 @@ _PARTS = (
     _decisions,
     _sets,
     _scope,
+    _strangers,
     _chosen_after,
     _shift,
     _start_kept,

@@ -23,7 +23,7 @@ from fine_tune_llm.core.files import (
     write_json,
 )
 from ..core.locks import single_writer
-from ..core.printable import for_markdown, for_terminal
+from ..core.printable import for_terminal
 from ..data.findings import SEVERITIES, Finding
 from .aggregation import aggregate, seeds_of
 from .alarms import alarms_of
@@ -39,10 +39,12 @@ from .fairness import FairnessAnalyzer
 from .findings import Analysis, not_evaluated, verdict_of
 from .gates import check_gates
 from .mapping import mapping_of
+from .markdown import render_markdown
+from .mitigation import measure_mitigations
 from .performance import PerformanceAnalyzer
 from .register import read_register
-from .report import render_report
-from .risk import RiskAssessment, certificates_of
+from .report import render_report, report_fragment
+from .risk import RiskAssessment, certificates_of, target_of
 from .sheet import sheet_of
 from .sheet_page import render_sheet
 from .subject import Subject, subject_of
@@ -81,7 +83,7 @@ class Audit(Mapping):
 
     @property
     def gates(self) -> list[dict[str, Any]]:
-        "Rules that were asked for: rule, status, value, bound, why"
+        "Rules that were asked for: rule, status, value, bound, why and more"
         return self["gates"]
 
     @property
@@ -103,7 +105,11 @@ class Audit(Mapping):
 
     def to_html(self) -> str:
         "The report, one page that needs nothing else"
-        return render_report(self)
+        return render_report(self._evidence)
+
+    def to_markdown(self) -> str:
+        "The report in Markdown, shorter"
+        return render_markdown(self._evidence)
 
     def diff(
         self,
@@ -117,7 +123,9 @@ class Audit(Mapping):
     ) -> AuditDiff:
         "Which differences from this audit to the other are beyond noise"
         given = {"first_said": said, "second_said": other_said}
-        return diff_evidence(self, other, **given, level=level, seed=seed)
+        return diff_evidence(
+            self._evidence, dict(other), **given, level=level, seed=seed
+        )
 
     def save(
         self,
@@ -140,12 +148,13 @@ class Audit(Mapping):
         "Name of each file -> its text"
         pages = {
             "report.html": self.to_html(),
-            "certificate_sheet.html": render_sheet(self),
+            "report.md": self.to_markdown(),
+            "certificate_sheet.html": render_sheet(self._evidence),
         }
         if self["identity"]["kind"] == "run":
             croissant = json.dumps(self["croissant"], ensure_ascii=False, indent=1)
             pages |= {
-                "model_card.md": render_card(self),
+                "model_card.md": render_card(self._evidence),
                 "croissant.json": croissant + "\n",
             }
         return pages
@@ -168,11 +177,10 @@ class Audit(Mapping):
         return cls(evidence)
 
     def __repr__(self) -> str:
-        return "\n".join(_lines(self, for_terminal))
+        return "\n".join(_lines(self))
 
-    def _repr_markdown_(self) -> str:
-        head, *lines = _lines(self, for_markdown)
-        return "\n".join([f"**{head}**", "", *(f"- {line}" for line in lines)])
+    def _repr_html_(self) -> str:
+        return report_fragment(self._evidence)
 
 
 def _as_finding(found):
@@ -184,14 +192,18 @@ def _as_finding(found):
 _SHOWN = 8  # findings of an audit that a notebook shows
 
 
-def _lines(audit, shown):
+def _lines(audit):
     "The verdict, the worst findings and the gates, a line each"
     findings = audit.findings
-    lines = [f"Audit of {shown(audit['identity']['name'])}: {audit.verdict}"]
-    lines += [f"{one.severity}: {shown(one.message)}" for one in findings[:_SHOWN]]
+    lines = [f"Audit of {for_terminal(audit['identity']['name'])}: {audit.verdict}"]
+    lines += [
+        f"{one.severity}: {for_terminal(one.message)}" for one in findings[:_SHOWN]
+    ]
     if len(findings) > _SHOWN:
         lines.append(f"and {len(findings) - _SHOWN} more findings")
-    lines += [f"gate {shown(gate['rule'])}: {gate['status']}" for gate in audit.gates]
+    lines += [
+        f"gate {for_terminal(gate['rule'])}: {gate['status']}" for gate in audit.gates
+    ]
     return lines
 
 
@@ -391,23 +403,37 @@ def _audit_run(run, asked, *, outcome, out_of_scope, gates):
         positive=settings.positive or None,
         name=run.path.name,
     )
-    promised = run.certificate["promises"]
+    promised, certificates = run.certificate["promises"], certificates_of(run)
     asked = replace(
         asked,
         baselines=baselines_of(run, outcome) | asked.baselines,
         alpha=promised["sets"]["alphas"][0],
         n_calibration=promised["sets"]["n"],
-        certificates=tuple(certificates_of(run)),
+        certificates=tuple(certificates),
+        target_risk=target_of(certificates),
         behaviour=lambda rows: behaviour_of(run, rows),
     )
     evidence["calibrator"] = calibrator_of(run)
     evidence["seeds"] = _seeds_of(run, asked, tested)
-    evidence["mitigations"] = not_evaluated("see measure_mitigations")
+    evidence["mitigations"] = _mitigations(run, subject, asked)
     evidence["croissant"] = croissant_of(
         run, findings=evidence["data"].get("quality", {}).get("findings", [])
     )
     alarms = alarms_of(evidence)
     return _finished(evidence, subject, asked, gates=gates, findings=alarms)
+
+
+def _mitigations(run, subject, asked):
+    "What could be done for groups, fitted on the calibration role"
+    if not subject.groups:
+        return not_evaluated("no group columns were named")
+    return measure_mitigations(
+        run.outcome("calibration"),
+        subject,
+        **asked.common,
+        alpha=asked.alpha,
+        min_rows=asked.settings.min_group_size,
+    )
 
 
 def _seeds_of(run, asked, tested):

@@ -76,7 +76,7 @@ def _expected(paid: _Paid) -> dict[str, Any]:
     interval = paid.metric.interval(paid.counts[None], level=paid.level)
     every = bool(paid.counted.all())
     return measured(interval, paid.metric.n) | {
-        "bound": _bound(paid),
+        "bound": max(_bound(paid), interval.value),
         "over": "rows" if every else "decided rows",
     }
 

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #95e0f633
+# %% ../../nbs/evaluation/24_fairness.ipynb #0d49f1ee
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +41,7 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.arrays import group_codes
 from ..stats.fairness import Fairness, group_report
-from ..stats.subgroup_auc import subgroup_auc
+from ..stats.subgroup_areas import subgroup_auc
 from ..stats.subgroup_calibration import class_calibration
 
 # %% ../../nbs/evaluation/24_fairness.ipynb #e6d1bab5
@@ -159,7 +160,7 @@ def _calibrated(subject, *, error, min_rows):
         min_rows=min_rows,
     )
 
-# %% ../../nbs/evaluation/24_fairness.ipynb #d39bfa66
+# %% ../../nbs/evaluation/24_fairness.ipynb #a47027b1
 _MOST_CLASSES = 10  # each in turn taken as the positive one
 
 
@@ -173,12 +174,14 @@ class FairnessAnalyzer:
         level: float = 0.95,  # Chance that unbiased data raise no finding, in (0, 1)
         power: float = 0.8,  # For the gap that could have been seen, in (0, 1)
         min_rows: int = 30,  # Rows a denominator needs to be evaluated
-        n_resamples: int = 1000,  # Resampled tables
+        n_resamples: int = 1000,  # Resampled tables; at least 2 / (1 - level) are drawn
         order: int = 2,  # Crossings of up to so many attributes
         # Attribute -> group that the others are compared with; all pairs without
         reference: Mapping[str, str] | None = None,
-        control: Sequence[str] = (),  # Attributes within which others are compared
-        metrics: Sequence[str] | None = None,  # In `GROUP_METRICS`; all when `None`
+        # Attribute or attributes within whose values the others are compared
+        control: str | Sequence[str] = (),
+        # Name or names in `GROUP_METRICS`; all when `None`
+        metrics: str | Sequence[str] | None = None,
         min_gap: float = 0.0,  # Gaps that are surely below are not flagged
     ) -> None:
         self.level = check_number("level", level)
@@ -186,10 +189,10 @@ class FairnessAnalyzer:
         self.min_rows = min_rows
         self.n_resamples = n_resamples
         self.order = order
-        self.reference = dict(reference or {})
-        self.control = tuple(control)
+        self.reference = reference
+        self.control = control
         self.metrics = metrics
-        self.min_gap = min_gap
+        self.min_gap = check_number("min_gap", min_gap, closed="low")
         self.seed = seed
 
     def analyze(
@@ -270,7 +273,7 @@ class FairnessAnalyzer:
             min_rows=self.min_rows,
             level=1 - (1 - self.level) / 2,
             power=self.power,
-            n_resamples=self.n_resamples,
+            n_resamples=max(self.n_resamples, math.ceil(2 / (1 - self.level))),
             reference=self.reference,
             control=self.control,
         )

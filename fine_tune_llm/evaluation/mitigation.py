@@ -165,7 +165,7 @@ def _offer(name, setting, attribute, found, positive):
         "said": "; ".join(said),
     }
 
-# %% ../../nbs/evaluation/31_mitigation.ipynb #a88e0141
+# %% ../../nbs/evaluation/31_mitigation.ipynb #9989bce0
 def _set_offer(fitted, subject, asked, *, alpha, score, seed):
     "Sets promised by group beside sets promised on average"
     columns = (one.groups[asked.attribute] for one in (fitted, subject))
@@ -210,11 +210,7 @@ def _threshold_offer(fitted, subject, asked, *, constraint, seed, randomize):
     positive = _positive_of(subject)
     columns = (one.groups[asked.attribute] for one in (fitted, subject))
     groups, groups_of_test = (group_names(col, len(col)) for col in columns)
-    costs = {}
-    if subject.cost is not None:
-        cost = subject.cost.cost
-        costs["false_positive_cost"] = float(cost[1 - positive, positive])
-        costs["false_negative_cost"] = float(cost[positive, 1 - positive])
+    costs = _costs_of_errors(subject, positive)
     rule = GroupThresholds(constraint, seed=seed, randomize=randomize, **costs)
     rule.fit(fitted.probs[:, positive], fitted.labels == positive, groups=groups)
     chosen = rule.predict(subject.probs[:, positive], groups=groups_of_test)
@@ -226,6 +222,19 @@ def _threshold_offer(fitted, subject, asked, *, constraint, seed, randomize):
     setting = f"{constraint} by {asked.attribute}, {drawn} thresholds"
     offer = _offer("group_thresholds", setting, asked.attribute, found, positive)
     return offer | {"rules": _rules_said(rule)}
+
+
+def _costs_of_errors(subject, positive):
+    "What either error costs more than being right; nothing where both are not above 0"
+    if subject.cost is None:
+        return {}
+    extra = subject.cost.cost - np.diag(subject.cost.cost)[:, None]
+    negative = 1 - positive
+    found = {
+        "false_positive_cost": float(extra[negative, positive]),
+        "false_negative_cost": float(extra[positive, negative]),
+    }
+    return found if min(found.values()) > 0 else {}
 
 
 def _rules_said(rule):
@@ -241,7 +250,7 @@ def _rules_said(rule):
         for name, (parts, thresholds) in rule.rules_.items()
     }
 
-# %% ../../nbs/evaluation/31_mitigation.ipynb #3eeb906c
+# %% ../../nbs/evaluation/31_mitigation.ipynb #4c30990d
 def measure_mitigations(
     calibration: Predictions | Outcome | Subject,  # Rows that mitigations are fitted on
     test: Predictions | Outcome | Subject,  # Other rows, that they are measured on
@@ -262,7 +271,7 @@ def measure_mitigations(
     became of the gap, and `price` what it cost: classes in a set, or accuracy.
 
     An attribute that cannot be mitigated has `evaluated` False and a reason.
-    `ConfigurationError` for a constraint there is not.
+    `ConfigurationError` for a constraint or an attribute that there is not.
     """
     check_choice("constraint", constraint, CONSTRAINTS)
     fitted, subject = subject_of(calibration), subject_of(test)
@@ -273,8 +282,11 @@ def measure_mitigations(
             argument="test",
         )
     members = members_of(subject)
+    wanted = tuple(subject.groups) if attributes is None else attributes
+    for name in wanted:
+        check_choice("attributes", name, tuple(subject.groups))
     found = []
-    for name in subject.groups if attributes is None else attributes:
+    for name in wanted:
         asked = _Asked(name, members[name], level, min_rows)
         why = _why_not(fitted, subject, name)
         if why:

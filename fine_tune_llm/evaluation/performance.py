@@ -160,16 +160,20 @@ _BASELINES = {
 }
 
 
-def _against_label(analysis, adjusted, level):
+def _direction_measure(auc, beyond_chance, n_classes):
+    "What says which way a score runs"
+    return auc if n_classes == 2 and "value" in auc else beyond_chance
+
+
+def _against_label(analysis, p_value, level):
     "The score stands on its head"
-    p_value = adjusted.get("direction", 1.0)
-    is_area = "value" in analysis.auc and len(analysis.per_class) == 2
-    found = analysis.auc if is_area else analysis.beyond_chance
+    n_classes = len(analysis.per_class)
+    found = _direction_measure(analysis.auc, analysis.beyond_chance, n_classes)
     if p_value > 1 - level or found["direction"] != "against the label":
         return
     said = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
     what = f"the area under the ROC curve is {said}, where 0.5 is guessing"
-    if not is_area:
+    if found is analysis.beyond_chance:
         right, chance = analysis.accuracy["value"], found["chance"]
         what = f"{right:.1%} is right, where {chance:.1%} would be so by chance"
     yield Finding(
@@ -228,14 +232,14 @@ def _no_better(analysis, adjusted, level):
         )
 
 # %% ../../nbs/evaluation/21_performance.ipynb #708a89ea
-def _adjusted(auc, beyond_chance, baselines, n_classes):
-    "p-values of all tests of the analysis, by Holm"
-    direction = auc if "p_value" in auc and n_classes == 2 else beyond_chance
-    tests = {name: found.get("difference") for name, found in baselines.items()}
-    p_values = {name: gap["p_value"] for name, gap in tests.items() if gap}
-    p_values["direction"] = direction.get("p_value")
-    known = {name: p for name, p in p_values.items() if p is not None}
-    return dict(zip(known, holm(list(known.values())).tolist()))
+def _adjusted(direction, baselines):
+    "p-values of all tests by Holm: of the direction, and of each baseline by name"
+    gaps = {name: found.get("difference") for name, found in baselines.items()}
+    tests = {name: gap["p_value"] for name, gap in gaps.items() if gap is not None}
+    known = {name: p for name, p in tests.items() if p is not None}
+    of_direction = direction.get("p_value", 1.0)
+    first, *others = holm([of_direction, *known.values()]).tolist()
+    return first, dict(zip(known, others))
 
 # %% ../../nbs/evaluation/21_performance.ipynb #f7bbb586
 _LOSSES = ("nll", "brier", "aurc")
@@ -275,7 +279,8 @@ class PerformanceAnalyzer:
         auc = _auc_of(subject, self._asked())
         beyond_chance = _beyond_chance(subject, self.level)
         beside = self._baselines(subject, dict(baselines or {}))
-        adjusted = _adjusted(auc, beyond_chance, beside, len(classes))
+        direction = _direction_measure(auc, beyond_chance, len(classes))
+        of_direction, of_baselines = _adjusted(direction, beside)
         analysis = PerformanceAnalysis(
             n=n,
             accuracy=share(int(np.trace(table)), n, level=self.level),
@@ -288,11 +293,11 @@ class PerformanceAnalyzer:
             baselines=beside,
         )
         findings = [
-            *_against_label(analysis, adjusted, self.level),
+            *_against_label(analysis, of_direction, self.level),
             *_never_said(subject, analysis),
-            *_no_better(analysis, adjusted, self.level),
+            *_no_better(analysis, of_baselines, self.level),
         ]
-        missing = _open(auc=auc, beyond_chance=beyond_chance, **beside)
+        missing = _open(beside | {"auc": auc, "beyond_chance": beyond_chance})
         return replace(analysis, findings=by_severity(findings), not_evaluated=missing)
 
     def _asked(self):
@@ -336,7 +341,7 @@ class PerformanceAnalyzer:
         return found | {"difference": gap.to_dict()}
 
 
-def _open(**parts):
+def _open(parts):
     "What was not evaluated, with the reason"
     return {
         name: part["reason"]

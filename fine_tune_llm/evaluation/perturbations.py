@@ -235,6 +235,11 @@ def negated(
     return text[: found.end()] + added + text[found.end() :]
 
 
+PERTURBATIONS.register(
+    "negation", Directional(negated), doc="One negation more or less: directional"
+)
+
+
 def _affirmed(found):
     "A negated verb without its negation"
     whole = found["whole"]
@@ -242,11 +247,6 @@ def _affirmed(found):
         return found["short"] or found["long"]
     verb = _UNSAID[whole.lower().replace("’", "'")]
     return verb.capitalize() if whole[0].isupper() else verb
-
-
-PERTURBATIONS.register(
-    "negation", Directional(negated), doc="One negation more or less: directional"
-)
 
 # %% ../../nbs/evaluation/15_perturbations.ipynb #83bab438
 @dataclass(frozen=True, eq=False)
@@ -297,14 +297,19 @@ def inject(
     texts: Sequence[str],  # n texts
     classes: Sequence[str],  # Names of the K classes
     *,
+    # What is decided of each, n: no text is told that; told anything when `None`
+    decided: Sequence[str | None] | None = None,
     most: int = 3,  # Classes that a text is told at most
 ) -> list[Trial]:  # One a kind of instruction, and "named" to compare with
     "Texts that ask for a class, and texts that only name it"
-    K = len(classes)
-    step = range(min(most, K))
-    told = [(row, (row * most + k) % K) for row in range(len(texts)) for k in step]
+    told = []
+    for row in range(len(texts)):
+        is_so = None if decided is None else decided[row]
+        others = [name for name in classes if name != is_so]
+        n = len(others)
+        told += [(row, others[(row * most + k) % n]) for k in range(min(most, n))]
     rows = np.array([row for row, _ in told], dtype=np.int64)
-    targets = tuple(classes[k] for _, k in told)
+    targets = tuple(label for _, label in told)
     kinds = {**INJECTIONS, "named": _NAMED}
     return [
         Trial(

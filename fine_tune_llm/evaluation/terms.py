@@ -38,6 +38,12 @@ def _key(term):
     return re.sub(_GAP, " ", plain).casefold()
 
 
+def _words_in(text):
+    "Words as terms begin with"
+    plain = text if text.isascii() else unicodedata.normalize("NFC", text)
+    return _WORD.findall(plain.casefold())
+
+
 def _pattern_of(terms):
     "Finds any of the terms, the longest first; edges are looked at afterwards"
     spelled = {
@@ -153,7 +159,7 @@ class IdentityTerms:
         "Terms of an attribute in a text, as whole words"
         known = self.attributes[check_choice("attribute", attribute, self.attributes)]
         first_words, found = known.first_words, []
-        if first_words and first_words.isdisjoint(_WORD.findall(_key(text))):
+        if first_words and first_words.isdisjoint(_words_in(text)):
             return []
         for match in known.pattern.finditer(text):
             if not _stands_alone(text, *match.span()):

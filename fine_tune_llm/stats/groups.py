@@ -356,7 +356,7 @@ class GroupView:
         else:
             cells = np.where(inside, self.cell_of_entry, -1)
             view = replace(self, name=name, cell_of_entry=cells)
-        return view.only(np.array([len(entries) > 0 for entries in view.entries]))
+        return view.only(np.array([len(e) > 0 for e in view.entries], bool))
 
 # %% ../../nbs/stats/70_groups.ipynb #218870b8
 _MOST_CELLS = 200  # groups in a view that are compared with each other
@@ -416,7 +416,8 @@ def _with_reference(view, reference):
 def _without_missing(view):
     "The view without groups that lack a value"
     unknown = {MISSING, NO_GROUP}
-    return view.only(np.array([not unknown & {*cell} for cell in view.cells]))
+    known = [not unknown & {*cell} for cell in view.cells]
+    return view.only(np.array(known, bool))
 
 
 def _within_each(counts, views, control, missing, too_many):

@@ -246,3 +246,26 @@ def test_the_frozen_backbone_is_the_third_baseline_of_a_run(toy_fit, tmp_path):
     found = evidence["performance"]["baselines"]["frozen"]
     assert found == evidence["training"]["gain"]
     assert "nothing was trained" in found["reason"]
+
+
+def test_a_baseline_may_have_any_name():
+    said = drawn()
+    names = ("auc", "direction", "beyond_chance", "n")
+    found = analyzed(said, baselines=dict.fromkeys(names, said))
+    assert {one.details["baseline"] for one in found.findings} == set(names)
+    assert set(names) < set(found.baselines)
+
+
+def test_intervals_of_the_area_hold_its_truth():
+    "Two normal scores 1 apart: the area is Phi(1 / 2 ** .5); 200 sets of 150 rows"
+    from scipy.stats import norm
+
+    truth, held = norm.cdf(0.5**0.5), 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        labels = (rng.random(150) < 0.3) * 1
+        score = 1 / (1 + np.exp(-(labels + rng.normal(size=150))))
+        said = Predictions(probs=np.stack([1 - score, score], 1), labels=labels)
+        found = PerformanceAnalyzer(seed=seed, n_resamples=100).analyze(said).auc
+        held += found["low"] <= truth <= found["high"]
+    assert held >= 200 * 0.95 - 3 * (200 * 0.95 * 0.05) ** 0.5

@@ -398,3 +398,20 @@ def test_memberships_that_are_none(memberships, words):
         GroupCounts.from_arrays(
             [0, 1, 1], [0, 1, 0], groups=groups, memberships=memberships
         )
+
+
+def test_views_that_nothing_is_left_of():
+    "Rows without any group, left out: views are empty, and nothing is compared"
+    nobody = np.zeros((40, 2), bool)
+    table = GroupCounts.from_arrays(
+        [0, 1] * 20,
+        [0, 1] * 20,
+        groups={"region": [None] * 40},
+        memberships={"identity": (("a", "b"), nobody)},
+    )
+    for control in ((), "region", "identity"):
+        report = group_report(
+            table, seed=0, n_resamples=99, missing="exclude", control=control
+        )
+        assert all(gap.difference is None for gap in report.gaps)
+        assert {rate.view for rate in report.rates} == {"all rows"}
