@@ -30,7 +30,7 @@ _WORDS = {
     "run.journey": ["fit"],
     "run.directory": ["Run", "decide"],
     "data.loading": ["load"],
-    "evaluation.audit": ["audit"],
+    "evaluation.auditing": ["audit"],
     "evaluation.publish": ["write_report"],
     "predictions": ["Predictions"],
     "config.schema": ["Config"],

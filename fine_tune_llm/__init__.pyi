@@ -15,7 +15,7 @@ from .run.journey import fit as fit
 from .run.directory import Run as Run
 from .run.directory import decide as decide
 from .data.loading import load as load
-from .evaluation.audit import audit as audit
+from .evaluation.auditing import audit as audit
 from .evaluation.publish import write_report as write_report
 from .predictions import Predictions as Predictions
 from .config.schema import Config as Config

@@ -226,7 +226,7 @@ def finish_run(
     `ContradictedError` when the test role contradicts a promise.
     """
     from fine_tune_llm.evaluation.alarms import contradicted
-    from fine_tune_llm.evaluation.audit import audit as audit_of
+    from fine_tune_llm.evaluation.auditing import audit as audit_of
 
     audit = audit_of(run, out_of_scope=out_of_scope)
     pages = audit.save(run.path)

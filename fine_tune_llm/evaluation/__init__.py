@@ -21,7 +21,6 @@ _WORDS = {
     ],
     "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "group_decisions": [
-        "AbstentionGap",
         "abstention_gap",
         "threshold_curves",
         "GapChange",
@@ -75,7 +74,7 @@ _WORDS = {
     "stress": ["StressAnalysis", "StressTest"],
     "differences": ["compare_outcomes"],
     "risk": ["RiskAnalysis", "RiskAssessment", "risk_of"],
-    "evidence": ["GROUP_MEASURES", "measure_run", "audit", "write_audit"],
+    "evidence": ["measure_run"],
     "mitigation": ["measure_change", "measure_mitigations"],
     "bare": ["measure_bare"],
     "number_names": ["NumberKind", "named_numbers", "number_kinds", "numbers_table"],
@@ -110,7 +109,7 @@ _WORDS = {
     "schema": ["audit_schema", "check_evidence"],
     "card": ["render_card"],
     "prediction_tables": ["later_outcome", "read_predictions"],
-    "audit": ["Audit", "audit"],
+    "auditing": ["Audit", "audit"],
     "publish": ["write_report"],
 }
 

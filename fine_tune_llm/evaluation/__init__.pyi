@@ -11,7 +11,6 @@ from .subject import Memberships as Memberships
 from .subject import Subject as Subject
 from .subject import memberships_of as memberships_of
 from .subject import subject_of as subject_of
-from .group_decisions import AbstentionGap as AbstentionGap
 from .group_decisions import abstention_gap as abstention_gap
 from .group_decisions import threshold_curves as threshold_curves
 from .group_decisions import GapChange as GapChange
@@ -84,10 +83,7 @@ from .differences import compare_outcomes as compare_outcomes
 from .risk import RiskAnalysis as RiskAnalysis
 from .risk import RiskAssessment as RiskAssessment
 from .risk import risk_of as risk_of
-from .evidence import GROUP_MEASURES as GROUP_MEASURES
 from .evidence import measure_run as measure_run
-from .evidence import audit as audit
-from .evidence import write_audit as write_audit
 from .mitigation import measure_change as measure_change
 from .mitigation import measure_mitigations as measure_mitigations
 from .bare import measure_bare as measure_bare
@@ -132,12 +128,11 @@ from .schema import check_evidence as check_evidence
 from .card import render_card as render_card
 from .prediction_tables import later_outcome as later_outcome
 from .prediction_tables import read_predictions as read_predictions
-from .audit import Audit as Audit
-from .audit import audit as audit
+from .auditing import Audit as Audit
+from .auditing import audit as audit
 from .publish import write_report as write_report
 
 __all__ = [
-    "AbstentionGap",
     "Aggregate",
     "Analysis",
     "Answers",
@@ -156,7 +151,6 @@ __all__ = [
     "FLIP_LIMIT",
     "FairnessAnalysis",
     "FairnessAnalyzer",
-    "GROUP_MEASURES",
     "GapChange",
     "Gate",
     "GateResult",
@@ -269,6 +263,5 @@ __all__ = [
     "training_of",
     "verdict_of",
     "violation_p_value",
-    "write_audit",
     "write_report",
 ]

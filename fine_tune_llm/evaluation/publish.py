@@ -9,7 +9,7 @@ __all__ = ['write_report']
 from collections.abc import Iterable
 from pathlib import Path
 
-from .audit import audit
+from .auditing import audit
 from ..run.directory import Run
 
 # %% ../../nbs/evaluation/80_publish.ipynb #4e1f7872

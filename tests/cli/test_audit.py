@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def audited(monkeypatch):
     "What `audit` was asked for; it measures what the test says"
-    module = importlib.import_module("fine_tune_llm.evaluation.audit")
+    module = importlib.import_module("fine_tune_llm.evaluation.auditing")
     asked, found = {}, {"evidence": evidence()}
 
     def measured(said, **more):

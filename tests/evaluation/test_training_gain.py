@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import CertificateError
-from fine_tune_llm.evaluation.audit import audit
+from fine_tune_llm.evaluation.auditing import audit
 from fine_tune_llm.evaluation.card import render_card
 from fine_tune_llm.evaluation.report import render_report
 from fine_tune_llm.run.directory import Run, start_predictions

@@ -131,7 +131,7 @@ def test_an_outcome_is_made_once_a_role(run, monkeypatch):
         return real(self, *args, **kwargs)
 
     monkeypatch.setattr(kind, "predict_proba", counted)
-    from fine_tune_llm.evaluation.audit import audit
+    from fine_tune_llm.evaluation.auditing import audit
 
     audit(again)
     assert again.outcome("test") is again.outcome("test")

@@ -8,7 +8,7 @@ from fine_tune_llm.core.errors import (
     LeakageError,
 )
 from fine_tune_llm.data import ROLES, Ledger
-from fine_tune_llm.evaluation.audit import audit
+from fine_tune_llm.evaluation.auditing import audit
 from fine_tune_llm.evaluation.report import render_report
 from fine_tune_llm.run.journey import fit_settings, shared_data
 from fine_tune_llm.testing import toy_rows

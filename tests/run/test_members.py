@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import AdapterError, ConfigurationError
-from fine_tune_llm.evaluation.audit import audit
+from fine_tune_llm.evaluation.auditing import audit
 from fine_tune_llm.models.ensembles import load_trained
 from fine_tune_llm.models.text_model import TextModel, load_adapter
 from fine_tune_llm.run.directory import Run, start_predictions

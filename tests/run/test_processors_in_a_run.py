@@ -20,7 +20,7 @@ from fine_tune_llm.data.fingerprints import text_hash
 from fine_tune_llm.data.loading import load
 from fine_tune_llm.data.processors import PROCESSORS, Chain
 from fine_tune_llm.data.schema import Schema
-from fine_tune_llm.evaluation.audit import audit
+from fine_tune_llm.evaluation.auditing import audit
 from fine_tune_llm.evaluation.baseline import baselines
 from fine_tune_llm.evaluation.card import render_card
 from fine_tune_llm.evaluation.report import render_report
