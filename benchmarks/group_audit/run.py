@@ -1,6 +1,7 @@
 """Groups at a million rows, and whether what is said of them holds
 
     python benchmarks/group_audit/run.py --part speed
+    python benchmarks/group_audit/run.py --part areas
     python benchmarks/group_audit/run.py --part coverage
     python benchmarks/group_audit/run.py --part flags
 
@@ -17,6 +18,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit, logit, ndtr
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
@@ -34,7 +36,8 @@ from fine_tune_llm.stats.groups import (  # noqa: E402
     group_views,
     sums_by_cell,
 )
-from fine_tune_llm.stats.subgroup_areas import subgroup_auc  # noqa: E402
+from fine_tune_llm.stats.metric_intervals import Asked, newcombe_range  # noqa: E402
+from fine_tune_llm.stats.subgroup_areas import Placement, subgroup_auc  # noqa: E402
 
 SHARED = "selection_rate", "tpr", "fpr", "fnr", "ppv", "accuracy"
 STUDIED = "selection_rate", "tpr", "fpr", "ppv", "npv", "accuracy"
@@ -229,6 +232,70 @@ def speed(quick):
         ),
         "subgroup_auc_20_groups_s": round(areas(n), 2),
     }
+
+
+# ---- intervals of an area under the curve
+
+
+def normal(mean, sd=1):
+    return lambda rng, n: rng.normal(mean, sd, n)
+
+
+def one_or_none(share):
+    return lambda rng, n: (rng.random(n) < share) * 1.0
+
+
+# scores of positive rows, scores of others, true area
+SHAPES = {
+    "no better than chance": (normal(0), normal(0), 0.5),
+    "one apart": (normal(1), normal(0), ndtr(1 / 2**0.5)),
+    "three apart": (normal(3), normal(0), ndtr(3 / 2**0.5)),
+    "positives spread thrice": (normal(1.5, 3), normal(0), ndtr(1.5 / 10**0.5)),
+    "two scores, .9 and .2": (one_or_none(0.9), one_or_none(0.2), 0.85),
+    "two scores, .2 and .02": (one_or_none(0.2), one_or_none(0.02), 0.59),
+}
+
+
+def area_coverage(shape, n_positive, n_other, n_sets):
+    "Shares of runs in which each 95% interval holds the true area"
+    of_positive, of_other, true = SHAPES[shape]
+    rng, hits = np.random.default_rng(0), np.zeros(3)
+    labels = np.r_[np.ones(n_positive, bool), np.zeros(n_other, bool)]
+    everyone = {"all": np.ones(len(labels), bool)}
+    for _ in range(n_sets):
+        scores = np.r_[of_positive(rng, n_positive), of_other(rng, n_other)]
+        area = subgroup_auc(scores, labels, groups=everyone)[0].auc
+        newcombe = newcombe_range(
+            area.value, Asked(0.95, 0, rng), n_positive=n_positive, n_other=n_other
+        )
+        delong = delong_range(scores, labels, newcombe)
+        for i, (low, high) in enumerate(
+            ((area.low, area.high), (newcombe.low, newcombe.high), delong)
+        ):
+            hits[i] += low <= true <= high
+    shares = dict(zip(("ours", "newcombe", "delong"), (hits / n_sets).tolist()))
+    return {"scores": shape, "positive": n_positive, "other": n_other, **shares}
+
+
+def delong_range(scores, labels, otherwise):
+    "DeLong's interval on the scale of log-odds; Newcombe's at an area of 0 or 1"
+    levels, rank = np.unique(-scores, return_inverse=True)
+    counted = [
+        np.bincount(rank[rows], minlength=len(levels)) for rows in (labels, ~labels)
+    ]
+    placed = Placement.of(*counted)
+    if not 0 < placed.area < 1:
+        return otherwise.low, otherwise.high
+    half = 1.959964 * placed.variance**0.5 / (placed.area * (1 - placed.area))
+    return expit(logit(placed.area) - half), expit(logit(placed.area) + half)
+
+
+def area_intervals(quick):
+    n_sets = 50 if quick else 1000
+    sizes = (30, 30), (30, 1000), (300, 300)
+    found = [area_coverage(s, *size, n_sets) for s in SHAPES for size in sizes]
+    lowest = {k: min(one[k] for one in found) for k in ("ours", "newcombe", "delong")}
+    return {"runs": n_sets, "level": 0.95, "lowest": lowest, "cases": found}
 
 
 # ---- do intervals hold?
@@ -481,7 +548,12 @@ def planted_and_permuted(quick):
     }
 
 
-PARTS = {"speed": speed, "coverage": coverage, "flags": planted_and_permuted}
+PARTS = {
+    "speed": speed,
+    "areas": area_intervals,
+    "coverage": coverage,
+    "flags": planted_and_permuted,
+}
 
 
 def main():

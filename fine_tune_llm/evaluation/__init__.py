@@ -19,6 +19,7 @@ _WORDS = {
         "share",
         "verdict_of",
     ],
+    "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
     "group_decisions": [
         "AbstentionGap",
         "abstention_gap",
@@ -34,9 +35,8 @@ _WORDS = {
         "settings_of",
         "training_of",
     ],
-    "cost_report": ["cost_report", "critical_report"],
     "answers": ["Answers", "ask", "changes", "mean_shift", "net_change"],
-    "subject": ["Memberships", "Subject", "memberships_of", "subject_of"],
+    "decision_costs": ["cost_report", "critical_report"],
     "errors": ["ErrorAnalysis", "ErrorAnalyzer", "shown_text"],
     "terms": ["IdentityTerms", "load_terms"],
     "perturbations": [

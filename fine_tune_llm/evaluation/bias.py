@@ -72,7 +72,7 @@ class SwapGrid:
         return [text for row in self.texts for text in row if text is not None]
 
 
-_VERSIONS = 6  # of a text on average, or fewer texts are exchanged
+_VERSIONS = 6  # of a text; with more groups fewer texts are exchanged
 
 
 def swap_grid(
@@ -80,7 +80,8 @@ def swap_grid(
     terms: IdentityTerms,  # Lists of terms
     attribute: str,  # Name of one of its attributes
     *,
-    # Texts that are exchanged at most, and a sixth of all their versions at most
+    # Texts that are exchanged at most; fewer where there are many groups, so that there
+    # are no more than six times as many versions
     max_rows: int = 100,
     most: int = 20_000,  # Texts that are looked at at most
     seed: int,  # Which texts are taken when more than enough name a group

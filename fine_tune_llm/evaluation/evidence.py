@@ -305,7 +305,7 @@ def _targets_on_test(run, outcome):
                 "promised": certificate.target_risk,
                 "promise": certificate.promise,
                 "is_rate": certificate.mean_loss is None,
-                "test": _mean_loss(losses, _highest(target)),
+                "test": _mean_loss(losses, target.loss),
                 "p_value": violation_p_value(
                     losses, certificate.target_risk, _highest(target)
                 ),
@@ -314,11 +314,11 @@ def _targets_on_test(run, outcome):
     return found
 
 
-def _mean_loss(losses, highest, level=0.95):
-    "Mean of losses with its interval: exact for 0 and 1, else Hoeffding-Bentkus"
-    if not len(losses) or np.isin(losses, (0.0, 1.0)).all():
+def _mean_loss(losses, matrix, level=0.95):
+    "Mean of losses with its interval: exact where all are 0 or 1, else by a bound"
+    if matrix is None or np.isin(matrix, (0.0, 1.0)).all() or not len(losses):
         return share(int(losses.sum()), len(losses), level=level)
-    tail = (1 - level) / 2
+    tail, highest = (1 - level) / 2, float(np.max(matrix))
     above = upper_bound(losses, tail, "hb", bound=highest)
     below = upper_bound(highest - losses, tail, "hb", bound=highest)
     return {

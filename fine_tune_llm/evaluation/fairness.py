@@ -6,6 +6,7 @@
 __all__ = ['FairnessAnalysis', 'members_of', 'FairnessAnalyzer']
 
 # %% ../../nbs/evaluation/24_fairness.ipynb #0d49f1ee
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -173,7 +174,7 @@ class FairnessAnalyzer:
         level: float = 0.95,  # Chance that unbiased data raise no finding, in (0, 1)
         power: float = 0.8,  # For the gap that could have been seen, in (0, 1)
         min_rows: int = 30,  # Rows a denominator needs to be evaluated
-        n_resamples: int = 1000,  # Resampled tables
+        n_resamples: int = 1000,  # Resampled tables; at least 2 / (1 - level) are drawn
         order: int = 2,  # Crossings of up to so many attributes
         # Attribute -> group that the others are compared with; all pairs without
         reference: Mapping[str, str] | None = None,
@@ -272,7 +273,7 @@ class FairnessAnalyzer:
             min_rows=self.min_rows,
             level=1 - (1 - self.level) / 2,
             power=self.power,
-            n_resamples=self.n_resamples,
+            n_resamples=max(self.n_resamples, math.ceil(2 / (1 - self.level))),
             reference=self.reference,
             control=self.control,
         )

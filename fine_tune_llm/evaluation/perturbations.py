@@ -235,6 +235,11 @@ def negated(
     return text[: found.end()] + added + text[found.end() :]
 
 
+PERTURBATIONS.register(
+    "negation", Directional(negated), doc="One negation more or less: directional"
+)
+
+
 def _affirmed(found):
     "A negated verb without its negation"
     whole = found["whole"]
@@ -242,11 +247,6 @@ def _affirmed(found):
         return found["short"] or found["long"]
     verb = _UNSAID[whole.lower().replace("’", "'")]
     return verb.capitalize() if whole[0].isupper() else verb
-
-
-PERTURBATIONS.register(
-    "negation", Directional(negated), doc="One negation more or less: directional"
-)
 
 # %% ../../nbs/evaluation/15_perturbations.ipynb #83bab438
 @dataclass(frozen=True, eq=False)

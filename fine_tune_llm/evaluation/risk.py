@@ -17,7 +17,7 @@ import numpy as np
 from ..core.checks import check_number, check_seed
 from ..data.findings import Finding
 from .alarms import ALARM_LEVEL, violation_p_value
-from .cost_report import cost_report
+from .decision_costs import cost_report
 from fine_tune_llm.evaluation.findings import (
     Analysis,
     by_severity,
@@ -356,7 +356,7 @@ def _costly_tail(cost) -> list[Finding]:
     return [Finding("tail_cost", "medium", message, fix, details=details)]
 
 # %% ../../nbs/evaluation/29_risk.ipynb #rk-residual-finding
-def _residual(rows, code, target_risk) -> list[Finding]:
+def _residual(rows, code, subject, target_risk) -> list[Finding]:
     "A class or a group has more errors than was promised, or than the others"
     above = [row for row in rows if row.get("is_above")]
     if not above:
@@ -375,13 +375,18 @@ def _residual(rows, code, target_risk) -> list[Finding]:
         more = ", ..." if len(above) > 4 else ""
         message += f"; so are too many of {others}{more}"
     fix = "Certify by group (risk.group) or for the class (risk.targets), add rows"
-    details = {
-        "rate": worst["selective_risk"],
-        "target_risk": target_risk,
-        "above": above,
-    }
+    details = {"rate": worst["selective_risk"], "target_risk": target_risk}
+    details |= {"above": above, "harm": _harm_of(worst, subject)}
     severity = "medium" if target_risk is None else "high"
     return [Finding(code, severity, message, fix, details=details)]
+
+
+def _harm_of(row, subject):
+    "The largest cost of a class decided wrongly over the largest there is"
+    if subject.cost is None or "class" not in row:
+        return None
+    k = subject.classes.index(row["class"])
+    return float(subject.cost.cost[k].max() / subject.cost.worst)
 
 
 def _name_of(row):
@@ -479,8 +484,8 @@ class RiskAssessment:
         by_group = [row for row in rows if "group" in row]
         found = [
             *_cost_findings(cost, certified, subject),
-            *_residual(by_class, "residual_risk_class", target),
-            *_residual(by_group, "residual_risk_group", target),
+            *_residual(by_class, "residual_risk_class", subject, target),
+            *_residual(by_group, "residual_risk_group", subject, target),
             *tested.findings,
             *_workload(work, self.most_abstained),
         ]

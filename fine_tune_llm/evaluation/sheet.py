@@ -35,13 +35,16 @@ def agreement(
         )
     if measured.get("high") is None:
         return "cannot say", "how far off it may be was not measured"
-    if measured["high"] >= 2 * allowed:
+    far, words = 2 * allowed, "twice as much"
+    if "k" in measured and far > (1 + allowed) / 2:  # a share cannot be that large
+        far, words = (1 + allowed) / 2, "far more"
+    if measured["high"] >= far:
         return "cannot say", (
-            f"{measured['n']:,} rows are too few: twice as much might look like this"
+            f"{measured['n']:,} rows are too few: {words} might look like this"
         )
     if measured["value"] > promised:
         return "yes", "it is where chance puts a promise that holds exactly"
-    return "yes", "it is within what was promised, and twice as much is ruled out"
+    return "yes", f"it is within what was promised, and {words} is ruled out"
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #94e151c4
 def _percent(value):
@@ -50,7 +53,8 @@ def _percent(value):
 
 
 def _number(value):
-    return f"{value:.3g}"
+    "0.02 and 12.3, and 0 for what is next to nothing"
+    return f"{value:.3g}" if abs(value) >= 0.001 else f"{value:.3f}"
 
 
 def _range_said(measured, show=_percent):
@@ -162,14 +166,18 @@ def _of_scope(evidence, n_promises):
 
 
 def _promises(evidence):
-    "Every promise of a run"
+    "Every promise of a run, those first that do not hold or may not"
     n_promises = len(evidence["selective"].get("targets", ())) + 1
     n_promises += "p_value" in evidence["scope"]
-    return [
+    promises = [
         promise
         for part in (_of_decisions, _of_sets, _of_scope)
         for promise in part(evidence, n_promises)
     ]
+    return sorted(promises, key=lambda one: _WORST_FIRST.index(one["agrees"]))
+
+
+_WORST_FIRST = ("no", "cannot say", "yes")
 
 # %% ../../nbs/evaluation/34_sheet.ipynb #0364e23e
 def _must_not(evidence: dict[str, Any]) -> Iterator[str]:
@@ -243,6 +251,8 @@ def sheet_of(
     "The evidence in the words of people who decide"
     identity = evidence["identity"]
     findings = evidence.get("findings", [])
+    if isinstance(findings, dict):  # they were not looked for
+        findings = []
     is_run = identity["kind"] == "run"
     return {
         "name": identity["name"],

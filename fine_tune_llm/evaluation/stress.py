@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_number, check_seed
-from ..data.findings import Finding
+from ..data.findings import Finding, counted
 from .findings import Analysis, measured, not_evaluated
 from .subject import Memberships, Subject, subject_of
 from ..predictions import Outcome, Predictions
@@ -120,8 +120,8 @@ def _case(name, kind, *, setting, assumed, n_eff=None, found=None, why=None):
 
 def _changed(interval: Interval, change: Any) -> Interval:
     "An interval of a number that a function makes larger the larger it is"
-    ends = (change(end) for end in (interval.value, interval.low, interval.high))
-    return Interval(*ends, interval.level, interval.method)
+    value, low, high = map(change, (interval.value, interval.low, interval.high))
+    return Interval(value, low, high, interval.level, interval.method)
 
 
 @dataclass(frozen=True, eq=False)
@@ -417,11 +417,12 @@ def _worst_mix_case(bench: _Bench, strata: Strata, factor: float) -> dict:
             found[one] = not_evaluated(why)
             continue
         each = 1 - (1 - bench.level) / n_parts
-        ends = wrong / np.maximum(rows, 1), *clopper_pearson(wrong, rows, each)
+        rates = wrong / np.maximum(rows, 1), *clopper_pearson(wrong, rows, each)
         shares = rows / rows.sum()
-        ends = (worst_mix(end, shares, factor) for end in ends)
+        value, low, high = (worst_mix(rate, shares, factor) for rate in rates)
         method = f"Clopper-Pearson of {n_parts} parts together"
-        found[one] = measured(Interval(*ends, bench.level, method), int(rows.sum()))
+        ends = Interval(value, low, high, bench.level, method)
+        found[one] = measured(ends, int(rows.sum()))
     return _case(name, "worst mix", setting=setting, assumed=_SAME_WITHIN, found=found)
 
 # %% ../../nbs/evaluation/26_stress.ipynb #st-analysis
@@ -533,7 +534,8 @@ def _fragile(bench, now, moved, target):
     if not broken:
         return ()
     found, case = max(broken, key=lambda pair: pair[0]["low"])
-    more = f"; so do {len(broken) - 1} other changes" if len(broken) > 1 else ""
+    others = counted(len(broken) - 1, "other change")
+    more = f"; {others} would break it, too" if len(broken) > 1 else ""
     message = (
         f"With {case['name']}, {found['value']:.1%} [{found['low']:.1%}, "
         f"{found['high']:.1%}] of decisions would be wrong (n = {found['n']:,}), where "

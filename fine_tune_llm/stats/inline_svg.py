@@ -6,6 +6,7 @@
 __all__ = ['inline_svg']
 
 # %% ../../nbs/stats/82_inline_svg.ipynb #svg-imports
+import hashlib
 import io
 import re
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from ..core.printable import for_html
 
 # %% ../../nbs/stats/82_inline_svg.ipynb #svg-code
 _LOOK = {
+    "svg.hashsalt": "fine_tune_llm",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -48,8 +50,7 @@ def inline_svg(
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    # names inside a picture come from its salt: two pictures on a page share none
-    with matplotlib.rc_context(_LOOK | {"svg.hashsalt": f"fine_tune_llm {alt}"}):
+    with matplotlib.rc_context(_LOOK):
         figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure.subplots())
@@ -57,6 +58,9 @@ def inline_svg(
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.S)
     svg = re.sub(r'<g id="\w+">', "<g>", svg)
+    # pictures on one page share no name
+    own = f"p{hashlib.sha256(alt.encode()).hexdigest()[:8]}-"
+    svg = re.sub(r' id="|href="#|url\(#', lambda start: start[0] + own, svg)
     svg = re.sub("#000000|#262626|#4d4d4d|#595959", "currentColor", svg)
     for colour, role in _ROLES.items():
         svg = svg.replace(f": {colour}", f": var(--{role}, {colour})")

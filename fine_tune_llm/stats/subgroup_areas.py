@@ -45,16 +45,13 @@ class Placement:
         ahead = positive.cumsum() - positive / 2  # positive rows ahead of a row
         behind = n_other - other.cumsum() + other / 2  # other rows behind a row
         area = float(positive @ behind) / (n_positive * n_other)
-        spread = [
-            float(rows @ np.square(places)) / (n * n_of_others**2) - area**2
-            for rows, places, n, n_of_others in (
-                (positive, behind, n_positive, n_other),
-                (other, ahead, n_other, n_positive),
-            )
-        ]
-        variance = max(spread[0], 0) / (n_positive - 1) + max(spread[1], 0) / (
-            n_other - 1
-        )
+        variance = 0.0
+        for rows, places, n, n_of_others in (
+            (positive, behind, n_positive, n_other),
+            (other, ahead, n_other, n_positive),
+        ):
+            spread = float(rows @ np.square(places)) / (n * n_of_others**2) - area**2
+            variance += max(spread, 0.0) / (n - 1)
         return cls(area, variance, int(n_positive), int(n_other))
 
 # %% ../../nbs/stats/79_subgroup_areas.ipynb #a48aa1b2

@@ -337,3 +337,8 @@ def test_real_scores_that_run_against_their_label_are_called_out(adult):
     worst = first.details["groups"][0]
     assert worst["group"] == "Female" and abs(worst["excess"]["value"]) > 0.7
     assert all(one["auc"]["high"] < 0.5 for one in found.subgroup_auc)
+
+
+def test_a_strict_level_draws_as_many_tables_as_it_needs():
+    analyzer = FairnessAnalyzer(seed=0, level=0.995, n_resamples=50)
+    assert analyzer.analyze(world(300, 0)).report.settings.n_resamples == 400

@@ -43,7 +43,7 @@ def test_what_is_no_whole_word(text):
         ("IS HE HERE", "female", "IS SHE HERE"),
         ("his car is his", "female", "her car is hers"),
         ("I saw her and her car", "male", "I saw him and his car"),
-        ("he was ill and he has a cough", "neutral", None),
+        ("he was ill, he has a cough", "neutral", "they were ill, they have a cough"),
         ("She’s been here", "neutral", "They’ve been here"),
         ("an uncle of a woman", "female", "an aunt of a man"),
         ("the man\u2019s wife", "female", "the woman\u2019s husband"),
@@ -53,8 +53,6 @@ def test_what_is_no_whole_word(text):
 )
 def test_what_a_text_becomes(text, group, wanted):
     found = TERMS.versions(text, "gender")
-    if wanted is None:
-        wanted = "they were ill and they have a cough"
     assert found[group].replace("’", "'") == wanted.replace("’", "'")
 
 
@@ -95,16 +93,16 @@ def test_a_version_that_cannot_be_written_is_left_out():
     assert set(TERMS.versions("my aunt", "gender")) == {"female", "male"}
 
 
-@given(st.text(max_size=30), st.sampled_from(["she", "man", "Her", "women"]))
+@given(
+    st.text(st.characters(exclude_characters="aA"), max_size=30),  # no articles
+    st.sampled_from(["she", "man", "Her", "women"]),
+)
 def test_exchanging_twice_gives_the_text_back(around, term):
     text = f"{around} {term}, {around}"
     versions = TERMS.versions(text, "gender")
     own = next(iter(versions), None)
-    for group in ("female", "male"):
-        if group in versions and group != own:
-            back = TERMS.versions(versions[group], "gender")[own]
-            same = {"’": "'", "mum": "mother", "mom": "mother", "dad": "father"}
-            assert len(back.split()) == len(text.split()), (same, back)
+    for group in {"female", "male"} & set(versions) - {own}:
+        assert TERMS.versions(versions[group], "gender")[own] == text
 
 
 @given(st.text(max_size=60), st.sampled_from([*TERMS.attributes]))
