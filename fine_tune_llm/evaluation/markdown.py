@@ -7,6 +7,7 @@ __all__ = ['render_markdown']
 
 # %% ../../nbs/evaluation/42_markdown.ipynb #md-imports
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from .pages import templates
@@ -14,7 +15,7 @@ from .report import report_values
 
 # %% ../../nbs/evaluation/42_markdown.ipynb #md-code
 def render_markdown(
-    evidence: dict[str, Any],  # From `audit`
+    evidence: Mapping[str, Any],  # From `audit`
 ) -> str:  # Markdown as GitHub reads it
     "The evidence as a page of Markdown; every text is escaped"
     page = templates(autoescape=False, strict=False).get_template("report.md.j2")

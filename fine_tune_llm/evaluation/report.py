@@ -8,6 +8,7 @@ __all__ = ['render_report', 'report_fragment', 'report_values']
 # %% ../../nbs/evaluation/40_report.ipynb #9dd5204c
 import base64
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -118,11 +119,11 @@ def _pictures(evidence):
 
 # %% ../../nbs/evaluation/40_report.ipynb #e043eaab
 def render_report(
-    evidence: dict[str, Any],  # From `audit`
+    evidence: Mapping[str, Any],  # From `audit`
 ) -> str:  # A whole HTML page; nothing in it is fetched from anywhere
     "The evidence as a page; every text is escaped"
     source = templates().loader.get_source(templates(), "sort.js")[0]
-    values = report_values(evidence) | _pictures(evidence)
+    values = report_values(evidence) | _pictures(dict(evidence))
     values |= {"script": Markup(source), "script_hash": _hash_of(source)}
     page = templates(strict=False).get_template("report.html.j2")
     return page.render(values)
@@ -135,17 +136,19 @@ def _hash_of(script):
 
 
 def report_fragment(
-    evidence: dict[str, Any],  # From `audit`
+    evidence: Mapping[str, Any],  # From `audit`
 ) -> str:  # A `<div>` for a cell of a notebook; it brings its own style
     "Verdict, five numbers, findings and gates; every text is escaped"
     page = templates(strict=False).get_template("fragment.html.j2")
-    return page.render(dict(evidence) | {"verdict": verdict_view(evidence)})
+    values = dict(evidence)
+    return page.render(values | {"verdict": verdict_view(values)})
 
 
 def report_values(
-    evidence: dict[str, Any],  # From `audit`
+    evidence: Mapping[str, Any],  # From `audit`
 ) -> dict[str, Any]:
     "What the templates read: the evidence and views of it"
+    evidence = dict(evidence)
     sections = _sections(evidence)
     about = _about(evidence)
     rows = calibration_rows(evidence)
