@@ -46,7 +46,7 @@ def main():
         sys.exit(f"skipped: BANKING77 is not here ({DATA}); set FTLLM_DATA")
     os.environ["HF_HUB_OFFLINE"] = "1"
     from fine_tune_llm.core.events import StageFinished
-    from fine_tune_llm.evaluation.evidence import audit
+    from fine_tune_llm.evaluation.auditing import audit
     from fine_tune_llm.run.journey import fit
 
     settings = dict(

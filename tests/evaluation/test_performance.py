@@ -17,7 +17,7 @@ from fine_tune_llm.evaluation import (
     compare_baselines,
     subject_of,
 )
-from fine_tune_llm.evaluation.evidence import audit
+from fine_tune_llm.evaluation.auditing import audit
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.stats import compare_rows, softmax
 from fine_tune_llm.testing import synthetic_problem
