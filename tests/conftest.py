@@ -19,6 +19,7 @@ SETTINGS = {  # Of a small run: what a tiny random model needs to learn toy rows
     "training": {"learning_rate": 0.01, "dropout": 0.0, "precision": "fp32"},
     "lora": {"r": 4},
     "data": {"train": 0.4, "validation": 0.1, "calibration": 0.3, "test": 0.2},
+    "audit": {"behaviour_rows": 4},  # hundreds of decisions instead of thousands
 }
 
 

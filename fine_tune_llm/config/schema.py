@@ -1124,7 +1124,7 @@ class AuditConfig(Section):
         max_length=20,
     )
     behaviour_rows: int = _setting(
-        100,
+        50,
         "Test texts that are changed to see whether decisions stay; 0: none",
         "rows",
         live=True,

@@ -242,7 +242,7 @@ class BiasAuditor:
         terms: IdentityTerms | str | Path | None = None,
         perturbations: Sequence[str] | None = None,  # Names; `PERTURBED` when `None`
         cases: Cases | str | Path | None = None,  # Template cases, or a file of them
-        max_rows: int = 100,  # Texts that are changed at most, for each kind of change
+        max_rows: int = 50,  # Texts that are changed at most, for each kind of change
         tolerance: float = 0.05,  # Share of flips, or shift, that is no news, in (0, 1)
         min_rows: int = 30,  # Groups of fewer rows are not tested for their labels
         level: float = 0.95,  # Of intervals and of all tests together, in (0, 1)
