@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 
 from ..core.checks import check_number, check_seed
-from ..data.findings import Finding
+from ..data.findings import Finding, counted
 from fine_tune_llm.evaluation.findings import (
     Analysis,
     by_severity,
     measured,
     not_evaluated,
+    range_said,
     share,
 )
 from .performance import measured_metric
 from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
-from ..stats.arrays import group_codes
 from ..stats.calibration_error import Reliability, reliability
 from fine_tune_llm.stats.calibration_tests import (
     ks_test,
@@ -207,23 +207,17 @@ def _by_class(said, classes, asked, level):
     return found
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #97e13233
-def _members(subject):
-    "Attribute, group and its rows, (n,) bool"
-    for attribute, values in subject.groups.items():
-        names, code = group_codes(values, len(subject))
-        for j, name in enumerate(names):
-            yield attribute, str(name), code == j
-    for attribute, several in subject.memberships.items():
-        for j, name in enumerate(several.names):
-            yield attribute, name, several.rows[:, j]
-
-
-def _by_group(said, groups, asked, level):
+def _by_group(said, members, asked):
     "Mean excess of confidence and ECE of each group"
-    if not groups:
+    if not members:
         return not_evaluated("no group columns were named")
+    groups = [
+        (attribute, name, rows)
+        for attribute, of_it in members.items()
+        for name, rows in of_it.items()
+    ]
     m = sum(int(rows.sum()) >= asked.min_rows for _, _, rows in groups)
-    own_level = 1 - (1 - level) / max(m, 1)
+    own_level = 1 - (1 - asked.level) / max(m, 1)
     return [
         {"attribute": attribute, "group": name, "n": int(rows.sum())}
         | _of_group(said[rows], asked, own_level)
@@ -326,14 +320,6 @@ _GRAVE = 0.1  # and from here on it is a grave one
 _CALIBRATE = "Fit a calibrator on rows that served for nothing else"
 
 
-def _ends(one, scale=1.0, digits=3):
-    "A number and its interval in words"
-    value, low, high = (
-        f"{scale * one[end]:.{digits}f}" for end in ("value", "low", "high")
-    )
-    return f"{value} [{low}, {high}]"
-
-
 def _beyond(one):
     "Least size of what lies in an interval around a gap; 0 when it holds 0"
     return max(one["low"], -one["high"], 0.0)
@@ -347,8 +333,11 @@ def _p_said(p_value):
     return "p < 0.0001" if p_value < 1e-4 else f"p = {p_value:.2g}"
 
 
-def _way(excess):
-    return "over-confident" if excess > 0 else "under-confident"
+def _way(mean):
+    "Which way the confidence is off on the whole, as far as that is certain"
+    if not _beyond(mean):
+        return "on average neither over- nor under-confident"
+    return "over-confident" if mean["value"] > 0 else "under-confident"
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #60cbc644
 def _miscalibrated(said, analysis, allowed):
@@ -360,13 +349,15 @@ def _miscalibrated(said, analysis, allowed):
     at_least = max(_beyond(mean), error.get("low", 0.0))
     if p_value > allowed or max(at_least, debiased.get("value", 0.0)) <= _MATTERS:
         return
-    size = f"{analysis.after['ece']:.3f}" if "value" not in error else _ends(error)
+    size = f"{analysis.after['ece']:.3f}"
+    if "value" in error:
+        size = range_said(error, ".3f")
     yield Finding(
         "miscalibrated",
         "high" if at_least > _GRAVE else "medium",
         f"probabilities are not what they say: ECE {size} on {len(said):,} "
-        f"rows ({_p_said(p_value)}), {_way(mean['value'])} by "
-        f"{abs(100 * mean['value']):.1f} points",
+        f"rows ({_p_said(p_value)}), {_way(mean)}: confidence less accuracy is "
+        f"{range_said(mean, '+.3f')}",
         _CALIBRATE,
         details={"ece": error, "excess": mean, "p_value": p_value},
     )
@@ -420,53 +411,28 @@ def _worse(gaps, severity, verb):
     )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #1d99afdc
-def _parts_off(code, what, parts, fix):
-    "Classes, or groups, whose mean probability is off by enough to matter"
-    off = [one for one in parts if "gap" in one and _beyond(one["gap"]) > _MATTERS]
-    if not off:
-        return
-    off.sort(key=lambda one: -_beyond(one["gap"]))
-    gap = off[0]["gap"]
-    worst = f"{off[0]['name']}: {_ends(gap, 100, 1)} points on {off[0]['n']:,} rows"
-    m = sum("gap" in one for one in parts)
-    yield Finding(
-        code,
-        "high" if _beyond(gap) > _GRAVE else "medium",
-        f"{len(off)} of {m} {what}, the furthest {worst}",
-        fix,
-        details={"parts": off},
-    )
-
-
 def _classes_off(analysis):
+    "Classes whose mean probability is off by enough to matter"
     if isinstance(analysis.by_class, dict):
         return
-    parts = [
-        {"name": repr(one["class"]), "n": one["n"], "gap": one["excess"]}
-        for one in analysis.by_class
-    ]
-    yield from _parts_off(
+    # of two classes the excess of one is that of the other, with its sign changed
+    two = len(analysis.by_class) == 2
+    judged = analysis.by_class[1:] if two else analysis.by_class
+    off = [one for one in judged if _beyond(one["excess"]) > _MATTERS]
+    if not off:
+        return
+    off.sort(key=lambda one: -_beyond(one["excess"]))
+    worst, excess = off[0], off[0]["excess"]
+    also = f"; {counted(len(off) - 1, 'more class')} off" if len(off) > 1 else ""
+    yield Finding(
         "class_miscalibrated",
-        "classes have a mean probability that is not their frequency",
-        parts,
+        "high" if _beyond(excess) > _GRAVE else "medium",
+        f"class {worst['class']!r} has a mean probability of {worst['mean_prob']:.1%} "
+        f"and is true of {worst['frequency']:.1%} of {excess['n']:,} rows, an excess "
+        f"of {range_said(excess)}{also}",
         "Calibrate each class (vector or Dirichlet scaling), or weigh rows by the mix "
         "of classes that the model will see",
-    )
-
-
-def _groups_off(analysis):
-    if isinstance(analysis.by_group, dict):
-        return
-    parts = [
-        {"name": f"{one['group']!r} of {one['attribute']}", "n": one["n"]}
-        | ({"gap": one["overconfidence"]} if "overconfidence" in one else {})
-        for one in analysis.by_group
-    ]
-    yield from _parts_off(
-        "group_miscalibrated",
-        "groups are not as sure as they are right (above 0 is over-confident)",
-        parts,
-        "Calibrate within the groups, or find what the model does not see in them",
+        details={"classes": off},
     )
 
 # %% ../../nbs/evaluation/22_calibration.ipynb #4d39a0ba
@@ -481,7 +447,7 @@ def _sure_and_wrong(said, analysis):
         "overconfident_errors",
         "high" if found["low"] - stated > _GRAVE else "medium",
         f"of {found['n']:,} decisions made with a confidence of {_SURE:g} or more "
-        f"{_ends(found, 100, 1)}% are wrong, where {stated:.1%} was stated",
+        f"{range_said(found, '.1%')} are wrong, where {stated:.1%} was stated",
         f"{_CALIBRATE}, and look at these rows: they pass every threshold",
         rows=tuple(surest_first.tolist()),
         details={"wrong_when_sure": found, "stated": stated},
@@ -495,11 +461,10 @@ def _would_help(analysis, allowed):
     gap = would["differences"]["nll"]
     if gap["p_value"] is None or gap["p_value"] > allowed or gap["difference"] >= 0:
         return
-    gained = would["ece_before"] - would["ece_after"]
     bound = ", the furthest considered," if would["at_bound"] else ""
     yield Finding(
         "temperature_would_help",
-        "medium" if gained > _MATTERS else "low",
+        "low",
         f"a temperature of {would['temperature']:.3g}{bound} would lower NLL from "
         f"{would['nll_before']:.3f} to {would['nll_after']:.3f} "
         f"({gap['difference']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]) and turn "
@@ -537,9 +502,8 @@ class CalibrationAnalyzer:
         after, before = _Said(subject.probs, labels, clusters), None
         if subject.was_calibrated:
             before = _Said(subject.predictions.probs, labels, clusters)
-        groups = list(_members(subject))
         # what may be missed, shared among the questions that are asked
-        n_questions = 4 + bool(groups) + (before is not None)
+        n_questions = 4 + (before is not None)
         allowed = (1 - self.level) / n_questions
         differences = {} if before is None else _differences(before, after, self)
         analysis = CalibrationAnalysis(
@@ -550,13 +514,12 @@ class CalibrationAnalyzer:
             differences=differences,
             tests=_tests(after, self),
             by_class=_by_class(after, subject.classes, self, 1 - allowed),
-            by_group=_by_group(after, groups, self, 1 - allowed),
+            by_group=_by_group(after, subject.members, self),
             errors=_errors(after, self, 1 - allowed),
             temperature_would=_temperature_would(after, self),
         )
         findings = [
             *_miscalibrated(after, analysis, allowed),
-            *_groups_off(analysis),
             *_classes_off(analysis),
             *_sure_and_wrong(after, analysis),
             *_got_worse((before, after), differences, self, allowed),

@@ -21,6 +21,7 @@ from .alarms import shift_between, violation_p_value
 from .baseline import baselines, training_gain
 from .errors import shown_text
 from .findings import not_evaluated, share
+from .performance import thinned_curve
 from fine_tune_llm.evaluation.provenance import (
     backend_of,
     data_of,
@@ -40,7 +41,6 @@ from fine_tune_llm.stats.conditional_coverage import (
 )
 from ..stats.costs import realised_cost
 from ..stats.quantiles import coverage, set_size
-from ..stats.selective import risk_coverage_curve
 from ..stats.selective_classifier import walk_plan
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #5154801c
@@ -255,7 +255,7 @@ def selective_of(
         "certificates": promised["decisions"],
         "refused": promised["refused"],
         "group": promised["risk_group"],
-        "curve": _thinned_curve(outcome),
+        "curve": thinned_curve(outcome.probs, outcome.predictions.labels),
         "costs": _costs_of(run, outcome),
         "other_targets": other_targets_of(run, outcome),
     }
@@ -278,16 +278,6 @@ def selective_of(
             "wrong": share(wrong.sum(), kept.sum()),
         },
         **common,
-    }
-
-
-def _thinned_curve(outcome, most=200):
-    "The risk-coverage curve at up to `most` points"
-    curve = risk_coverage_curve(outcome.probs, outcome.predictions.labels)
-    at = np.unique(np.linspace(0, len(curve.risk) - 1, most).round().astype(int))
-    return {
-        "selective_coverage": curve.selective_coverage[at].tolist(),
-        "risk": curve.risk[at].tolist(),
     }
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #a4b4eaf2

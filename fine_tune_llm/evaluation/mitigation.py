@@ -13,7 +13,6 @@ import numpy as np
 
 from ..core.checks import check_choice
 from ..core.errors import ConfigurationError, PredictionError
-from .fairness import members_of
 from .findings import measured, not_evaluated, share
 from .group_decisions import gap_change
 from .subject import Subject, subject_of
@@ -126,7 +125,7 @@ def measure_change(
         )
     positive = _positive_of(before)
     found = []
-    for attribute, members in members_of(before).items():
+    for attribute, members in before.members.items():
         asked = _Asked(attribute, members, level, min_rows)
         change = _by_decisions(
             before.labels,
@@ -281,7 +280,7 @@ def measure_mitigations(
             f"{', '.join(fitted.classes[:5])} and {', '.join(subject.classes[:5])}",
             argument="test",
         )
-    members = members_of(subject)
+    members = subject.members
     wanted = tuple(subject.groups) if attributes is None else attributes
     for name in wanted:
         check_choice("attributes", name, tuple(subject.groups))

@@ -23,6 +23,7 @@ from fine_tune_llm.evaluation.findings import (
     by_severity,
     measured,
     not_evaluated,
+    range_said,
     share,
 )
 from fine_tune_llm.evaluation.register import (
@@ -278,11 +279,7 @@ def _by_reason(subject, level):
     ]
 
 # %% ../../nbs/evaluation/29_risk.ipynb #rk-say
-def _said(found, unit="%"):
-    "A number with its interval in words"
-    form = "{:.1%}" if unit == "%" else "{:.3g}"
-    value, low, high = (form.format(found[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+_PERCENT = ".1%"
 
 
 def _critical(cost, certified, subject) -> list[Finding]:
@@ -293,9 +290,10 @@ def _critical(cost, certified, subject) -> list[Finding]:
     bounded = [one for one in certified if one.get("is_critical") and one["agrees"]]
     worst = found["pairs"][0]
     message = (
-        f"{_said(found)} of decisions are critical errors (n = {found['n']:,}), most "
-        f"often {worst['true']} decided as {worst['decided']}: "
-        f"{_said(worst['of_true'])} of {worst['of_true']['n']:,}"
+        f"{range_said(found, _PERCENT)} of decisions are critical errors "
+        f"(n = {found['n']:,}), most often {worst['true']} decided as "
+        f"{worst['decided']}: {range_said(worst['of_true'], _PERCENT)} of "
+        f"{worst['of_true']['n']:,}"
     )
     fix = "Certify them (risk.targets: critical), and have people look at these classes"
     if bounded:
@@ -332,7 +330,7 @@ def _costlier(cost) -> list[Finding]:
             continue
         answer = f" ({policy['answer']})" if policy["answer"] else ""
         message = (
-            f"The decisions cost {_said(gap, '')} more a row than the policy "
+            f"the decisions cost {range_said(gap)} more a row than the policy "
             f"'{policy['policy']}'{answer} on the same {gap['n']:,} rows"
         )
         fix = "Do not use it as it is: abstain more often, or find the costly errors"
@@ -347,13 +345,13 @@ def _costly_tail(cost) -> list[Finding]:
     if "value" not in tail or tail["low"] < worst / 2:
         return []
     message = (
-        f"The costliest {tail['tail']:.0%} of rows cost {_said(tail, '')} each on "
+        f"the costliest {tail['tail']:.0%} of rows cost {range_said(tail)} each on "
         f"average (n = {tail['n']:,}), where no decision can cost more than {worst:g}"
     )
     harm = tail["value"] / worst
     details = {"cvar": tail, "possible": worst, "harm": harm}
     fix = "Certify the mean cost, and abstain on the classes where errors cost most"
-    return [Finding("tail_cost", "medium", message, fix, details=details)]
+    return [Finding("tail_cost", "low", message, fix, details=details)]
 
 # %% ../../nbs/evaluation/29_risk.ipynb #rk-residual-finding
 def _residual(rows, code, subject, target_risk) -> list[Finding]:
@@ -367,7 +365,7 @@ def _residual(rows, code, subject, target_risk) -> list[Finding]:
     if target_risk is not None:
         beside = f"where at most {target_risk:.1%} was promised for all together"
     message = (
-        f"{_name_of(worst)}: {_said(worst['selective_risk'])} of "
+        f"{_name_of(worst)}: {range_said(worst['selective_risk'], _PERCENT)} of "
         f"{worst['n_decided']:,} decisions are wrong, {beside}"
     )
     if len(above) > 1:
@@ -377,8 +375,13 @@ def _residual(rows, code, subject, target_risk) -> list[Finding]:
     fix = "Certify by group (risk.group) or for the class (risk.targets), add rows"
     details = {"rate": worst["selective_risk"], "target_risk": target_risk}
     details |= {"above": above, "harm": _harm_of(worst, subject)}
-    severity = "medium" if target_risk is None else "high"
+    # that one part errs more than the others is the rule, and breaks no promise
+    severity = "low" if target_risk is None else "high"
     return [Finding(code, severity, message, fix, details=details)]
+
+
+# Finding of another analyser that says it already: without a target, and with one
+_SAID_OF_GROUPS = ("group_gap", "group_breaks_certificate")
 
 
 def _harm_of(row, subject):
@@ -402,8 +405,8 @@ def _workload(work, most) -> list[Finding]:
     if left["low"] <= most:
         return []
     message = (
-        f"{_said(left)} of {left['n']:,} inputs are left to people: of the next 1,000, "
-        f"{ahead['low']:.0f} to {ahead['high']:.0f}"
+        f"{range_said(left, _PERCENT)} of {left['n']:,} inputs are left to "
+        f"people: of the next 1,000, {ahead['low']:.0f} to {ahead['high']:.0f}"
     )
     fix = "Staff for the upper end, add training rows, or ask for less (target_risk)"
     return [Finding("workload_high", "info", message, fix, details={"abstained": left})]
@@ -454,7 +457,8 @@ class RiskAssessment:
         # Share of decisions that may be wrong; that of the certificate of all rows'
         # error when `None`
         target_risk: float | None = None,
-        findings: Iterable[Finding] = (),  # Of other analysers, for the register
+        # Of other analysers, for the register; what they say of groups is said once
+        findings: Iterable[Finding] = (),
         register: Sequence[RiskEntry] = (),  # One that people edited
     ) -> RiskAnalysis:
         """Measure all that is known of the risk
@@ -482,10 +486,13 @@ class RiskAssessment:
         tested = stress.analyze(subject, target_risk=target)
         by_class = [row for row in rows if "class" in row]
         by_group = [row for row in rows if "group" in row]
+        findings = tuple(findings)
+        codes = {one.code for one in findings}
+        untold = [] if _SAID_OF_GROUPS[target is not None] in codes else by_group
         found = [
             *_cost_findings(cost, certified, subject),
             *_residual(by_class, "residual_risk_class", subject, target),
-            *_residual(by_group, "residual_risk_group", subject, target),
+            *_residual(untold, "residual_risk_group", subject, target),
             *tested.findings,
             *_workload(work, self.most_abstained),
         ]

@@ -537,7 +537,7 @@ def _fragile(bench, now, moved, target):
     others = counted(len(broken) - 1, "other change")
     more = f"; {others} would break it, too" if len(broken) > 1 else ""
     message = (
-        f"With {case['name']}, {found['value']:.1%} [{found['low']:.1%}, "
+        f"with {case['name']}, {found['value']:.1%} [{found['low']:.1%}, "
         f"{found['high']:.1%}] of decisions would be wrong (n = {found['n']:,}), where "
         f"at most {target:.1%} is allowed and {seen['value']:.1%} is measured{more}"
     )

@@ -119,6 +119,17 @@ class Subject:
             name: group_codes(values, len(self)) for name, values in self.groups.items()
         }
 
+    @cached_property
+    def members(self) -> dict[str, dict[str, np.ndarray]]:
+        "Attribute -> group -> is the row in it? shape (n,) bool"
+        found = {
+            attribute: {str(name): codes == k for k, name in enumerate(names)}
+            for attribute, (names, codes) in self.group_codes.items()
+        }
+        for attribute, several in self.memberships.items():
+            found[attribute] = dict(zip(several.names, several.rows.T))
+        return found
+
     @property
     def was_calibrated(self) -> bool:
         "Do `predictions` hold the probabilities from before a calibrator?"

@@ -7,7 +7,11 @@ import pytest
 
 import fine_tune_llm.evaluation.calibration as calibration
 from fine_tune_llm.core.errors import ConfigurationError
-from fine_tune_llm.evaluation import CalibrationAnalyzer, subject_of
+from fine_tune_llm.evaluation import (
+    CalibrationAnalyzer,
+    FairnessAnalyzer,
+    subject_of,
+)
 from fine_tune_llm.predictions import Outcome, Predictions
 from fine_tune_llm.stats import (
     METRICS,
@@ -217,7 +221,7 @@ def test_too_little_confidence_is_told_apart(quick):
     assert "under-confident" in one.message
 
 
-def test_a_group_that_is_over_confident_is_found_where_the_whole_is_not(quick):
+def test_a_group_that_is_over_confident_is_seen_where_the_whole_is_not(quick):
     "One group says too much, the other too little: together it is nearly even"
     problem = synthetic_problem(4000, seed=0)
     is_first = np.arange(4000) % 2 == 0
@@ -228,13 +232,11 @@ def test_a_group_that_is_over_confident_is_found_where_the_whole_is_not(quick):
         groups={"site": np.where(is_first, "one", "two")},
     )
     found = analyzed(said)
-    (of_groups,) = (f for f in found.findings if f.code == "group_miscalibrated")
-    assert {part["name"] for part in of_groups.details["parts"]} == {
-        "'one' of site",
-        "'two' of site",
-    }
-    gaps = [one["overconfidence"]["value"] for one in found.by_group]
-    assert gaps[0] > 0.05 and gaps[1] < -0.05
+    one, two = (group["overconfidence"] for group in found.by_group)
+    assert one["low"] > 0.05 and two["high"] < -0.05
+    # the audit says so once: the gap between the groups
+    told = [each.code for each in FairnessAnalyzer(seed=0).analyze(said).findings]
+    assert "group_gap" in told and not any("group" in code for code in codes(found))
 
 
 def test_a_class_that_is_promised_too_often_is_found(quick):
@@ -243,8 +245,29 @@ def test_a_class_that_is_promised_too_often_is_found(quick):
         probs=softmax(problem.logits + [1.0, 0.0, 0.0]), labels=problem.labels
     )
     (one,) = (f for f in analyzed(said).findings if f.code == "class_miscalibrated")
-    assert one.details["parts"][0]["name"] == "'0'"
-    assert one.details["parts"][0]["gap"]["value"] > 0.1
+    worst = one.details["classes"][0]
+    assert worst["class"] == "0" and worst["excess"]["value"] > 0.1
+    assert "of 3,000 rows" in one.message  # not the rows of the class
+
+
+def test_of_two_classes_one_is_said_to_be_off(quick):
+    problem = synthetic_problem(3000, 2, seed=0)
+    said = Predictions(
+        probs=softmax(problem.logits + [1.0, 0.0]), labels=problem.labels
+    )
+    (one,) = (f for f in analyzed(said).findings if f.code == "class_miscalibrated")
+    assert [each["class"] for each in one.details["classes"]] == ["1"]
+
+
+def test_no_direction_is_named_that_is_not_certain(quick):
+    "Half of the rows are over-confident, half are under-confident: on average neither"
+    rng = np.random.default_rng(0)
+    conf = np.repeat([0.6, 0.9], 2000)
+    labels = (rng.random(4000) >= np.repeat([0.8, 0.7], 2000)).astype(int)
+    said = Predictions(probs=np.c_[conf, 1 - conf], labels=labels)
+    (one,) = (f for f in analyzed(said).findings if f.code == "miscalibrated")
+    assert "on average neither over- nor under-confident" in one.message
+    assert one.details["excess"]["low"] < 0 < one.details["excess"]["high"]
 
 
 def test_what_a_calibrator_makes_worse_is_found_and_what_it_mends_is_not(quick):

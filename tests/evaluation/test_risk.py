@@ -8,6 +8,7 @@ import yaml
 
 from fine_tune_llm import Predictions
 from fine_tune_llm.core.errors import ConfigurationError, PredictionError
+from fine_tune_llm.data.findings import Finding
 from fine_tune_llm.evaluation import (
     RiskAssessment,
     cost_report,
@@ -202,7 +203,7 @@ def test_rows_that_err_alike_are_flagged_in_no_more_than_a_twentieth(target):
     assert missed / R <= 0.05 + 3 * (0.05 * 0.95 / R) ** 0.5  # they hold together
 
 
-@pytest.mark.parametrize("target, severity", [(None, "medium"), (0.1, "high")])
+@pytest.mark.parametrize("target, severity", [(None, "low"), (0.1, "high")])
 def test_a_group_that_errs_more_is_found(target, severity):
     rng = np.random.default_rng(0)
     subject = alike(4000, rng)
@@ -215,6 +216,22 @@ def test_a_group_that_errs_more_is_found(target, severity):
     assert finding.message.startswith("site c: ") and finding.severity == severity
     entry = next(e for e in found.register if e.id == "unequal_errors")
     assert entry.likelihood == 5 and entry.severity is None
+
+
+@pytest.mark.parametrize(
+    "target, code", [(None, "group_gap"), (0.1, "group_breaks_certificate")]
+)
+def test_what_is_said_of_groups_already_is_not_said_again(target, code):
+    rng = np.random.default_rng(0)
+    subject = alike(4000, rng)
+    wrong = (subject.groups["site"] == "c") & (rng.uniform(size=4000) < 0.2)
+    decided = np.where(wrong, 1 - subject.labels, subject.decided)
+    other = subject_with(subject.labels, decided, None, groups=dict(subject.groups))
+    known = Finding(code, "high", "A gap of 20 points", "Add rows of the group")
+    risk = RiskAssessment(seed=0)
+    found = risk.analyze(other, target_risk=target, findings=[known])
+    assert "residual_risk_group" not in {one.code for one in found.findings}
+    assert next(row for row in found.by_group if row["group"] == "c")["is_above"]
 
 
 def test_groups_of_few_rows_and_groups_that_overlap():
