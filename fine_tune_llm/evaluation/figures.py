@@ -14,6 +14,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..core.printable import for_plot
+from .wording import surest_first
 from ..stats.arrays import group_order
 from fine_tune_llm.stats.audit_plots import (
     ForestRow,
@@ -343,7 +344,7 @@ def fig_swaps(
     known = [swap for swap in swaps if _known(swap["shift"])]
     if not known:
         return _NO_PICTURE
-    moved = sorted(known, key=lambda swap: -abs(swap["shift"]["value"]))[:_MOST_ROWS]
+    moved = surest_first(known)[:_MOST_ROWS]
     rows = [
         ForestRow(
             swap["term"],
@@ -357,7 +358,7 @@ def fig_swaps(
     ]
     sure = [row.label for row in rows if row.is_marked]
     alt = (
-        f"Shift of the probability by swapped term, the {len(rows)} largest of "
+        f"Shift of the probability by swapped term, the {len(rows)} surest of "
         f"{len(known)}: {', '.join(f'{row.label} {row.value:+.3f}' for row in rows)}; "
         f"beyond chance: {', '.join(sure) or 'none'}"
     )

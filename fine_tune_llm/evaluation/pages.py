@@ -37,11 +37,15 @@ from fine_tune_llm.evaluation.views import (
 from fine_tune_llm.evaluation.wording import (
     KINDS,
     OPEN,
+    common_reason,
+    finding_groups,
     is_open,
     kind_of,
     metric_in_words,
+    opened,
     reason_of,
     shown,
+    surest_first,
 )
 
 # %% ../../nbs/evaluation/38_pages.ipynb #pages-text
@@ -130,6 +134,15 @@ def _shown_in_html(value: Any, kind: str = "number", n: Any = None) -> Markup:
     return Markup(" ").join(parts)
 
 
+def _cell_in_html(value: Any, kind: str = "number", n: Any = None) -> Markup:
+    "As `_shown_in_html`; why a cell is a gap stands in its title and below its table"
+    if shown(_known(value), kind).number is not None:
+        return _shown_in_html(value, kind, n)
+    reason = for_terminal(reason_of(_known(value)), limit=_LIMIT)
+    title = Markup(' title="{}"').format(reason) if reason else ""
+    return Markup('<span class="none"{}>{}</span>').format(title, OPEN)
+
+
 def _gap_in_html(value: Any) -> Markup:
     "Not evaluated, and why"
     reason = for_terminal(reason_of(_known(value)), limit=_LIMIT)
@@ -156,8 +169,25 @@ def _columns(rows: Sequence[dict], columns: Sequence[Sequence[str]]) -> list:
     return [
         column
         for column in columns
-        if any(_value_at(row, column[0]) is not None for row in rows)
+        if any(_is_told(_value_at(row, column[0])) for row in rows)
     ]
+
+
+def _is_told(value):
+    "Is there anything to write in a cell?"
+    return value is not None and value != "" and value != []
+
+
+def _reasons(rows: Sequence[dict], columns: Sequence[Sequence[str]]) -> list:
+    "Why cells of a table are gaps, each reason once, the commonest first"
+    found: dict[str, int] = {}
+    for row in rows:
+        for column in columns:
+            value = _value_at(row, column[0])
+            if isinstance(value, dict) and is_open(value) and reason_of(value):
+                reason = common_reason(reason_of(value))
+                found[reason] = found.get(reason, 0) + 1
+    return sorted(found, key=lambda reason: -found[reason])
 
 
 def _value_at(row: Any, key: str) -> Any:
@@ -203,6 +233,10 @@ _FILTERS = {
     "kind_of": kind_of,
     "natural": in_order,
     "columns": _columns,
+    "reasons": _reasons,
+    "finding_groups": finding_groups,
+    "opened": opened,
+    "surest_first": surest_first,
     "auto_columns": _auto_columns,
     "as_rows": _as_rows,
     "listed": in_words,
@@ -245,4 +279,5 @@ def templates(
     if autoescape:
         environment.filters |= {"shown": _shown_in_html, "name": _name_in_html}
         environment.filters |= {"gap": _gap_in_html, "prose": _prose_in_html}
+        environment.filters |= {"in_cell": _cell_in_html}
     return environment

@@ -27,10 +27,11 @@ from fine_tune_llm.evaluation.views import (
     part_at,
     performance_facts,
     promise_rows,
+    rows_of,
     target_rows,
     verdict_view,
 )
-from .wording import is_open
+from .wording import is_open, metric_in_words
 
 # %% ../../nbs/evaluation/40_report.ipynb #87c7a249
 _TITLES = {
@@ -82,6 +83,8 @@ _SECTION_OF = {name: name for name in _TITLES} | {
     "shift": "scope",
     "drift": "scope",
 }
+# Code of a finding -> section, where its part is told elsewhere
+_SECTION_OF_CODE = {"strangers_decided": "scope"}
 
 
 def _sections(evidence):
@@ -158,7 +161,7 @@ def report_values(
             "about": about,
             "sections": sections,
             "titles": {section["id"]: section["title"] for section in sections},
-            "section_of": _SECTION_OF,
+            "section_of": _SECTION_OF | _SECTION_OF_CODE,
             "verdict": verdict_view(evidence),
             "promises": promise_rows(evidence),
             "baselines": baseline_rows(evidence),
@@ -167,12 +170,40 @@ def report_values(
             "has_texts": has_texts(evidence),
             "targets": target_rows(evidence),
             "calibration_rows": rows,
-            "got_worse": [row["metric"] for row in rows if row.get("said") == "worse"],
+            "got_worse": _worse(rows),
             "groups": groups_view(evidence.get("fairness")),
             "gaps": gaps_of(evidence),
+            "planted": _planted(part_at(evidence, "behaviour.injection")),
+            "spread": _spread(part_at(evidence, "seeds.metrics")),
         }
         | data_view(evidence)
     )
+
+
+def _worse(rows):
+    "Errors that calibration raised, in words"
+    said = ("worse", "higher, not tested")
+    return [metric_in_words(row["metric"]) for row in rows if row.get("said") in said]
+
+
+def _planted(injection):
+    "Planted instructions, those over all texts first"
+    if is_open(injection):
+        return injection
+    rows = [row | {"class": row.get("class") or "all texts"} for row in injection]
+    return sorted(rows, key=lambda row: row["class"] != "all texts")
+
+
+def _spread(metrics):
+    "Metrics over runs, each mean with its interval"
+    return [
+        row | {"mean": {"value": row["mean"]} | _ends(row)}
+        for row in rows_of(metrics, "metric")
+    ]
+
+
+def _ends(row):
+    return {end: row.get(end) for end in ("low", "high")}
 
 
 def _about(evidence):

@@ -12,7 +12,13 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .wording import is_open, kind_of, metric_in_words, shown
+from fine_tune_llm.evaluation.wording import (
+    common_reason,
+    is_open,
+    kind_of,
+    metric_in_words,
+    shown,
+)
 
 # %% ../../nbs/evaluation/08_views.ipynb #views-order
 def in_order(
@@ -309,11 +315,17 @@ def _errors_of(side):
 
 
 def _compared(row):
-    "A word for what calibration did to an error"
+    "A word for what calibration did to an error: a change that may be chance says so"
     before, after = (_value(row.get(when)) for when in ("before", "after"))
     if before is None or after is None:
         return {}
-    return {"said": "worse" if after > before else "not worse"}
+    change = row.get("change")
+    change = change if isinstance(change, dict) else {}
+    if is_open(change) or change.get("low") is None or change.get("high") is None:
+        return {"said": "higher, not tested" if after > before else "not higher"}
+    if change["low"] > 0:
+        return {"said": "worse"}
+    return {"said": "better" if change["high"] < 0 else "no different beyond chance"}
 
 
 def _value(number):
@@ -451,14 +463,24 @@ def _attribute_view(name, fairness, level):
         row[metric] = rate
     classes = sorted(in_order(by_class.values()), key=lambda row: row["class"])
     named = any(row["class"] for row in classes)
+    known = [row for row in groups.values() if _has_number(row)]
+    classes = [row for row in classes if _has_number(row)]
     return {
         "name": name,
+        "is_crossing": " x " in name,
         "columns": _group_columns(_OF_GROUPS),
-        "groups": in_order(groups.values()),
+        "n_small": len(groups) - len(known),
+        "groups": in_order(known),
         "class_columns": ([("class", "class", "name")] if named else [])
         + _group_columns(_OF_CLASSES),
         "by_class": classes,
     } | _gaps_by_part(fairness, name, level)
+
+
+def _has_number(row):
+    "Was anything measured of a group?"
+    numbers = [value for value in row.values() if isinstance(value, dict)]
+    return not all(map(is_open, numbers))
 
 
 def _group_columns(metrics):
@@ -489,7 +511,7 @@ def gaps_of(
     "What was not evaluated, and why"
     by_reason: dict[str, list[str]] = {}
     for what, reason in _gaps_in(evidence, ()):
-        by_reason.setdefault(reason, []).append(what)
+        by_reason.setdefault(common_reason(reason), []).append(what)
     rows = [
         {"reason": reason, "count": len(names), "what": _first(names)}
         for reason, names in by_reason.items()

@@ -18,6 +18,7 @@ from ..core.printable import for_html
 # %% ../../nbs/stats/82_inline_svg.ipynb #svg-code
 _LOOK = {
     "svg.hashsalt": "fine_tune_llm",
+    "svg.fonttype": "none",  # words stay words, in the font of the page
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -36,6 +37,14 @@ _ROLES = {
     "#d9d9d9": "pale",
     "#ffffff": "page",
 }  # Colours that the page may put others in place of, when it is dark
+
+
+def _smaller(svg):
+    "Without what no reader sees: names of groups, far decimals, lists of fonts"
+    svg = re.sub(r'<g id="\w+">', "<g>", svg)
+    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r"(font: [\w. ]*?px) '[^;\"]*", r"\1 sans-serif", svg)
+    return re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
 
 
 def inline_svg(
@@ -57,7 +66,7 @@ def inline_svg(
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     svg = re.sub(r"^.*?(?=<svg)", "", out.getvalue(), flags=re.S)
-    svg = re.sub(r'<g id="\w+">', "<g>", svg)
+    svg = _smaller(svg)
     # pictures on one page share no name
     own = f"p{hashlib.sha256(alt.encode()).hexdigest()[:8]}-"
     svg = re.sub(r' id="|href="#|url\(#', lambda start: start[0] + own, svg)
