@@ -31,7 +31,6 @@ _WORDS = {
     "run.directory": ["Run", "decide"],
     "data.loading": ["load"],
     "evaluation.auditing": ["audit"],
-    "evaluation.publish": ["write_report"],
     "predictions": ["Predictions"],
     "config.schema": ["Config"],
     "core": ["errors"],

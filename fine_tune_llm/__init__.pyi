@@ -16,7 +16,6 @@ from .run.directory import Run as Run
 from .run.directory import decide as decide
 from .data.loading import load as load
 from .evaluation.auditing import audit as audit
-from .evaluation.publish import write_report as write_report
 from .predictions import Predictions as Predictions
 from .config.schema import Config as Config
 from .core import errors as errors
@@ -41,5 +40,4 @@ __all__ = [
     "run",
     "stats",
     "training",
-    "write_report",
 ]

@@ -128,7 +128,7 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         "print(CliRunner().invoke(app, ['--help']).output)"
     )
     printed = loaded_by(code)
-    assert printed >= {"Usage:", "demo", "fit", "decide", "report", "config", "events"}
+    assert printed >= {"Usage:", "demo", "fit", "decide", "audit", "config", "events"}
     assert not HEAVY & printed
 
 

@@ -133,7 +133,6 @@ def say(
 _ORDER = (
     "fit",
     "decide",
-    "report",
     "audit",
     "certify",
     "sign",

@@ -28,7 +28,7 @@ from fine_tune_llm.cli.app import (
     wrapped,
 )
 from .data import check_new_file
-from .decide import check_output
+from .decide import check_output, reading_options
 from ..core.errors import ConfigurationError, ContradictedError
 
 if TYPE_CHECKING:
@@ -158,14 +158,26 @@ def _of_run(what, new_file, given, reading):
     from fine_tune_llm.evaluation.prediction_tables import later_outcome
     from fine_tune_llm.run.directory import Run
 
+    outside = _outside_of(what, given, reading)
     run = Run.load(what, device=given["device"])
-    gates = given["rules"] or None  # those of the run when `None`
+    more = {"gates": given["rules"] or None}  # those of the run when `None`
     if new_file is None:
-        outside = out_of_scope_texts(run.config)
-        return audit_of(run, out_of_scope=outside, gates=gates)
+        more["out_of_scope"] = outside or out_of_scope_texts(run.config)
+        return audit_of(run, **more)
     columns = {"text": given["text"], "label": given["label"]}
     outcome = later_outcome(run, new_file, **columns, **reading)
-    return audit_of(run, outcome=outcome, gates=gates)
+    return audit_of(run, outcome=outcome, out_of_scope=outside, **more)
+
+
+def _outside_of(what, given, reading):
+    "Texts that are none of the classes; `None` where no file was named"
+    from fine_tune_llm.data.loading import load
+
+    file = given["out_of_scope"]
+    if file is None:
+        return None
+    column = reading_options(Path(what), given["text"])
+    return load(file, label=None, **column, **reading).texts
 
 
 def _of_predictions(what, given, reading):
@@ -217,20 +229,25 @@ def _check_options(what, new_file, given):
     if is_run(what):
         wrong = [name for name in _OF_PREDICTIONS if given[name] not in (None, [])]
         hint = "A run has its own settings: ftllm fit --set audit.positive=yes"
-        if new_file is None:
-            wrong += [n for n in ("text", "label", *_READING) if given[n] is not None]
+        unread = () if new_file else ("label",)
+        if new_file is None and given["out_of_scope"] is None:
+            unread = ("text", "label", *_READING)
+        wrong += [name for name in unread if given[name] is not None]
     elif new_file is not None:
         raise ConfigurationError(
             f"`{what}` is no run, and rows that came later are decided by one",
             hint="ftllm audit RUN NEWFILE",
             argument="new_file",
         )
-    elif given["text"] is not None:
-        wrong, hint = ["text"], "Predictions are audited without their texts"
+    else:
+        of_run = ("text", "out_of_scope")
+        wrong = [name for name in of_run if given[name] is not None]
+        hint = "Predictions are audited without their texts"
     if wrong:
+        option = wrong[0].replace("_", "-")
         what_for = "predictions, and" if is_run(what) else "a run, and"
         raise ConfigurationError(
-            f"`--{wrong[0]}` is for {what_for} `{what}` is not", hint=hint
+            f"`--{option}` is for {what_for} `{what}` is not", hint=hint
         )
 
 
@@ -313,6 +330,7 @@ Beside it, see --help of each:
 \b
 Examples:
   ftllm audit runs/triage --gates gates.yaml
+  ftllm audit runs/triage --out-of-scope chatter.csv --text body
   ftllm audit runs/triage june.csv --out june
   ftllm audit said.parquet --groups gender --groups race --out audit
   ftllm audit loans.csv --label paid --score p --groups gender
@@ -409,6 +427,15 @@ def audit_one(
         typer.Option(
             metavar="FILE",
             help="What decisions cost: miss, false_alarm, cost, critical.",
+            show_default=False,
+        ),
+    ] = None,
+    out_of_scope: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts that are none of the classes, for a run to decide: how many "
+            "does it let through?",
             show_default=False,
         ),
     ] = None,

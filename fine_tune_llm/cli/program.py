@@ -32,7 +32,6 @@ from fine_tune_llm.cli import (  # noqa: F401
     export,
     fit,
     models,
-    report,
     sign,
     tune,
 )

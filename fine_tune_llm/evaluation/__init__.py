@@ -110,7 +110,6 @@ _WORDS = {
     "card": ["render_card"],
     "prediction_tables": ["later_outcome", "read_predictions"],
     "auditing": ["Audit", "audit"],
-    "publish": ["write_report"],
 }
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs=_WORDS)

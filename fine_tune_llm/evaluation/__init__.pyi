@@ -130,7 +130,6 @@ from .prediction_tables import later_outcome as later_outcome
 from .prediction_tables import read_predictions as read_predictions
 from .auditing import Audit as Audit
 from .auditing import audit as audit
-from .publish import write_report as write_report
 
 __all__ = [
     "Aggregate",
@@ -263,5 +262,4 @@ __all__ = [
     "training_of",
     "verdict_of",
     "violation_p_value",
-    "write_report",
 ]

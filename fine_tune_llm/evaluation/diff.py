@@ -299,6 +299,9 @@ class AuditDiff:
         "All fields, JSON-safe"
         return as_json({part.name: getattr(self, part.name) for part in fields(self)})
 
+    def __repr__(self) -> str:
+        return f"AuditDiff({for_terminal(next(_lines(self)), limit=1000)})"
+
     def __str__(self) -> str:
         return "\n".join(for_terminal(line, limit=1000) for line in _lines(self))
 

@@ -473,7 +473,7 @@ def _report_link(path):
     "A link that a notebook can follow: only what lies below its folder can be served"
     report = path / "report.html"
     if not report.is_file():
-        return "No report yet: `write_report(run)` makes one."
+        return "No report yet: `audit(run).save(run.path)` makes one."
     if not report.is_relative_to(Path.cwd()):
         return f"Report: {code_for_markdown(report, limit=None)}"
     return f"[Report]({quote(report.relative_to(Path.cwd()).as_posix())})"

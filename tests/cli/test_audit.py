@@ -160,6 +160,10 @@ WRONG = {
         [*LOANS, "--text", "body"],
         "`--text` is for a run, and `loans.csv` is not",
     ),
+    "strangers": (
+        [*LOANS, "--out-of-scope", "loans.csv"],
+        "`--out-of-scope` is for a run, and `loans.csv` is not",
+    ),
     "out": ([*LOANS, "--out", "full"], "`--out` full is not empty"),
     "out of a run": ([*LOANS, "--out", "run"], "`--out` run is a run"),
     "out is a file": ([*LOANS, "--out", "loans.csv"], "`--out` loans.csv is no folder"),
@@ -294,6 +298,24 @@ def test_a_run_on_rows_that_came_later(run, folder, capsys):
     ]:
         code, _, err = call(capsys, "audit", run.path, *words)
         assert code == 2 and said in err
+
+
+def test_texts_that_are_none_of_the_classes(run, folder, capsys):
+    lines = [f"parking permit number {i}" for i in range(12)]
+    for column in ("body", "text"):
+        (folder / f"{column}.csv").write_text("\n".join([column, *lines]) + "\n")
+    file = later(folder / "june.jsonl")
+    for words in (
+        ("--out-of-scope", "body.csv", "--text", "body", "--separator", ","),
+        (file, "--out-of-scope", "text.csv", "--label", "label"),
+    ):
+        code, _, err = call(capsys, "audit", run.path, *words, "--out", "told")
+        assert code in (0, 5), err
+        written = json.loads((folder / "told" / "audit.json").read_text())
+        assert written["out_of_scope"]["n"] == 12
+    words = ("--out-of-scope", "text.csv", "--label", "label")
+    code, _, err = call(capsys, "audit", run.path, *words)
+    assert code == 2 and "`--label`" in err
 
 
 def test_rows_that_a_run_has_learned_from_are_refused(run, folder, capsys):

@@ -131,7 +131,7 @@ def test_directory_and_missing(tmp_path, monkeypatch, capsys):
     refused(capsys, ["d"], ["fit", "d"], "is a directory")
     refused(capsys, ["d"], ["fit", "nowhere.csv"], "does not exist")
     refused(capsys, ["d"], ["decide", "d", "nowhere.csv"], "does not exist")
-    refused(capsys, ["d"], ["report", "d"], "is not a run directory")
+    refused(capsys, ["d"], ["audit", "d"], "is a folder, and not a run")
 
 
 def test_the_installed_command(ftllm, tmp_path):

@@ -61,5 +61,5 @@ def test_the_command_exits_with_five(tiny, ftllm, tmp_path):
     assert said.stdout.startswith("WARNING: The test role contradicts")
     assert "the test role contradicts 2 of the promises" in said.stderr
     assert (tmp_path / "run" / "report.html").is_file()
-    again = ftllm("report", "run", cwd=tmp_path)
+    again = ftllm("audit", "run", cwd=tmp_path)
     assert again.returncode == 5

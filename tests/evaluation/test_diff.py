@@ -166,6 +166,7 @@ def test_what_is_not_a_number_is_compared_by_what_it_is_about():
         {"rule": "ece <= 0.1", "first": "pass", "second": "not evaluated"},
     )
     assert {"what": "training.epochs", "first": 3, "second": 5} in diff.settings
+    assert repr(diff) == f"AuditDiff({str(diff).splitlines()[0]})"
     for said_of in (str(diff), diff._repr_markdown_()):
         assert "C is low" in said_of and "training.epochs: 3 -" in said_of
 

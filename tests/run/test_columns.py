@@ -11,7 +11,7 @@ import pytest
 
 from fine_tune_llm.config.layers import make_config
 from fine_tune_llm.core.errors import ConfigurationError, DataValidationError
-from fine_tune_llm.evaluation import write_report
+from fine_tune_llm.evaluation import audit
 from fine_tune_llm.run.file_decisions import decide_pieces, file_options
 from fine_tune_llm.run.roles import read_data
 from fine_tune_llm.testing import toy_rows
@@ -93,7 +93,7 @@ def _check_what_is_said(run):
     assert "labels are the majority of the votes in `anna`, `ben`, `cleo`" in notes
     assert "in training rows count by `trust` (0 to 3)" in notes
     assert "spelling" in notes
-    write_report(run)
+    audit(run).save(run.path)
     assert "rows count by `trust`" in html.unescape(
         (run.path / "report.html").read_text()
     )

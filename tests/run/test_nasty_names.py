@@ -45,7 +45,7 @@ def run(toy_fit, tmp_path_factory):
         label = names.setdefault(row["label"], CLASSES[str(len(names) % 2)])
         rows.append({"text": row["text"], "label": label, COLUMN: SHIFTS[i % 2]})
     found = toy_fit(folder, rows, group=COLUMN, epochs=2, target_risk=0.45)
-    ft.write_report(found)
+    ft.audit(found).save(found.path)
     yield found
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -97,7 +97,7 @@ def test_the_terminal(run, capsys, tmp_path, monkeypatch):
     for words in (
         ["decide", run.path, inputs],
         ["decide", run.path, inputs, "-o", tmp_path / "out.jsonl"],
-        ["report", run.path],
+        ["audit", run.path],
         ["events", run.path, "-n", "0"],
         ["events", run.path, "-n", "0", "--json"],
         ["events", run.path, "--summary"],

@@ -85,9 +85,9 @@ def test_the_promise_says_that_one_row_of_each_person_counts(run):
 
 
 def test_the_report_is_written_by_name(run):
-    from fine_tune_llm.evaluation import write_report
+    from fine_tune_llm.evaluation import audit
 
-    page = write_report(run).read_text(encoding="utf-8")
+    page = audit(run).save(run.path)["report.html"].read_text(encoding="utf-8")
     assert "who" in page
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from fine_tune_llm.config.files import save_config
 from fine_tune_llm.core.errors import ConfigurationError, RunError
-from fine_tune_llm.evaluation.publish import write_report
+from fine_tune_llm.evaluation import audit
 from fine_tune_llm.run.journey import fit_settings
 from fine_tune_llm.testing import toy_rows
 
@@ -104,11 +104,13 @@ def test_data_json_that_is_no_file(go, tmp_path):
     go(run.path)
 
 
-@pytest.mark.parametrize("name", ["audit.json", "report.html", "model_card.md"])
+@pytest.mark.parametrize(
+    "name", ["audit.json", "report.html", "model_card.md", "croissant.json"]
+)
 def test_a_report_that_cannot_be_written(finished, name):
     (finished.path / name).mkdir()
     with pytest.raises(RunError, match=f"{name}` cannot be read or written: is a dir"):
-        write_report(finished)
+        audit(finished).save(finished.path)
     (finished.path / name).rmdir()
 
 

@@ -13,7 +13,7 @@ from functools import partial
 
 import pytest
 
-from fine_tune_llm.evaluation.publish import write_report
+from fine_tune_llm.evaluation import audit
 from fine_tune_llm.run.directory import Run
 from fine_tune_llm.testing import toy_rows
 
@@ -99,7 +99,7 @@ def recorded(go, tmp_path_factory):
     recorder = Recorder(folder / "run", folder / "copies")
     with recorder.watching():
         run = go(folder / "run")
-        write_report(run)
+        audit(run).save(run.path)
     return recorder, (folder / "run" / "certificate.json").read_bytes()
 
 
