@@ -300,7 +300,9 @@ def _over_blanks(
     "The largest where all but the first of the brackets is left open, in part or whole"
     several: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for (first, attribute, label), number in found.items():
-        for at in {(first, attribute, ""), (first, "", label), (first, "", "")}:
+        for at in dict.fromkeys(
+            [(first, attribute, ""), (first, "", label), (first, "", "")]
+        ):
             if at not in found:
                 several.setdefault(at, []).append(number)
     for at, numbers in several.items():
@@ -315,7 +317,9 @@ def _extremes(smallest):
         for metric in _group_metrics():
             for (group, label), number in _rates(evidence, metric):
                 attribute = group.partition(":")[0]
-                for at in {(attribute, label), (attribute, ""), ("", label), ("", "")}:
+                for at in dict.fromkeys(
+                    [(attribute, label), (attribute, ""), ("", label), ("", "")]
+                ):
                     found.setdefault((metric, *at), []).append(number)
         for name in ("recall", "precision"):
             for (label,), number in _of_classes(name)(evidence):
