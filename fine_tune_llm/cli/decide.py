@@ -46,7 +46,8 @@ def reading_options(
 # %% ../../nbs/cli/40_decide.ipynb #check-out
 _OF_RUN = {
     *("certificate.json", "config.yaml", "data.json", "stages.json", "probes.json"),
-    *("audit.json", "report.html", "model_card.md", "events.db", ".lock"),
+    *("audit.json", "report.html", "report.md", "certificate_sheet.html"),
+    *("model_card.md", "croissant.json", "events.db", ".lock"),
     *("adapter", "tokenizer", "predictions", "history", "certificates", ".work"),
 }
 

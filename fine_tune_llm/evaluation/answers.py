@@ -90,24 +90,44 @@ def _read_answer(said, n_texts, classes):
         probs, decided, known = said.probs, said.decided, said.predictions.classes
     elif isinstance(said, Predictions):
         probs, decided, known = said.probs, said.decided, said.classes
-    elif np.ndim(said) == 2:
-        probs, known = check_probs(said), classes
-        decided = probs.argmax(1)
     else:
-        return None, check_decided(said, n_texts, len(classes), classes=classes)
-    if len(decided) != n_texts:
+        return _read_bare(said, n_texts, classes)
+    _check_answer(len(decided), known, n_texts, classes)
+    return probs, decided
+
+
+def _check_answer(n_answers, known, n_texts, classes):
+    "`PredictionError` for other rows and for other classes"
+    if n_answers != n_texts:
         raise PredictionError(
-            f"`decide` was asked {n_texts} texts and answered {len(decided)}",
+            f"`decide` was asked {n_texts} texts and answered {n_answers}",
             argument="decide",
         )
-    n_columns = len(classes) if probs is None else probs.shape[1]
-    if tuple(known) != classes or n_columns != len(classes):
+    if tuple(known) != classes:
         raise PredictionError(
             f"`decide` answers for other classes than {', '.join(classes)}",
             hint="Columns must stand in the order of the classes of `said`",
             argument="decide",
         )
-    return probs, decided
+
+
+def _read_bare(said, n_texts, classes):
+    "(probabilities or `None`, decided) of a matrix or a list"
+    try:
+        given = np.asarray(said)
+        probs = check_probs(given) if given.ndim == 2 else None
+        if probs is None:
+            return None, check_decided(given, n_texts, len(classes), classes=classes)
+    except (ValueError, TypeError) as e:
+        why = e.message if isinstance(e, PredictionError) else "its rows have no shape"
+        raise PredictionError(
+            f"`decide` must answer with probabilities ({n_texts}, {len(classes)}) or "
+            f"with {n_texts} decisions: {why}",
+            argument="decide",
+        ) from e
+    known = classes if probs.shape[1] == len(classes) else ()
+    _check_answer(len(probs), known, n_texts, classes)
+    return probs, probs.argmax(1)
 
 # %% ../../nbs/evaluation/11_answers.ipynb #a88b3fb8
 def changes(

@@ -26,6 +26,7 @@ from fine_tune_llm.core.errors import (
 )
 from ..core.names import as_name, name_order
 from ..core.printable import in_brief
+from ..data.encodings import check_encoding
 from ..data.fingerprints import text_hash
 from ..data.loading import load, load_options
 from ..data.pieces import read_pieces
@@ -165,6 +166,7 @@ def read_predictions(
     scores = [score] if score is not None else list(probs)
     wanted = [label, *scores, *groups, *([decided] if decided else [])]
     reading = {"encoding": encoding, "separator": separator, "table": table}
+    _check_reading(score, classes, encoding)
     found = _columns(source, list(dict.fromkeys(wanted)), reading)
     labels = _labels(found[label], label, source)
     columns = [_numbers(found[name], name, source) for name in scores]
@@ -179,6 +181,18 @@ def read_predictions(
     if decided is None:
         return said, None
     return said, np.array([as_name(one) for one in found[decided]], dtype=object)
+
+
+def _check_reading(score, classes, encoding):
+    "`ConfigurationError` for what cannot be asked for together, or of no file"
+    if score is not None and classes:
+        raise ConfigurationError(
+            "`classes` is for columns of probabilities, one a class, not for `score`",
+            hint="Say which class the score is for with positive",
+            argument="classes",
+        )
+    if encoding:
+        check_encoding(encoding)
 
 
 def _checked(matrix, *, source, **columns):
@@ -198,8 +212,11 @@ def is_saved(
 
     try:
         path = Path(source)
-        if not path.is_file() or path.open("rb").read(4) != b"PAR1":
+        if not path.is_file():
             return False
+        with path.open("rb") as file:
+            if file.read(4) != b"PAR1":
+                return False
         return b"fine_tune_llm" in (pq.read_schema(path).metadata or {})
     except (OSError, ValueError, pa.ArrowException):
         return False

@@ -153,7 +153,10 @@ WRONG = {
         [*LOANS, "--gates", "wrong.yaml"],
         "`wrong.yaml`, line 2: there is no nu",
     ),
+    "encoding": ([*LOANS, "--encoding", "nope"], "`encoding` 'nope' is unknown"),
+    "classes of a score": ([*LOANS, "--classes", "a,b"], "`classes` is for columns"),
     "cost": ([*LOANS, "--cost", "gates.yaml"], "gates.yaml"),
+    "cost of others": ([*LOANS, "--cost", "costs.yaml"], "`--cost` costs.yaml: `miss`"),
     "no cost": ([*LOANS, "--cost", "empty.yaml"], "names no costs"),
     "new file": ([*LOANS, "loans.csv"], "is no run, and rows that came later"),
     "text": (
@@ -165,6 +168,7 @@ WRONG = {
         "`--out-of-scope` is for a run, and `loans.csv` is not",
     ),
     "out": ([*LOANS, "--out", "full"], "`--out` full is not empty"),
+    "out of others": ([*LOANS, "--out", "npm"], "no audit of this library wrote it"),
     "out of a run": ([*LOANS, "--out", "run"], "`--out` run is a run"),
     "out is a file": ([*LOANS, "--out", "loans.csv"], "`--out` loans.csv is no folder"),
     "out nowhere": ([*LOANS, "--out", "a/b/c"], "a/b is no directory"),
@@ -175,6 +179,7 @@ WRONG = {
     "diff of nothing": (["diff", "x", "y"], "`x` is missing"),
     "diff of one": (["diff", "loans.csv"], "Missing argument 'B'"),
     "level": (["diff", "x", "y", "--level", "95"], "`level` must be in (0, 1)"),
+    "no finding": (["register", "half"], "`findings` has no code"),
     "register": (["register", "nowhere"], "`nowhere` is missing"),
 }
 
@@ -182,10 +187,15 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_bad_input(name, folder, audited, capsys):
     words, said = WRONG[name]
-    for made in ("full", "run"):
+    for made in ("full", "run", "npm"):
         (folder / made).mkdir()
+    (folder / "npm" / "audit.json").write_text('{"auditReportVersion": 2}')
+    (folder / "costs.yaml").write_text("miss: {maybe: 5}\n")
     (folder / "full" / "notes.txt").write_text("mine")
     (folder / "run" / "config.yaml").write_text("seed: 0\n")
+    (folder / "half").mkdir()
+    half = json.dumps(evidence() | {"findings": [{"part": "data"}]})
+    (folder / "half" / "audit.json").write_text(half)
     (folder / "wrong.yaml").write_text("- accuracy >= .7\n- acuracy >= .7\n")
     (folder / "empty.yaml").write_text("{}\n")
     before = sorted(folder.rglob("*"))
