@@ -57,7 +57,9 @@ def test_the_command_exits_with_five(tiny, ftllm, tmp_path):
     words += ["--config", tiny / "more.yaml", "--target-risk", 0.2, "--epochs", 4]
     said = ftllm("fit", *words, "--out", "run", cwd=tmp_path)
     assert said.returncode == 5
-    assert said.stdout.startswith("WARNING: The test role contradicts")
+    # a score on its head comes first: it explains what follows
+    assert said.stdout.startswith("WARNING: the score runs against the label")
+    assert "The test role contradicts" in " ".join(said.stdout.split())
     assert "the test role contradicts 2 of the promises" in said.stderr
     assert (tmp_path / "run" / "report.html").is_file()
     again = ftllm("report", "run", cwd=tmp_path)
