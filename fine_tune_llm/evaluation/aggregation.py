@@ -16,7 +16,13 @@ import numpy as np
 from ..core.checks import check_number
 from ..core.errors import ConfigurationError, PredictionError
 from ..data.findings import Finding
-from .findings import Analysis, measured, not_evaluated, share
+from fine_tune_llm.evaluation.findings import (
+    Analysis,
+    measured,
+    not_evaluated,
+    range_said,
+    share,
+)
 from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..stats.bounds import upper_bound
@@ -273,12 +279,11 @@ def _unstable(flips, decided):
     if decided is None or flips["low"] <= FLIP_LIMIT:
         return ()
     rows = np.flatnonzero((decided != decided[0]).any(0))
-    ends = f"[{flips['low']:.1%}, {flips['high']:.1%}]"
     return (
         Finding(
             "unstable_over_seeds",
             "medium",
-            f"{flips['value']:.1%} {ends} of {flips['n']:,} rows are decided otherwise "
+            f"{range_said(flips, '.1%')} of {flips['n']:,} rows are decided otherwise "
             f"by one of {len(decided)} runs that differ in their seed only",
             "Let several runs decide together (training.members), or abstain on rows "
             "where they disagree",

@@ -113,7 +113,13 @@ def _decisions(evidence: dict[str, Any]) -> Iterator[Finding]:
             f"{promised} was certified (p = {target['p_value']:.1g})",
             "Do not rely on it for texts like these: the test rows are not like the "
             "calibration rows, or this is one of the draws for which it fails",
-            details={"value": mean, "n": n, "promised": target["promised"]},
+            details={
+                "name": target["name"],
+                "group": target["group"],
+                "value": mean,
+                "n": n,
+                "promised": target["promised"],
+            },
         )
 
 

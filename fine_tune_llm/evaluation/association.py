@@ -15,7 +15,7 @@ import numpy as np
 from ..core.errors import PredictionError
 from ..data.findings import Finding
 from ..data.label_checks import fleiss_kappa
-from .findings import measured, not_evaluated, share
+from .findings import measured, not_evaluated, range_said, share
 from .subject import Memberships, memberships_of
 from .terms import IdentityTerms, load_terms
 from ..stats.intervals import Interval, clopper_pearson
@@ -274,7 +274,10 @@ def _too_small(representation, min_rows):
             f"{len(small):,} of {len(of_column):,} groups of {attribute} have fewer "
             f"than {min_rows} rows, the smallest is {worst['group']} with {worst['n']}",
             "Collect rows of these groups: nothing is learned or measured of so few",
-            details={"groups": {one["group"]: one["n"] for one in small}},
+            details={
+                "attribute": attribute,
+                "groups": {one["group"]: one["n"] for one in small},
+            },
         )
 
 
@@ -299,13 +302,13 @@ def _labelled_unlike(association, level):
         yield Finding(
             "label_association",
             "medium" if _distance(ratio["value"]) >= np.log(2) else "low",
-            f"class {worst['class']} is {ratio['value']:.2f} "
-            f"[{ratio['low']:.2f}, {ratio['high']:.2f}] times as frequent among "
-            f"{among} {worst['group']} ({attribute}, n={worst['n']:,}) as among all; "
+            f"class {worst['class']} is {range_said(ratio, '.2f')} times as frequent "
+            f"among {among} {worst['group']} ({attribute}, n={worst['n']:,}) as among "
+            f"all; "
             f"{len(of_kind):,} such pairs of a group and a class",
             "See whether the labels are right; if a model is to ignore the group, add "
             "texts of it with the other labels",
-            details={"pairs": of_kind[:50]},
+            details={"attribute": attribute, "source": source, "pairs": of_kind[:50]},
         )
 
 
@@ -322,7 +325,7 @@ def _disagreed(disagreement, level):
             "annotators_disagree",
             "medium" if kappa["high"] < 0.4 else "low",
             f"annotators agree little beyond chance: Fleiss' kappa "
-            f"{kappa['value']:.2f} [{kappa['low']:.2f}, {kappa['high']:.2f}] on "
+            f"{range_said(kappa, '.2f')} on "
             f"{kappa['n']:,} rows",
             "Write down what each class is, with examples of what it is not",
             details={"kappa": kappa},
@@ -337,8 +340,8 @@ def _disagreed(disagreement, level):
         yield Finding(
             "annotators_disagree",
             "medium",
-            f"annotators disagree on {worst['split']['value']:.1%} "
-            f"[{worst['split']['low']:.1%}, {worst['split']['high']:.1%}] of the rows "
+            f"annotators disagree on "
+            f"{range_said(worst['split'], '.1%')} of the rows "
             f"of {worst['group']} ({worst['attribute']}, n={worst['n']:,}), on "
             f"{worst['others']:.1%} of the others",
             "Ask annotators who know the group, and more of them",

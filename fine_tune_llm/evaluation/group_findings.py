@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..data.findings import Finding, counted
-from .findings import measured, share
+from .findings import measured, range_said, share
 from .group_decisions import GapChange
 from ..stats.comparisons import Gap, GroupRate, range_text
 from ..stats.fairness import Fairness
@@ -302,7 +302,7 @@ def _broken_finding(groups, level):
     "The finding about the groups of a view in which a promise is broken"
     promise, rate = groups[0].promise, groups[0].rate
     found = share(round(rate.value * rate.n), rate.n, level=level)
-    said = f"{found['value']:.1%} [{found['low']:.1%}, {found['high']:.1%}]"
+    said = range_said(found, ".1%")
     others = [one.rate.label for one in groups[1:]]
     also = f"; also in {', '.join(others[:5])}" if others else ""
     what = (
@@ -390,7 +390,10 @@ def _miscalibration_finding(ones):
         f"{range_text(excess.value, excess.low, excess.high)} (n = {one.n:,}){also}",
         "Do not read the probabilities of this group as they stand; calibrate with "
         "more rows of it",
-        details={"groups": [one.to_dict() for one in ones]},
+        details={
+            "attribute": one.attribute,
+            "groups": [one.to_dict() for one in ones],
+        },
     )
 
 # %% ../../nbs/evaluation/23_group_findings.ipynb #0ad531a3
@@ -426,11 +429,14 @@ def _ranking_finding(ones):
         "subgroup_auc_low",
         "high" if distance > _GRAVE else "medium",
         f"{one['attribute']} {one['group']}: the AUC of class {one['class']!r} "
-        f"{_AREAS[area]} is {range_text(own['value'], own['low'], own['high'])} "
-        f"(n = {own['n']:,}), and {outside['value']:.3g} outside the group",
+        f"{_AREAS[area]} is {range_said(own)} "
+        f"(n = {own['n']:,}), and {range_said(outside)} outside the group",
         "See whether words of the group itself raise or lower the score, and add rows "
         "of it with either class",
-        details={"areas": [{"area": name, **each} for _, name, each in ones]},
+        details={
+            "attribute": one["attribute"],
+            "areas": [{"area": name, **each} for _, name, each in ones],
+        },
     )
 
 # %% ../../nbs/evaluation/23_group_findings.ipynb #63841d79

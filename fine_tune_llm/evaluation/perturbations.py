@@ -25,7 +25,7 @@ from ..data.augmentation import Synonyms, casing, typos
 from ..data.findings import Finding
 from ..data.processors import with_argument
 from .answers import Answers, changes, mean_shift
-from .findings import measured, not_evaluated, share
+from .findings import measured, not_evaluated, range_said, share
 from ..stats.randomness import keyed_generator
 
 # %% ../../nbs/evaluation/15_perturbations.ipynb #2193184e
@@ -412,8 +412,7 @@ def in_words(
     part: dict[str, Any],  # From `share`
 ) -> str:  # Such as "12.0% [5.4%, 21.9%] of 100"
     "A share with its interval and its rows"
-    ends = f"[{part['low']:.1%}, {part['high']:.1%}]"
-    return f"{part['value']:.1%} {ends} of {part['n']:,}"
+    return f"{range_said(part, '.1%')} of {part['n']:,}"
 
 # %% ../../nbs/evaluation/15_perturbations.ipynb #8d5a4ae1
 def judge_injections(

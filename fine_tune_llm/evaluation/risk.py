@@ -190,7 +190,9 @@ def residual_risk(
     tested = [row for row in found if "p_value" in row]
     for row, adjusted in zip(tested, holm([row["p_value"] for row in tested])):
         row["adjusted"] = float(adjusted)
-        row["is_above"] = bool(adjusted <= 1 - level)
+        # the test is of one side: the interval must leave a promise out, too
+        is_clear = target_risk is None or row["selective_risk"]["low"] > target_risk
+        row["is_above"] = bool(adjusted <= 1 - level and is_clear)
     return found
 
 

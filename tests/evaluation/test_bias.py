@@ -430,7 +430,7 @@ def test_small_groups_are_said():
     (finding,) = data_findings(found, [], {})
     assert (finding.code, finding.details) == (
         "group_underrepresented",
-        {"groups": {"c|d": 5}},
+        {"attribute": "g", "groups": {"c|d": 5}},
     )
 
 

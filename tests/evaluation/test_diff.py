@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from fine_tune_llm.core.errors import ConfigurationError
-from fine_tune_llm.evaluation import diff_evidence, measured, share, subject_of
+from fine_tune_llm.evaluation import (
+    FairnessAnalyzer,
+    diff_evidence,
+    measured,
+    share,
+    subject_of,
+)
 from fine_tune_llm.predictions import Predictions
 from fine_tune_llm.stats import interval, softmax
 from fine_tune_llm.stats.fairness import group_report
@@ -183,3 +189,36 @@ def test_a_number_in_one_of_two_cannot_be_compared():
     for wrong in (3, {}, {"version": 2}):
         with pytest.raises(ConfigurationError, match="`second` must be what `audit`"):
             diff_evidence(first, wrong, seed=0)
+
+
+@pytest.mark.parametrize("about", ["attribute", "baseline", "name", "source"])
+def test_findings_of_one_code_are_told_apart_by_what_they_are_about(about):
+    def finding(what):
+        row = {"part": "fairness", "code": "subgroup_auc_low", "severity": "medium"}
+        return {**row, "message": f"{what} is low", "details": {about: what}}
+
+    first, second = audited(said(0)), audited(said(0))
+    first["findings"] = [finding("site")]
+    second["findings"] = [finding("site"), finding("age")]
+    diff = diff_evidence(first, second, seed=0)
+    assert [row["message"] for row in diff.new_findings] == ["age is low"]
+
+
+def test_analysers_say_what_each_of_their_findings_is_about():
+    "Two attributes with the same fault: two findings, with keys of their own"
+    rng = np.random.default_rng(0)
+    n = 3000
+    site, age = rng.choice(["A", "B"], n), rng.choice(["old", "young"], n)
+    score = rng.beta(2, 2, n)
+    off = (0.25 * (site == "A") + 0.25 * (age == "old")) * np.sign(0.5 - score)
+    labels = (rng.random(n) < np.clip(score + 2 * off, 0, 1)).astype(int)
+    judged = Predictions(
+        probs=np.c_[1 - score, score], labels=labels, groups={"site": site, "age": age}
+    )
+    found = FairnessAnalyzer(seed=0).analyze(judged).findings
+    keys = [
+        tuple(str(one.details.get(key)) for key in ("attribute", "view", "metric"))
+        for one in found
+        if one.code in ("group_miscalibrated", "subgroup_auc_low")
+    ]
+    assert {key[0] for key in keys} == {"site", "age"}
