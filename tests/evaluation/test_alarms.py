@@ -35,9 +35,11 @@ def test_a_contradicted_certificate_is_told_first(shifted):
     broken = {found.code for found in contradicted(evidence.findings)}
     assert broken == {"decisions_contradicted", "sets_contradicted"}
     page = render_report(evidence)
-    assert page.index("Read these first") < page.index("What is promised.")
-    card = render_card(evidence, "minilm")
-    assert card.index("Read this first") < card.index("| accuracy")
+    words = "The test role contradicts"
+    assert page.index("Not to be used as it is") < page.index(words)
+    assert page.index(words) < page.index('<section id="promises"')
+    card = render_card(evidence)
+    assert card.index("- **high**: " + words) < card.index("| accuracy")
     assert json.loads(evidence.to_json()) == dict(evidence)
 
 

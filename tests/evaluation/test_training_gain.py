@@ -73,12 +73,12 @@ def test_it_is_said_everywhere(trained, frozen):
     evidence = audit(trained)
     said = evidence["training"]["gain"]["said"]
     assert said.removeprefix("training") in render_report(evidence)
-    assert said in render_card(evidence, "minilm")
+    assert said in render_card(evidence)
     evidence = audit(frozen)
     reason = "nothing was trained (training.epochs is 0): this is the start itself"
     assert evidence["training"]["gain"]["reason"] == reason
     assert reason in render_report(evidence)
-    assert reason in render_card(evidence, "minilm")
+    assert reason in render_card(evidence)
 
 
 def test_a_start_that_was_kept_has_no_rows_of_its_own(fits):

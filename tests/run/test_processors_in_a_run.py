@@ -222,7 +222,7 @@ def test_report_and_card_name_the_chain(run, plain):
     words = "processed before it is read"
     for one, is_there in ((run, True), (plain, False)):
         evidence = audit(one)
-        for page in (render_report(evidence), render_card(evidence, "minilm")):
+        for page in (render_report(evidence), render_card(evidence)):
             assert (words in page) == is_there
             assert ("mask_urls" in page) == is_there
 
@@ -398,7 +398,7 @@ def test_report_says_how_many_copies(augmented):
     found, _ = augmented
     evidence = audit(found)
     n = f"{found.data['augmented']['copies']:,} altered copies"
-    for page in (render_report(evidence), render_card(evidence, "minilm")):
+    for page in (render_report(evidence), render_card(evidence)):
         assert n in page
 
 
