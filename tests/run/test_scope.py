@@ -116,7 +116,7 @@ def test_the_report_bounds_what_is_let_through(run):
     write_report(run, out_of_scope=OTHER)
     said = page.read_text()
     assert "of texts like these it lets through at most" in said
-    assert "AUROC against the test role" in said
+    assert "How well a score tells them apart" in said
     audit = json.loads((run.path / "audit.json").read_text())
     assert audit["scope"]["rejected"]["n"] == len(run.predictions("test"))
     n = audit["out_of_scope"]["n"] - audit["out_of_scope"]["rejected"]["k"]
