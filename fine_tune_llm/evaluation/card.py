@@ -13,6 +13,8 @@ from markupsafe import Markup
 
 from ..core.printable import for_terminal
 from .pages import templates
+from .views import verdict_view
+from .wording import is_open
 
 # %% ../../nbs/evaluation/50_card.ipynb #675b5d53
 def card_data(
@@ -55,8 +57,34 @@ def _plain_name(name):
 def render_card(
     evidence: dict[str, Any],  # From `audit`
 ) -> str:  # Markdown with the hub's front matter
-    "A short model card"
-    front_matter = card_data(evidence).to_yaml()
+    "Verdict, intended use and limits, the serious findings and the results"
+    evidence = dict(evidence)
     template = templates(autoescape=False).get_template("model_card.md.j2")
-    said = {"front_matter": Markup(front_matter), "alarms": evidence["findings"]}
-    return template.render(dict(evidence) | said)
+    said = {
+        "front_matter": Markup(card_data(evidence).to_yaml()),
+        "verdict": verdict_view(evidence),
+        "calibrated": _calibrated(evidence["calibration"]),
+        "unseen": _unseen(evidence),
+    }
+    return template.render(evidence | said)
+
+
+def _calibrated(calibration):
+    "The calibrator in words"
+    if calibration["temperature"] is None:
+        return calibration["method"].replace("_", " ")
+    return f"temperature scaling (T = {calibration['temperature']:.3f})"
+
+
+_UNSEEN = {
+    "fairness": "groups and fairness",
+    "behaviour": "behaviour when texts change",
+    "out_of_scope": "texts of none of the classes",
+    "drift": "drift in use",
+    "seeds": "spread over seeds",
+}
+
+
+def _unseen(evidence):
+    "Parts that nobody looked at, in words"
+    return [said for part, said in _UNSEEN.items() if is_open(evidence.get(part))]

@@ -145,7 +145,7 @@ def _cell_in_html(value: Any, kind: str = "number", n: Any = None) -> Markup:
 
 def _gap_in_html(value: Any) -> Markup:
     "Not evaluated, and why"
-    reason = for_terminal(reason_of(_known(value)), limit=_LIMIT)
+    reason = _prose_in_html(reason_of(_known(value)))
     gap = Markup('<span class="none">{}</span>').format(OPEN)
     return gap + Markup(": {}").format(reason) if reason else gap
 

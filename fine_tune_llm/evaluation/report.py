@@ -87,6 +87,9 @@ _SECTION_OF = {name: name for name in _TITLES} | {
 _SECTION_OF_CODE = {"strangers_decided": "scope"}
 
 
+_NOTHING = {"evaluated": False, "reason": "this audit holds nothing of it"}
+
+
 def _sections(evidence):
     "What the page and its contents say of each section"
     found = []
@@ -94,7 +97,7 @@ def _sections(evidence):
         parts = [part_at(evidence, part) for part in _PARTS.get(name, (name,))]
         nothing = bool(parts) and all(map(is_open, parts))
         about = {"id": name, "title": title, "is_open": nothing}
-        found.append(about | {"gap": parts[0] if nothing else None})
+        found.append(about | {"gap": (parts[0] or _NOTHING) if nothing else None})
     return found
 
 # %% ../../nbs/evaluation/40_report.ipynb #report-pictures-code
@@ -175,6 +178,7 @@ def report_values(
             "gaps": gaps_of(evidence),
             "planted": _planted(part_at(evidence, "behaviour.injection")),
             "spread": _spread(part_at(evidence, "seeds.metrics")),
+            "trade_offs": _trade_offs(part_at(evidence, "fairness.thresholds")),
         }
         | data_view(evidence)
     )
@@ -200,6 +204,18 @@ def _spread(metrics):
         row | {"mean": {"value": row["mean"]} | _ends(row)}
         for row in rows_of(metrics, "metric")
     ]
+
+
+def _trade_offs(thresholds):
+    "Attribute -> what each group would get at each threshold"
+    return {
+        attribute: [
+            {"threshold": row["threshold"], "group": group} | rates
+            for row in rows
+            for group, rates in row["groups"].items()
+        ]
+        for attribute, rows in ({} if is_open(thresholds) else thresholds).items()
+    }
 
 
 def _ends(row):

@@ -409,7 +409,13 @@ def target_rows(
     if is_open(found) or not isinstance(found, dict):
         return []
     unit = "share" if found.get("name") == "target_risk" else "number"
-    return [{"unit": unit} | row for row in found["rows"]]
+    rows = [_told(row) for row in found["rows"]]
+    return [{"unit": unit} | row for row in rows]
+
+
+def _told(row):
+    "A row without what does not apply to it"
+    return {key: value for key, value in row.items() if value is not None}
 
 # %% ../../nbs/evaluation/08_views.ipynb #views-groups
 _OF_GROUPS = (

@@ -273,12 +273,22 @@ def _reach_of_zero(row):
     return float("inf") if low is None or high is None else -max(low, -high)
 
 # %% ../../nbs/evaluation/07_wording.ipynb #cd1bc4aa
+# Reasons that name the rows or groups there were, and what they have in common
+_COUNTED = (
+    (
+        r"[\d,]+ positive and [\d,]+ other rows; ([\d,]+) of each are needed",
+        r"fewer than \1 positive or \1 other rows",
+    ),
+    (r"(?:only )?[\d,]+ (.+?); ([\d,]+) (?:is|are) needed", r"fewer than \2 \1"),
+    (r"(?:none|only one) of [\d,]+ groups has (.+)", r"fewer than two groups have \1"),
+)
+
+
 def common_reason(
     reason: str,  # Such as "12 rows; 30 are needed"
 ) -> str:  # Such as "fewer than 30 rows"
-    "A reason without the count that differs from group to group"
-    return re.sub(
-        r"^(?:only )?[\d,]+ (.+?); ([\d,]+) (?:is|are) needed$",
-        r"fewer than \2 \1",
-        reason,
-    )
+    "A reason without the counts that differ from group to group"
+    for counted, common in _COUNTED:
+        if re.fullmatch(counted, reason):
+            return re.sub(counted, common, reason)
+    return reason

@@ -42,9 +42,14 @@ _ROLES = {
 def _smaller(svg):
     "Without what no reader sees: names of groups, far decimals, lists of fonts"
     svg = re.sub(r'<g id="\w+">', "<g>", svg)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r' (?:d|x|y|width|height|points|transform)="[^"]*"', _rounded, svg)
     svg = re.sub(r"(font: [\w. ]*?px) '[^;\"]*", r"\1 sans-serif", svg)
     return re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.S)
+
+
+def _rounded(attribute):
+    "A place in hundredths of a point"
+    return re.sub(r"(\d\.\d\d)\d+", r"\1", attribute[0])
 
 
 def inline_svg(

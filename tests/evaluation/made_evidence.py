@@ -412,7 +412,13 @@ def fairness(classes):
         ],
         "thresholds": {
             "channel": [
-                {"threshold": t / 10, "chat": number(0.5), "voice": number(0.4)}
+                {
+                    "threshold": t / 10,
+                    "groups": {
+                        "chat": {"decided": 0.5, "selective_risk": 0.1},
+                        "voice": {"decided": 0.4, "selective_risk": None},
+                    },
+                }
                 for t in range(1, 10)
             ]
         },

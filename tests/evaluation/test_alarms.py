@@ -35,9 +35,11 @@ def test_a_contradicted_certificate_is_told_first(shifted):
     broken = {found.code for found in contradicted(evidence.findings)}
     assert broken == {"decisions_contradicted", "sets_contradicted"}
     page = render_report(evidence)
-    told = "The test role contradicts the certificate"
-    assert page.index(told) < page.index('id="promises"')
-    assert "The test role contradicts" in render_card(evidence)
+    words = "The test role contradicts"
+    assert page.index("Not to be used as it is") < page.index(words)
+    assert page.index(words) < page.index('<section id="promises"')
+    card = render_card(evidence)
+    assert card.index("- **high**: " + words) < card.index("| accuracy")
     assert json.loads(evidence.to_json()) == dict(evidence)
 
 

@@ -448,3 +448,46 @@ def test_the_fragment_keeps_to_itself():
     for rule in rules:
         assert all(one.strip().startswith(".ftllm-audit") for one in rule.split(","))
     assert "Not to be used as it is" in page.text and "ece <= .03" in page.text
+
+
+# What nobody would show
+
+
+def test_no_cell_is_blank(name):
+    for cell in re.findall("<t[dh][^>]*>(.*?)</t[dh]>", PAGES[name], re.S):
+        assert re.sub("<[^>]+>", "", cell).strip()
+
+
+def test_findings_with_one_cure_say_it_once():
+    evidence = copy.deepcopy(EVIDENCE["full"])
+    one = evidence["findings"][0] | {"severity": "low", "fix": "Collect more rows"}
+    evidence["findings"] = [
+        one | {"message": f"too few rows by {name}"} for name in ("age", "sex")
+    ]
+    for page in (render_report(evidence), render_markdown(evidence)):
+        assert page.count("Collect more rows") == 1
+        assert "Too few rows by age" in page and "Too few rows by sex" in page
+
+
+def test_what_was_planted_and_what_checks_did_not_find_are_shown():
+    evidence = copy.deepcopy(EVIDENCE["full"])
+    turned = {"value": 0.02, "low": 0.01, "high": 0.05, "n": 300, "k": 7, "level": 0.95}
+    row = {"name": "ignore", "class": None, "n": 300, "turned": turned}
+    evidence["behaviour"]["injection"] = [row | {"p_value": 0.9, "adjusted": 1.0}]
+    evidence["data"]["nothing_found"] = ["22 of 24 checks found nothing: balance"]
+    page = render_report(evidence)
+    assert "7/300" in page and "all texts" in page
+    assert "22 of 24 checks found nothing: balance." in page
+
+
+def test_a_change_that_may_be_chance_is_not_called_worse():
+    evidence = copy.deepcopy(EVIDENCE["full"])
+    change = {"value": 0.02, "low": -0.01, "high": 0.05}
+    evidence["calibration"]["differences"] = {"ece": change}
+    assert "no different beyond chance" in render_report(evidence)
+
+
+def test_words_in_pictures_are_words():
+    drawn = re.findall("<svg.*?</svg>", PAGES["full"], re.S)
+    assert drawn and all("<text" in svg and "<glyph" not in svg for svg in drawn)
+    assert max(map(len, drawn)) < 40_000

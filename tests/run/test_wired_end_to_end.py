@@ -116,7 +116,7 @@ def test_audit_and_report(wired):
         "within every class and group",
         "Who is covered",
         "worst slab",
-        "critical errors in bold",
+        "critical errors in red",
         "mean cost",
         "penalty 0.05",
     ):

@@ -43,7 +43,9 @@
     document.querySelectorAll(".wrap.wide").forEach(function (wrap) {
       var said = wrap.previousElementSibling;
       var hint = said && said.querySelector(".hint");
-      if (hint) hint.hidden = wrap.clientWidth > 0 && wrap.scrollWidth <= wrap.clientWidth;
+      if (!hint || !wrap.clientWidth) return;
+      hint.hidden = wrap.scrollWidth <= wrap.clientWidth;
+      hint.classList.toggle("over", !hint.hidden);
     });
   }
   hints();
@@ -52,6 +54,6 @@
   var contents = document.querySelector("nav details");
   if (contents && window.matchMedia("(max-width: 700px)").matches) contents.open = false;
   window.addEventListener("beforeprint", function () {
-    document.querySelectorAll("details").forEach(function (one) { one.open = true; });
+    document.querySelectorAll("details.print").forEach(function (one) { one.open = true; });
   });
 })();
