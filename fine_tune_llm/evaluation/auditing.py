@@ -51,6 +51,7 @@ from .subject import Subject, subject_of
 from ..predictions import Outcome, Predictions
 from ..run.classifier import cost_of
 from ..run.directory import Run
+from ..run.outside import read_outside
 
 # %% ../../nbs/evaluation/70_auditing.ipynb #51a1cf72
 class Audit(Mapping):
@@ -395,6 +396,8 @@ def _audit_run(run, asked, *, outcome, out_of_scope, gates):
     settings = asked.settings
     tested = outcome is None
     outcome = run.outcome("test") if tested else outcome
+    if out_of_scope is None and settings.out_of_scope:
+        out_of_scope = read_outside(settings.out_of_scope, run.config).texts
     evidence = measure_run(run, outcome=outcome, out_of_scope=out_of_scope)
     subject = subject_of(
         outcome,
@@ -470,6 +473,7 @@ def audit(
     baselines: Mapping[str, Any] | None = None,
     seeds: "Sequence[Predictions | Outcome]" = (),  # The same, trained with other seeds
     # Texts that belong to none of the classes: how many would be decided all the same?
+    # Those of `audit.out_of_scope` when `None`
     out_of_scope: Iterable[str] | None = None,
     settings: AuditConfig | None = None,  # Those of the run when `None`
     name: str | None = None,  # What the pages call it
