@@ -153,20 +153,18 @@ def is_run(
 
 def _of_run(what, new_file, given, reading):
     "The audit of a run, on its test role or on rows that came later"
-    from fine_tune_llm.cli.fit import out_of_scope_texts
     from fine_tune_llm.evaluation.auditing import audit as audit_of
     from fine_tune_llm.evaluation.prediction_tables import later_outcome
     from fine_tune_llm.run.directory import Run
 
     outside = _outside_of(what, given, reading)
     run = Run.load(what, device=given["device"])
-    more = {"gates": given["rules"] or None}  # those of the run when `None`
-    if new_file is None:
-        more["out_of_scope"] = outside or out_of_scope_texts(run.config)
-        return audit_of(run, **more)
-    columns = {"text": given["text"], "label": given["label"]}
-    outcome = later_outcome(run, new_file, **columns, **reading)
-    return audit_of(run, outcome=outcome, out_of_scope=outside, **more)
+    outcome = None  # of the test role
+    if new_file is not None:
+        columns = {"text": given["text"], "label": given["label"]}
+        outcome = later_outcome(run, new_file, **columns, **reading)
+    gates = given["rules"] or None  # those of the run when `None`
+    return audit_of(run, outcome=outcome, out_of_scope=outside, gates=gates)
 
 
 def _outside_of(what, given, reading):

@@ -117,6 +117,7 @@ def test_every_hazard_has_its_words_and_codes_of_its_own():
     [
         ("critical_errors", "critical_error"),
         ("costlier_than_one_class", "no_gain"),
+        ("strangers_decided", "out_of_scope_decided"),
         ("personal_phone", "personal_data"),
         ("not_robust_to_typos", "brittle"),
         ("class_never_said", "unequal_errors"),

@@ -124,6 +124,13 @@ def test_the_report_bounds_what_is_let_through(run):
     assert "no out-of-scope texts were given" in page.read_text()
 
 
+def test_a_setting_names_texts_of_no_class(run, tmp_path):
+    file = tmp_path / "others.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in OTHER))
+    named = run.config.audit.model_copy(update={"out_of_scope": str(file)})
+    assert audit(run, settings=named)["out_of_scope"]["n"] == len(OTHER)
+
+
 @pytest.fixture(scope="module")
 def outside(tmp_path_factory):
     file = tmp_path_factory.mktemp("outside") / "others.jsonl"
