@@ -29,7 +29,11 @@ from fine_tune_llm.cli.app import (
 )
 from .data import check_new_file
 from .decide import check_output, reading_options
-from ..core.errors import ConfigurationError, ContradictedError
+from fine_tune_llm.core.errors import (
+    ConfigurationError,
+    ContradictedError,
+    FineTuneLLMError,
+)
 
 if TYPE_CHECKING:
     from fine_tune_llm.evaluation.auditing import Audit
@@ -126,7 +130,14 @@ def read_cost(
     has_costs = {"miss", "false_alarm", "cost"} & {*layers[-1].values["risk"]}
     if has_costs:  # settings of a fit need what they may be, too
         layers.insert(0, Layer("costs", {"risk": {"target_cost": 1.0}}))
-    found = cost_of(make_config(*layers), tuple(classes))
+    try:
+        found = cost_of(make_config(*layers), tuple(classes))
+    except FineTuneLLMError as e:
+        if str(path) in e.message:
+            raise
+        raise ConfigurationError(
+            f"`--cost` {path}: {e.message}", hint=e.hint, argument="cost"
+        ) from e
     if found is None:
         raise ConfigurationError(
             f"`--cost` {path} names no costs",
@@ -277,6 +288,8 @@ def _check_there(what, given):
 
 def _check_folder(out, what):
     "A folder that an audit may be written into"
+    from fine_tune_llm.evaluation.auditing import FILES, check_place
+
     if (out / "config.yaml").is_file() or (out / "certificate.json").is_file():
         raise ConfigurationError(
             f"`--out` {out} is a run, and its own audit would be written over",
@@ -284,7 +297,11 @@ def _check_folder(out, what):
             argument="out",
         )
     if out.exists() and not out.is_dir():
-        raise ConfigurationError(f"`--out` {out} is no folder", argument="out")
+        raise ConfigurationError(
+            f"`--out` {out} is no folder",
+            hint="Name a new folder, or one with an earlier audit",
+            argument="out",
+        )
     if out.is_dir() and any(out.iterdir()) and not (out / "audit.json").is_file():
         raise ConfigurationError(
             f"`--out` {out} is not empty, and holds no earlier audit",
@@ -296,6 +313,7 @@ def _check_folder(out, what):
             f"`--out` {out} cannot be written: {out.parent} is no directory",
             argument="out",
         )
+    check_place(out, FILES)
     if is_run(what):
         check_output(out, Path(what), what)
 

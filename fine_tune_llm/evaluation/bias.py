@@ -498,7 +498,7 @@ def _flipped(attribute, kept, n_terms):
         f"{worst['to_abstained']['value']:.1%} into abstentions; "
         f"{len(kept)} of {n_terms} terms do so",
         _ALIKE,
-        details={"terms": kept},
+        details={"attribute": attribute, "terms": kept},
     )
 
 
@@ -514,7 +514,7 @@ def _shifted(attribute, kept, n_terms):
         f"[{shift['low']:+.2f}, {shift['high']:+.2f}] when the term of {attribute} is "
         f"{worst['term']!r} (n={worst['n']:,}); {len(kept)} of {n_terms} terms do so",
         _ALIKE,
-        details={"terms": kept},
+        details={"attribute": attribute, "terms": kept},
     )
 
 # %% ../../nbs/evaluation/19_bias.ipynb #28a08f0e

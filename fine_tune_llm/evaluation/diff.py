@@ -33,7 +33,7 @@ class NumberDiff:
     first: float | None  # In the first audit; `None` when not evaluated
     second: float | None  # In the second
     difference: float | None = None  # Second less first
-    low: float | None = None  # Ends of the interval of the true difference
+    low: float | None = None  # Ends of the interval of the true difference, alone
     high: float | None = None
     p_value: float | None = None  # That there is no difference
     adjusted: float | None = None  # The same after correction over all numbers (Holm)
@@ -204,7 +204,10 @@ def _with_verdicts(found, level):
     return tuple(judged)
 
 # %% ../../nbs/evaluation/37_diff.ipynb #d-others
-_ABOUT = ("attribute", "view", "group", "cell", "class", "metric", "name", "term")
+_ABOUT = (
+    *("attribute", "source", "view", "group", "cell", "class", "metric", "name"),
+    *("term", "baseline"),
+)
 
 
 def _findings_of(evidence):

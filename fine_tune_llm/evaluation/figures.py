@@ -189,7 +189,7 @@ def fig_coverage(
 ) -> Markup:  # SVG
     "Coverage of all test rows in the range that chance allows, and of the classes"
     said = _part(evidence, "coverage")
-    if said is None or said.get("rows_missing"):
+    if said is None or said.get("rows_missing") or said["alpha"] is None:
         return _NO_PICTURE
     asked, band = 1 - said["alpha"], said["band"]
     rows = [ForestRow("all rows", said["coverage"], n=said["n_test"])]

@@ -6,17 +6,19 @@
 __all__ = ['Memberships', 'memberships_of', 'Subject', 'subject_of']
 
 # %% ../../nbs/evaluation/06_subject.ipynb #aa6fb269
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from ..core.checks import near
 from ..core.errors import PredictionError
+from ..core.names import as_name
+from ..core.printable import in_brief
 from ..predictions import Outcome, Predictions
 from fine_tune_llm.stats.arrays import (
-    class_index,
     group_codes,
     group_names,
     read_only,
@@ -40,11 +42,7 @@ def memberships_of(
     argument: str = "memberships",  # What errors call it
 ) -> Memberships:
     "Groups of each row; `PredictionError` for another number of rows"
-    if len(values) != n_rows:
-        raise PredictionError(
-            f"`{argument}` must hold {n_rows} rows, got {len(values)}",
-            argument=argument,
-        )
+    _check_column(values, n_rows, argument)
     of_row = [_names_in(value) for value in values]
     names = tuple(sorted({name for row in of_row for name in row}))
     place = {name: j for j, name in enumerate(names)}
@@ -54,11 +52,28 @@ def memberships_of(
     return Memberships(names, read_only(rows))
 
 
+def _check_column(values, n_rows, argument):
+    "`PredictionError` for what does not hold a value for each row"
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sized):
+        came = type(values).__name__
+    elif len(values) != n_rows:
+        came = str(len(values))
+    else:
+        return
+    raise PredictionError(
+        f"`{argument}` must hold {n_rows} rows, got {came}",
+        hint="Give a list or an array with a value for each row",
+        argument=argument,
+    )
+
+
 def _names_in(value):
     "Names in one cell"
     if value is None or value != value:
         return []
     parts = value.split("|") if isinstance(value, str) else value
+    if not isinstance(parts, Iterable):
+        parts = [parts]
     return [name for name in (str(part).strip() for part in parts) if name]
 
 # %% ../../nbs/evaluation/06_subject.ipynb #79d5939b
@@ -202,10 +217,8 @@ def subject_of(
     n, classes = len(rows), rows.classes
     columns = dict(rows.groups) | _columns(groups, n)
     several = _several(memberships, columns, n)
-    if positive is not None:
-        class_index([positive], classes, argument="positive")
     return Subject(
-        name=name,
+        name=str(name),
         predictions=rows,
         probs=rows.probs if outcome is None else outcome.probs,
         decided=read_only(_decided(decided, rows, outcome)),
@@ -213,7 +226,7 @@ def subject_of(
         groups={key: col for key, col in columns.items() if key not in several},
         memberships=several,
         cost=None if cost is None else as_cost(cost, len(classes), classes=classes),
-        positive=positive,
+        positive=None if positive is None else _class(positive, classes),
         outcome=outcome,
     )
 
@@ -238,12 +251,14 @@ def _check_labelled(rows):
 def _columns(groups, n_rows):
     "Group columns that were passed, checked"
     found = {}
+    if groups is not None and not isinstance(groups, Mapping):
+        raise PredictionError(
+            f"`groups` must be a dict of columns by name, got {type(groups).__name__}",
+            hint="Pass groups={'site': values}",
+            argument="groups",
+        )
     for name, values in dict(groups or {}).items():
-        if len(values) != n_rows:
-            raise PredictionError(
-                f"`groups[{name!r}]` must hold {n_rows} rows, got {len(values)}",
-                argument="groups",
-            )
+        _check_column(values, n_rows, f"groups[{name!r}]")
         found[str(name)] = read_only(np.asarray(group_names(values, n_rows)))
     return found
 
@@ -252,6 +267,8 @@ def _several(memberships, columns, n_rows):
     "Attributes of which a row may have several groups"
     if memberships is None:
         return {}
+    if isinstance(memberships, str):
+        memberships = [memberships]
     if not isinstance(memberships, Mapping):
         missing = [name for name in memberships if name not in columns]
         if missing:
@@ -261,10 +278,30 @@ def _several(memberships, columns, n_rows):
                 argument="memberships",
             )
         memberships = {name: columns[name] for name in memberships}
-    return {
+    found = {
         str(name): memberships_of(values, n_rows, argument=f"memberships[{name!r}]")
         for name, values in memberships.items()
     }
+    for name, one in found.items():
+        if not one.names:
+            raise PredictionError(
+                f"`memberships[{name!r}]` names no group in any row",
+                hint="Leave the column out",
+                argument="memberships",
+            )
+    return found
+
+
+def _class(name, classes):
+    "The class of this name, as the rows call it"
+    if as_name(name) not in classes:
+        raise PredictionError(
+            f"`positive` must be one of {', '.join(map(in_brief, classes[:12]))}, got "
+            f"{in_brief(name)}",
+            hint=near(name, classes),
+            argument="positive",
+        )
+    return as_name(name)
 
 
 def _decided(decided, rows, outcome):
