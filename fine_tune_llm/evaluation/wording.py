@@ -244,11 +244,11 @@ def finding_groups(
     "Findings, those with one cure together"
     groups: dict[tuple, dict] = {}
     for one in [] if is_open(findings) else findings:
-        key = (one["severity"], one["fix"], one["part"])
+        key = (one["severity"], one["fix"], one.get("part"))
         about = {name: one.get(name) for name in ("severity", "fix", "part", "code")}
         group = groups.setdefault(key, about | {"messages": [], "codes": []})
         group["messages"].append(one["message"])
-        group["codes"].append(one["code"])
+        group["codes"].append(one.get("code", ""))
     return list(groups.values())
 
 # %% ../../nbs/evaluation/07_wording.ipynb #2ccd011e
