@@ -30,6 +30,7 @@ from fine_tune_llm.cli.app import (
 from .data import check_new_file
 from .decide import check_output, reading_options
 from fine_tune_llm.core.errors import (
+    CertificateError,
     ConfigurationError,
     ContradictedError,
     FineTuneLLMError,
@@ -319,7 +320,7 @@ def _check_folder(out, what):
 
 # %% ../../nbs/cli/67_audit.ipynb #c-end
 def _code_of(audit):
-    "Exit code: 4 for a gate that stops, an error for a promise that is contradicted"
+    "Exit code: 4 for a gate that stops, errors for promises contradicted or refused"
     from fine_tune_llm.evaluation.alarms import contradicted
 
     if any(gate["stops"] for gate in audit.gates):
@@ -329,6 +330,12 @@ def _code_of(audit):
         raise ContradictedError(
             f"the rows of the audit contradict {len(broken)} of the promises",
             hint="Read the first findings before the certificate is used",
+        )
+    refusal = audit["selective"].get("refusal")
+    if refusal:
+        raise CertificateError(
+            f"the certificate for decisions was refused: {refusal['message']}",
+            hint=refusal["hint"],
         )
     return 0
 

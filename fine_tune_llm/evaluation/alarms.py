@@ -108,7 +108,7 @@ def _decisions(evidence: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "decisions_contradicted",
             "high",
-            f"The test role contradicts the certificate '{target['name']}'"
+            f"{_rows_that(evidence)} contradicts the certificate '{target['name']}'"
             f"{_of_group(target)}: {said} of {n} decisions that count, where at most "
             f"{promised} was certified (p = {target['p_value']:.1g})",
             "Do not rely on it for texts like these: the test rows are not like the "
@@ -121,6 +121,12 @@ def _decisions(evidence: dict[str, Any]) -> Iterator[Finding]:
                 "promised": target["promised"],
             },
         )
+
+
+def _rows_that(evidence):
+    "What was audited: the test role, or a sample that came later"
+    later = evidence["identity"].get("later", False)
+    return "The sample that came later" if later else "The test role"
 
 
 def _n_promises(evidence):
@@ -140,7 +146,8 @@ def _sets(evidence: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "sets_contradicted",
             "high",
-            f"The test role contradicts the prediction sets: {coverage['coverage']:.1%}"
+            f"{_rows_that(evidence)} contradicts the prediction sets: "
+            f"{coverage['coverage']:.1%}"
             f" of {coverage['n_test']} sets hold the true class, below the "
             f"{coverage['band_level']:.0%} band {band[0]:.1%} to {band[1]:.1%} in "
             f"which a promise of {1 - coverage['alpha']:.1%} must lie",
@@ -156,7 +163,8 @@ def _scope(evidence: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "scope_contradicted",
             "high",
-            f"The test role contradicts the scope: {seen['value']:.1%} of {seen['n']} "
+            f"{_rows_that(evidence)} contradicts the scope: {seen['value']:.1%} of "
+            f"{seen['n']} "
             f"rows are rejected as out of scope, where at most {scope['alpha']:.1%} "
             f"was promised (p = {scope['p_value']:.1g})",
             "Look at what is rejected: these texts are not like the calibration rows",
@@ -171,7 +179,7 @@ def _shift(evidence: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "test_role_differs",
             "high",
-            f"The test role is not like the calibration role: {what}",
+            f"{_rows_that(evidence)} is not like the calibration role: {what}",
             "Promises hold for texts like the calibration rows: certify on rows that "
             "are like those in use",
         )

@@ -482,7 +482,7 @@ def measure_run(
         outcome = run.outcome("test")
     return {
         "version": 2,
-        "identity": identity_of(run),
+        "identity": identity_of(run) | {"later": not is_of_test_role(run, outcome)},
         "data": data_of(run),
         "training": training_of(run) | {"gain": gain_of(run, outcome)},
         "coverage": coverage_of(run, outcome),

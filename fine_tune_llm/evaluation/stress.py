@@ -72,15 +72,22 @@ class Strata:
 _FIFTHS = ("least sure", "less sure", "middling", "surer", "surest")
 
 
+_MOST_MOVED = 20  # groups of an attribute, the largest, that become more frequent
+
+
 def strata_of(
     subject: Subject,  # What is judged
+    min_rows: int = 1,  # Rows that a group needs to be moved
 ) -> list[Strata]:  # Classes first, confidence last
-    "Ways to divide the rows into parts that may become more frequent"
+    "Ways to divide the rows into parts; the largest 20 groups may get more frequent"
     classes = subject.classes
     every_class = tuple(range(len(classes)))
     found = [Strata("class", classes, subject.labels, every_class)]
     for name, (names, codes) in subject.group_codes.items():
-        found.append(Strata(name, names, codes, tuple(range(len(names)))))
+        sizes = np.bincount(codes, minlength=len(names))
+        largest = np.sort(np.argsort(-sizes, kind="stable")[:_MOST_MOVED])
+        moved = tuple(int(k) for k in largest if sizes[k] >= min_rows)
+        found.append(Strata(name, names, codes, moved))
     for name, several in subject.memberships.items():
         found += _of_memberships(name, several)
     edges = np.quantile(subject.conf, [0.2, 0.4, 0.6, 0.8])
@@ -474,8 +481,8 @@ class StressTest:
         subject = subject_of(said)
         metrics = metrics_of(subject)
         bench = _Bench(subject, metrics, self.level, self.min_rows)
-        divisions = strata_of(subject)
-        mixes = [_mixes_of(strata, self.factors) for strata in divisions]
+        divisions = strata_of(subject, self.min_rows)
+        mixes = [_mixes_of(one, self.factors) for one in divisions if one.moved]
         moved = [case for of_one in mixes for case in _mix_cases(bench, of_one)]
         now = _as_measured(bench)
         cases = [now, *moved]
