@@ -331,7 +331,7 @@ def _code_of(audit):
             f"the rows of the audit contradict {len(broken)} of the promises",
             hint="Read the first findings before the certificate is used",
         )
-    refusal = audit["selective"].get("refusal")
+    refusal = audit.get("selective", {}).get("refusal")
     if refusal:
         raise CertificateError(
             f"the certificate for decisions was refused: {refusal['message']}",

@@ -530,9 +530,10 @@ class RiskAssessment:
         "The cost report, or why there is none"
         if subject.cost is None:
             return not_evaluated("no costs were given")
+        names = np.array([*subject.classes, None], dtype=object)
         return cost_report(
-            subject.labels,
-            subject.decided,
+            names[subject.labels],
+            names[subject.decided],
             subject.cost,
             tail=self.tail,
             level=self.level,

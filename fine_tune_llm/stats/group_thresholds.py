@@ -13,7 +13,12 @@ import numpy as np
 
 from ..core.checks import check_choice, check_number
 from ..core.errors import PredictionError
-from .arrays import as_float_array, check_labels, group_names
+from fine_tune_llm.stats.arrays import (
+    as_float_array,
+    check_labels,
+    group_names,
+    same_rows,
+)
 from .estimator import Estimator
 from .randomness import keyed_generator
 from .scores import row_uniforms
@@ -192,6 +197,7 @@ class GroupThresholds(Estimator):
         self.false_negative_cost = false_negative_cost
         self.randomize = randomize
 
+    @same_rows
     def fit(
         self,
         scores: np.ndarray,  # Of the positive class, larger is surer, shape (n,)

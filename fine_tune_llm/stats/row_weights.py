@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import PredictionError
-from .arrays import check_weights, group_codes
+from .arrays import check_weights, group_codes, same_rows
 from .intervals import clopper_pearson
 
 # %% ../../nbs/stats/17_row_weights.ipynb #8f359da4
@@ -49,6 +49,7 @@ def weighted_mean(
     return float((weights * values).sum() / weights.sum())
 
 # %% ../../nbs/stats/17_row_weights.ipynb #e21db15b
+@same_rows
 def independence_weights(
     labels: Any,  # Class of each row, names or numbers, shape (n,)
     groups: Sequence[Any],  # One column of groups or several, which are crossed, (n,)

@@ -18,9 +18,10 @@ from scipy.special import expit, logit
 from ..core.checks import check_number
 from ..core.errors import PredictionError
 from ..core.printable import for_markdown
-from .arrays import as_float_array, check_labels
+from .arrays import as_float_array, check_labels, same_rows
 from .gaps import two_sided_z
 from .metric_intervals import Asked, newcombe_range
+from .randomness import keyed_generator
 
 # %% ../../nbs/stats/79_subgroup_areas.ipynb #3ca998da
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def _area(placed, own_level, min_rows):
     why = _too_few(placed, min_rows)
     if why:
         return Area(None, None, None, *n, own_level, why)
-    asked = Asked(own_level, 0, np.random.default_rng(0))
+    asked = Asked(own_level, 0, keyed_generator(0, "areas"))
     ends = newcombe_range(area, asked, n_positive=n[0], n_other=n[1])
     low, high = ends.low, ends.high
     if 0 < area < 1:
@@ -149,6 +150,7 @@ class SubgroupAUC:
         return for_markdown(self, limit=1000)
 
 # %% ../../nbs/stats/79_subgroup_areas.ipynb #c6037462
+@same_rows
 def subgroup_auc(
     scores: "ArrayLike",  # Larger for rows that are likelier positive, shape (n,)
     labels: "ArrayLike",  # Is the row positive? 0 and 1 or truth values, shape (n,)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from ..core.checks import check_number
 from ..core.printable import for_markdown
-from .arrays import check_labels, check_probs, class_names
+from .arrays import check_labels, check_probs, class_names, same_rows
 from .comparisons import range_text
 from .group_columns import NO_GROUP, Attribute, attributes_of
 from fine_tune_llm.stats.groups import (
@@ -223,6 +223,7 @@ class _ClassSums:
         return cls(groups, belongs @ n, belongs @ np.stack(sums, 1), belongs @ true)
 
 # %% ../../nbs/stats/74_subgroup_calibration.ipynb #742558fc
+@same_rows
 def class_calibration(
     probs: "ArrayLike",  # Probabilities, shape (n, K)
     labels: "ArrayLike",  # True classes, shape (n,): indices, or names of `classes`

@@ -239,7 +239,7 @@ def call(*words):
         codes.append(e.code or 0)
 call('fit', rows, '--model', model, '--config', more, '--epochs', '1', '--out', 'run',
      '--set', 'logging.level=debug')
-call('report', 'run')
+call('audit', 'run')
 call('config', 'show', 'run', '--origin')
 # as a setting: refused, and not repeated
 call('fit', rows, '--out', 'never', '--set', f'data.text={planted}')
