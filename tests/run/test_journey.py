@@ -121,20 +121,20 @@ def test_saved_loaded_merged_are_the_same(run):
 
 
 def test_an_outcome_is_made_once_a_role(run, monkeypatch):
-    again = Run.load(run.path)
-    calls = []
-    kind = type(again.calibrator)
-    real = kind.predict_proba
-
-    tested = again.predictions("test").logits
-
-    def counted(self, scores, *args, **kwargs):
-        calls.extend([1] * np.array_equal(scores, tested))
-        return real(self, scores, *args, **kwargs)
-
-    monkeypatch.setattr(kind, "predict_proba", counted)
     from fine_tune_llm.evaluation.auditing import audit
 
+    again = Run.load(run.path)
+    tested, own, calls = again.predictions("test").logits, again.classifier, []
+    kind = type(own)
+    real = kind.outcome
+
+    def counted(self, predictions):
+        # the audit asks other targets, too, by classifiers of their own
+        is_test = np.array_equal(predictions.logits, tested)
+        calls.extend([1] * (self is own and is_test))
+        return real(self, predictions)
+
+    monkeypatch.setattr(kind, "outcome", counted)
     audit(again)
     assert again.outcome("test") is again.outcome("test")
     assert len(calls) == 1
