@@ -323,7 +323,7 @@ def _code_of(audit):
     "Exit code: 4 for a gate that stops, errors for promises contradicted or refused"
     from fine_tune_llm.evaluation.alarms import contradicted
 
-    if any(gate["stops"] for gate in audit.gates):
+    if audit.passed is False:
         return GATE_FAILED
     broken = contradicted(audit.findings)
     if broken:

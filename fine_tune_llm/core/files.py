@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['is_disk_full', 'full_disk_in_words', 'trouble_in_words', 'storable', 'atomic_write', 'output_stream', 'atomic_dirs',
-           'atomic_dir', 'write_json', 'read_json', 'sha256_file', 'sha256_json', 'sha256_tree']
+           'atomic_dir', 'canonical_json', 'write_json', 'read_json', 'sha256_file', 'sha256_json', 'sha256_tree']
 
 # %% ../../nbs/core/40_files.ipynb #2ecb2e99
 import errno
@@ -363,7 +363,11 @@ def _exchange(new, final, old):
         raise
 
 # %% ../../nbs/core/40_files.ipynb #4b6f86ea
-def _canonical(value, indent=None):
+def canonical_json(
+    value: Any,  # Anything JSON can hold, without NaN or infinity
+    indent: int | None = None,  # Spaces a level; all on one line when `None`
+) -> str:
+    "JSON text, the same for equal values; `ValueError` for NaN"
     return json.dumps(
         value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=indent
     )
@@ -375,7 +379,7 @@ def write_json(
 ) -> None:
     "Write a value atomically as readable, canonical JSON; `ValueError` for NaN"
     with atomic_write(path) as temporary:
-        temporary.write_text(_canonical(value, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(canonical_json(value, indent=1) + "\n", encoding="utf-8")
 
 # %% ../../nbs/core/40_files.ipynb #16677e8f
 def read_json(
@@ -421,7 +425,7 @@ def sha256_json(
     value: Any,  # Anything JSON can hold
 ) -> str:  # 64 hex digits
     "Fingerprint of a value: equal values give equal hashes, whatever the order of keys"
-    return hashlib.sha256(_canonical(value).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def sha256_tree(

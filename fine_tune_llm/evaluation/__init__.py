@@ -73,7 +73,7 @@ _WORDS = {
     "alarms": ["alarms_of", "contradicted", "shift_between", "violation_p_value"],
     "stress": ["StressAnalysis", "StressTest"],
     "differences": ["compare_outcomes"],
-    "risk": ["RiskAnalysis", "RiskAssessment", "risk_of"],
+    "risk": ["RiskAnalysis", "RiskAssessment"],
     "evidence": ["measure_run"],
     "mitigation": ["measure_change", "measure_mitigations"],
     "bare": ["measure_bare"],

@@ -82,7 +82,6 @@ from .stress import StressTest as StressTest
 from .differences import compare_outcomes as compare_outcomes
 from .risk import RiskAnalysis as RiskAnalysis
 from .risk import RiskAssessment as RiskAssessment
-from .risk import risk_of as risk_of
 from .evidence import measure_run as measure_run
 from .mitigation import measure_change as measure_change
 from .mitigation import measure_mitigations as measure_mitigations
@@ -248,7 +247,6 @@ __all__ = [
     "render_sheet",
     "report_fragment",
     "represented",
-    "risk_of",
     "run_cases",
     "seeds_of",
     "settings_of",

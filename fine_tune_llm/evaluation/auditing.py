@@ -21,6 +21,7 @@ from ..core.event_store import EventStore
 from ..core.events import AuditFinished
 from fine_tune_llm.core.files import (
     atomic_write,
+    canonical_json,
     read_json,
     storable,
     trouble_in_words,
@@ -99,13 +100,7 @@ class Audit(Mapping):
 
     def to_json(self) -> str:
         "What `audit.json` holds: the same inputs give the same text"
-        return json.dumps(
-            self._evidence,
-            ensure_ascii=False,
-            sort_keys=True,
-            indent=1,
-            allow_nan=False,
-        )
+        return canonical_json(self._evidence, indent=1)
 
     def to_html(self) -> str:
         "The report, one page that needs nothing else"

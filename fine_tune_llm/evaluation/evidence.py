@@ -28,11 +28,13 @@ from fine_tune_llm.evaluation.provenance import (
     identity_of,
     training_of,
 )
+from .risk import certificates_of, certified_losses
 from .scope import out_of_scope_of, scope_of
+from .subject import subject_of
 from ..predictions import Outcome
 from ..run.classifier import certify_decisions, cost_of, group_column
 from ..run.directory import Run, start_predictions
-from ..stats.arrays import class_index, group_names, group_order
+from ..stats.arrays import group_order
 from ..stats.bounds import upper_bound
 from fine_tune_llm.stats.conditional_coverage import (
     coverage_by,
@@ -41,7 +43,6 @@ from fine_tune_llm.stats.conditional_coverage import (
 )
 from ..stats.costs import realised_cost
 from ..stats.quantiles import coverage, set_size
-from ..stats.selective_classifier import walk_plan
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #5154801c
 def gain_of(
@@ -283,11 +284,10 @@ def selective_of(
 # %% ../../nbs/evaluation/30_evidence.ipynb #a4b4eaf2
 def _targets_on_test(run, outcome):
     "Mean loss of every certified target on the test rows it speaks of"
-    targets = {target.name: target for target in walk_plan(run.selective).targets}
-    found = []
-    for certificate in run.selective.certificates_:
-        target = targets[certificate.name]
-        losses = _losses(target, outcome, _rows_of(certificate, target, run, outcome))
+    subject, found = subject_of(outcome), []
+    made = zip(run.selective.certificates_, certificates_of(run), strict=True)
+    for certificate, promised in made:
+        losses, highest = certified_losses(subject, promised)
         found.append(
             {
                 "name": certificate.name,
@@ -295,10 +295,8 @@ def _targets_on_test(run, outcome):
                 "promised": certificate.target_risk,
                 "promise": certificate.promise,
                 "is_rate": certificate.mean_loss is None,
-                "test": _mean_loss(losses, target.loss),
-                "p_value": violation_p_value(
-                    losses, certificate.target_risk, _highest(target)
-                ),
+                "test": _mean_loss(losses, promised["loss"]),
+                "p_value": violation_p_value(losses, certificate.target_risk, highest),
             }
         )
     return found
@@ -319,35 +317,6 @@ def _mean_loss(losses, matrix, level=0.95):
         "level": level,
         "method": "Hoeffding-Bentkus",
     }
-
-
-def _rows_of(certificate, target, run, outcome):
-    "Rows of the certificate's group and the target's true classes, shape (n,) bool"
-    said = outcome.predictions
-    rows = np.ones(len(outcome), dtype=bool)
-    if certificate.group is not None:
-        groups = group_names(said.groups[run.classifier.risk_group], len(outcome))
-        rows &= groups == certificate.group
-    if target.classes is not None:
-        wanted = class_index(target.classes, said.classes, argument="classes")
-        rows &= np.isin(said.labels, wanted)
-    return rows
-
-
-def _highest(target):
-    return 1.0 if target.loss is None else float(np.max(target.loss))
-
-
-def _losses(target, outcome, rows):
-    "Loss of each row that counts: of the decided, or of all with abstentions at 0"
-    decided, labels = outcome.decided[rows], outcome.predictions.labels[rows]
-    if target.loss is None:
-        losses = (decided != labels).astype(float)
-    else:
-        losses = np.asarray(target.loss)[labels, decided]
-    if target.given == "decided":
-        return losses[decided >= 0]
-    return np.where(decided >= 0, losses, 0.0)
 
 # %% ../../nbs/evaluation/30_evidence.ipynb #830b4583
 def _costs_of(run, outcome):

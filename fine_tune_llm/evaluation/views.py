@@ -525,7 +525,7 @@ def gaps_of(
     return sorted(rows, key=lambda row: -row["count"])
 
 
-_NOT_WALKED = ("findings", "gates", "alarms")
+_NOT_WALKED = ("findings", "gates")
 
 
 def _gaps_in(part: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:

@@ -1,19 +1,19 @@
 "The risk of decisions: costs by hand, certificates, residual risk without false alarms"
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
-from fine_tune_llm import Predictions
+from fine_tune_llm import Predictions, audit
 from fine_tune_llm.core.errors import ConfigurationError, PredictionError
 from fine_tune_llm.data.findings import Finding
 from fine_tune_llm.evaluation import (
     RiskAssessment,
     cost_report,
     critical_report,
-    risk_of,
     subject_of,
 )
 from fine_tune_llm.evaluation.risk import (
@@ -314,7 +314,7 @@ def run(toy_fit, tmp_path_factory):
 
 def test_a_run_is_held_to_its_own_certificates_costs_and_register(run, tmp_path):
     outcome = run.outcome("test")
-    found = risk_of(run, outcome)
+    found = SimpleNamespace(**audit(run)["risk"])
     names = [one["name"] for one in run.certificate["promises"]["decisions"]]
     assert [one["name"] for one in found.certified] == names
     for one in found.certified:
@@ -323,9 +323,9 @@ def test_a_run_is_held_to_its_own_certificates_costs_and_register(run, tmp_path)
     assert found.settings["target_risk"] == 0.4
     path = tmp_path / "register.yaml"
     path.write_text(yaml.safe_dump({"risks": {"ours": {"hazard": "The power fails"}}}))
-    audit = run.config.audit.model_copy(update={"risk_register": str(path)})
-    object.__setattr__(run, "config", run.config.model_copy(update={"audit": audit}))
-    assert risk_of(run, outcome).register[0].hazard == "The power fails"
+    asked = run.config.audit.model_copy(update={"risk_register": str(path)})
+    register = audit(run, settings=asked)["risk"]["register"]
+    assert register[0]["hazard"] == "The power fails"
 
 
 def test_the_losses_of_a_run_are_those_its_certificates_were_made_of(run):
